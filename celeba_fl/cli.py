@@ -1,0 +1,178 @@
+"""The `celeba-fl` command: what `flwr run` leaves to the user."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import tomli
+import tomli_w
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from celeba_fl.config import PYPROJECT, RunConfig
+from celeba_fl.progress import InputError
+from celeba_fl.runs import read_runs
+
+PACKAGE = Path(__file__).resolve().parent
+EXPERIMENTS = PACKAGE / "experiments"
+SIMULATION = PACKAGE / "federations" / "simulation-50.toml"
+
+# Packages are installed where this command is, so Flower need not install them again for a run;
+# and what needs no network must not use it.
+FLOWER_ENVIRONMENT = {
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+}
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def main() -> None:
+    """Run the command; an error of the user's gets one line and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"celeba-fl: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        str, typer.Argument(help="TOML file of run-config keys, or the name of one that we bring")
+    ],
+    rest: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE ...] [SUPERLINK]",
+            help="keys that override the experiment's; a connection of `flwr` (default: its own)",
+        ),
+    ] = None,
+    federation: Annotated[
+        Path | None,
+        typer.Option(help="TOML file for --federation-config (simulation-50.toml in simulation)"),
+    ] = None,
+    inline: Annotated[bool, typer.Option(help="in this process, without Ray; to debug")] = False,
+) -> None:
+    """Run an experiment with `flwr run`, follow its log, and exit with its true status."""
+    pairs = [word for word in rest or [] if "=" in word]
+    superlink = [word for word in rest or [] if "=" not in word]
+    if len(superlink) > 1:
+        raise InputError(f"{superlink}: one SuperLink at most; overrides are written key=value")
+    overrides = {**read_experiment(experiment), **dict(parse_pair(pair) for pair in pairs)}
+    config = RunConfig.load(overrides)
+    if federation is None and not superlink:
+        federation = SIMULATION
+    if inline:
+        _run_inline(config, federation)
+    else:
+        raise SystemExit(_run_flower(overrides, federation, superlink))
+
+
+@app.command()
+def runs() -> None:
+    """List the runs in the results directory, the newest first."""
+    table = Table("run", "status", "rounds", "task", "dataset", "partitioner", "test metrics")
+    for info in read_runs(RunConfig.load().runs_dir):
+        config = info.get("config", {})
+        figures = [
+            f"{key.removeprefix('test_')} {value:.3f}"
+            for key, value in info.get("summary", {}).items()
+            if key in ("test_accuracy", "test_balanced_accuracy", "test_auroc") and value
+        ]
+        reason = f": {info['reason']}" if info.get("reason") else ""
+        keys = ("task", "dataset", "partitioner")
+        table.add_row(
+            info["path"].name,
+            f"{info['status']}{reason}",
+            str(info.get("rounds", "")),
+            *(str(config.get(key, "")) for key in keys),
+            ", ".join(figures),
+        )
+    Console().print(table)
+
+
+def read_experiment(name: str) -> dict[str, Any]:
+    """The run-config keys of a TOML file, or of an experiment of ours by its name.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is no TOML.
+    """
+    path = Path(name).expanduser()
+    if not path.is_file():
+        path = EXPERIMENTS / f"{name.removesuffix('.toml')}.toml"
+    if not path.is_file():
+        ours = ", ".join(sorted(path.stem for path in EXPERIMENTS.glob("*.toml")))
+        raise InputError(f"no experiment {name!r}: neither a file nor one of {ours}")
+    return _read_toml(path)
+
+
+def parse_pair(pair: str) -> tuple[str, Any]:
+    """A key and its value as TOML would read it; a bare word is a text."""
+    key, _, value = pair.partition("=")
+    try:
+        return key, tomli.loads(f"value = {value}")["value"]
+    except tomli.TOMLDecodeError:
+        return key, value
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomli.TOMLDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _run_inline(config: RunConfig, federation: Path | None) -> None:
+    from celeba_fl.client_app import app as client_app
+    from celeba_fl.inline import run_inline
+    from celeba_fl.server_app import app as server_app
+
+    nodes = _read_toml(federation or SIMULATION).get("num-supernodes", 2)
+    run_inline(config, nodes, server_app, client_app)
+
+
+def _run_flower(overrides: dict[str, Any], federation: Path | None, superlink: list[str]) -> int:
+    """Submit, follow, and ask how it ended; 0 only for a completed run."""
+    environment = {**FLOWER_ENVIRONMENT, **os.environ}
+    with tempfile.TemporaryDirectory() as folder:
+        merged = Path(folder) / "run-config.toml"
+        merged.write_text(tomli_w.dumps(overrides), encoding="utf-8")
+        command = ["flwr", "run", str(PYPROJECT.parent), *superlink, "--format", "json"]
+        if overrides:
+            command += ["--run-config", str(merged)]
+        if federation is not None:
+            command += ["--federation-config", str(federation)]
+        submitted = _flower_json(command, environment)
+    run_id = submitted["run-id"]
+    try:
+        subprocess.run(["flwr", "log", run_id, *superlink, "--stream"], env=environment, check=False)
+    except KeyboardInterrupt:
+        where = " ".join([run_id, *superlink])
+        print(f"\nThe run goes on; stop it with: flwr stop {where}")
+        return 130
+    listed = _flower_json(
+        ["flwr", "ls", *superlink, "--run-id", run_id, "--format", "json"], environment
+    )
+    status = listed["runs"][0]
+    print(f"Run {run_id}: {status['status']} {status['status-details']}".rstrip())
+    return 0 if status["status"] == "finished:completed" else 1
+
+
+def _flower_json(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    """What a `flwr` command says in JSON; other lines that it prints come before."""
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    start = done.stdout.find("{")
+    said: dict[str, Any] = json.loads(done.stdout[start:]) if start >= 0 else {}
+    if not said.get("success"):
+        reason = said.get("error-message") or f"{done.stdout}{done.stderr}".strip()
+        raise InputError(f"{' '.join(command[:2])}: {reason}")
+    return said

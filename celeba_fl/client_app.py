@@ -1,0 +1,74 @@
+"""The ClientApp: reads a message, asks the task, replies."""
+
+import time
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from celeba_fl.config import RunConfig
+from celeba_fl.task import Arrays, Task, client_name, derived_seed, load_task
+
+app = ClientApp()
+
+
+@app.query()
+def query(message: Message, context: Context) -> Message:
+    """Tell the server who this client is and what it has to learn from."""
+    task = _task(context)
+    for sha256, file in message.content.array_records.get("files", {}).items():
+        task.receive(sha256, file.numpy().tobytes())
+    said = task.describe(context.node_config, dict(message.content["config"]))
+    content = RecordDict(
+        {
+            "client": ConfigRecord(
+                {"name": client_name(context.node_config), "missing": said.missing}
+            ),
+            "counts": ArrayRecord({"counts": Array(said.counts)}),
+            "metrics": MetricRecord({"num-train": said.num_train, "num-valid": said.num_valid}),
+        }
+    )
+    return Message(content, reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train the global model on this client's examples."""
+    start = time.perf_counter()
+    task = _task(context)
+    config = dict(message.content["config"])
+    name = client_name(context.node_config)
+    seed = derived_seed(context.run_config["seed"], config["server-round"], name)
+    arrays, number, loss = task.train(_arrays(message), context.node_config, config, seed)
+    metrics = {
+        "num-examples": number,
+        "participates": float(number > 0),
+        "local-loss": loss if number else 0.0,
+        "seconds": time.perf_counter() - start,
+    }
+    content = RecordDict({"arrays": _record(arrays), "metrics": MetricRecord(metrics)})
+    return Message(content, reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Count what the global model gets right on this client's train and validation examples."""
+    start = time.perf_counter()
+    task = _task(context)
+    config = dict(message.content["config"])
+    parts, number = task.evaluate(_arrays(message), context.node_config, config)
+    content = RecordDict({part: _record(counts) for part, counts in parts.items()})
+    seconds = time.perf_counter() - start
+    content["metrics"] = MetricRecord({"num-examples": number, "seconds": seconds})
+    return Message(content, reply_to=message)
+
+
+def _task(context: Context) -> Task:
+    return load_task(RunConfig.from_dict(context.run_config))
+
+
+def _arrays(message: Message) -> Arrays:
+    return {key: array.numpy() for key, array in message.content["arrays"].items()}
+
+
+def _record(arrays: Arrays) -> ArrayRecord:
+    return ArrayRecord({key: Array(array) for key, array in arrays.items()})

@@ -1,0 +1,91 @@
+"""Who takes part: the clients by name, and the cohort of a round as a function of the seed.
+
+Flower's node ids are random in every run, so a cohort drawn over them cannot be repeated. Here
+clients are drawn by name.
+"""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+
+from flwr.app import Message, RecordDict
+from flwr.supercore.run import Run
+from flwr.serverapp import Grid
+
+
+def draw_cohort(
+    names: Iterable[str], fraction: float, minimum: int, *parts: int | str
+) -> list[str]:
+    """The clients of a round: the same in every run with the same names and parts.
+
+    Parameters
+    ----------
+    names : Iterable[str]
+        All clients, in any order.
+    fraction : float
+        Part of them to draw, rounded down as Flower does.
+    minimum : int
+        Fewest to draw, as far as there are so many.
+    *parts : int | str
+        What the draw depends on: seed, round and phase.
+
+    Returns
+    -------
+    list[str]
+        Sorted names.
+    """
+    names = sorted(names)
+    size = min(len(names), max(int(len(names) * fraction), minimum))
+    return sorted(random.Random(repr(parts)).sample(names, size))
+
+
+class CohortGrid(Grid):
+    """A Grid on which only a cohort's nodes exist; strategies, left at fraction 1, take them all.
+
+    Parameters
+    ----------
+    grid : Grid
+        The real one, which does all the rest.
+    node_ids : Sequence[int]
+        The nodes to show.
+    """
+
+    def __init__(self, grid: Grid, node_ids: Sequence[int]) -> None:
+        self._grid, self._node_ids = grid, list(node_ids)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The cohort's nodes."""
+        return self._node_ids
+
+    def set_run(self, run: Run) -> None:
+        """Pass on."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """Pass on."""
+        return self._grid.run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Pass on."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Pass on."""
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Pass on."""
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Pass on."""
+        return self._grid.send_and_receive(messages, timeout=timeout)

@@ -1,0 +1,177 @@
+"""The run config: each key once, with its type, its range and what it means.
+
+The defaults stand in `pyproject.toml` under ``[tool.flwr.app.config]``, where Flower reads them.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.progress import InputError
+
+PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+DEFAULT_HOME = "~/.celeba-fl"
+
+
+def _key(
+    meaning: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declare a run-config key: its meaning and the values it may take."""
+    limits = {"low": low, "high": high, "above": above, "choices": choices}
+    return dataclasses.field(metadata={"meaning": meaning, **limits})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A validated run config; field `learning_rate` is the key `learning-rate`."""
+
+    task: str = _key("what is learned: a name in celeba_fl/task.py, or module:Class of your own")
+    dataset: str = _key("drawn, a hub id (flwrlabs/celeba), or a folder of images")
+    partitioner: str = _key(
+        "who holds which train images", choices=("iid", "dirichlet", "natural")
+    )
+    partition_by: str = _key("attributes, comma-separated, whose combination dirichlet skews")
+    dirichlet_alpha: float = _key("concentration of dirichlet; small is skewed", above=0)
+    min_partition_size: int = _key("fewest images of a client under dirichlet", low=0)
+    valid_fraction: float = _key("part of a client's images that validates", low=0, high=0.9)
+    bad_images: str = _key("what an unreadable image does to a run", choices=("skip", "fail"))
+    seed: int = _key("of partitions, cohorts, initial head and local training", low=0)
+    backbone: str = _key("frozen feature extractor", choices=("mobilenet_v2",))
+    weights: str = _key("of the backbone: drawn, imagenet, or a .pt or .safetensors file")
+    image_size: int = _key("images are resized to N x N pixels", low=32, high=1024)
+    num_server_rounds: int = _key("rounds", low=1)
+    fraction_train: float = _key("part of the clients that train in a round", above=0, high=1)
+    fraction_evaluate: float = _key("part of the clients that evaluate a round", low=0, high=1)
+    min_train_clients: int = _key("fewest clients that train in a round", low=1)
+    min_evaluate_clients: int = _key("fewest clients that evaluate a round", low=0)
+    min_available_clients: int = _key("clients to wait for before round 1", low=1)
+    round_timeout: float = _key("seconds to wait for a client's answer", above=0)
+    local_epochs: int = _key("passes of a client over its train images in a round", low=1)
+    batch_size: int = _key("images a step of local training", low=1)
+    learning_rate: float = _key("of local training", above=0)
+    optimizer: str = _key("of local training", choices=("adam", "sgd"))
+    dropout: float = _key("probability in front of the head's linear layer", low=0, high=0.9)
+    class_weights: bool = _key("weigh positives by negatives / positives over all clients")
+    strategy: str = _key("how the server aggregates", choices=("fedavg",))
+    weighting: str = _key("of clients in the average", choices=("examples", "uniform"))
+    home: str = _key("where data, weights and features are kept; CELEBA_FL_HOME moves it")
+    results_dir: str = _key("where run directories go; CELEBA_FL_HOME moves it too")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+        unknown = [name for name in self.groupby if name not in ATTRIBUTES]
+        if unknown or not self.groupby:
+            raise InputError(
+                f"partition-by = {self.partition_by!r}: {unknown or 'nothing'} is no attribute of "
+                f"CelebA; take one or several of {', '.join(ATTRIBUTES)}"
+            )
+
+    @property
+    def groupby(self) -> tuple[str, ...]:
+        """The attributes named in `partition-by`."""
+        return tuple(name.strip() for name in self.partition_by.split(",") if name.strip())
+
+    @property
+    def home_dir(self) -> Path:
+        """Absolute `home`; the environment variable CELEBA_FL_HOME replaces the default."""
+        if self.home == DEFAULT_HOME and "CELEBA_FL_HOME" in os.environ:
+            return _absolute(os.environ["CELEBA_FL_HOME"])
+        return _absolute(self.home)
+
+    @property
+    def runs_dir(self) -> Path:
+        """Absolute `results-dir`; CELEBA_FL_HOME replaces the default by its folder `runs`."""
+        if self.results_dir == f"{DEFAULT_HOME}/runs" and "CELEBA_FL_HOME" in os.environ:
+            return _absolute(os.environ["CELEBA_FL_HOME"]) / "runs"
+        return _absolute(self.results_dir)
+
+    def to_dict(self) -> dict[str, bool | int | float | str]:
+        """All keys as the user writes them, with their values."""
+        return {_name(field): getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """Check `values`, one for every key, and build the config.
+
+        Raises
+        ------
+        InputError
+            For an unknown key, a missing one, or a value of the wrong type or range; the message
+            names the key, the value and what would be right.
+        """
+        known = {_name(field): field for field in dataclasses.fields(cls)}
+        for key in values:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+                raise InputError(f"unknown run-config key {key!r} = {values[key]!r}: {hint}")
+        missing = [key for key in known if key not in values]
+        if missing:
+            raise InputError(f"run-config keys without a value: {', '.join(missing)}")
+        return cls(**{field.name: _coerce(field, values[key]) for key, field in known.items()})
+
+    @classmethod
+    def load(cls, overrides: Mapping[str, Any] | None = None) -> "RunConfig":
+        """The defaults of `pyproject.toml` with `overrides`, as ``flwr run`` would merge them."""
+        return cls.from_dict({**default_values(), **(overrides or {})})
+
+
+def default_values() -> dict[str, Any]:
+    """The run-config keys of `pyproject.toml` with their defaults."""
+    return dict(_pyproject()["tool"]["flwr"]["app"]["config"])
+
+
+def app_version() -> str:
+    """The app's version; it may run from a bundle, so no package may be installed to ask."""
+    return str(_pyproject()["project"]["version"])
+
+
+def _pyproject() -> dict[str, Any]:
+    return tomli.loads(PYPROJECT.read_text(encoding="utf-8"))
+
+
+def _name(field: "dataclasses.Field[Any]") -> str:
+    return field.name.replace("_", "-")
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _coerce(field: "dataclasses.Field[Any]", value: Any) -> Any:
+    """An int is a float too: on a command line people write ``learning-rate=1``."""
+    return float(value) if field.type is float and type(value) is int else value
+
+
+def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
+    """Raise InputError unless `value` has the field's type and lies in its range."""
+    rules = field.metadata
+    right: str | None = None
+    if type(value) is not field.type:
+        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        right = kind[field.type]  # type: ignore[index]
+    elif rules["choices"] and value not in rules["choices"]:
+        right = f"one of {', '.join(rules['choices'])}"
+    elif rules["low"] is not None and not value >= rules["low"]:
+        right = f"at least {rules['low']}"
+    elif rules["above"] is not None and not value > rules["above"]:
+        right = f"above {rules['above']}"
+    elif rules["high"] is not None and not value <= rules["high"]:
+        right = f"at most {rules['high']}"
+    elif value == "":
+        right = "a text that is not empty"
+    if right:
+        raise InputError(f"{_name(field)} = {value!r}: must be {right} ({rules['meaning']})")

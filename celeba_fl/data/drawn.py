@@ -1,0 +1,391 @@
+"""Faces drawn on this machine in CelebA's schema: the data set that needs no download.
+
+The avatars are Pablo Stanley's "Avataaars" (https://avataaars.com, free for personal and commercial
+use), composed by DiceBear; what they lack is added here as a few strokes. How often an attribute
+occurs given `Male` and `Young` is CelebA's (``drawn.json``), and a label says what the picture
+shows: a hat hides the hair, so that no hair attribute is labelled under it. Rates under 1 % or over
+99 % are label noise in CelebA (women with beards, 0.3 %) and are taken as never and always.
+
+The `pretrain` split is balanced instead, each drawn attribute near half of the faces on which it is
+possible: a backbone that is trained on it must learn the rare ones too.
+"""
+
+import io
+import json
+import os
+import random
+import re
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.resources import files
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+
+import numpy as np
+import resvg_py
+from dicebear import Avatar, Style
+from PIL import Image, ImageFilter
+
+from celeba_fl.data.schema import ATTRIBUTES, SPLITS
+from celeba_fl.progress import Progress
+
+IDENTITIES = {"train": 200, "valid": 25, "test": 50, "pretrain": 100}
+IMAGES_EACH = 20
+WIDTH, HEIGHT = 178, 218
+CHUNK = 50
+
+# Labels without a drawing: all that can be predicted of them is what follows from Male and Young.
+SAMPLED = (
+    "Attractive", "Big_Lips", "Big_Nose", "Chubby", "Double_Chin",
+    "High_Cheekbones", "Oval_Face", "Pointy_Nose", "Receding_Hairline",
+)  # fmt: skip
+
+
+def _columns(*names: str) -> list[int]:
+    return [ATTRIBUTES.index(name) for name in names]
+
+
+MALE, YOUNG, BLURRY = _columns("Male", "Young", "Blurry")
+HAT, BALD, NO_BEARD = _columns("Wearing_Hat", "Bald", "No_Beard")
+HAIR = _columns("Bald", "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # at most one
+TEXTURE = _columns("Straight_Hair", "Wavy_Hair")  # at most one
+CUT = _columns("Straight_Hair", "Wavy_Hair", "Bangs")
+BEARDS = _columns("5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns")
+# The same in every image of an identity; the rest changes from image to image.
+FIXED = HAIR + CUT + _columns(
+    "Arched_Eyebrows", "Bushy_Eyebrows", "Pale_Skin", "Big_Lips", "Big_Nose", "Chubby",
+    "Double_Chin", "High_Cheekbones", "Oval_Face", "Pointy_Nose", "Receding_Hairline",
+)  # fmt: skip
+
+DARK = "#2b1d17"
+BACKGROUNDS = ("#b6e3f4", "#c0aede", "#d1d4f9", "#ffd5dc", "#8fb9aa", "#6c7a89", "#e8e8e8")
+FABRICS = ("#262e33", "#5199e4", "#25557c", "#929598", "#7fbf8f", "#ff488e", "#c94c4c", "#f2e394")
+FRAMES = ("#15191c", "#1d3f5e", "#6b1a1a")
+SKINS = {False: ("#8d5a3c", "#b06a3b", "#d08b5b", "#edb98a"), True: ("#fdeee6",)}
+SHADES = {
+    "Black_Hair": ("#0f0d0d", "#1d1716"),
+    "Blond_Hair": ("#e3c16f", "#efd48f"),
+    "Brown_Hair": ("#6a3d25", "#7d4a2d"),
+    "Gray_Hair": ("#a3a7ab", "#bfc3c6"),
+}
+OTHER_SHADES = ("#c93305", "#a3243b", "#f59797", "#5b6bb5")  # red and dyed
+
+# DiceBear's names of the variants. Haircuts by Male and by the labels that they show.
+HAIRCUTS: dict[tuple[bool, frozenset[str]], tuple[str, ...]] = {
+    (False, frozenset()): ("bun",),
+    (False, frozenset({"Bangs"})): ("bob", "longButNotTooLong"),
+    (False, frozenset({"Straight_Hair"})): ("straight01", "straight02"),
+    (False, frozenset({"Straight_Hair", "Bangs"})): ("straightAndStrand", "miaWallace"),
+    (False, frozenset({"Wavy_Hair"})): ("curly", "dreads", "fro"),
+    (False, frozenset({"Wavy_Hair", "Bangs"})): ("curvy",),
+    (True, frozenset()): ("theCaesar", "theCaesarAndSidePart", "frizzle"),
+    (True, frozenset({"Bangs"})): ("shortRound",),
+    (True, frozenset({"Straight_Hair"})): ("shortFlat",),
+    (True, frozenset({"Straight_Hair", "Bangs"})): ("shaggy",),
+    (True, frozenset({"Wavy_Hair"})): ("shortWaved", "shortCurly", "dreads01"),
+    (True, frozenset({"Wavy_Hair", "Bangs"})): ("shaggyMullet",),
+}
+CUTS = {"Straight_Hair", "Wavy_Hair", "Bangs"}
+HATS = {False: ("hat", "winterHat02", "hijab"), True: ("hat", "winterHat02", "turban")}
+CLOTHES = {
+    False: ("shirtScoopNeck", "overall", "blazerAndSweater"),
+    True: ("shirtCrewNeck", "hoodie", "collarAndSweater", "blazerAndShirt"),
+}
+SUIT = "blazerAndShirt"
+MOUTHS = {  # by Smiling and Mouth_Slightly_Open
+    (False, False): ("serious",),
+    (False, True): ("screamOpen", "concerned"),
+    (True, False): ("twinkle",),
+    (True, True): ("smile", "default"),
+}
+EYES = {False: ("default", "surprised"), True: ("closed", "happy")}  # by Narrow_Eyes
+GLASSES = ("prescription01", "prescription02", "round")
+
+# SVG in the avatar's 280 x 280 units: the face spans x 84..196, y 36..186.
+UNDER = {  # under mouth, nose, eyes and hair
+    "Wrinkles": '<path d="M120 140q-9 7-9 18M160 140q9 7 9 18M118 66h44M122 57h36" fill="none" '
+    'stroke="#000" stroke-opacity=".35" stroke-width="2.5"/>',
+    "5_o_Clock_Shadow": '<path d="M84 122v8a56 56 0 0 0 112 0v-8q-8 18-28 17h-56q-20 1-28-17" '
+    f'fill="{DARK}" fill-opacity=".35"/>',
+    "Goatee": f'<path d="M120 171q20-7 40 0v6q-20 26-40 0z" fill="{DARK}"/>',
+    "Jaw_Beard": '<path d="M87 130a53 53 0 0 0 106 0" fill="none" '
+    f'stroke="{DARK}" stroke-width="9"/>',
+    "Rosy_Cheeks": '<g fill="#ff4d6d" fill-opacity=".55"><circle cx="101" cy="137" r="11"/>'
+    '<circle cx="179" cy="137" r="11"/></g>',
+    "Heavy_Makeup": '<g fill="#7b3fb5" fill-opacity=".7"><ellipse cx="114" cy="107" rx="19" '
+    'ry="13"/><ellipse cx="166" cy="107" rx="19" ry="13"/></g>',
+    "Bags_Under_Eyes": '<path d="M103 124q10 9 21 0M156 124q10 9 21 0" fill="none" '
+    'stroke="#000" stroke-opacity=".4" stroke-width="3.5"/>',
+    "Wearing_Lipstick": '<path d="M104 155q18-16 36-10 18-6 36 10-36 37-72 0" fill="#c2123f"/>',
+}
+OVER = {  # over everything
+    "Mustache": f'<path d="M140 140q-17-5-27 11 17 2 27-4 10 6 27 4-10-16-27-11" fill="{DARK}"/>',
+    "Sideburns": f'<path d="M84 92v38l7 22q5-24 3-60zm112 0v38l-7 22q-5-24-3-60z" fill="{DARK}"/>',
+    "Wearing_Earrings": '<g fill="#ffd21f" stroke="#8a6d00"><circle cx="78" cy="143" r="6"/>'
+    '<circle cx="202" cy="143" r="6"/></g>',
+    "Wearing_Necklace": '<path d="M112 200q28 38 56 0" fill="none" stroke="#ffd21f" '
+    'stroke-width="5" stroke-dasharray="5 1.5"/>',
+    "Wearing_Necktie": '<path d="M131 207h18l-4 12 9 40-14 14-14-14 9-40z" fill="#b3122d"/>',
+}
+MOUTH = 'transform="translate(94 140)"'  # where an avatar's SVG places it, before the eyes and hair
+LARGER = 'transform="translate(74 134) scale(1.43)"'
+CLIP = re.compile(r'<g clip-path="url\(#clip-\w+\)">')
+
+
+def sample(split: str, identities: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Choose who is on the images of a split, and how each image looks.
+
+    The draws are a Latin hypercube within each group of Male and Young, so that rates come close to
+    CelebA's even with few identities.
+
+    Parameters
+    ----------
+    split : str
+        One of `SPLITS`.
+    identities : int
+        How many persons; each has `IMAGES_EACH` images.
+    seed : int
+        The same seed gives the same split, whatever the other splits are.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        The identity of each image, (n,) int64 from 0, shuffled; and the labels, (n, 40) bool.
+    """
+    rng = np.random.default_rng([seed, SPLITS.index(split)])
+    joint, chances = _chances(balanced=split == "pretrain")
+    ranks = (rng.permutation(identities) + 0.5) / max(identities, 1)
+    group = np.searchsorted(np.cumsum(joint)[:-1], ranks)
+    who = rng.permutation(np.repeat(np.arange(identities), IMAGES_EACH))
+    draws = _spread(rng, group[who])
+    draws[:, FIXED] = _spread(rng, group)[who][:, FIXED]
+    p = chances[group[who]]
+
+    labels = draws < p
+    labels[:, MALE], labels[:, YOUNG] = np.divmod(group[who], 2)
+    for exclusive in (HAIR, TEXTURE):
+        bounds = np.cumsum(p[:, exclusive], axis=1)
+        choice = (draws[:, exclusive[:1]] >= bounds).sum(axis=1)
+        labels[:, exclusive] = choice[:, None] == np.arange(len(exclusive))
+    labels[:, CUT] &= ~labels[:, [BALD]]
+    labels[:, HAIR + CUT] &= ~labels[:, [HAT]]
+    labels[:, BEARDS] &= ~labels[:, [NO_BEARD]]
+    return who, labels
+
+
+def _chances(balanced: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Shares (4,) of the groups (2 Male + Young), and each attribute's chance (4, 40) in a group.
+
+    A chance is conditional on the attribute being possible at all: hair without a hat, a haircut
+    with hair, a kind of beard with a beard.
+    """
+    table = json.loads(Path(__file__).with_suffix(".json").read_text())
+    joint = np.array(table["joint"])
+    p = np.array([table["rates"].get(name, [0.0] * 4) for name in ATTRIBUTES]).T
+    p[p < 0.01], p[p > 0.99] = 0, 1
+    if balanced:
+        sharp = np.delete(np.arange(len(ATTRIBUTES)), BLURRY)  # blur would hide the others
+        p[:, sharp] = np.where((p > 0) & (p < 1), 0.5, p)[:, sharp]
+        p[:, HAIR] /= 3  # five of them or another colour: 1/6 each
+        p[:, TEXTURE] /= 1.5  # straight, wavy or neither: 1/3 each
+        return np.full(4, 0.25), p
+    bare = 1 - p[:, [HAT]]
+    p[:, CUT] /= bare - p[:, [BALD]]
+    p[:, HAIR] /= bare
+    p[:, BEARDS] /= np.maximum(1 - p[:, [NO_BEARD]], 1e-9)  # 0 / 0 for women
+    return joint, p
+
+
+def _spread(rng: np.random.Generator, group: np.ndarray) -> np.ndarray:
+    """Uniform numbers (n, 40), in each group and column one from each of its equal slices of 0..1.
+
+    Source: McKay et al., "A Comparison of Three Methods for Selecting Values of Input Variables",
+    Technometrics 1979 (Latin hypercube sampling).
+    """
+    draws = np.empty((len(group), len(ATTRIBUTES)))
+    for value in np.unique(group):
+        rows = np.flatnonzero(group == value)
+        slices = np.tile(np.arange(len(rows))[:, None], len(ATTRIBUTES))
+        draws[rows] = (rng.permuted(slices, axis=0) + rng.random(slices.shape)) / len(rows)
+    return draws
+
+
+@dataclass(frozen=True)
+class Face:
+    """One image to draw: its file name, position in `SPLITS`, identity and (40,) bool labels."""
+
+    name: str
+    code: int
+    person: int
+    labels: np.ndarray
+
+
+@cache
+def _style() -> Style:
+    return Style(json.loads(files("dicebear_styles").joinpath("avataaars.json").read_text("utf-8")))
+
+
+def render(face: Face, seed: int) -> bytes:
+    """Draw one face as a JPEG, 178 wide and 218 high."""
+    on = {name for name, label in zip(ATTRIBUTES, face.labels, strict=True) if label}
+    male, hat = "Male" in on, "Wearing_Hat" in on
+    kept, free = random.Random(f"{seed} {face.person}"), random.Random(f"{seed} {face.name}")
+    skin = kept.choice(SKINS["Pale_Skin" in on])
+    hair = kept.choice(next((SHADES[name] for name in SHADES if name in on), OTHER_SHADES))
+    cut = "sides" if "Bald" in on else kept.choice(HAIRCUTS[male, frozenset(on & CUTS)])
+    avatar = Avatar(
+        _style(),
+        {
+            "seed": face.name,
+            "skinColor": skin,
+            "hairColor": hair,
+            "topVariant": free.choice(HATS[male]) if hat else cut,
+            "hatColor": free.choice(FABRICS),
+            "clothesVariant": SUIT if "Wearing_Necktie" in on else free.choice(CLOTHES[male]),
+            "clothesColor": free.choice(FABRICS),
+            "mouthVariant": free.choice(MOUTHS["Smiling" in on, "Mouth_Slightly_Open" in on]),
+            "eyesVariant": free.choice(EYES["Narrow_Eyes" in on]),
+            "accessoriesVariant": free.choice(GLASSES),
+            "accessoriesColor": free.choice(FRAMES),
+            "accessoriesProbability": 100 * ("Eyeglasses" in on),
+            "facialHairProbability": 0,
+            "eyebrowsProbability": 0,
+        },
+    )
+    if "Young" not in on:
+        on.add("Wrinkles")
+    if on.isdisjoint({"No_Beard", "5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns"}):
+        on.add("Jaw_Beard")
+    rise, stroke = 20 if "Arched_Eyebrows" in on else 2, 8 if "Bushy_Eyebrows" in on else 3
+    brows = (
+        f'<path d="M99 92q15-{rise} 30 0m22 0q15-{rise} 30 0" fill="none" stroke="{DARK}" '
+        f'stroke-width="{stroke}" stroke-linecap="round"/>'
+    )
+    under = "".join(strokes for name, strokes in UNDER.items() if name in on)
+    over = brows + "".join(strokes for name, strokes in OVER.items() if name in on)
+    width = free.uniform(186, 206)
+    height = width * HEIGHT / WIDTH
+    left, top = 140 - width / 2 + free.uniform(-6, 6), 132 - height / 2 + free.uniform(-5, 5)
+    svg = str(avatar).replace(f"<use {MOUTH}", f"{under}<use {LARGER}", 1).replace("</g></svg>", over + "</g></svg>")
+    # Size and view go into the SVG: resvg's own `height` is rounded up to 219 half of the time.
+    view = f'width="{WIDTH}" height="{HEIGHT}" viewBox="{left} {top} {width} {height}"'
+    svg = svg.replace('viewBox="0 0 280 280"', view, 1)
+    # The avatar's own clip costs a third of the rendering, and the view box cuts off more anyway.
+    svg = CLIP.sub(f'<g transform="rotate({free.uniform(-6, 6)} 140 140)">', svg, count=1)
+
+    png = resvg_py.svg_to_bytes(svg, background=free.choice(BACKGROUNDS), skip_system_fonts=True)
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    if "Blurry" in on:
+        picture = picture.filter(ImageFilter.GaussianBlur(2))
+    jpeg = io.BytesIO()
+    picture.save(jpeg, "JPEG", quality=90)
+    return jpeg.getvalue()
+
+
+def plan(seed: int, identities: Mapping[str, int]) -> list[Face]:
+    """Choose all faces, split after split; identities count from 1 through all splits."""
+    faces: list[Face] = []
+    first = 1
+    for code, split in enumerate(SPLITS):
+        count = identities.get(split, 0)
+        for person, labels in zip(*sample(split, count, seed), strict=True):
+            faces.append(Face(f"{len(faces) + 1:06d}.jpg", code, first + int(person), labels))
+        first += count
+    return faces
+
+
+def draw(
+    folder: Path,
+    seed: int = 42,
+    identities: Mapping[str, int] = IDENTITIES,
+    processes: int | None = None,
+) -> None:
+    """Draw a data set in the official CelebA layout.
+
+    Writes ``img_align_celeba/000001.jpg`` and so on, ``list_attr_celeba.txt``,
+    ``list_eval_partition.txt`` and ``identity_CelebA.txt``. All of it is drawn beside `folder` and
+    then renamed, so that `folder` is whole from the moment it exists. Where several processes draw
+    the same folder at once, the first to be done gives it and the others drop theirs, which are
+    byte-identical.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to; its parents are made.
+    seed : int (default: 42)
+        The same seed gives the same bytes, whatever the number of processes.
+    identities : Mapping[str, int] (default: `IDENTITIES`)
+        Split to number of persons, each with `IMAGES_EACH` images; no person is in two splits.
+    processes : int | None (default: None)
+        None takes all cores.
+
+    Raises
+    ------
+    FileExistsError
+        If `folder` exists already.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; faces are drawn into a new folder only")
+    faces = plan(seed, identities)
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    images = unfinished / "img_align_celeba"
+    images.mkdir(parents=True)
+    try:
+        _draw_all(faces, partial(_draw_chunk, images, seed), processes or os.cpu_count() or 1)
+        attributes = (
+            f"{face.name} {' '.join(f'{value:2d}' for value in np.where(face.labels, 1, -1))}"
+            for face in faces
+        )
+        header = (str(len(faces)), " ".join(ATTRIBUTES))
+        _write(unfinished / "list_attr_celeba.txt", (*header, *attributes))
+        _write(unfinished / "list_eval_partition.txt", (f"{f.name} {f.code}" for f in faces))
+        _write(unfinished / "identity_CelebA.txt", (f"{f.name} {f.person}" for f in faces))
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():  # else another process was first
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    """Write lines as the official files have them, ending in CR and LF."""
+    path.write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+
+
+def _draw_all(faces: list[Face], work: Callable[[list[Face]], int], processes: int) -> None:
+    """Do `work` on chunks of the faces; in processes, since resvg holds the interpreter lock."""
+    progress = Progress("Drawing faces", len(faces))
+    chunks = [faces[i : i + CHUNK] for i in range(0, len(faces), CHUNK)]
+    processes = min(processes, len(chunks))
+    if processes < 2:
+        for chunk in chunks:
+            progress.advance(work(chunk))
+        return
+    # Spawned: the caller may be a thread of a process with many, whose locks a fork would copy.
+    with ProcessPoolExecutor(processes, get_context("spawn"), _end_with_parent) as pool:
+        for count in pool.map(work, chunks):
+            progress.advance(count)
+
+
+def _draw_chunk(images: Path, seed: int, faces: list[Face]) -> int:
+    for face in faces:
+        (images / face.name).write_bytes(render(face, seed))
+    return len(faces)
+
+
+def _end_with_parent() -> None:
+    """Have this worker end when its parent is killed; it would wait for more work forever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

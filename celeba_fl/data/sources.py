@@ -1,0 +1,178 @@
+"""From the setting `dataset` to its table, parsed and checked once, then memory-mapped.
+
+The processes of a simulation load the table again and again: what they open are NumPy files whose
+pages all of them share, without importing what parsed them.
+"""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from celeba_fl.data import folder, hub
+from celeba_fl.data.schema import SPLITS
+from celeba_fl.data.table import Annotations, Source, Table, repeats
+from celeba_fl.progress import LOG, InputError, Progress
+
+# Part of every key: to be raised when the files under `home` change their form or meaning.
+FORMAT = 1
+THREADS = 4
+CHUNK = 500
+
+
+def load(dataset: str, home: Path) -> Table:
+    """Open the table of a data set; the first time, read and check all of it.
+
+    Parameters
+    ----------
+    dataset : str
+        ``"drawn"``, a hub id such as ``"flwrlabs/celeba"``, or a folder: of the official CelebA
+        layout, or of parquet files of the hub's shape.
+    home : Path
+        Parsed tables are kept in ``home/tables``, drawn faces in ``home/drawn``, downloads in
+        ``home/hub``. A table is parsed again when its text or parquet files change, or when images
+        come or go; an image that is overwritten in place is not noticed.
+
+    Returns
+    -------
+    Table
+        With memory-mapped arrays.
+
+    Raises
+    ------
+    InputError
+        If there is no such data set, or if something in it is not as it should be.
+    """
+    source = _source(dataset, home)
+    stamps = [(str(path.resolve()), path.stat()) for path in source.files]
+    key = hash_key(*((path, stat.st_size, stat.st_mtime_ns) for path, stat in stamps))
+    kept = keep(home / "tables" / key, partial(_parse, dataset, source))
+    arrays = {name: np.load(kept / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    return Table(
+        name=dataset,
+        fingerprint=(kept / "fingerprint").read_text(),
+        read=partial(_read, source, arrays["image"]),
+        **arrays,
+    )
+
+
+ARRAYS = (*Annotations._fields, "content")
+
+
+def hash_key(*parts: object) -> str:
+    """Name for a file that depends on `parts`, which must print alike when they are alike."""
+    return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
+
+
+def keep(path: Path, create: Callable[[Path], object], resume: bool = False) -> Path:
+    """Have `create` make `path`, unless it is there: once, and whole or not at all.
+
+    Other processes that want the same wait until it is there.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    create : Callable[[Path], object]
+        Is given another path, beside `path`, to write to.
+    resume : bool (default: False)
+        Whether `create` can use what another one that was killed has left there.
+    """
+    if not path.exists():
+        from filelock import FileLock
+
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if not path.exists():
+                if not resume:
+                    shutil.rmtree(unfinished, ignore_errors=True)
+                create(unfinished)
+                unfinished.rename(path)
+    return path
+
+
+def _source(dataset: str, home: Path) -> Source:
+    path = Path(dataset).expanduser()
+    if dataset == "drawn":
+        path = keep(home / "drawn", _draw)
+    elif not path.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", dataset):
+        target = home / "hub" / dataset.replace("/", "--")
+        path = keep(target, partial(hub.download, dataset), resume=True)
+    source = path.is_dir() and (folder.source(path) or hub.source(path, home))
+    if not source:
+        what = "holds no data set" if path.is_dir() else "is no folder"
+        raise InputError(
+            f"dataset = {dataset!r}: {path.absolute()} {what}. `dataset` should be 'drawn', a hub "
+            "id such as 'flwrlabs/celeba', or a folder, either in the official CelebA layout "
+            "(img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt, "
+            "identity_CelebA.txt) or of parquet files with the columns of flwrlabs/celeba"
+        )
+    return source
+
+
+def _draw(path: Path) -> None:
+    from celeba_fl.data.drawn import draw
+
+    draw(path)
+
+
+def _read(source: Source, image: np.ndarray, row: int) -> bytes:
+    return source.read(row, str(image[row]))
+
+
+def _parse(dataset: str, source: Source, path: Path) -> None:
+    """Write the arrays of a table, and its fingerprint, into a new folder."""
+    LOG.info("Reading %s, once", dataset)
+    annotations = source.annotations()
+    content = _hash_images(source, annotations.image)
+    _warn_of_leaks(annotations, content)
+    path.mkdir()
+    for name, array in zip(ARRAYS, (*annotations, content), strict=True):
+        np.save(path / f"{name}.npy", array)
+    (path / "fingerprint").write_text(_fingerprint(annotations, content))
+
+
+def _hash_images(source: Source, image: np.ndarray) -> np.ndarray:
+    """64 bits of BLAKE2b of each image, (n,) uint64; threads, since the disk is what takes time."""
+
+    def hash_chunk(start: int) -> list[int]:
+        chunk = enumerate(image[start : start + CHUNK].tolist(), start)
+        digests = (hashlib.blake2b(source.read(*row), digest_size=8).digest() for row in chunk)
+        return [int.from_bytes(digest, "little") for digest in digests]
+
+    hashes: list[int] = []
+    progress = Progress("Reading images", len(image))
+    with ThreadPoolExecutor(THREADS) as pool:
+        for chunk in pool.map(hash_chunk, range(0, len(image), CHUNK)):
+            hashes += chunk
+            progress.advance(len(chunk))
+    return np.array(hashes, np.uint64)
+
+
+def _fingerprint(annotations: Annotations, content: np.ndarray) -> str:
+    """SHA-256 of all columns in a form that is the same on every machine."""
+    sha = hashlib.sha256("\n".join(annotations.image.tolist()).encode())
+    sha.update(annotations.celeb_id.astype("<i4").tobytes())
+    sha.update(np.packbits(annotations.labels).tobytes())
+    sha.update(annotations.split.tobytes())
+    sha.update(content.astype("<u8").tobytes())
+    return sha.hexdigest()
+
+
+def _warn_of_leaks(annotations: Annotations, content: np.ndarray) -> None:
+    pairs = repeats(content, annotations.split)
+    if len(pairs):
+        one, other = (
+            f"{annotations.image[row]} ({SPLITS[annotations.split[row]]})" for row in pairs[0]
+        )
+        LOG.warning(
+            "%d images are, byte for byte, in more than one split, such as %s and %s: what is "
+            "measured on one split has been seen in the other",
+            len(np.unique(content[pairs[:, 0]])), one, other,
+        )  # fmt: skip

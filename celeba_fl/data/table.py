@@ -1,0 +1,101 @@
+"""The one table that every source gives: an image a row, its identity, attributes and split."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from celeba_fl.data.schema import SPLITS
+
+
+@dataclass(frozen=True)
+class Table:
+    """Images and their annotations, ``n`` rows; the arrays may be memory-mapped.
+
+    Parameters
+    ----------
+    name : str
+        The source as the user wrote it (`drawn`, a hub id, a folder).
+    fingerprint : str
+        SHA-256 (hex) over all of the content, pixels included; equal on every machine.
+    image : np.ndarray
+        (n,) str, the file name, e.g. ``"000001.jpg"``; unique.
+    celeb_id : np.ndarray
+        (n,) int32, the identity; images of one person are not independent.
+    labels : np.ndarray
+        (n, 40) bool, in the order of `ATTRIBUTES`.
+    split : np.ndarray
+        (n,) uint8, positions in `SPLITS`.
+    content : np.ndarray
+        (n,) uint64, a hash of each image's encoded bytes; equal bytes, equal hash.
+    read : Callable[[int], bytes]
+        The encoded image (JPEG or PNG bytes) of a row.
+    """
+
+    name: str
+    fingerprint: str
+    image: np.ndarray
+    celeb_id: np.ndarray
+    labels: np.ndarray
+    split: np.ndarray
+    content: np.ndarray
+    read: Callable[[int], bytes]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def rows(self, split: str) -> np.ndarray:
+        """Row numbers (int64, ascending) of a split."""
+        return np.flatnonzero(np.asarray(self.split) == SPLITS.index(split))
+
+
+class Annotations(NamedTuple):
+    """What a source knows of its images without opening them; shapes and types as in `Table`."""
+
+    image: np.ndarray
+    celeb_id: np.ndarray
+    labels: np.ndarray
+    split: np.ndarray
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a table comes from; nothing is read before it is asked for.
+
+    Parameters
+    ----------
+    files : list[Path]
+        Files and folders whose names, sizes and times change when the content does.
+    annotations : Callable[[], Annotations]
+        Reads and checks them; raises `InputError`.
+    read : Callable[[int, str], bytes]
+        The encoded image of a row, given its number and its name.
+    """
+
+    files: list[Path]
+    annotations: Callable[[], Annotations]
+    read: Callable[[int, str], bytes]
+
+
+def repeats(content: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Find images that are in several places, such as splits or partitions.
+
+    Parameters
+    ----------
+    content : np.ndarray
+        (n,) the images' hashes.
+    place : np.ndarray
+        (n,) int, where each image is.
+
+    Returns
+    -------
+    np.ndarray
+        (k, 2) int64, pairs of rows with equal content in two different places. A content in ``m``
+        places gives ``m - 1`` pairs.
+    """
+    order = np.lexsort((place, content))
+    content, place = content[order], place[order]
+    same = (content[1:] == content[:-1]) & (place[1:] != place[:-1])
+    return np.stack([order[:-1][same], order[1:][same]], axis=1)

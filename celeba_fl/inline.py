@@ -1,0 +1,120 @@
+"""The same ServerApp and ClientApp in one process: Flower's Grid without Ray and SuperLink.
+
+For tests, for debugging with a breakpoint in a client, and for sweeps. A message is answered when
+its answer is pulled, by calling the ClientApp; nothing else in the app knows of this.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from celeba_fl.config import RunConfig
+
+
+class InlineGrid(Grid):
+    """A Grid whose nodes are simulated in this process, one after the other.
+
+    Parameters
+    ----------
+    client_app : ClientApp
+        What every node runs.
+    num_supernodes : int
+        Number of nodes.
+    run_config : Mapping[str, Any]
+        What the nodes see as their run config.
+    """
+
+    def __init__(
+        self, client_app: ClientApp, num_supernodes: int, run_config: Mapping[str, Any]
+    ) -> None:
+        self._app = client_app
+        self._run = Run.create_empty(secrets.randbits(63))
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = self._run.run_id, 1, 1
+        self._contexts = {
+            node_id: Context(
+                run_id=self._run.run_id,
+                node_id=node_id,
+                node_config={"partition-id": partition, "num-partitions": num_supernodes},
+                state=RecordDict(),
+                run_config=dict(run_config),
+            )
+            for partition, node_id in enumerate(secrets.randbits(62) for _ in range(num_supernodes))
+        }
+        self._waiting: dict[str, Message] = {}
+
+    @property
+    def run(self) -> Run:
+        """The run, made up here."""
+        return self._run
+
+    def set_run(self, run: Run) -> None:
+        """Take another run."""
+        self._run = run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Make a message."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """All nodes; their ids are random, as Flower's are."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Keep messages until their answers are pulled."""
+        ids = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = secrets.token_hex(16)
+            self._waiting[message.metadata.message_id] = message
+            ids.append(message.metadata.message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Let the nodes answer."""
+        due = [self._waiting.pop(key) for key in list(message_ids) if key in self._waiting]
+        return [self._answer(message) for message in due]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push and pull."""
+        return self.pull_messages(self.push_messages(messages))
+
+    def _answer(self, message: Message) -> Message:
+        try:
+            return self._app(message, self._contexts[message.metadata.dst_node_id])
+        except Exception as error:  # as the engines do: a failing client is an answer
+            code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+            return Message(Error(code=code, reason=repr(error)), reply_to=message)
+
+
+def run_inline(
+    config: RunConfig, num_supernodes: int, server_app: ServerApp, client_app: ClientApp
+) -> None:
+    """Run an experiment in this process; it ends, or raises, as the ServerApp does.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run config.
+    num_supernodes : int
+        Number of clients.
+    server_app, client_app
+        The apps.
+    """
+    grid = InlineGrid(client_app, num_supernodes, config.to_dict())
+    context = Context(grid.run.run_id, 0, {}, RecordDict(), dict(config.to_dict()))
+    server_app(grid, context)

@@ -1,0 +1,205 @@
+"""Counts of examples that add up across clients, and the metrics computed from them.
+
+A metric of several clients is computed from their summed counts, never averaged from their
+metrics: that would be wrong for balanced accuracy, F1, AUROC and every group rate.
+
+Every function returns one value an attribute; undefined (no positives, no negatives, no examples)
+is NaN in memory and empty in every file.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Scores (logits) are counted in bins (edge, next edge] of width 1/8 over [-8, 8]; the outer bins
+# take what lies beyond. Binary fractions make the edges exact, and 0 is one of them, so confusion
+# counts at threshold 0 are exact however the examples are spread over clients.
+BIN_WIDTH = 0.125
+NUM_BINS = 128
+ZERO_BIN = NUM_BINS // 2
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a set of examples says about a model, per attribute; two of them add.
+
+    Parameters
+    ----------
+    positives, negatives : np.ndarray
+        (attributes, NUM_BINS) int64, the scores of the examples with and without the attribute.
+    loss : np.ndarray
+        (attributes,) float64, the summed binary cross-entropy in nats.
+    """
+
+    positives: Ints
+    negatives: Ints
+    loss: Floats
+
+    @classmethod
+    def of(cls, scores: Floats, labels: NDArray[np.bool_]) -> "Counts":
+        """Count examples.
+
+        Parameters
+        ----------
+        scores : np.ndarray
+            (n, attributes) float64 logits; above 0 predicts the attribute.
+        labels : np.ndarray
+            (n, attributes) bool.
+        """
+        attributes = labels.shape[1]
+        bins = np.clip(np.ceil(scores / BIN_WIDTH) + (ZERO_BIN - 1), 0, NUM_BINS - 1)
+        cells = bins.astype(np.int64) + np.arange(attributes) * NUM_BINS
+        shape = (attributes, NUM_BINS)
+        positives = np.bincount(cells[labels], minlength=attributes * NUM_BINS).reshape(shape)
+        negatives = np.bincount(cells[~labels], minlength=attributes * NUM_BINS).reshape(shape)
+        return cls(positives, negatives, bce_with_logits(scores, labels).sum(axis=0))
+
+    @classmethod
+    def zero(cls, attributes: int) -> "Counts":
+        """The counts of no example at all."""
+        return cls.of(np.empty((0, attributes)), np.empty((0, attributes), dtype=bool))
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.positives + other.positives,
+            self.negatives + other.negatives,
+            self.loss + other.loss,
+        )
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """For a message: integers in the smallest type that holds them."""
+        smallest = np.min_scalar_type(max(self.positives.max(), self.negatives.max()))
+        return {
+            "positives": self.positives.astype(smallest),
+            "negatives": self.negatives.astype(smallest),
+            "loss": self.loss,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Counts":
+        """Undo `to_arrays`."""
+        return cls(
+            arrays["positives"].astype(np.int64),
+            arrays["negatives"].astype(np.int64),
+            arrays["loss"].astype(np.float64),
+        )
+
+    @cached_property
+    def tp(self) -> Ints:
+        """True positives at threshold 0, (attributes,)."""
+        return self.positives[:, ZERO_BIN:].sum(axis=1)
+
+    @cached_property
+    def fp(self) -> Ints:
+        """False positives at threshold 0, (attributes,)."""
+        return self.negatives[:, ZERO_BIN:].sum(axis=1)
+
+    @cached_property
+    def p(self) -> Ints:
+        """Examples with the attribute, (attributes,)."""
+        return self.positives.sum(axis=1)
+
+    @cached_property
+    def n(self) -> Ints:
+        """Examples, with and without the attribute, (attributes,)."""
+        return self.p + self.negatives.sum(axis=1)
+
+    def mean_loss(self) -> Floats:
+        """Binary cross-entropy of an example, in nats."""
+        return ratio(self.loss, self.n)
+
+    def accuracy(self) -> Floats:
+        """(TP + TN) / n."""
+        return ratio(self.tp + (self.n - self.p - self.fp), self.n)
+
+    def majority_accuracy(self) -> Floats:
+        """max(p, 1 - p): the accuracy of always answering what is more frequent here."""
+        return ratio(np.maximum(self.p, self.n - self.p), self.n)
+
+    def balanced_accuracy(self) -> Floats:
+        """(TPR + TNR) / 2."""
+        tpr = ratio(self.tp, self.p)
+        tnr = ratio(self.n - self.p - self.fp, self.n - self.p)
+        return (tpr + tnr) / 2
+
+    def f1(self) -> Floats:
+        """2 TP / (2 TP + FP + FN); undefined without positives."""
+        f1 = ratio(2 * self.tp, self.tp + self.fp + self.p)
+        return np.where(self.p > 0, f1, np.nan)
+
+    def auroc(self) -> Floats:
+        """Area under the ROC curve from the bins, a pair within one bin counting one half.
+
+        The Mann-Whitney U statistic over P N pairs (Hanley and McNeil 1982). It differs from the
+        exact value by at most `auroc_error`.
+        """
+        below = np.cumsum(self.negatives, axis=1) - self.negatives
+        wins = (self.positives * (below + self.negatives / 2)).sum(axis=1)
+        return ratio(wins, self.p * (self.n - self.p))
+
+    def auroc_error(self) -> Floats:
+        """Half of the share of pairs that fall into one bin: the most that `auroc` can be off."""
+        shared = (self.positives * self.negatives).sum(axis=1)
+        return ratio(shared, 2 * self.p * (self.n - self.p))
+
+    def average_precision(self) -> Floats:
+        """Area under the precision-recall curve from the bins, scores of one bin being ties.
+
+        Sum of precision x gain in recall from the highest bin down, as scikit-learn defines it.
+        """
+        gained = self.positives[:, ::-1]
+        tp = np.cumsum(gained, axis=1)
+        predicted = tp + np.cumsum(self.negatives[:, ::-1], axis=1)
+        precision = np.divide(tp, predicted, out=np.zeros(tp.shape), where=predicted > 0)
+        return ratio((gained * precision).sum(axis=1), self.p)
+
+
+def exact_auroc(scores: Floats, labels: NDArray[np.bool_]) -> Floats:
+    """Area under the ROC curve of every attribute, NaN without positives or negatives.
+
+    Parameters
+    ----------
+    scores : np.ndarray
+        (n, attributes) float64.
+    labels : np.ndarray
+        (n, attributes) bool.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    area = np.full(labels.shape[1], np.nan)
+    defined = labels.any(axis=0) & ~labels.all(axis=0)
+    for i in np.flatnonzero(defined):
+        area[i] = roc_auc_score(labels[:, i], scores[:, i])
+    return area
+
+
+def exact_average_precision(scores: Floats, labels: NDArray[np.bool_]) -> Floats:
+    """Average precision of every attribute, NaN without positives; arguments as `exact_auroc`."""
+    from sklearn.metrics import average_precision_score
+
+    area = np.full(labels.shape[1], np.nan)
+    for i in np.flatnonzero(labels.any(axis=0)):
+        area[i] = average_precision_score(labels[:, i], scores[:, i])
+    return area
+
+
+def bce_with_logits(scores: Floats, labels: NDArray[np.bool_]) -> Floats:
+    """Binary cross-entropy of every score, in nats: max(s, 0) - s y + log(1 + exp(-|s|))."""
+    return np.maximum(scores, 0) - scores * labels + np.log1p(np.exp(-np.abs(scores)))
+
+
+def ratio(numerator: NDArray[np.generic], denominator: NDArray[np.generic]) -> Floats:
+    """Quotient, NaN where the denominator is 0."""
+    top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    return np.divide(top, bottom, out=np.full(bottom.shape, np.nan), where=bottom != 0)
+
+
+def mean(values: Floats) -> float:
+    """Mean over the attributes for which the metric is defined; NaN if there is none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")

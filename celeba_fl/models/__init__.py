@@ -1,0 +1,1 @@
+"""Frozen backbones and the heads that are trained on their features."""

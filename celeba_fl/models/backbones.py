@@ -1,0 +1,225 @@
+"""Frozen feature extractors: how each is built, and where its weights come from.
+
+Weights of every origin end as one safetensors file named by their hash, ``home/weights/<sha256>``;
+processes and machines agree on weights by that hash.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from celeba_fl.data.table import Table
+from celeba_fl.files import write_bytes
+from celeba_fl.progress import LOG, InputError
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """An architecture; `build` gives a module from (n, 3, N, N) images to (n, dim) features.
+
+    Parameters
+    ----------
+    dim : int
+        Number of features an image.
+    build : Callable[[], nn.Module]
+        Makes the module with random weights; its state dict has `prefix`ed torchvision keys.
+    prefix : str
+        Which of torchvision's keys belong to the extractor; the classifier's are left out.
+    imagenet : Callable[[], WeightsEnum]
+        torchvision's ImageNet weights.
+    mean, std : tuple[float, float, float]
+        By which pixels in [0, 1] are normalised.
+    """
+
+    dim: int
+    build: Callable[[], nn.Module]
+    prefix: str
+    imagenet: Callable[[], "WeightsEnum"]
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+def _mobilenet_v2() -> nn.Module:
+    from torchvision.models import mobilenet_v2
+
+    class MobileNetV2Features(nn.Module):
+        """MobileNetV2 (Sandler et al., CVPR 2018) up to its pooled 1,280 features."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = mobilenet_v2().features
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            """(n, 3, N, N) -> (n, 1280)."""
+            maps: torch.Tensor = self.features(images)
+            return maps.mean(dim=(2, 3))
+
+    return MobileNetV2Features()
+
+
+def _mobilenet_v2_imagenet() -> "WeightsEnum":
+    from torchvision.models import MobileNet_V2_Weights
+
+    return MobileNet_V2_Weights.IMAGENET1K_V2
+
+
+BACKBONES: Mapping[str, Backbone] = {
+    "mobilenet_v2": Backbone(1280, _mobilenet_v2, "features.", _mobilenet_v2_imagenet),
+}
+
+
+def weights_path(home: Path, sha256: str) -> Path:
+    """Where weights of this hash are kept."""
+    return home / "weights" / f"{sha256}.safetensors"
+
+
+def resolve_weights(name: str, weights: str, home: Path, drawn: Callable[[], Table]) -> str:
+    """Make the weights that a run config names available under their hash.
+
+    Parameters
+    ----------
+    name : str
+        A key of `BACKBONES`.
+    weights : str
+        ``drawn`` (trained at first use), ``imagenet`` (downloaded at first use), or the path of a
+        ``.pt`` or ``.safetensors`` file with torchvision's keys.
+    home : Path
+        Where they are kept.
+    drawn : Callable[[], Table]
+        Loads the drawn faces; called only when ``drawn`` weights must be trained.
+
+    Returns
+    -------
+    str
+        The SHA-256 (hex) of the extractor's weights.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, unreadable or of another architecture, or the download fails.
+    """
+    backbone = BACKBONES[name]
+    if weights == "drawn":
+        state = _drawn(name, home, drawn)
+    elif weights == "imagenet":
+        state = _imagenet(backbone, home)
+    else:
+        state = _from_file(Path(weights).expanduser())
+    state = _extractor_state(backbone, name, weights, state)
+    sha256 = hash_state(state)
+    path = weights_path(home, sha256)
+    if not path.exists():
+        write_bytes(path, save(state))
+    return sha256
+
+
+def load_backbone(name: str, home: Path, sha256: str) -> nn.Module:
+    """The extractor with stored weights, frozen and in eval mode.
+
+    Raises
+    ------
+    InputError
+        If the stored file does not have the hash in its name.
+    """
+    path = weights_path(home, sha256)
+    state = load_file(path)
+    if hash_state(state) != sha256:
+        raise InputError(f"{path} is damaged (its content has another hash); delete it")
+    module = BACKBONES[name].build()
+    module.load_state_dict(state, strict=False)
+    return module.eval().requires_grad_(False)
+
+
+def hash_state(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 (hex) over keys, types, shapes and values, whatever file they came in."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        array = state[key].contiguous().numpy()
+        digest.update(f"{key} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _extractor_state(backbone: Backbone, name: str, weights: str, state: Any) -> State:
+    """Keep the extractor's tensors, and refuse weights that do not fit it."""
+    if not isinstance(state, Mapping) or not all(torch.is_tensor(v) for v in state.values()):
+        raise InputError(f"weights = {weights!r}: not a state dict (a mapping of names to tensors)")
+    wanted = {
+        key: value.shape
+        for key, value in backbone.build().state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    found = {key: value for key, value in state.items() if key in wanted}
+    wrong = [k for k in wanted if k not in found or found[k].shape != wanted[k]]
+    if wrong:
+        raise InputError(
+            f"weights = {weights!r} are not those of backbone {name!r}: {len(wrong)} of "
+            f"{len(wanted)} tensors are missing or of another shape, e.g. {wrong[0]!r}; "
+            f"its keys must be torchvision's"
+        )
+    return {key: found[key].detach().to("cpu", torch.float32).contiguous() for key in wanted}
+
+
+def _from_file(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(
+            f"weights = {str(path)!r}: no such file; take 'drawn', 'imagenet', "
+            f"or the path of a .pt or .safetensors file"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
+        raise InputError(f"weights = {str(path)!r} cannot be read: {error}") from error
+    except Exception as error:  # torch raises pickle's own exceptions for a foreign file
+        raise InputError(f"weights = {str(path)!r} is no file of tensors: {error}") from error
+
+
+def _imagenet(backbone: Backbone, home: Path) -> Any:
+    """torchvision's weights, downloaded once into ``home/torchvision``."""
+    enum = backbone.imagenet()
+    folder = home / "torchvision"
+    kept = folder / Path(enum.url).name
+    with FileLock(_lock(home, "imagenet")):
+        if not kept.exists():
+            LOG.info("Downloading %s to %s", enum.url, folder)
+        try:
+            return enum.get_state_dict(progress=False, model_dir=str(folder), check_hash=True)
+        except OSError as error:
+            raise InputError(
+                f"weights = 'imagenet': {enum.url} cannot be reached ({error}); put that file at "
+                f"{kept}, give the path of another, or take weights = 'drawn'"
+            ) from error
+
+
+def _drawn(name: str, home: Path, drawn: Callable[[], Table]) -> Any:
+    """Weights trained on the drawn faces, once a home."""
+    kept = home / "weights" / f"drawn-{name}.safetensors"
+    with FileLock(_lock(home, "drawn-weights")):
+        if not kept.exists():
+            from celeba_fl.models.pretrain import pretrain
+
+            module = pretrain(BACKBONES[name], drawn())
+            state = {k: v for k, v in module.state_dict().items() if "num_batches" not in k}
+            write_bytes(kept, save(state))
+    return load_file(kept)
+
+
+def _lock(home: Path, what: str) -> Path:
+    folder = home / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{what}.lock"

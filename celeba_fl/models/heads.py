@@ -1,0 +1,90 @@
+"""The head: dropout and one linear layer on frozen features, trained from scratch.
+
+Its arrays are the only ones that travel: `weight` (attributes, dim) and `bias` (attributes,), both
+float32, in PyTorch's layout; 51,240 numbers for 40 attributes on MobileNetV2.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+Arrays = dict[str, np.ndarray]
+
+
+def initial_head(dim: int, outputs: int, seed: int) -> Arrays:
+    """A head as PyTorch's `nn.Linear` would start it: uniform within 1 / sqrt(dim)."""
+    rng = np.random.default_rng(seed)
+    bound = 1 / math.sqrt(dim)
+    return {
+        "weight": rng.uniform(-bound, bound, (outputs, dim)).astype(np.float32),
+        "bias": rng.uniform(-bound, bound, outputs).astype(np.float32),
+    }
+
+
+def scores(head: Arrays, features: np.ndarray) -> np.ndarray:
+    """Logits, (n, outputs) float64.
+
+    In double precision, so that a score does not depend on the examples that are scored with it
+    and counts of pooled examples equal the summed counts of clients.
+    """
+    weight = head["weight"].astype(np.float64)
+    product: np.ndarray = features.astype(np.float64) @ weight.T + head["bias"]
+    return product
+
+
+def train_head(
+    head: Arrays,
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    optimizer: str,
+    dropout: float,
+    positive_weight: np.ndarray | None,
+    seed: int,
+) -> tuple[Arrays, float]:
+    """Train a head on one client's examples by mini-batches of binary cross-entropy.
+
+    Parameters
+    ----------
+    head : dict[str, np.ndarray]
+        Where training starts; not changed.
+    features : np.ndarray
+        (n, dim) float32, n > 0.
+    labels : np.ndarray
+        (n, outputs) bool.
+    positive_weight : np.ndarray | None
+        (outputs,) by which the loss of positives is multiplied.
+    seed : int
+        Of the order of examples and of dropout.
+
+    Returns
+    -------
+    tuple[dict[str, np.ndarray], float]
+        The trained head, and the mean training loss of the last epoch in nats.
+    """
+    torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
+    x, y = torch.from_numpy(features), torch.from_numpy(labels.astype(np.float32))
+    weight, bias = (torch.tensor(head[key], requires_grad=True) for key in ("weight", "bias"))
+    positives = None if positive_weight is None else torch.from_numpy(positive_weight).float()
+    loss_of = nn.BCEWithLogitsLoss(pos_weight=positives)
+    make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
+    optimise = make([weight, bias], lr=learning_rate)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for _ in range(epochs):
+            total = 0.0
+            for batch in torch.randperm(len(x)).split(batch_size):
+                dropped = nn.functional.dropout(x[batch], dropout)
+                loss = loss_of(nn.functional.linear(dropped, weight, bias), y[batch])
+                optimise.zero_grad()
+                loss.backward()
+                optimise.step()
+                total += float(loss) * len(batch)
+    trained = {"weight": weight.detach().numpy(), "bias": bias.detach().numpy()}
+    return trained, total / len(x)

@@ -1,0 +1,147 @@
+"""Before round 1: every node is asked once who it is, and gets what it lacks."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from celeba_fl.exchange import Answers, Waiting, ask
+from celeba_fl.progress import LOG, InputError
+
+SETTLE_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client as it described itself.
+
+    Parameters
+    ----------
+    node_id : int
+        Flower's, of this run only.
+    num_train, num_valid : int
+        Its examples.
+    counts : np.ndarray
+        (k,) int64, in the order of the task's `count_names`.
+    """
+
+    node_id: int
+    num_train: int
+    num_valid: int
+    counts: np.ndarray
+
+
+def wait_for_nodes(grid: Grid, minimum: int) -> list[int]:
+    """Node ids, once there are `minimum` of them and no more are coming in."""
+    known: list[int] = []
+    said = 0.0
+    while True:
+        now = sorted(grid.get_node_ids())
+        if now == known and len(now) >= minimum:
+            return now
+        if time.monotonic() - said > 10:
+            said = time.monotonic()
+            LOG.info("Waiting for clients: %d of at least %d are here", len(now), minimum)
+        known = now
+        time.sleep(SETTLE_SECONDS)
+
+
+def roll_call(
+    grid: Grid,
+    instructions: Mapping[str, object],
+    deliver: Callable[[str], bytes],
+    *,
+    minimum: int,
+    timeout: float,
+    on_waiting: Callable[[Waiting], None] = lambda _: None,
+) -> dict[str, Client]:
+    """Ask all nodes who they are; the query answers with a ConfigRecord ``client``.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's connection to the nodes.
+    instructions : Mapping[str, object]
+        What the task tells every client.
+    deliver : Callable[[str], bytes]
+        The file of a hash, for clients that miss it.
+    minimum : int
+        Fewest clients to start with.
+    timeout : float
+        Seconds to wait for the answers.
+    on_waiting : Callable[[Waiting], None]
+        Called as answers arrive.
+
+    Returns
+    -------
+    dict[str, Client]
+        By name, sorted by name.
+
+    Raises
+    ------
+    InputError
+        If two clients have one name, or fewer than `minimum` can take part.
+    """
+    config = ConfigRecord(dict(instructions))  # type: ignore[arg-type]
+
+    def query(node_ids: list[int], files: ArrayRecord) -> Answers:
+        content = RecordDict({"config": config, "files": files})
+        messages = [Message(content, dst_node_id=node, message_type="query") for node in node_ids]
+        names = {node: f"node {node}" for node in node_ids}
+        return ask(
+            grid,
+            messages,
+            names,
+            number=0,
+            phase="query",
+            timeout=timeout,
+            on_waiting=on_waiting,
+        )
+
+    answers = query(wait_for_nodes(grid, minimum), ArrayRecord())
+    lacking = {
+        message.metadata.src_node_id: str(message.content["client"]["missing"])
+        for message in answers.usable.values()
+        if message.content["client"]["missing"]
+    }
+    if lacking:
+        LOG.info("Sending a file to %d clients that lack it", len(lacking))
+        files = {sha: np.frombuffer(deliver(sha), np.uint8) for sha in set(lacking.values())}
+        again = query(list(lacking), ArrayRecord({sha: Array(a) for sha, a in files.items()}))
+        answers.usable.update(again.usable)
+        answers.failures.update(again.failures)
+        for node in again.failures:
+            answers.usable.pop(node, None)
+    for node, reason in answers.failures.items():
+        LOG.warning("%s is refused: %s", node, reason)
+
+    clients: dict[str, Client] = {}
+    for message in answers.usable.values():
+        metrics = message.content["metrics"]
+        name = str(message.content["client"]["name"])
+        if name in clients:
+            raise InputError(f"two clients are called {name!r}; give each its own site")
+        clients[name] = Client(
+            node_id=message.metadata.src_node_id,
+            num_train=int(metrics["num-train"]),  # type: ignore[arg-type]
+            num_valid=int(metrics["num-valid"]),  # type: ignore[arg-type]
+            counts=message.content["counts"]["counts"].numpy(),  # type: ignore[union-attr]
+        )
+    if len(clients) < minimum:
+        raise InputError(
+            f"only {len(clients)} clients can take part, at least {minimum} are needed "
+            f"(min-available-clients): {_first(answers.failures)}"
+        )
+    return dict(sorted(clients.items(), key=lambda item: natural_order(item[0])))
+
+
+def natural_order(name: str) -> tuple[bool, int, str]:
+    """Sort key: numbers by value, then names."""
+    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
+
+
+def _first(failures: Mapping[str, str]) -> str:
+    return next((f"{node}: {reason}" for node, reason in failures.items()), "none answered")

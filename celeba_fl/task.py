@@ -1,0 +1,246 @@
+"""What a task is, and which there are.
+
+A task is everything about a problem that the apps, the round loop and the run directory need not
+know: its data, its model, its training and its metrics. Your own task is one class like
+`celeba_fl.tasks.attributes.Attributes`; name it in `TASKS`, or in the run config as
+``task = "my_package.my_module:MyTask"``.
+"""
+
+import hashlib
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from celeba_fl.config import RunConfig
+from celeba_fl.progress import InputError
+
+TASKS = {
+    "attributes": "celeba_fl.tasks.attributes:Attributes",
+}
+
+Arrays = dict[str, np.ndarray]
+NodeConfig = Mapping[str, Any]
+# What the server tells every client with every message, and what clients tell of themselves.
+Instructions = dict[str, bool | int | float | str | list[int] | list[float] | list[str]]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a client tells the server of itself before round 1.
+
+    Parameters
+    ----------
+    num_train, num_valid : int
+        Examples that it trains on and that it validates on.
+    counts : np.ndarray
+        (k,) int64, of its train examples, in the order of the task's `count_names`.
+    missing : str
+        A hash that the client has no file for; empty once it has everything it needs.
+    """
+
+    num_train: int
+    num_valid: int
+    counts: np.ndarray
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a task made ready on the server.
+
+    Parameters
+    ----------
+    instructions : dict
+        What goes with every message to the clients.
+    provenance : dict
+        For `run.json`: where data and weights are from, with their hashes.
+    """
+
+    instructions: Instructions
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a task has to say at the end of a run.
+
+    Parameters
+    ----------
+    summary : dict[str, float | None]
+        The final test metrics, for `summary.json`.
+    csv : dict[str, list[dict]]
+        Rows of CSV files, by file name.
+    parquet : dict[str, dict[str, np.ndarray]]
+        Columns of parquet files, by file name.
+    model_metadata : dict[str, str]
+        What is needed to predict from the final arrays.
+    """
+
+    summary: dict[str, Any]
+    csv: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    parquet: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    model_metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """A problem for federated learning. Each process has one instance; none holds a round's state.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run config.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+
+    # ---- on the server ---------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def count_names(self) -> tuple[str, ...]:
+        """What clients count among their train examples: the columns of `partitions.csv`."""
+
+    @property
+    @abstractmethod
+    def metric_names(self) -> tuple[str, ...]:
+        """The keys of `metrics`; with a part in front, columns of `rounds.csv`."""
+
+    @property
+    def central_parts(self) -> tuple[str, ...]:
+        """The parts that `evaluate_centrally` judges where the server has data."""
+        return ("test",)
+
+    @abstractmethod
+    def prepare(self) -> Prepared:
+        """Make everything ready that takes long; called once, before clients are asked."""
+
+    @abstractmethod
+    def initial_arrays(self) -> Arrays:
+        """The arrays that travel, as training starts."""
+
+    def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
+        """What clients must be told that depends on all of them.
+
+        Parameters
+        ----------
+        counts : np.ndarray
+            (k,) int64, summed over the clients, in the order of `count_names`.
+        num_train : int
+            Train examples of all clients.
+        """
+        return {}
+
+    def deliver(self, missing: str) -> bytes:
+        """The file of this hash, for a client that has none."""
+        raise InputError(f"there is no file with hash {missing}")
+
+    @abstractmethod
+    def metrics(self, counts: Arrays) -> dict[str, float]:
+        """Metrics by name, NaN if undefined, from the summed counts of `evaluate`."""
+
+    @abstractmethod
+    def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
+        """Metrics of the server's own parts, e.g. ``{"test": {"loss": 0.3}}``; may be empty."""
+
+    @abstractmethod
+    def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
+        """Judge the final model.
+
+        Parameters
+        ----------
+        arrays : dict[str, np.ndarray]
+            The final model.
+        counts : Mapping[str, dict[str, np.ndarray]]
+            The summed counts of the last evaluation on the clients, by part.
+        """
+
+    # ---- on a client -----------------------------------------------------------------------
+
+    @abstractmethod
+    def describe(self, node: NodeConfig, instructions: Instructions) -> Description:
+        """Make the client's data ready and count it."""
+
+    def receive(self, sha256: str, data: bytes) -> None:
+        """Keep a file that this client lacked."""
+        raise InputError(f"no use for the file {sha256}")
+
+    @abstractmethod
+    def train(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
+    ) -> tuple[Arrays, int, float]:
+        """Train on the client's examples: new arrays, number of examples, mean loss (NaN: none)."""
+
+    @abstractmethod
+    def evaluate(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions
+    ) -> tuple[dict[str, Arrays], int]:
+        """Counts that add up over clients, by part, and the number of validation examples.
+
+        The parts are ``{"train": {...}, "valid": {...}}``; the shapes are alike on all clients,
+        also where there is nothing to count.
+        """
+
+
+def load_task(config: RunConfig) -> Task:
+    """The task that a run config names; the same instance as long as the config is the same.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    return _load(config)
+
+
+@lru_cache(maxsize=4)
+def _load(config: RunConfig) -> Task:
+    reference = TASKS.get(config.task, config.task)
+    module, _, name = reference.partition(":")
+    try:
+        task = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"task = {config.task!r}: {error}; there are {', '.join(TASKS)}, or name your own "
+            f"as module:Class"
+        ) from error
+    made: Task = task(config)
+    return made
+
+
+def client_name(node: NodeConfig) -> str:
+    """The one name of a client: its `site`, else its partition id.
+
+    Raises
+    ------
+    InputError
+        If the node config has neither.
+    """
+    for key in ("site", "partition-id"):
+        if key in node:
+            return str(node[key])
+    raise InputError(
+        "this node has no name: start it with --node-config 'partition-id=0 num-partitions=2' "
+        "or with a site"
+    )
+
+
+def derived_seed(*parts: object) -> int:
+    """A seed (63 bits) that is a function of `parts` alone, on every machine."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def sum_counts(counts: Sequence[Arrays]) -> Arrays:
+    """Add counts of the same shapes; integers stay exact and floats are added in given order."""
+    total: Arrays = {}
+    for arrays in counts:
+        for key, array in arrays.items():
+            wide = array.astype(np.int64 if array.dtype.kind in "bui" else np.float64)
+            total[key] = total[key] + wide if key in total else wide
+    return total

@@ -1,0 +1,311 @@
+"""The main task: CelebA's 40 attributes from the features of a frozen, pretrained backbone."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from celeba_fl import metrics
+from celeba_fl.config import RunConfig
+from celeba_fl.data import partitions, sources
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.table import Table
+from celeba_fl.features import FeatureStore, preprocessing_hash
+from celeba_fl.files import write_bytes
+from celeba_fl.metrics import Counts, exact_auroc, exact_average_precision
+from celeba_fl.models.backbones import BACKBONES, resolve_weights, weights_path
+from celeba_fl.models.heads import initial_head, scores, train_head
+from celeba_fl.progress import InputError
+from celeba_fl.task import (
+    Arrays,
+    Description,
+    Instructions,
+    NodeConfig,
+    Prepared,
+    Tables,
+    Task,
+    client_name,
+)
+
+# Parts that the server evaluates, and the splits that they are.
+CENTRAL = {"server_valid": "valid", "test": "test"}
+METRICS = ("loss", "accuracy", "majority_accuracy", "balanced_accuracy", "macro_f1", "auroc")
+
+
+class Attributes(Task):
+    """40 binary attributes by one linear head on frozen features; only the head travels."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.home = config.home_dir
+        self._weights = ""
+        self._central: dict[str, tuple[FeatureStore, np.ndarray]] = {}
+        self._stores: dict[str, FeatureStore] = {}
+        self._split: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
+
+    @property
+    def count_names(self) -> tuple[str, ...]:
+        """The groups of `partition-by`, then the attributes."""
+        return *group_names(self.config.groupby), *ATTRIBUTES
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Means over the attributes."""
+        return METRICS
+
+    @property
+    def central_parts(self) -> tuple[str, ...]:
+        """The official validation and test splits."""
+        return tuple(CENTRAL)
+
+    # ---- on the server ---------------------------------------------------------------------
+
+    def prepare(self) -> Prepared:
+        """Data, weights, and the features of the server's own splits."""
+        table = self.table
+        backbone = self.config.backbone
+        weights = resolve_weights(
+            backbone, self.config.weights, self.home, lambda: sources.load("drawn", self.home)
+        )
+        self._weights = weights
+        store = self._store(weights)
+        for part, split in CENTRAL.items():
+            rows = table.rows(split)
+            store.fill(rows, self.config.bad_images)
+            self._central[part] = store, store.readable(rows)
+        sizes = {split: len(table.rows(split)) for split in ("train", "valid", "test")}
+        return Prepared(
+            instructions={
+                "weights": weights,
+                "preprocessing": preprocessing_hash(backbone, self.config.image_size),
+            },
+            provenance={
+                "dataset": {
+                    "name": self.config.dataset,
+                    "fingerprint": table.fingerprint,
+                    "splits": sizes,
+                },
+                "weights": {"name": self.config.weights, "sha256": weights},
+            },
+        )
+
+    def initial_arrays(self) -> Arrays:
+        """A head with random weights, by the run's seed."""
+        return initial_head(BACKBONES[self.config.backbone].dim, len(ATTRIBUTES), self.config.seed)
+
+    def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
+        """With `class-weights`: negatives / positives of each attribute over all clients."""
+        if not self.config.class_weights:
+            return {}
+        positives = counts[-len(ATTRIBUTES) :]
+        weights = metrics.ratio(num_train - positives, positives)
+        return {"positive-weight": np.nan_to_num(weights, nan=1.0).tolist()}
+
+    def deliver(self, missing: str) -> bytes:
+        """The backbone's weights."""
+        return weights_path(self.home, missing).read_bytes()
+
+    def metrics(self, counts: Arrays) -> dict[str, float]:
+        """Means over the attributes, AUROC from score bins."""
+        total = Counts.from_arrays(counts)
+        return _means(total, total.auroc())
+
+    def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
+        """Metrics of the official validation and test splits, AUROC exact."""
+        result = {}
+        for part, (store, rows) in self._central.items():
+            if len(rows):
+                outputs, labels = scores(arrays, store.read(rows)), self._labels(rows)
+                result[part] = _means(Counts.of(outputs, labels), exact_auroc(outputs, labels))
+        return result
+
+    def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
+        """Judge every attribute on every split, and keep the test scores."""
+        rows = []
+        for part, total in counts.items():
+            judged = Counts.from_arrays(total)
+            rows += _attribute_rows(part, judged, judged.auroc(), judged.average_precision())
+        summary: dict[str, float] = {}
+        parquet = {}
+        store, test = self._central["test"]
+        if len(test):
+            outputs, labels = scores(arrays, store.read(test)), self._labels(test)
+            judged = Counts.of(outputs, labels)
+            auroc = exact_auroc(outputs, labels)
+            precision = exact_average_precision(outputs, labels)
+            rows += _attribute_rows("test", judged, auroc, precision)
+            summary = {**_means(judged, auroc), "average_precision": metrics.mean(precision)}
+            parquet["test_scores.parquet"] = self._score_columns(test, outputs, labels)
+        config = self.config
+        return Tables(
+            summary={f"test_{name}": value for name, value in summary.items()},
+            csv={"attributes.csv": rows},
+            parquet=parquet,
+            model_metadata={
+                "attributes": json.dumps(ATTRIBUTES),
+                "backbone": config.backbone,
+                "weights": str(self._weights),
+                "image-size": str(config.image_size),
+            },
+        )
+
+    def _score_columns(
+        self, rows: np.ndarray, outputs: np.ndarray, labels: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        names = {"image": self.table.image[rows], "celeb_id": self.table.celeb_id[rows]}
+        truth = {name: labels[:, i] for i, name in enumerate(ATTRIBUTES)}
+        return {**names, **truth, **{f"{n}_score": outputs[:, i] for i, n in enumerate(ATTRIBUTES)}}
+
+    # ---- on a client -----------------------------------------------------------------------
+
+    def describe(self, node: NodeConfig, instructions: Instructions) -> Description:
+        """Compute the features that are not there yet, and count the train images."""
+        ours = preprocessing_hash(self.config.backbone, self.config.image_size)
+        if instructions["preprocessing"] != ours:
+            raise InputError(
+                "this client prepares images in another way than the server (another version of "
+                "the app?); heads on different features must not be averaged"
+            )
+        weights = str(instructions["weights"])
+        if not weights_path(self.home, weights).exists():
+            return Description(0, 0, np.zeros(len(self.count_names), np.int64), missing=weights)
+        self._store(weights).fill(self._held(node), self.config.bad_images)
+        train, valid = self._parts(node, weights)
+        labels = self._labels(train)
+        groups = group_counts(labels, self.config.groupby)
+        return Description(len(train), len(valid), np.array([*groups, *labels.sum(axis=0)]))
+
+    def receive(self, sha256: str, data: bytes) -> None:
+        """Keep the backbone's weights; their hash is checked when they are loaded."""
+        write_bytes(weights_path(self.home, sha256), data)
+
+    def train(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
+    ) -> tuple[Arrays, int, float]:
+        """Train the head; a client without images returns it as it came."""
+        weights = str(instructions["weights"])
+        rows, _ = self._parts(node, weights)
+        if not len(rows):
+            return arrays, 0, float("nan")
+        positive_weight = instructions.get("positive-weight")
+        config = self.config
+        trained, loss = train_head(
+            arrays,
+            self._store(weights).read(rows),
+            self._labels(rows),
+            epochs=config.local_epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            optimizer=config.optimizer,
+            dropout=config.dropout,
+            positive_weight=None if positive_weight is None else np.array(positive_weight),
+            seed=seed,
+        )
+        return trained, len(rows), loss
+
+    def evaluate(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions
+    ) -> tuple[dict[str, Arrays], int]:
+        """Counts over the client's train and validation images."""
+        weights = str(instructions["weights"])
+        store = self._store(weights)
+        train, valid = self._parts(node, weights)
+        counts = {
+            part: Counts.of(scores(arrays, store.read(rows)), self._labels(rows)).to_arrays()
+            for part, rows in (("train", train), ("valid", valid))
+        }
+        return counts, len(valid)
+
+    # ---- data ------------------------------------------------------------------------------
+
+    @cached_property
+    def table(self) -> Table:
+        """The images of `dataset`."""
+        return sources.load(self.config.dataset, self.home)
+
+    def _store(self, weights: str) -> FeatureStore:
+        if weights not in self._stores:
+            config = self.config
+            self._stores[weights] = FeatureStore(
+                self.home, self.table, config.backbone, weights, config.image_size
+            )
+        return self._stores[weights]
+
+    def _labels(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self.table.labels[rows])
+
+    def _held(self, node: NodeConfig) -> np.ndarray:
+        """Rows of the images that a node holds."""
+        config = self.config
+        partition = partitions.assign(
+            self.table,
+            partitioner=config.partitioner,
+            num_partitions=int(node["num-partitions"]),
+            partition_by=config.partition_by,
+            alpha=config.dirichlet_alpha,
+            min_size=config.min_partition_size,
+            seed=config.seed,
+            home=self.home,
+        )
+        return np.flatnonzero(partition == int(node["partition-id"]))
+
+    def _parts(self, node: NodeConfig, weights: str) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that a node trains on, and rows that it validates on."""
+        key = (weights, client_name(node))
+        if key not in self._split:
+            rows = self._store(weights).readable(self._held(node))
+            config = self.config
+            valid = partitions.valid_mask(self.table, rows, config.valid_fraction, config.seed)
+            self._split[key] = rows[~valid], rows[valid]
+        return self._split[key]
+
+
+def group_names(attributes: Sequence[str]) -> list[str]:
+    """Every combination of the attributes' values, e.g. ``"Male=1,Young=0"``."""
+    return [
+        ",".join(f"{name}={value}" for name, value in zip(attributes, values, strict=True))
+        for values in product((0, 1), repeat=len(attributes))
+    ]
+
+
+def group_counts(labels: np.ndarray, attributes: Sequence[str]) -> np.ndarray:
+    """Examples in each group, int64, in the order of `group_names`."""
+    columns = [ATTRIBUTES.index(name) for name in attributes]
+    codes = labels[:, columns] @ (1 << np.arange(len(columns))[::-1])
+    return np.bincount(codes, minlength=1 << len(columns))
+
+
+def _means(counts: Counts, auroc: np.ndarray) -> dict[str, float]:
+    """The metrics of `rounds.csv`: means over the attributes for which they are defined."""
+    values = (
+        counts.mean_loss(),
+        counts.accuracy(),
+        counts.majority_accuracy(),
+        counts.balanced_accuracy(),
+        counts.f1(),
+        auroc,
+    )
+    return {name: metrics.mean(value) for name, value in zip(METRICS, values, strict=True)}
+
+
+def _attribute_rows(
+    split: str, counts: Counts, auroc: np.ndarray, average_precision: np.ndarray
+) -> list[dict[str, Any]]:
+    """Rows of `attributes.csv`."""
+    columns = {
+        "n": counts.n,
+        "positives": counts.p,
+        "majority_accuracy": counts.majority_accuracy(),
+        "accuracy": counts.accuracy(),
+        "balanced_accuracy": counts.balanced_accuracy(),
+        "f1": counts.f1(),
+        "auroc": auroc,
+        "average_precision": average_precision,
+    }
+    return [
+        {"split": split, "attribute": name, **{key: col[i] for key, col in columns.items()}}
+        for i, name in enumerate(ATTRIBUTES)
+    ]

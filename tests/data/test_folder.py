@@ -1,0 +1,188 @@
+import logging
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from celeba_fl.data import folder
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.progress import InputError
+
+LABELS = "list_attr_celeba.txt"
+SPLIT = "list_eval_partition.txt"
+IDENTITY = "identity_CelebA.txt"
+
+
+def edit(path, old, new):
+    text = path.read_bytes().decode()
+    assert old in text
+    path.write_bytes(text.replace(old, new, 1).encode())
+
+
+def test_values_by_hand(celeba_folder):
+    path = celeba_folder(splits="012")
+    row = lambda name, *true: f"{name} " + " ".join("1" if a in true else "-1" for a in ATTRIBUTES)  # noqa: E731
+    (path / LABELS).write_text(
+        "\n".join(
+            [
+                "3",
+                " ".join(ATTRIBUTES),
+                row("000002.jpg", "Male"),
+                row("000001.jpg"),
+                row("000003.jpg", "Young", "5_o_Clock_Shadow"),
+            ]
+        )
+    )
+    (path / IDENTITY).write_text("000001.jpg 7\n000002.jpg 10177\n000003.jpg 7\n")
+
+    table = folder.annotations(path)
+
+    assert table.image.tolist() == ["000002.jpg", "000001.jpg", "000003.jpg"]
+    assert table.celeb_id.tolist() == [10177, 7, 7]
+    assert table.split.tolist() == [1, 0, 2]
+    assert [[ATTRIBUTES[i] for i in np.flatnonzero(row)] for row in table.labels] == [
+        ["Male"],
+        [],
+        ["5_o_Clock_Shadow", "Young"],
+    ]
+    assert [array.dtype for array in table[1:]] == [np.int32, bool, np.uint8]
+
+
+@pytest.mark.parametrize("newline", ["\r\n", "\n"])
+@pytest.mark.parametrize("attributes", [ATTRIBUTES, ATTRIBUTES[::-1]])
+def test_line_ends_and_order_of_columns_make_no_difference(celeba_folder, newline, attributes):
+    official = folder.annotations(celeba_folder("official"))
+    other = folder.annotations(celeba_folder("other", newline=newline, attributes=attributes))
+    for one, two in zip(official, other, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_subset_of_the_images(celeba_folder, caplog):
+    path = celeba_folder()
+    whole = folder.annotations(path)
+    (path / "img_align_celeba" / "000003.jpg").unlink()
+    (path / "img_align_celeba" / "000012.jpg").unlink()
+    for stray in (".DS_Store", "._000001.jpg", "Thumbs.db"):
+        (path / "img_align_celeba" / stray).touch()
+
+    with caplog.at_level(logging.INFO, "flwr.celeba_fl"):
+        part = folder.annotations(path)
+
+    kept = [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]
+    for one, two in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(one[kept], two)
+    assert "10 images that are there, of 12" in caplog.text
+
+
+def test_read_gives_the_file_as_it_is(celeba_folder):
+    path = celeba_folder(suffix=".png")
+    source = folder.source(path)
+    assert source.read(0, "000002.png") == (path / "img_align_celeba/000002.png").read_bytes()
+
+
+def test_folder_of_something_else_is_no_source(tmp_path):
+    (tmp_path / "holiday.jpg").touch()
+    assert folder.source(tmp_path) is None
+
+
+@pytest.mark.parametrize("part", [LABELS, SPLIT, IDENTITY])
+def test_missing_file_is_named(celeba_folder, part):
+    path = celeba_folder()
+    (path / part).unlink()
+    with pytest.raises(InputError, match=f"{re.escape(str(path))} lacks {part}"):
+        folder.source(path)
+
+
+def test_folder_without_images(celeba_folder):
+    path = celeba_folder()
+    for image in (path / "img_align_celeba").iterdir():
+        image.unlink()
+    with pytest.raises(InputError, match=r"img_align_celeba holds no image \(\.jpg"):
+        folder.annotations(path)
+
+
+def test_count_that_does_not_match(celeba_folder):
+    path = celeba_folder()
+    edit(path / LABELS, "12\r\n", "202599\r\n")
+    with pytest.raises(InputError, match=r"'202599' on line 1 .* but 12 rows follow"):
+        folder.annotations(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Smiling", "Smirking", r"missing: \['Smiling'\], unknown: \['Smirking'\]"),
+        (" Smiling", "", r"names 39; missing: \['Smiling'\], unknown: none"),
+        ("Smiling", "Smiling Smiling", "each once; it names 41"),
+    ],
+)
+def test_names_of_attributes(celeba_folder, old, new, message):
+    path = celeba_folder()
+    edit(path / LABELS, old, new)
+    with pytest.raises(InputError, match=message):
+        folder.annotations(path)
+
+
+@pytest.mark.parametrize("content", ["", "12\n", "no CelebA\n"])
+def test_file_that_is_none(celeba_folder, content):
+    path = celeba_folder()
+    (path / LABELS).write_text(content)
+    with pytest.raises(InputError, match=LABELS):
+        folder.annotations(path)
+
+
+@pytest.mark.parametrize("value", ["0", "2", "x", ""])
+def test_value_other_than_one_and_minus_one(celeba_folder, value):
+    path = celeba_folder()
+    lines = (path / LABELS).read_text().splitlines()
+    lines[4] = " ".join([*lines[4].split()[:-1], value])
+    (path / LABELS).write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"line 5: '000003.jpg .* should be a name and 40 of"):
+        folder.annotations(path)
+
+
+def test_image_with_two_rows(celeba_folder):
+    path = celeba_folder()
+    edit(path / LABELS, "000002.jpg", "000001.jpg")
+    with pytest.raises(InputError, match=r"000001.jpg has 2 rows"):
+        folder.annotations(path)
+
+
+@pytest.mark.parametrize("file", [LABELS, SPLIT, IDENTITY])
+def test_images_that_a_file_does_not_know(celeba_folder, file):
+    path = celeba_folder()
+    for name in ("900001.jpg", "900002.jpg", "900003.jpg", "900004.jpg"):
+        Image.new("RGB", (8, 8)).save(path / "img_align_celeba" / name)
+        for other in {LABELS, SPLIT, IDENTITY} - {file}:
+            row = f"{name} {' '.join(['1'] * 40)}\r\n" if other == LABELS else f"{name} 1\r\n"
+            with (path / other).open("a", newline="") as lines:
+                lines.write(row)
+    if file != LABELS:
+        edit(path / LABELS, "12\r\n", "16\r\n")
+    message = f"{file} has no row for 4 of 16 images, such as 900001.jpg, 900002.jpg, 900003.jpg;"
+    with pytest.raises(InputError, match=re.escape(message)):
+        folder.annotations(path)
+
+
+def test_unknown_split_code(celeba_folder):
+    path = celeba_folder(splits="0124")
+    with pytest.raises(InputError, match=r"split code 4 of 000004.jpg \(and 0 more"):
+        folder.annotations(path)
+
+
+@pytest.mark.parametrize("line", ["000003.jpg", "000003.jpg one", "000003.jpg 1 2"])
+def test_broken_line(celeba_folder, line):
+    path = celeba_folder()
+    edit(path / IDENTITY, "000003.jpg 2", line)
+    with pytest.raises(InputError, match=f"{IDENTITY}, line 3: '{line}'"):
+        folder.annotations(path)
+
+
+def test_real_celeba(shared_data):
+    table = folder.annotations(shared_data("celeba"))
+    # The counts of ../shared/data/README.md.
+    assert np.bincount(table.split).tolist() == [3660, 600, 420]
+    assert np.unique(table.celeb_id).size == 156
+    male, young = (table.labels[:, ATTRIBUTES.index(name)].mean() for name in ("Male", "Young"))
+    assert (round(male, 2), round(young, 2)) == (0.29, 0.80)
