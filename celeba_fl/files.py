@@ -1,10 +1,16 @@
 """Files that are whole or not there: written beside their place, then renamed into it."""
 
+import hashlib
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# Part of every key: to be raised when the files under `home` change their form or meaning.
+FORMAT = 1
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -27,3 +33,36 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON for people and programs: indented, and without NaN, which is not JSON."""
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
     write_bytes(path, f"{text}\n".encode())
+
+
+def hash_key(*parts: object) -> str:
+    """Name for a file that depends on `parts`, which must print alike when they are alike."""
+    return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
+
+
+def keep(path: Path, create: Callable[[Path], object], resume: bool = False) -> Path:
+    """Have `create` make `path`, unless it is there: once, and whole or not at all.
+
+    Other processes that want the same wait until it is there.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    create : Callable[[Path], object]
+        Is given another path, beside `path`, to write to.
+    resume : bool (default: False)
+        Whether `create` can use what another one that was killed has left there.
+    """
+    if not path.exists():
+        from filelock import FileLock
+
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if not path.exists():
+                if not resume:
+                    shutil.rmtree(unfinished, ignore_errors=True)
+                create(unfinished)
+                unfinished.rename(path)
+    return path

@@ -62,7 +62,7 @@ FIXED = HAIR + CUT + _columns(
     "Double_Chin", "High_Cheekbones", "Oval_Face", "Pointy_Nose", "Receding_Hairline",
 )  # fmt: skip
 
-DARK = "#2b1d17"
+DARK, GOLD = "#2b1d17", "#f5c400"
 BACKGROUNDS = ("#b6e3f4", "#c0aede", "#d1d4f9", "#ffd5dc", "#8fb9aa", "#6c7a89", "#e8e8e8")
 FABRICS = ("#262e33", "#5199e4", "#25557c", "#929598", "#7fbf8f", "#ff488e", "#c94c4c", "#f2e394")
 FRAMES = ("#15191c", "#1d3f5e", "#6b1a1a")
@@ -90,7 +90,6 @@ HAIRCUTS: dict[tuple[bool, frozenset[str]], tuple[str, ...]] = {
     (True, frozenset({"Wavy_Hair"})): ("shortWaved", "shortCurly", "dreads01"),
     (True, frozenset({"Wavy_Hair", "Bangs"})): ("shaggyMullet",),
 }
-CUTS = {"Straight_Hair", "Wavy_Hair", "Bangs"}
 HATS = {False: ("hat", "winterHat02", "hijab"), True: ("hat", "winterHat02", "turban")}
 CLOTHES = {
     False: ("shirtScoopNeck", "overall", "blazerAndSweater"),
@@ -99,41 +98,47 @@ CLOTHES = {
 SUIT = "blazerAndShirt"
 MOUTHS = {  # by Smiling and Mouth_Slightly_Open
     (False, False): ("serious",),
-    (False, True): ("screamOpen", "concerned"),
+    (False, True): ("concerned", "disbelief"),
     (True, False): ("twinkle",),
     (True, True): ("smile", "default"),
 }
 EYES = {False: ("default", "surprised"), True: ("closed", "happy")}  # by Narrow_Eyes
 GLASSES = ("prescription01", "prescription02", "round")
 
-# SVG in the avatar's 280 x 280 units: the face spans x 84..196, y 36..186.
+
+def _fill(path: str, colour: str, opacity: float = 1) -> str:
+    return f'<path d="{path}" fill="{colour}" fill-opacity="{opacity}"/>'
+
+
+def _line(path: str, colour: str, width: float, opacity: float = 1) -> str:
+    return (
+        f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width}" '
+        f'stroke-opacity="{opacity}" stroke-linecap="round"/>'
+    )
+
+
+# In the avatar's 280 x 280 units, where the face spans x 84..196, y 36..186.
 UNDER = {  # under mouth, nose, eyes and hair
-    "Wrinkles": '<path d="M120 140q-9 7-9 18M160 140q9 7 9 18M118 66h44M122 57h36" fill="none" '
-    'stroke="#000" stroke-opacity=".35" stroke-width="2.5"/>',
-    "5_o_Clock_Shadow": '<path d="M84 122v8a56 56 0 0 0 112 0v-8q-8 18-28 17h-56q-20 1-28-17" '
-    f'fill="{DARK}" fill-opacity=".35"/>',
-    "Goatee": f'<path d="M120 171q20-7 40 0v6q-20 26-40 0z" fill="{DARK}"/>',
-    "Jaw_Beard": '<path d="M87 130a53 53 0 0 0 106 0" fill="none" '
-    f'stroke="{DARK}" stroke-width="9"/>',
-    "Rosy_Cheeks": '<g fill="#ff4d6d" fill-opacity=".55"><circle cx="101" cy="137" r="11"/>'
-    '<circle cx="179" cy="137" r="11"/></g>',
-    "Heavy_Makeup": '<g fill="#7b3fb5" fill-opacity=".7"><ellipse cx="114" cy="107" rx="19" '
-    'ry="13"/><ellipse cx="166" cy="107" rx="19" ry="13"/></g>',
-    "Bags_Under_Eyes": '<path d="M103 124q10 9 21 0M156 124q10 9 21 0" fill="none" '
-    'stroke="#000" stroke-opacity=".4" stroke-width="3.5"/>',
-    "Wearing_Lipstick": '<path d="M104 155q18-16 36-10 18-6 36 10-36 37-72 0" fill="#c2123f"/>',
+    "Wrinkles": _line("M119 139q-10 7-9 19M161 139q10 7 9 19M118 66h44M122 57h36", "#000", 3, 0.4),
+    "5_o_Clock_Shadow": _fill(
+        "M84 122v8a56 56 0 0 0 112 0v-8q-8 18-28 17h-56q-20 1-28-17", DARK, 0.35
+    ),
+    "Goatee": _fill("M120 171q20-7 40 0v6q-20 26-40 0z", DARK),
+    "Jaw_Beard": _line("M87 130a53 53 0 0 0 106 0", DARK, 9),
+    "Rosy_Cheeks": _line("M101 137h.1m78 0h.1", "#ff4d6d", 22, 0.55),
+    "Heavy_Makeup": _line("M110 107h8m44 0h8", "#7b3fb5", 27, 0.7),
+    "Bags_Under_Eyes": _line("M103 124q10 9 21 0m32 0q10 9 21 0", "#000", 4, 0.45),
+    "Wearing_Lipstick": _fill("M104 156q18-16 36-10 18-6 36 10-36 37-72 0", "#c2123f"),
 }
 OVER = {  # over everything
-    "Mustache": f'<path d="M140 140q-17-5-27 11 17 2 27-4 10 6 27 4-10-16-27-11" fill="{DARK}"/>',
-    "Sideburns": f'<path d="M84 92v38l7 22q5-24 3-60zm112 0v38l-7 22q-5-24-3-60z" fill="{DARK}"/>',
-    "Wearing_Earrings": '<g fill="#ffd21f" stroke="#8a6d00"><circle cx="78" cy="143" r="6"/>'
-    '<circle cx="202" cy="143" r="6"/></g>',
-    "Wearing_Necklace": '<path d="M112 200q28 38 56 0" fill="none" stroke="#ffd21f" '
-    'stroke-width="5" stroke-dasharray="5 1.5"/>',
-    "Wearing_Necktie": '<path d="M131 207h18l-4 12 9 40-14 14-14-14 9-40z" fill="#b3122d"/>',
+    "Mustache": _fill("M140 138q-17-5-28 10 18 3 28-3 10 6 28 3-11-15-28-10", DARK),
+    "Sideburns": _fill("M84 92v38l7 22q5-24 3-60zm112 0v38l-7 22q-5-24-3-60z", DARK),
+    "Wearing_Earrings": _line("M78 143h.1m124 0h.1", GOLD, 13),
+    "Wearing_Necklace": _line("M112 200q28 38 56 0", GOLD, 5),
+    "Wearing_Necktie": _fill("M131 207h18l-4 12 9 40-14 14-14-14 9-40z", "#b3122d"),
 }
-MOUTH = 'transform="translate(94 140)"'  # where an avatar's SVG places it, before the eyes and hair
-LARGER = 'transform="translate(74 134) scale(1.43)"'
+MOUTH = '<use transform="translate(94 140)"'  # the first part of the face in an avatar's SVG
+LARGER_MOUTH = '<use transform="translate(76 135) scale(1.39)"'  # to be told at 96 pixels
 CLIP = re.compile(r'<g clip-path="url\(#clip-\w+\)">')
 
 
@@ -234,10 +239,12 @@ def render(face: Face, seed: int) -> bytes:
     """Draw one face as a JPEG, 178 wide and 218 high."""
     on = {name for name, label in zip(ATTRIBUTES, face.labels, strict=True) if label}
     male, hat = "Male" in on, "Wearing_Hat" in on
-    kept, free = random.Random(f"{seed} {face.person}"), random.Random(f"{seed} {face.name}")
+    kept = random.Random(f"{seed} {face.person}")  # for what an identity keeps
+    free = random.Random(f"{seed} {face.name}")
     skin = kept.choice(SKINS["Pale_Skin" in on])
     hair = kept.choice(next((SHADES[name] for name in SHADES if name in on), OTHER_SHADES))
-    cut = "sides" if "Bald" in on else kept.choice(HAIRCUTS[male, frozenset(on & CUTS)])
+    shown = frozenset(on & {ATTRIBUTES[i] for i in CUT})
+    cut = "sides" if "Bald" in on else kept.choice(HAIRCUTS[male, shown])
     avatar = Avatar(
         _style(),
         {
@@ -259,19 +266,17 @@ def render(face: Face, seed: int) -> bytes:
     )
     if "Young" not in on:
         on.add("Wrinkles")
-    if on.isdisjoint({"No_Beard", "5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns"}):
+    if on.isdisjoint(ATTRIBUTES[i] for i in [NO_BEARD, *BEARDS]):
         on.add("Jaw_Beard")
-    rise, stroke = 20 if "Arched_Eyebrows" in on else 2, 8 if "Bushy_Eyebrows" in on else 3
-    brows = (
-        f'<path d="M99 92q15-{rise} 30 0m22 0q15-{rise} 30 0" fill="none" stroke="{DARK}" '
-        f'stroke-width="{stroke}" stroke-linecap="round"/>'
-    )
+    rise, stroke = 22 if "Arched_Eyebrows" in on else 2, 8 if "Bushy_Eyebrows" in on else 3
+    brows = _line(f"M99 92q15-{rise} 30 0m22 0q15-{rise} 30 0", DARK, stroke)
     under = "".join(strokes for name, strokes in UNDER.items() if name in on)
     over = brows + "".join(strokes for name, strokes in OVER.items() if name in on)
     width = free.uniform(186, 206)
     height = width * HEIGHT / WIDTH
     left, top = 140 - width / 2 + free.uniform(-6, 6), 132 - height / 2 + free.uniform(-5, 5)
-    svg = str(avatar).replace(f"<use {MOUTH}", f"{under}<use {LARGER}", 1).replace("</g></svg>", over + "</g></svg>")
+    svg = str(avatar).replace(MOUTH, under + LARGER_MOUTH, 1)
+    svg = svg.replace("</g></svg>", over + "</g></svg>", 1)
     # Size and view go into the SVG: resvg's own `height` is rounded up to 219 half of the time.
     view = f'width="{WIDTH}" height="{HEIGHT}" viewBox="{left} {top} {width} {height}"'
     svg = svg.replace('viewBox="0 0 280 280"', view, 1)

@@ -103,17 +103,18 @@ def _lines(path: Path) -> list[str]:
 
 def _labels(path: Path) -> tuple[list[str], np.ndarray]:
     """Image names, and (n, 40) bool in the order of `ATTRIBUTES` whatever that of the file."""
-    count, header, *lines = _lines(path) or ("", "")
-    columns = header.split()
+    lines = _lines(path)
+    count, columns = "".join(lines[:1]).strip(), "".join(lines[1:2]).split()
+    del lines[:2]
     missing, unknown = sorted({*ATTRIBUTES} - {*columns}), sorted({*columns} - {*ATTRIBUTES})
     if missing or unknown or len(columns) != len(ATTRIBUTES):
         raise InputError(
             f"{path}, line 2, should name CelebA's 40 attributes, each once; it names "
             f"{len(columns)}; missing: {missing or 'none'}, unknown: {unknown or 'none'}"
         )
-    if count.strip() != str(len(lines)):
+    if count != str(len(lines)):
         raise InputError(
-            f"{path}: {count.strip()!r} on line 1 should be the number of images, but "
+            f"{path}: {count!r} on line 1 should be the number of images, but "
             f"{len(lines)} rows follow; the file is cut off or not the official one"
         )
     names = []

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.data.sources import hash_key, keep
 from celeba_fl.data.table import Table, repeats
+from celeba_fl.files import hash_key, keep
 from celeba_fl.progress import LOG, InputError
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """CelebA's columns: the 40 binary attributes in official order and the splits.
 
 Source: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015, and the header of its
-``list_attr_celeba.txt``. The spellings (``5_o_Clock_Shadow``, ``Mouth_Slightly_Open``) are official.
+``list_attr_celeba.txt``, whose spellings these are.
 """
 
 ATTRIBUTES = (

@@ -6,8 +6,6 @@ pages all of them share, without importing what parsed them.
 
 import hashlib
 import re
-import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,10 +15,9 @@ import numpy as np
 from celeba_fl.data import folder, hub
 from celeba_fl.data.schema import SPLITS
 from celeba_fl.data.table import Annotations, Source, Table, repeats
+from celeba_fl.files import hash_key, keep
 from celeba_fl.progress import LOG, InputError, Progress
 
-# Part of every key: to be raised when the files under `home` change their form or meaning.
-FORMAT = 1
 THREADS = 4
 CHUNK = 500
 
@@ -62,39 +59,6 @@ def load(dataset: str, home: Path) -> Table:
 
 
 ARRAYS = (*Annotations._fields, "content")
-
-
-def hash_key(*parts: object) -> str:
-    """Name for a file that depends on `parts`, which must print alike when they are alike."""
-    return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
-
-
-def keep(path: Path, create: Callable[[Path], object], resume: bool = False) -> Path:
-    """Have `create` make `path`, unless it is there: once, and whole or not at all.
-
-    Other processes that want the same wait until it is there.
-
-    Parameters
-    ----------
-    path : Path
-        The file or folder.
-    create : Callable[[Path], object]
-        Is given another path, beside `path`, to write to.
-    resume : bool (default: False)
-        Whether `create` can use what another one that was killed has left there.
-    """
-    if not path.exists():
-        from filelock import FileLock
-
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
-            if not path.exists():
-                if not resume:
-                    shutil.rmtree(unfinished, ignore_errors=True)
-                create(unfinished)
-                unfinished.rename(path)
-    return path
 
 
 def _source(dataset: str, home: Path) -> Source:

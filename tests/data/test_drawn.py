@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from PIL import Image
 
@@ -27,7 +27,7 @@ MAN = WOMAN | {"Male"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small drawn data set, drawn by one process."""
+    """Draw a small data set in one process."""
     path = tmp_path_factory.mktemp("drawn") / "deep" / "faces"
     drawn.draw(path, seed=7, identities=SMALL, processes=1)
     return path
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=SPLITS)
 def many(request: pytest.FixtureRequest) -> tuple[str, np.ndarray, np.ndarray]:
-    """A split's name, identities and labels, of so many persons that rates are steady."""
+    """Sample so many persons of a split that its rates are steady."""
     return request.param, *drawn.sample(request.param, 2000, seed=1)
 
 
