@@ -5,11 +5,11 @@ clients are drawn by name.
 """
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from flwr.app import Message, RecordDict
-from flwr.supercore.run import Run
 from flwr.serverapp import Grid
+from flwr.supercore.run import Run
 
 
 def draw_cohort(
@@ -22,7 +22,7 @@ def draw_cohort(
     names : Iterable[str]
         All clients, in any order.
     fraction : float
-        Part of them to draw, rounded down as Flower does.
+        Part of them to draw, rounded down as Flower does; 0 for none.
     minimum : int
         Fewest to draw, as far as there are so many.
     *parts : int | str
@@ -34,7 +34,7 @@ def draw_cohort(
         Sorted names.
     """
     names = sorted(names)
-    size = min(len(names), max(int(len(names) * fraction), minimum))
+    size = min(len(names), max(int(len(names) * fraction), minimum)) if fraction else 0
     return sorted(random.Random(repr(parts)).sample(names, size))
 
 

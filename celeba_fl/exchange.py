@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from celeba_fl.progress import LOG
@@ -91,23 +91,27 @@ def ask(
     """
     messages = list(messages)
     answers = Answers(bytes_down=sum(_num_bytes(message.content) for message in messages))
-    silent = {names[message.metadata.dst_node_id] for message in messages}
     since, start = time.time(), time.monotonic()
-    pending = set(grid.push_messages(messages))
+    sent = set(grid.push_messages(messages))
+    # By message, as the SuperLink answers in its own name for a node that is gone.
+    pending = {m.metadata.message_id: names[m.metadata.dst_node_id] for m in messages}
+    for unsent in pending.keys() - sent:
+        answers.failures[pending.pop(unsent)] = "the message could not be sent"
     meanwhile()
-    asked, last_log = len(messages), time.monotonic()
+    asked, last_log, said = len(messages), time.monotonic(), None
     while True:
-        for message in grid.pull_messages(pending):
-            pending.discard(message.metadata.reply_to_message_id)
-            client = names[message.metadata.src_node_id]
-            silent.discard(client)
+        for message in grid.pull_messages(set(pending)):
+            client = pending.pop(message.metadata.reply_to_message_id)
             if message.has_error():
                 answers.failures[client] = str(message.error.reason).strip()
             else:
                 answers.usable[client] = message
                 answers.bytes_up += _num_bytes(message.content)
         replied, failed, now = len(answers.usable), len(answers.failures), time.monotonic()
-        on_waiting(Waiting(number, phase, asked, replied, failed, since))
+        waiting = Waiting(number, phase, asked, replied, failed, since)
+        if waiting != said:
+            on_waiting(waiting)
+            said = waiting
         if now - last_log >= LOG_EVERY_SECONDS and pending:
             last_log, done = now, replied + failed
             left = f", {(now - start) / done * (asked - done):.0f} s left" if done else ""
@@ -115,9 +119,10 @@ def ask(
         if not pending or now - start >= timeout:
             break
         time.sleep(POLL_SECONDS)
-    for client in silent:
+    for client in pending.values():
         answers.failures[client] = f"no answer within {timeout:.0f} s"
     answers.usable = dict(sorted(answers.usable.items()))
+    answers.failures = dict(sorted(answers.failures.items()))
     return answers
 
 
@@ -125,7 +130,7 @@ def reject_unusable(answers: Answers, expected: ArrayRecord | None = None) -> No
     """Move answers that would spoil an average from `usable` to `failures`.
 
     An answer must have one MetricRecord with a sensible ``num-examples``, only finite numbers,
-    and the same records with the same keys and shapes as most others have.
+    and the same records with the same keys and shapes as most of those that are usable otherwise.
 
     Parameters
     ----------
@@ -134,15 +139,22 @@ def reject_unusable(answers: Answers, expected: ArrayRecord | None = None) -> No
     expected : ArrayRecord | None
         What trained arrays must look like: the names, shapes and types that were sent.
     """
-    forms = {client: _form(message.content) for client, message in answers.usable.items()}
+    reasons = {c: _spoils(message.content, expected) for c, message in answers.usable.items()}
+    forms = {c: _form(answers.usable[c].content) for c, reason in reasons.items() if not reason}
     usual = Counter(forms.values()).most_common(1)[0][0] if forms else None
-    for client, message in list(answers.usable.items()):
-        reason = _spoils(message.content, expected)
-        if reason is None and forms[client] != usual:
-            reason = "its records are of another form than those of most clients"
-        if reason is not None:
+    for client, reason in reasons.items():
+        if reason or forms[client] != usual:
             del answers.usable[client]
-            answers.failures[client] = reason
+            answers.failures[client] = (
+                reason or "its records are of another form than those of most clients"
+            )
+    answers.failures = dict(sorted(answers.failures.items()))
+
+
+def num_examples(record: RecordDict) -> int:
+    """``num-examples`` of an answer, -1 if it has none that is a count."""
+    number = next(iter(record.metric_records.values()), MetricRecord()).get("num-examples")
+    return number if isinstance(number, int) and number >= 0 else -1
 
 
 def _spoils(record: RecordDict, expected: ArrayRecord | None) -> str | None:
@@ -150,11 +162,10 @@ def _spoils(record: RecordDict, expected: ArrayRecord | None) -> str | None:
     if len(record.metric_records) != 1:
         return f"{len(record.metric_records)} MetricRecords instead of one"
     metrics = next(iter(record.metric_records.values()))
-    if not np.isfinite(np.concatenate([np.atleast_1d(v) for v in metrics.values()])).all():
+    if not all(np.isfinite(value).all() for value in metrics.values()):
         return "a metric is NaN or infinite"
-    number = metrics.get("num-examples")
-    if not isinstance(number, int) or number < 0:
-        return f"num-examples = {number!r} is no count"
+    if num_examples(record) < 0:
+        return f"num-examples = {metrics.get('num-examples')!r} is no count"
     if expected is not None:
         if len(record.array_records) != 1:
             return f"{len(record.array_records)} ArrayRecords instead of one"
@@ -166,19 +177,26 @@ def _spoils(record: RecordDict, expected: ArrayRecord | None) -> str | None:
                 return f"array {key!r} is {found.get(key)}, not {wanted.get(key)}"
     for arrays in record.array_records.values():
         for key, array in arrays.items():
-            if not np.isfinite(array.numpy()).all():
+            try:
+                values = array.numpy()
+                finite = np.isfinite(values).all()
+            except Exception as error:  # whatever a client may send
+                return f"array {key!r} cannot be read: {error}"
+            if (values.shape, str(values.dtype)) != (array.shape, array.dtype):
+                return f"array {key!r} is not of the shape and type that it is said to have"
+            if not finite:
                 return f"array {key!r} has NaN or infinite values"
     return None
 
 
 def _form(record: RecordDict) -> str:
-    """Names of the records and of what is in them, with the arrays' shapes."""
-    metrics = {name: sorted(values) for name, values in record.metric_records.items()}
-    arrays = {
-        name: sorted((key, array.shape) for key, array in values.items())
-        for name, values in record.array_records.items()
-    }
-    return repr((sorted(metrics.items()), sorted(arrays.items())))
+    """Names of the records and of what is in them, with the shapes."""
+    metrics = record.metric_records.items()
+    shapes = {(name, key): np.shape(value) for name, m in metrics for key, value in m.items()}
+    arrays = record.array_records.items()
+    shapes |= {(name, key): array.shape for name, a in arrays for key, array in a.items()}
+    configs = [(name, sorted(config)) for name, config in record.config_records.items()]
+    return repr((sorted(shapes.items()), sorted(configs)))
 
 
 def _num_bytes(record: RecordDict) -> int:

@@ -1,9 +1,9 @@
 """The rounds of any Flower strategy: cohort, replies checked and sorted, aggregate, evaluate.
 
 Flower's own `Strategy.start` draws cohorts that cannot be repeated, adds floats in the order of
-arrival, and lets one unusable reply spoil a round. Here the strategy stays untouched: it is shown
-a Grid of just the cohort's nodes, and only replies that can be averaged, sorted by client and in
-double precision.
+arrival, lets one unusable reply spoil a round, and can neither stop early nor go on later. Here
+the strategy stays untouched: it is shown a Grid of just the cohort's nodes, and only replies that
+can be averaged, sorted by client and in double precision.
 
 FedAvg: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized
 Data", AISTATS 2017.
@@ -11,16 +11,18 @@ Data", AISTATS 2017.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from celeba_fl.checkpoints import Checkpoints
 from celeba_fl.cohort import CohortGrid, draw_cohort
-from celeba_fl.exchange import Answers, Waiting, ask, reject_unusable
+from celeba_fl.exchange import Answers, Waiting, ask, num_examples, reject_unusable
 from celeba_fl.progress import LOG
+from celeba_fl.stopping import StopRules
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
@@ -41,6 +43,8 @@ class Round:
         The global model after it.
     train, evaluate : Answers
         Of the clients.
+    averages : MetricRecord
+        What the strategy made of the clients' evaluation metrics.
     central : MetricRecord
         What `evaluate_fn` returned; empty if there is none.
     seconds : float
@@ -51,8 +55,14 @@ class Round:
     arrays: ArrayRecord
     train: Answers
     evaluate: Answers
+    averages: MetricRecord
     central: MetricRecord
     seconds: float
+
+
+def averaged_metrics(done: Round) -> dict[str, float]:
+    """The clients' averaged evaluation metrics as ``valid_<metric>``, for the stop rules."""
+    return {f"valid_{k}": v for k, v in done.averages.items() if isinstance(v, int | float)}
 
 
 @dataclass
@@ -69,8 +79,18 @@ class Loop:
         Part of the clients that is drawn for a round; 0 for no evaluation on clients.
     min_train, min_evaluate : int (default: 1)
         Fewest clients that are drawn.
-    on_round : Callable[[Round], None]
-        Called after every round, 0 included.
+    min_replies : float (default: 0.0)
+        Part of a round's cohort that must send a usable model, or the round does not count.
+    retries : int (default: 0)
+        How often such a round is tried again before the run fails.
+    stop : StopRules
+        When to end before the last round.
+    checkpoints : Checkpoints | None (default: None)
+        Where every round is kept; where there are some already, the run goes on after them.
+    on_start : Callable[[int], None]
+        Called with the first round to be done: what was noted of it and later ones is void.
+    on_round : Callable[[Round], Mapping[str, float]]
+        Called after every round, 0 included; returns the metrics that `stop` judges.
     on_waiting : Callable[[Waiting], None]
         Called as replies arrive.
     """
@@ -81,8 +101,14 @@ class Loop:
     fraction_evaluate: float = 1.0
     min_train: int = 1
     min_evaluate: int = 1
-    on_round: Callable[[Round], None] = lambda _: None
+    min_replies: float = 0.0
+    retries: int = 0
+    stop: StopRules = field(default_factory=StopRules)
+    checkpoints: Checkpoints | None = None
+    on_start: Callable[[int], None] = lambda _: None
+    on_round: Callable[[Round], Mapping[str, float]] = averaged_metrics
     on_waiting: Callable[[Waiting], None] = lambda _: None
+    reason: str = field(default="", init=False)  # why it stopped before the last round
 
     def run(
         self,
@@ -95,60 +121,114 @@ class Loop:
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: EvaluateFn | None = None,
     ) -> Result:
-        """Do what `Strategy.start` does; the arguments and the result are its own."""
-        result = Result(arrays=initial_arrays)
-        for number in range(num_rounds + 1):
+        """Do what `Strategy.start` does; the arguments and the result are its own.
+
+        Raises
+        ------
+        RoundFailedError
+            If a round does not count, also after `retries`; the checkpoints before it stay.
+        """
+        result, first = Result(arrays=initial_arrays), 0
+        restored = self.checkpoints.restore(strategy) if self.checkpoints else None
+        if restored:
+            result.arrays, first = restored.arrays, restored.number + 1
+            self.stop.restore(restored.state)
+        self.on_start(first)
+        begin = time.monotonic() - self.stop.memory.seconds
+        for number in range(first, num_rounds + 1):
+            self.reason = self.stop.reason()
+            if self.reason:
+                LOG.info("Stopped after round %d: %s", number - 1, self.reason)
+                break
             start = time.monotonic()
             trained = Answers()
             if number > 0:
-                cohort = self._cohort(grid, number, "train", self.fraction_train, self.min_train)
-                messages = strategy.configure_train(
-                    number, result.arrays, train_config or ConfigRecord(), cohort
+                trained, result.arrays, result.train_metrics_clientapp[number] = self._train(
+                    strategy, grid, number, result.arrays, train_config, timeout
                 )
-                trained = self._ask(grid, messages, number, "train", timeout)
-                reject_unusable(trained, expected=result.arrays)
-                _log_failures(trained, number, "train")
-                result.arrays, metrics = _aggregate(strategy, number, trained, result.arrays)
-                result.train_metrics_clientapp[number] = metrics
-
-            messages = []
-            if self.fraction_evaluate > 0:
-                cohort = self._cohort(
-                    grid, number, "evaluate", self.fraction_evaluate, self.min_evaluate
-                )
-                messages = strategy.configure_evaluate(
-                    number, result.arrays, evaluate_config or ConfigRecord(), cohort
-                )
-
-            def evaluate_centrally(number: int = number) -> None:
-                central = evaluate_fn(number, result.arrays) if evaluate_fn else None
-                result.evaluate_metrics_serverapp[number] = central or MetricRecord()
-
-            evaluated = self._ask(
-                grid, messages, number, "evaluate", timeout, meanwhile=evaluate_centrally
+            evaluated, averages, central = self._evaluate(
+                strategy, grid, number, result.arrays, evaluate_config, timeout, evaluate_fn
             )
-            reject_unusable(evaluated)
-            _log_failures(evaluated, number, "evaluate")
-            if _num_examples(evaluated):
-                averages = strategy.aggregate_evaluate(number, list(evaluated.usable.values()))
-                result.evaluate_metrics_clientapp[number] = averages or MetricRecord()
-            self.on_round(
-                Round(
-                    number,
-                    result.arrays,
-                    trained,
-                    evaluated,
-                    result.evaluate_metrics_serverapp[number],
-                    time.monotonic() - start,
-                )
-            )
+            result.evaluate_metrics_clientapp[number] = averages
+            result.evaluate_metrics_serverapp[number] = central
+            now = time.monotonic()
+            done = Round(number, result.arrays, trained, evaluated, averages, central, now - start)
+            self.stop.note(number, self.on_round(done), now - begin)
+            if self.checkpoints:
+                best = self.stop.memory.best_round
+                self.checkpoints.save(number, result.arrays, strategy, self.stop.state(), best)
         return result
 
-    def _cohort(
-        self, grid: Grid, number: int, phase: str, fraction: float, minimum: int
-    ) -> CohortGrid:
-        names = draw_cohort(self.clients, fraction, minimum, self.seed, number, phase)
-        return CohortGrid(grid, [self.clients[name] for name in names])
+    def evaluate_all(
+        self, grid: Grid, arrays: ArrayRecord, config: ConfigRecord, timeout: float
+    ) -> Answers:
+        """Have every client, in the cohort or not, evaluate a model."""
+        content = RecordDict({"arrays": arrays, "config": config})
+        messages = [Message(content, node, "evaluate") for node in self.clients.values()]
+        return self._ask(grid, messages, self.stop.memory.round, "final evaluation", timeout)
+
+    def _train(
+        self,
+        strategy: Strategy,
+        grid: Grid,
+        number: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord | None,
+        timeout: float,
+    ) -> tuple[Answers, ArrayRecord, MetricRecord]:
+        """Train on a cohort until enough of it has sent a usable model, and aggregate."""
+        cohort = self._draw(number, "train", self.fraction_train, self.min_train)
+        for _ in range(self.retries + 1):
+            messages = strategy.configure_train(
+                number, arrays, config or ConfigRecord(), self._show(grid, cohort)
+            )
+            answers = self._ask(grid, messages, number, "train", timeout, expected=arrays)
+            usable = len(answers.usable)
+            if usable and usable / len(cohort) >= self.min_replies:
+                return answers, *_aggregate(strategy, number, answers, arrays)
+            failed = (
+                f"round {number} does not count: {usable} of {len(cohort)} clients sent a usable "
+                f"model, at least {self.min_replies:.0%} must (min-replies)"
+            )
+            LOG.warning("%s", failed)
+        raise RoundFailedError(f"{failed}; tried {self.retries + 1} times")
+
+    def _evaluate(
+        self,
+        strategy: Strategy,
+        grid: Grid,
+        number: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord | None,
+        timeout: float,
+        evaluate_fn: EvaluateFn | None,
+    ) -> tuple[Answers, MetricRecord, MetricRecord]:
+        """Evaluate on a cohort, and meanwhile centrally."""
+        messages: Iterable[Message] = []
+        cohort = self._draw(number, "evaluate", self.fraction_evaluate, self.min_evaluate)
+        if cohort:
+            messages = strategy.configure_evaluate(
+                number, arrays, config or ConfigRecord(), self._show(grid, cohort)
+            )
+        central = MetricRecord()
+
+        def evaluate_centrally() -> None:
+            if evaluate_fn:
+                central.update(evaluate_fn(number, arrays) or {})
+
+        answers = self._ask(
+            grid, messages, number, "evaluate", timeout, meanwhile=evaluate_centrally
+        )
+        averages = None
+        if _num_examples(answers):
+            averages = strategy.aggregate_evaluate(number, list(answers.usable.values()))
+        return answers, averages or MetricRecord(), central
+
+    def _draw(self, number: int, phase: str, fraction: float, minimum: int) -> list[str]:
+        return draw_cohort(self.clients, fraction, minimum, self.seed, number, phase)
+
+    def _show(self, grid: Grid, cohort: Iterable[str]) -> CohortGrid:
+        return CohortGrid(grid, [self.clients[name] for name in cohort])
 
     def _ask(
         self,
@@ -157,9 +237,11 @@ class Loop:
         number: int,
         phase: str,
         timeout: float,
+        expected: ArrayRecord | None = None,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> Answers:
-        return ask(
+        """Ask, and name those whose answer is left out."""
+        answers = ask(
             grid,
             messages,
             {node: name for name, node in self.clients.items()},
@@ -169,6 +251,10 @@ class Loop:
             on_waiting=self.on_waiting,
             meanwhile=meanwhile,
         )
+        reject_unusable(answers, expected)
+        for client, reason in answers.failures.items():
+            LOG.warning("round %d, %s: client %s is left out: %s", number, phase, client, reason)
+        return answers
 
 
 def _aggregate(
@@ -176,31 +262,28 @@ def _aggregate(
 ) -> tuple[ArrayRecord, MetricRecord]:
     """Let the strategy average in double precision; the result has the model's own types."""
     if not _num_examples(answers):
-        raise RoundFailedError(f"round {number}: no client sent a model trained on any example")
+        LOG.warning("round %d: no client of the cohort has a train example", number)
+        return before, MetricRecord()
     for message in answers.usable.values():
         for name, arrays in list(message.content.array_records.items()):
-            message.content[name] = _cast(arrays, dict.fromkeys(arrays, "float64"))
-    arrays, metrics = strategy.aggregate_train(number, list(answers.usable.values()))
-    if arrays is None:
+            message.content[name] = _cast(arrays, dict.fromkeys(before, "float64"))
+    after, metrics = strategy.aggregate_train(number, list(answers.usable.values()))
+    if after is None:
         raise RoundFailedError(f"round {number}: the strategy made no model of the replies")
-    return _cast(arrays, {key: a.dtype for key, a in before.items()}), metrics or MetricRecord()
-
-
-def _num_examples(answers: Answers) -> int:
-    records = (m.content.metric_records.values() for m in answers.usable.values())
-    return sum(int(metrics["num-examples"]) for record in records for metrics in record)
+    return _cast(after, {key: a.dtype for key, a in before.items()}), metrics or MetricRecord()
 
 
 def _cast(arrays: ArrayRecord, dtypes: Mapping[str, str]) -> ArrayRecord:
-    """Change types; whole numbers (as batch norm's counters) are rounded, not cut."""
+    """Change types, in the order of `dtypes`, by which some strategies go.
+
+    Whole numbers (such as batch norm's counters) are rounded, not cut.
+    """
     cast = {}
-    for key, array in arrays.items():
-        dtype = np.dtype(dtypes[key])
-        values = array.numpy()
+    for key, name in dtypes.items():
+        dtype, values = np.dtype(name), arrays[key].numpy()
         cast[key] = Array((np.rint(values) if dtype.kind in "iu" else values).astype(dtype))
     return ArrayRecord(cast)
 
 
-def _log_failures(answers: Answers, number: int, phase: str) -> None:
-    for client, reason in answers.failures.items():
-        LOG.warning("round %d, %s: client %s is left out: %s", number, phase, client, reason)
+def _num_examples(answers: Answers) -> int:
+    return sum(num_examples(message.content) for message in answers.usable.values())

@@ -8,7 +8,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from celeba_fl.exchange import Answers, Waiting, ask
+from celeba_fl.config import code_hash
+from celeba_fl.exchange import Answers, Waiting, ask, num_examples, reject_unusable
 from celeba_fl.progress import LOG, InputError
 
 SETTLE_SECONDS = 0.5
@@ -42,7 +43,7 @@ def wait_for_nodes(grid: Grid, minimum: int) -> list[int]:
         now = sorted(grid.get_node_ids())
         if now == known and len(now) >= minimum:
             return now
-        if time.monotonic() - said > 10:
+        if len(now) < minimum and time.monotonic() - said > 10:
             said = time.monotonic()
             LOG.info("Waiting for clients: %d of at least %d are here", len(now), minimum)
         known = now
@@ -91,7 +92,7 @@ def roll_call(
         content = RecordDict({"config": config, "files": files})
         messages = [Message(content, dst_node_id=node, message_type="query") for node in node_ids]
         names = {node: f"node {node}" for node in node_ids}
-        return ask(
+        answers = ask(
             grid,
             messages,
             names,
@@ -100,6 +101,8 @@ def roll_call(
             timeout=timeout,
             on_waiting=on_waiting,
         )
+        reject_unusable(answers)
+        return answers
 
     answers = query(wait_for_nodes(grid, minimum), ArrayRecord())
     lacking = {
@@ -115,6 +118,17 @@ def roll_call(
         answers.failures.update(again.failures)
         for node in again.failures:
             answers.usable.pop(node, None)
+    for node, message in list(answers.usable.items()):
+        said = message.content.config_records["client"]
+        if said["missing"]:
+            del answers.usable[node]
+            answers.failures[node] = f"client {said['name']!s} still lacks {said['missing']!s}"
+        elif said["code"] != code_hash():
+            del answers.usable[node]
+            answers.failures[node] = (
+                f"client {said['name']!s} runs other code than the server, from {said['path']!s}; end "
+                f"the SuperLink and start it again, outside of other checkouts of this app"
+            )
     for node, reason in answers.failures.items():
         LOG.warning("%s is refused: %s", node, reason)
 
@@ -126,7 +140,7 @@ def roll_call(
             raise InputError(f"two clients are called {name!r}; give each its own site")
         clients[name] = Client(
             node_id=message.metadata.src_node_id,
-            num_train=int(metrics["num-train"]),  # type: ignore[arg-type]
+            num_train=num_examples(message.content),
             num_valid=int(metrics["num-valid"]),  # type: ignore[arg-type]
             counts=message.content["counts"]["counts"].numpy(),  # type: ignore[union-attr]
         )

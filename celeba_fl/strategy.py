@@ -1,6 +1,9 @@
-"""FedAvg as this app runs it: Flower's aggregation, the rounds of our loop."""
+"""The strategies: the aggregation is Flower's own, the rounds are our loop's."""
 
-from flwr.app import ArrayRecord, ConfigRecord
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Result
@@ -8,29 +11,31 @@ from flwr.serverapp.strategy import Result
 from celeba_fl.config import RunConfig
 from celeba_fl.loop import EvaluateFn, Loop
 
-# What a client's arrays are weighted by: a key of the MetricRecord that it replies with.
-WEIGHTED_BY = {"examples": "num-examples", "uniform": "participates"}
+# What strategies call the server's learning rate.
+SERVER_RATES = {"fedavgm": "server_learning_rate", "fedadam": "eta", "fedyogi": "eta"}
 
 
-class FedAvg(flower.FedAvg):
-    """Federated averaging (McMahan et al. 2017), its rounds run by a `Loop`.
+class Looped(flower.Strategy):
+    """Mixin for a FedAvg of Flower's or one of its heirs, whose rounds a `Loop` runs.
 
     Parameters
     ----------
     loop : Loop
         Who is asked in which round, and what becomes of the answers.
     weighting : str (default: "examples")
-        ``examples``: clients count by their train examples; ``uniform``: alike.
+        ``examples``: clients count by their train examples; ``uniform``: alike, if they have any.
+    **settings
+        The strategy's own.
     """
 
-    def __init__(self, loop: Loop, weighting: str = "examples") -> None:
-        super().__init__(
+    def __init__(self, loop: Loop, weighting: str = "examples", **settings: Any) -> None:
+        super().__init__(  # type: ignore[call-arg]
             min_train_nodes=1,
             min_evaluate_nodes=1,
             min_available_nodes=1,
-            weighted_by_key=WEIGHTED_BY[weighting],
+            **settings,
         )
-        self.loop = loop
+        self.loop, self.weighting = loop, weighting
 
     def start(
         self,
@@ -54,7 +59,50 @@ class FedAvg(flower.FedAvg):
             evaluate_fn,
         )
 
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Flower's own, of the weights that are asked for."""
+        replies = list(replies)
+        if self.weighting == "uniform":
+            for reply in replies:
+                for metrics in reply.content.metric_records.values():
+                    metrics["num-examples"] = min(1, metrics["num-examples"])
+        return super().aggregate_train(server_round, replies)  # type: ignore[safe-super]
+
+
+class FedAvg(Looped, flower.FedAvg):
+    """Federated averaging (McMahan et al., AISTATS 2017)."""
+
+
+class FedAvgM(Looped, flower.FedAvgM):
+    """With momentum on the server (Hsu et al. 2019, arXiv 1909.06335)."""
+
+
+class FedProx(Looped, flower.FedProx):
+    """With a proximal term on the clients (Li et al., MLSys 2020)."""
+
+
+class FedAdam(Looped, flower.FedAdam):
+    """With Adam on the server (Reddi et al., ICLR 2021)."""
+
+
+class FedYogi(Looped, flower.FedYogi):
+    """With Yogi on the server (Reddi et al., ICLR 2021)."""
+
 
 def make_strategy(config: RunConfig, loop: Loop) -> flower.Strategy:
-    """The strategy that a run config names."""
-    return FedAvg(loop, config.weighting)
+    """The strategy that a run config names, with its own keys."""
+    rate = config.server_learning_rate
+    adaptive = {"beta_1": config.beta_1, "beta_2": config.beta_2, "tau": config.tau}
+    settings: Mapping[str, tuple[Callable[..., flower.Strategy], dict[str, float]]] = {
+        "fedavg": (FedAvg, {}),
+        "fedavgm": (FedAvgM, {"server_momentum": config.server_momentum}),
+        "fedprox": (FedProx, {"proximal_mu": config.proximal_mu}),
+        "fedadam": (FedAdam, adaptive),
+        "fedyogi": (FedYogi, adaptive),
+    }
+    make, own = settings[config.strategy]
+    if rate and config.strategy in SERVER_RATES:
+        own = {**own, SERVER_RATES[config.strategy]: rate}
+    return make(loop, config.weighting, **own)
