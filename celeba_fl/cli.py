@@ -12,13 +12,13 @@ import tomli
 import tomli_w
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from celeba_fl.config import PYPROJECT, RunConfig
+from celeba_fl.config import PACKAGE, PYPROJECT, RunConfig
 from celeba_fl.progress import InputError
 from celeba_fl.runs import read_runs
 
-PACKAGE = Path(__file__).resolve().parent
 EXPERIMENTS = PACKAGE / "experiments"
 SIMULATION = PACKAGE / "federations" / "simulation-50.toml"
 
@@ -30,7 +30,9 @@ FLOWER_ENVIRONMENT = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
 }
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 
 def main() -> None:
@@ -84,15 +86,16 @@ def runs() -> None:
         figures = [
             f"{key.removeprefix('test_')} {value:.3f}"
             for key, value in info.get("summary", {}).items()
-            if key in ("test_accuracy", "test_balanced_accuracy", "test_auroc") and value
+            if key in ("test_accuracy", "test_balanced_accuracy", "test_auroc")
+            and value is not None
         ]
         reason = f": {info['reason']}" if info.get("reason") else ""
         keys = ("task", "dataset", "partitioner")
         table.add_row(
             info["path"].name,
-            f"{info['status']}{reason}",
+            escape(f"{info['status']}{reason}"),
             str(info.get("rounds", "")),
-            *(str(config.get(key, "")) for key in keys),
+            *(escape(str(config.get(key, ""))) for key in keys),
             ", ".join(figures),
         )
     Console().print(table)
@@ -154,7 +157,9 @@ def _run_flower(overrides: dict[str, Any], federation: Path | None, superlink: l
         submitted = _flower_json(command, environment)
     run_id = submitted["run-id"]
     try:
-        subprocess.run(["flwr", "log", run_id, *superlink, "--stream"], env=environment, check=False)
+        subprocess.run(
+            ["flwr", "log", run_id, *superlink, "--stream"], env=environment, check=False
+        )
     except KeyboardInterrupt:
         where = " ".join([run_id, *superlink])
         print(f"\nThe run goes on; stop it with: flwr stop {where}")

@@ -2,11 +2,21 @@
 
 import time
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    MetricRecord,
+    MetricRecordValues,
+    RecordDict,
+)
 from flwr.clientapp import ClientApp
 
-from celeba_fl.config import RunConfig
-from celeba_fl.task import Arrays, Task, client_name, derived_seed, load_task
+from celeba_fl.config import PACKAGE, RunConfig, code_hash
+from celeba_fl.progress import InputError
+from celeba_fl.task import Arrays, Instructions, Task, client_name, derived_seed, load_task
 
 app = ClientApp()
 
@@ -14,17 +24,25 @@ app = ClientApp()
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Tell the server who this client is and what it has to learn from."""
-    task = _task(context)
-    for sha256, file in message.content.array_records.get("files", {}).items():
-        task.receive(sha256, file.numpy().tobytes())
-    said = task.describe(context.node_config, dict(message.content["config"]))
+    task, name = _task(context), client_name(context.node_config)
+    try:
+        for sha256, file in message.content.array_records["files"].items():
+            task.receive(sha256, file.numpy().tobytes())
+        said = task.describe(context.node_config, _instructions(message))
+    except InputError as error:  # the server does not know yet who answers
+        raise InputError(f"client {name}: {error}") from error
     content = RecordDict(
         {
             "client": ConfigRecord(
-                {"name": client_name(context.node_config), "missing": said.missing}
+                {
+                    "name": name,
+                    "missing": said.missing,
+                    "code": code_hash(),
+                    "path": str(PACKAGE),
+                }
             ),
             "counts": ArrayRecord({"counts": Array(said.counts)}),
-            "metrics": MetricRecord({"num-train": said.num_train, "num-valid": said.num_valid}),
+            "metrics": MetricRecord({"num-examples": said.num_train, "num-valid": said.num_valid}),
         }
     )
     return Message(content, reply_to=message)
@@ -35,13 +53,12 @@ def train(message: Message, context: Context) -> Message:
     """Train the global model on this client's examples."""
     start = time.perf_counter()
     task = _task(context)
-    config = dict(message.content["config"])
+    config = _instructions(message)
     name = client_name(context.node_config)
     seed = derived_seed(context.run_config["seed"], config["server-round"], name)
     arrays, number, loss = task.train(_arrays(message), context.node_config, config, seed)
-    metrics = {
+    metrics: dict[str, MetricRecordValues] = {
         "num-examples": number,
-        "participates": float(number > 0),
         "local-loss": loss if number else 0.0,
         "seconds": time.perf_counter() - start,
     }
@@ -54,7 +71,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """Count what the global model gets right on this client's train and validation examples."""
     start = time.perf_counter()
     task = _task(context)
-    config = dict(message.content["config"])
+    config = _instructions(message)
     parts, number = task.evaluate(_arrays(message), context.node_config, config)
     content = RecordDict({part: _record(counts) for part, counts in parts.items()})
     seconds = time.perf_counter() - start
@@ -66,8 +83,12 @@ def _task(context: Context) -> Task:
     return load_task(RunConfig.from_dict(context.run_config))
 
 
+def _instructions(message: Message) -> Instructions:
+    return dict(message.content.config_records["config"])
+
+
 def _arrays(message: Message) -> Arrays:
-    return {key: array.numpy() for key, array in message.content["arrays"].items()}
+    return {key: array.numpy() for key, array in message.content.array_records["arrays"].items()}
 
 
 def _record(arrays: Arrays) -> ArrayRecord:

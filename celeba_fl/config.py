@@ -4,10 +4,13 @@ The defaults stand in `pyproject.toml` under ``[tool.flwr.app.config]``, where F
 """
 
 import dataclasses
+import hashlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,12 @@ import tomli
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.progress import InputError
 
-PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+PACKAGE = Path(__file__).resolve().parent
+PYPROJECT = PACKAGE.parent / "pyproject.toml"
 DEFAULT_HOME = "~/.celeba-fl"
+STRATEGIES = ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi")
+# What may differ between a run and its continuation: how long it goes on.
+RESUMABLE = ("resume", "num-server-rounds", "target", "patience", "max-seconds")
 
 
 def _key(
@@ -39,9 +46,7 @@ class RunConfig:
 
     task: str = _key("what is learned: a name in celeba_fl/task.py, or module:Class of your own")
     dataset: str = _key("drawn, a hub id (flwrlabs/celeba), or a folder of images")
-    partitioner: str = _key(
-        "who holds which train images", choices=("iid", "dirichlet", "natural")
-    )
+    partitioner: str = _key("who holds which train images", choices=("iid", "dirichlet", "natural"))
     partition_by: str = _key("attributes, comma-separated, whose combination dirichlet skews")
     dirichlet_alpha: float = _key("concentration of dirichlet; small is skewed", above=0)
     min_partition_size: int = _key("fewest images of a client under dirichlet", low=0)
@@ -58,14 +63,28 @@ class RunConfig:
     min_evaluate_clients: int = _key("fewest clients that evaluate a round", low=0)
     min_available_clients: int = _key("clients to wait for before round 1", low=1)
     round_timeout: float = _key("seconds to wait for a client's answer", above=0)
+    min_replies: float = _key("part of a cohort without whose models a round fails", low=0, high=1)
+    round_retries: int = _key("how often a failed round is tried again", low=0)
+    watch: str = _key("metric that target, patience and the best checkpoint go by")
+    target: float = _key("end once the watched metric is this good; 0: never", low=0)
+    patience: int = _key("end after so many rounds without a better value; 0: never", low=0)
+    max_seconds: float = _key("end after the round in which so long has passed; 0: never", low=0)
+    keep_checkpoints: int = _key("how many checkpoints stay, besides the best", low=1)
+    resume: str = _key("go on with this run directory, or with 'latest'; empty: a new run")
     local_epochs: int = _key("passes of a client over its train images in a round", low=1)
     batch_size: int = _key("images a step of local training", low=1)
     learning_rate: float = _key("of local training", above=0)
     optimizer: str = _key("of local training", choices=("adam", "sgd"))
     dropout: float = _key("probability in front of the head's linear layer", low=0, high=0.9)
     class_weights: bool = _key("weigh positives by negatives / positives over all clients")
-    strategy: str = _key("how the server aggregates", choices=("fedavg",))
+    strategy: str = _key("how the server aggregates", choices=STRATEGIES)
     weighting: str = _key("of clients in the average", choices=("examples", "uniform"))
+    server_learning_rate: float = _key("of fedavgm, fedadam, fedyogi; 0: Flower's default", low=0)
+    server_momentum: float = _key("of fedavgm", low=0, high=1)
+    beta_1: float = _key("of fedadam and fedyogi: decay of the first moment", low=0, high=1)
+    beta_2: float = _key("of fedadam and fedyogi: decay of the second moment", low=0, high=1)
+    tau: float = _key("of fedadam and fedyogi: degree of adaptivity", above=0)
+    proximal_mu: float = _key("of fedprox: weight of the proximal term", low=0)
     home: str = _key("where data, weights and features are kept; CELEBA_FL_HOME moves it")
     results_dir: str = _key("where run directories go; CELEBA_FL_HOME moves it too")
 
@@ -87,15 +106,15 @@ class RunConfig:
     @property
     def home_dir(self) -> Path:
         """Absolute `home`; the environment variable CELEBA_FL_HOME replaces the default."""
-        if self.home == DEFAULT_HOME and "CELEBA_FL_HOME" in os.environ:
-            return _absolute(os.environ["CELEBA_FL_HOME"])
-        return _absolute(self.home)
+        moved = os.environ.get("CELEBA_FL_HOME")
+        return _absolute(moved if moved and self.home == DEFAULT_HOME else self.home)
 
     @property
     def runs_dir(self) -> Path:
         """Absolute `results-dir`; CELEBA_FL_HOME replaces the default by its folder `runs`."""
-        if self.results_dir == f"{DEFAULT_HOME}/runs" and "CELEBA_FL_HOME" in os.environ:
-            return _absolute(os.environ["CELEBA_FL_HOME"]) / "runs"
+        moved = os.environ.get("CELEBA_FL_HOME")
+        if moved and self.results_dir == f"{DEFAULT_HOME}/runs":
+            return _absolute(moved) / "runs"
         return _absolute(self.results_dir)
 
     def to_dict(self) -> dict[str, bool | int | float | str]:
@@ -139,6 +158,16 @@ def app_version() -> str:
     return str(_pyproject()["project"]["version"])
 
 
+@cache
+def code_hash() -> str:
+    """SHA-256 (hex) of this package's code: server and clients must run the same."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def _pyproject() -> dict[str, Any]:
     return tomli.loads(PYPROJECT.read_text(encoding="utf-8"))
 
@@ -163,6 +192,8 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
     if type(value) is not field.type:
         kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
         right = kind[field.type]  # type: ignore[index]
+    elif field.type is float and not math.isfinite(value):
+        right = "finite"
     elif rules["choices"] and value not in rules["choices"]:
         right = f"one of {', '.join(rules['choices'])}"
     elif rules["low"] is not None and not value >= rules["low"]:
@@ -171,7 +202,7 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
         right = f"above {rules['above']}"
     elif rules["high"] is not None and not value <= rules["high"]:
         right = f"at most {rules['high']}"
-    elif value == "":
+    elif value == "" and field.name != "resume":
         right = "a text that is not empty"
     if right:
         raise InputError(f"{_name(field)} = {value!r}: must be {right} ({rules['meaning']})")

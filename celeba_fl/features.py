@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from celeba_fl.data.table import Table
+from celeba_fl.files import keep
 from celeba_fl.images import PREPROCESSING, BadImageError, decode
 from celeba_fl.models.backbones import BACKBONES, load_backbone
 from celeba_fl.progress import LOG, InputError, Progress
@@ -202,8 +202,8 @@ class _Normalised(torch.nn.Module):
         self.module = load_backbone(backbone, home, weights)
         mean = torch.tensor(BACKBONES[backbone].mean).view(3, 1, 1)
         std = torch.tensor(BACKBONES[backbone].std).view(3, 1, 1)
-        self.register_buffer("scale", 1 / (255 * std))
-        self.register_buffer("shift", -mean / std)
+        self.scale = torch.nn.Buffer(1 / (255 * std))
+        self.shift = torch.nn.Buffer(-mean / std)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, 3, N, N) uint8 -> (n, dim) float32."""
@@ -217,11 +217,10 @@ def _onnx_runner(
 ) -> Callable[[np.ndarray], np.ndarray]:
     import onnxruntime
 
-    path = home / "onnx" / f"{weights}-{image_size}.onnx"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            _export(_Normalised(backbone, home, weights), image_size, path)
+    path = keep(
+        home / "onnx" / f"{weights}-{image_size}.onnx",
+        lambda file: _export(_Normalised(backbone, home, weights), image_size, file),
+    )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -234,21 +233,18 @@ def _onnx_runner(
 
 
 def _export(module: torch.nn.Module, image_size: int, path: Path) -> None:
-    """Write the ONNX file of batch size 1; whole or not at all."""
+    """Write the ONNX file of batch size 1."""
     LOG.info("Exporting the backbone to ONNX, once")
-    half = path.with_suffix(".part")
-    example = torch.zeros((1, 3, image_size, image_size), dtype=torch.uint8)
     torch.onnx.export(
         module.eval(),
-        (example,),
-        half,
+        (torch.zeros((1, 3, image_size, image_size), dtype=torch.uint8),),
+        path,
         input_names=["pixels"],
         output_names=["features"],
         dynamo=True,
         external_data=False,
         verbose=False,
     )
-    half.rename(path)
 
 
 def _cuda_runner(home: Path, backbone: str, weights: str) -> Callable[[np.ndarray], np.ndarray]:

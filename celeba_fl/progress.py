@@ -1,4 +1,4 @@
-"""What a run tells people while it works: lines in Flower's log, and errors that can be acted on."""
+"""What a run tells people while it works: lines in Flower's log, and errors to act on."""
 
 import logging
 import time

@@ -18,15 +18,18 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors.numpy import save
 
-from celeba_fl.config import RunConfig, app_version
+from celeba_fl.checkpoints import Checkpoints
+from celeba_fl.config import PACKAGE, RESUMABLE, RunConfig, app_version, code_hash
 from celeba_fl.exchange import Waiting
 from celeba_fl.files import write_bytes, write_json
-from celeba_fl.progress import LOG
+from celeba_fl.progress import LOG, InputError
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
+PARTITIONS = "partitions.csv"
 PACKAGES = ("flwr", "flwr-datasets", "torch", "torchvision", "onnxruntime", "numpy")
 
 
@@ -36,32 +39,52 @@ class RunDirectory:
     Parameters
     ----------
     config : RunConfig
-        The run config.
+        The run config. With its `resume`, an existing directory is opened.
     flwr_run_id : int
         Flower's id of the run.
+
+    Raises
+    ------
+    InputError
+        If the directory to go on with is not there, in use by a run, or of another experiment.
     """
 
     def __init__(self, config: RunConfig, flwr_run_id: int) -> None:
         started = datetime.now(UTC)
         self._clock = time.monotonic()
-        self.path = config.runs_dir / f"{started:%Y-%m-%d_%H-%M-%S}_{flwr_run_id}"
-        self.path.mkdir(parents=True)
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._info: dict[str, Any] = {
-            "status": "running",
-            "reason": "",
-            "updated": "",
-            "started": _iso(started),
-            "finished": None,
-            "seconds": None,
-            "seed": config.seed,
-            "config": config.to_dict(),
-            "home": str(config.home_dir),
-            "flwr_run_ids": [flwr_run_id],
-            "packages": {"celeba_fl": app_version(), **{name: version(name) for name in PACKAGES}},
-        }
-        self.update()
+        if config.resume:
+            self.path = _to_resume(config)
+            self._info = _read_json(self.path / "run.json")
+            self._info |= {"status": "running", "reason": "", "finished": None}
+            self._info["config"] = config.to_dict()
+            self._info["flwr_run_ids"].append(flwr_run_id)
+        else:
+            self.path = config.runs_dir / f"{started:%Y-%m-%d_%H-%M-%S}_{flwr_run_id}"
+            self.path.mkdir(parents=True)
+            self._info = {
+                "status": "running",
+                "reason": "",
+                "updated": "",
+                "started": _iso(started),
+                "finished": None,
+                "seconds": 0.0,
+                "seed": config.seed,
+                "config": config.to_dict(),
+                "home": str(config.home_dir),
+                "flwr_run_ids": [flwr_run_id],
+            }
+        self._writer = FileLock(self.path / ".lock", timeout=0)
+        try:
+            self._writer.acquire()
+        except Timeout:
+            raise InputError(f"resume: another run is writing {self.path}") from None
+        self._before: float = self._info["seconds"]
+        self.update(
+            code={"version": app_version(), "sha256": code_hash(), "path": str(PACKAGE)},
+            packages={name: version(name) for name in PACKAGES},
+        )
         self._heart = threading.Thread(target=self._beat, name="run-heartbeat", daemon=True)
         self._heart.start()
 
@@ -77,13 +100,51 @@ class RunDirectory:
     ) -> None:
         self._ended.set()
         self._heart.join()
-        status, reason = ("failed", f"{error}" or repr(error)) if error else ("completed", "")
-        finished = _iso(datetime.now(UTC))
-        seconds = round(time.monotonic() - self._clock, 3)
-        self.update(status=status, reason=reason, finished=finished, seconds=seconds)
         if error:
-            LOG.error("The run failed: %s", reason)
+            LOG.error("The run failed: %s", error)
+            self.update(status="failed", reason=str(error) or repr(error))
+        self.update(finished=_iso(datetime.now(UTC)), seconds=self.seconds)
+        self._writer.release()
         LOG.info("Run directory: %s", self.path)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run, its interruptions left out."""
+        return round(self._before + time.monotonic() - self._clock, 3)
+
+    def end(self, reason: str) -> None:
+        """Say how the run ended: ``stopped`` for a reason, or ``completed`` without one."""
+        self.update(status="stopped" if reason else "completed", reason=reason)
+
+    def set_provenance(self, provenance: Mapping[str, Any]) -> None:
+        """Say where data and weights are from; a run that goes on must have the same."""
+        for key, value in provenance.items():
+            if self._info.setdefault(key, value) != value:
+                raise InputError(f"resume: {key} was {self._info[key]} and is {value} now")
+        self.update()
+
+    def set_partitions(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write `partitions.csv`; clients of a run that goes on must hold what they held."""
+        held = {row["client"]: row for row in read_csv(self.path / PARTITIONS)}
+        for row in rows:
+            for key, before in held.get(row["client"], {}).items():
+                if before != str(row[key]):
+                    raise InputError(
+                        f"resume: {key} of client {row['client']} was {before} and is {row[key]} "
+                        f"now; start as many clients with the same data as before"
+                    )
+        self.write_csv(PARTITIONS, rows)
+        self.update(num_clients=len(rows))
+
+    def cut(self, first: int) -> None:
+        """Drop the rows of round `first` and later ones, which are to be done again."""
+        for name in ("rounds.csv", "clients.csv"):
+            rows = read_csv(self.path / name)
+            kept = [row for row in rows if int(row["round"]) < first]
+            if kept:
+                self.write_csv(name, kept)
+            else:
+                (self.path / name).unlink(missing_ok=True)
 
     def update(self, **values: Any) -> None:
         """Set keys of `run.json`; every write is a sign of life too."""
@@ -93,7 +154,7 @@ class RunDirectory:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
-            self.update()
+            self.update(seconds=self.seconds)
 
     def progress(self, waiting: Waiting) -> None:
         """Write `progress.json`."""
@@ -102,7 +163,7 @@ class RunDirectory:
     def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows to a CSV file; the first ones make its header."""
         path = self.path / name
-        text = _csv(rows, header=not path.exists())
+        text = _csv(rows, header=not path.exists()) if rows else ""
         with path.open("a", newline="", encoding="utf-8") as file:
             file.write(text)
 
@@ -139,23 +200,76 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     return [_read_run(path.parent) for path in found]
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, none if it is not there; a row cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    return list(csv.DictReader(io.StringIO(whole)))
+
+
+def _to_resume(config: RunConfig) -> Path:
+    """The directory to go on with, after making sure that it is of the same experiment."""
+    path = Path(config.resume).expanduser().absolute()
+    if config.resume == "latest":
+        found = sorted(config.runs_dir.glob("*/run.json"))
+        if not found:
+            raise InputError(f"resume = 'latest': there is no run in {config.runs_dir}")
+        path = found[-1].parent
+    if not (path / "run.json").exists():
+        raise InputError(f"resume = {config.resume!r}: {path} is no run directory")
+    info = _read_json(path / "run.json")
+    before, now = info["config"], config.to_dict()
+    changed = [
+        f"{key} was {before.get(key)!r} and is {now[key]!r}"
+        for key in now
+        if key not in RESUMABLE and before.get(key) != now[key]
+    ]
+    if changed:
+        raise InputError(
+            f"resume = {config.resume!r}: {path.name} is of another experiment: "
+            f"{'; '.join(changed)}. Only {', '.join(RESUMABLE[1:])} may change"
+        )
+    completed = info["status"] == "completed"
+    saved = Checkpoints(path / "checkpoints").rounds()
+    done = before["num-server-rounds"] if completed else max(saved, default=0)
+    if config.num_server_rounds < done + completed:
+        raise InputError(
+            f"resume = {config.resume!r}: {path.name} has done {done} rounds already; "
+            f"num-server-rounds = {config.num_server_rounds} must be more"
+        )
+    if info["status"] == "stopped" and all(before[key] == now[key] for key in RESUMABLE[1:]):
+        raise InputError(
+            f"resume = {config.resume!r}: {path.name} has stopped ({info['reason']}); to go on, "
+            f"change the rule"
+        )
+    return path
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(read, dict):
+        raise InputError(f"{path} cannot be read: it is no JSON object")
+    return read
+
+
 def _read_run(path: Path) -> dict[str, Any]:
     try:
-        info: dict[str, Any] = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        info = _read_json(path / "run.json")
         updated = datetime.fromisoformat(info["updated"])
         age = (datetime.now(UTC) - updated).total_seconds()
         if info["status"] == "running" and age > STALE_SECONDS:
             info["status"] = "interrupted"
-        rounds = _lines(path / "rounds.csv") - 2  # the header and round 0 are no rounds
+        rounds = len(read_csv(path / "rounds.csv")) - 1  # round 0 is none
         summary = path / "summary.json"
-        info["summary"] = json.loads(summary.read_text()) if summary.exists() else {}
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        info["summary"] = _read_json(summary) if summary.exists() else {}
+    except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
         return {"path": path, "status": "unreadable", "reason": str(error)}
     return {**info, "path": path, "rounds": max(rounds, 0)}
-
-
-def _lines(path: Path) -> int:
-    return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0
 
 
 def _csv(rows: Iterable[Mapping[str, Any]], header: bool) -> str:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from flwr.app import ConfigRecordValues
 
 from celeba_fl.config import RunConfig
 from celeba_fl.progress import InputError
@@ -26,7 +27,7 @@ TASKS = {
 Arrays = dict[str, np.ndarray]
 NodeConfig = Mapping[str, Any]
 # What the server tells every client with every message, and what clients tell of themselves.
-Instructions = dict[str, bool | int | float | str | list[int] | list[float] | list[str]]
+Instructions = dict[str, ConfigRecordValues]
 
 
 @dataclass(frozen=True)

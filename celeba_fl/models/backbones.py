@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 from celeba_fl.data.table import Table
-from celeba_fl.files import write_bytes
+from celeba_fl.files import keep, write_bytes
 from celeba_fl.progress import LOG, InputError
 
 if TYPE_CHECKING:
@@ -132,10 +132,13 @@ def load_backbone(name: str, home: Path, sha256: str) -> nn.Module:
     Raises
     ------
     InputError
-        If the stored file does not have the hash in its name.
+        If the content of the stored file does not have the hash in its name.
     """
     path = weights_path(home, sha256)
-    state = load_file(path)
+    try:
+        state = load_file(path)
+    except SafetensorError:
+        state = {}
     if hash_state(state) != sha256:
         raise InputError(f"{path} is damaged (its content has another hash); delete it")
     module = BACKBONES[name].build()
@@ -183,43 +186,38 @@ def _from_file(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
-        raise InputError(f"weights = {str(path)!r} cannot be read: {error}") from error
-    except Exception as error:  # torch raises pickle's own exceptions for a foreign file
-        raise InputError(f"weights = {str(path)!r} is no file of tensors: {error}") from error
+    except Exception as error:  # no end to what pickle raises, nor to what torch advises then
+        raise InputError(
+            f"weights = {str(path)!r} is no whole file of tensors ({type(error).__name__}); "
+            f"it must be a state dict as torch.save or safetensors writes it"
+        ) from error
 
 
 def _imagenet(backbone: Backbone, home: Path) -> Any:
-    """torchvision's weights, downloaded once into ``home/torchvision``."""
+    """Torchvision's weights, downloaded once into ``home/torchvision``."""
     enum = backbone.imagenet()
     folder = home / "torchvision"
-    kept = folder / Path(enum.url).name
-    with FileLock(_lock(home, "imagenet")):
-        if not kept.exists():
+    file = folder / Path(enum.url).name
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{file.name}.lock"):
+        if not file.exists():
             LOG.info("Downloading %s to %s", enum.url, folder)
-        try:
-            return enum.get_state_dict(progress=False, model_dir=str(folder), check_hash=True)
-        except OSError as error:
-            raise InputError(
-                f"weights = 'imagenet': {enum.url} cannot be reached ({error}); put that file at "
-                f"{kept}, give the path of another, or take weights = 'drawn'"
-            ) from error
+            try:
+                enum.get_state_dict(progress=False, model_dir=str(folder), check_hash=True)
+            except (OSError, RuntimeError) as error:  # unreachable, or of another hash
+                raise InputError(
+                    f"weights = 'imagenet': cannot download {enum.url} ({error}); put that file "
+                    f"at {file}, give the path of another, or take weights = 'drawn'"
+                ) from error
+    return _from_file(file)
 
 
 def _drawn(name: str, home: Path, drawn: Callable[[], Table]) -> Any:
     """Weights trained on the drawn faces, once a home."""
-    kept = home / "weights" / f"drawn-{name}.safetensors"
-    with FileLock(_lock(home, "drawn-weights")):
-        if not kept.exists():
-            from celeba_fl.models.pretrain import pretrain
 
-            module = pretrain(BACKBONES[name], drawn())
-            state = {k: v for k, v in module.state_dict().items() if "num_batches" not in k}
-            write_bytes(kept, save(state))
-    return load_file(kept)
+    def train(path: Path) -> None:
+        from celeba_fl.models.pretrain import pretrain
 
+        save_file(pretrain(BACKBONES[name], drawn()).state_dict(), path)
 
-def _lock(home: Path, what: str) -> Path:
-    folder = home / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{what}.lock"
+    return load_file(keep(home / "weights" / f"drawn-{name}.safetensors", train))

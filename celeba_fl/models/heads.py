@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 Arrays = dict[str, np.ndarray]
+BLOCK = 256
 
 
 def initial_head(dim: int, outputs: int, seed: int) -> Arrays:
@@ -26,12 +27,18 @@ def initial_head(dim: int, outputs: int, seed: int) -> Arrays:
 def scores(head: Arrays, features: np.ndarray) -> np.ndarray:
     """Logits, (n, outputs) float64.
 
-    In double precision, so that a score does not depend on the examples that are scored with it
-    and counts of pooled examples equal the summed counts of clients.
+    In blocks of one fixed shape: BLAS adds up in an order that depends on the shape, and no score
+    may depend on the examples that are scored with it, or counts of pooled examples would not
+    equal the summed counts of clients.
     """
-    weight = head["weight"].astype(np.float64)
-    product: np.ndarray = features.astype(np.float64) @ weight.T + head["bias"]
-    return product
+    weight = head["weight"].astype(np.float64).T
+    block = np.zeros((BLOCK, len(weight)))
+    result = np.empty((len(features), weight.shape[1]))
+    for start in range(0, len(features), BLOCK):
+        part = features[start : start + BLOCK]
+        block[: len(part)] = part
+        result[start : start + BLOCK] = (block @ weight)[: len(part)]
+    return result + head["bias"]
 
 
 def train_head(
@@ -45,6 +52,7 @@ def train_head(
     optimizer: str,
     dropout: float,
     positive_weight: np.ndarray | None,
+    proximal_mu: float,
     seed: int,
 ) -> tuple[Arrays, float]:
     """Train a head on one client's examples by mini-batches of binary cross-entropy.
@@ -59,6 +67,9 @@ def train_head(
         (n, outputs) bool.
     positive_weight : np.ndarray | None
         (outputs,) by which the loss of positives is multiplied.
+    proximal_mu : float
+        Weight of (mu / 2) ||w - w_0||^2 in the loss, w_0 where training starts (FedProx, Li et al.,
+        MLSys 2020).
     seed : int
         Of the order of examples and of dropout.
 
@@ -70,6 +81,7 @@ def train_head(
     torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
     x, y = torch.from_numpy(features), torch.from_numpy(labels.astype(np.float32))
     weight, bias = (torch.tensor(head[key], requires_grad=True) for key in ("weight", "bias"))
+    start = weight.detach().clone(), bias.detach().clone()
     positives = None if positive_weight is None else torch.from_numpy(positive_weight).float()
     loss_of = nn.BCEWithLogitsLoss(pos_weight=positives)
     make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
@@ -82,9 +94,12 @@ def train_head(
             for batch in torch.randperm(len(x)).split(batch_size):
                 dropped = nn.functional.dropout(x[batch], dropout)
                 loss = loss_of(nn.functional.linear(dropped, weight, bias), y[batch])
+                total += loss.item() * len(batch)
+                if proximal_mu:
+                    moved = ((weight - start[0]) ** 2).sum() + ((bias - start[1]) ** 2).sum()
+                    loss = loss + proximal_mu / 2 * moved
                 optimise.zero_grad()
                 loss.backward()
                 optimise.step()
-                total += float(loss) * len(batch)
     trained = {"weight": weight.detach().numpy(), "bias": bias.detach().numpy()}
     return trained, total / len(x)

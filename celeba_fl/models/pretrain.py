@@ -10,8 +10,8 @@ from torch import nn
 
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.table import Table
-from celeba_fl.models.backbones import Backbone
 from celeba_fl.images import decode
+from celeba_fl.models.backbones import Backbone
 from celeba_fl.progress import LOG, Progress
 
 IMAGE_SIZE = 96
@@ -37,19 +37,21 @@ def pretrain(backbone: Backbone, table: Table) -> nn.Module:
     images = torch.from_numpy(np.stack([decode(table.read(row), IMAGE_SIZE) for row in rows]))
     labels = torch.from_numpy(np.asarray(table.labels[rows])).float()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (backbone.mean, backbone.std))
+    steps = len(rows) // BATCH_SIZE
     LOG.info("Training the drawn weights on %d faces, once", len(rows))
-    progress = Progress("Training the drawn weights", EPOCHS * len(rows), every=10)
+    progress = Progress("Training the drawn weights", EPOCHS * steps * BATCH_SIZE, every=10)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         module = backbone.build()
         network = nn.Sequential(module, nn.Linear(backbone.dim, len(ATTRIBUTES))).train()
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
-        steps = EPOCHS * (len(rows) // BATCH_SIZE)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, LEARNING_RATE, total_steps=EPOCHS * steps
+        )
         for _ in range(EPOCHS):
-            for batch in torch.randperm(len(rows)).split(BATCH_SIZE)[: len(rows) // BATCH_SIZE]:
+            for batch in torch.randperm(len(rows)).split(BATCH_SIZE)[:steps]:
                 mirrored = torch.rand(len(batch)) < 0.5
                 pixels = images[batch].float().div_(255).sub_(mean).div_(std)
                 pixels[mirrored] = pixels[mirrored].flip(-1)
@@ -60,4 +62,4 @@ def pretrain(backbone: Backbone, table: Table) -> nn.Module:
                 optimizer.step()
                 schedule.step()
                 progress.advance(len(batch))
-    return module.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return module.eval().to(memory_format=torch.contiguous_format)

@@ -27,7 +27,6 @@ from celeba_fl.task import (
     Prepared,
     Tables,
     Task,
-    client_name,
 )
 
 # Parts that the server evaluates, and the splits that they are.
@@ -44,7 +43,6 @@ class Attributes(Task):
         self._weights = ""
         self._central: dict[str, tuple[FeatureStore, np.ndarray]] = {}
         self._stores: dict[str, FeatureStore] = {}
-        self._split: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def count_names(self) -> tuple[str, ...]:
@@ -202,6 +200,7 @@ class Attributes(Task):
             optimizer=config.optimizer,
             dropout=config.dropout,
             positive_weight=None if positive_weight is None else np.array(positive_weight),
+            proximal_mu=float(instructions.get("proximal-mu", 0.0)),  # type: ignore[arg-type]
             seed=seed,
         )
         return trained, len(rows), loss
@@ -254,13 +253,10 @@ class Attributes(Task):
 
     def _parts(self, node: NodeConfig, weights: str) -> tuple[np.ndarray, np.ndarray]:
         """Rows that a node trains on, and rows that it validates on."""
-        key = (weights, client_name(node))
-        if key not in self._split:
-            rows = self._store(weights).readable(self._held(node))
-            config = self.config
-            valid = partitions.valid_mask(self.table, rows, config.valid_fraction, config.seed)
-            self._split[key] = rows[~valid], rows[valid]
-        return self._split[key]
+        config = self.config
+        rows = self._store(weights).readable(self._held(node))
+        valid = partitions.valid_mask(self.table, rows, config.valid_fraction, config.seed)
+        return rows[~valid], rows[valid]
 
 
 def group_names(attributes: Sequence[str]) -> list[str]:
