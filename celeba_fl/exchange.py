@@ -100,7 +100,7 @@ def ask(
     meanwhile()
     asked, last_log, said = len(messages), time.monotonic(), None
     while True:
-        for message in grid.pull_messages(set(pending)):
+        for message in grid.pull_messages(list(pending)):
             client = pending.pop(message.metadata.reply_to_message_id)
             if message.has_error():
                 answers.failures[client] = str(message.error.reason).strip()

@@ -9,8 +9,6 @@ Runtime, one core: 115 images a second alone, 108 in batches of 16).
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 import torch
 
 from celeba_fl.data.table import Table
-from celeba_fl.files import keep
+from celeba_fl.files import hash_key, keep
 from celeba_fl.images import PREPROCESSING, BadImageError, decode
 from celeba_fl.models.backbones import BACKBONES, load_backbone
 from celeba_fl.progress import LOG, InputError, Progress
@@ -67,24 +65,16 @@ class FeatureStore:
         self.home, self.table = home, table
         self.backbone, self.weights, self.image_size = backbone, weights, image_size
         parts = (table.fingerprint, weights, preprocessing_hash(backbone, image_size), backend())
-        self.folder = home / "features" / hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
-        self._create()
+        self.folder = keep(home / "features" / hash_key(*parts), self._create)
         self._rows = np.load(self.folder / "rows.npy", mmap_mode="r+")
         self._state = np.load(self.folder / "state.npy", mmap_mode="r+")
 
-    def _create(self) -> None:
-        """Put files of the right size into place; they are sparse until rows are filled in."""
-        if self.folder.exists():
-            return
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=".new-"))
+    def _create(self, folder: Path) -> None:
+        """Make files of the right size; they are sparse until rows are filled in."""
+        folder.mkdir()
         shape = (len(self.table), BACKBONES[self.backbone].dim)
-        np.lib.format.open_memmap(made / "rows.npy", "w+", np.float32, shape)
-        np.lib.format.open_memmap(made / "state.npy", "w+", np.uint8, shape[:1])
-        try:
-            made.rename(self.folder)
-        except OSError:  # another process was first
-            shutil.rmtree(made)
+        np.lib.format.open_memmap(folder / "rows.npy", "w+", np.float32, shape)
+        np.lib.format.open_memmap(folder / "state.npy", "w+", np.uint8, shape[:1])
 
     def fill(self, rows: np.ndarray, bad_images: str) -> None:
         """Compute the rows that are not there yet.
@@ -123,8 +113,9 @@ class FeatureStore:
         names = ", ".join(str(self.table.image[row]) for row in bad[:5])
         if len(bad) and bad_images == "fail":
             raise InputError(
-                f"{len(bad)} of the images of {self.table.name} cannot be read: {names}; replace "
-                f"or remove them, or leave them out with bad-images = 'skip'"
+                f"{len(bad)} of the images of {self.table.name} cannot be read: {names}; delete "
+                f"them, and only then put whole ones in their place, or leave them out with "
+                f"bad-images = 'skip'"
             )
         if len(bad):
             LOG.warning("Left out %d unreadable images of %s: %s", len(bad), self.table.name, names)
@@ -149,15 +140,15 @@ class FeatureExtractor:
 
     def __init__(self, home: Path, backbone: str, weights: str, image_size: int) -> None:
         self.image_size = image_size
-        # Ray gives a worker its share of the cores through OMP_NUM_THREADS.
-        cores = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
-        self._pool = ThreadPool(cores)
         if backend() == "cuda":
             self._run = _cuda_runner(home, backbone, weights)
             self._batch = GPU_BATCH
         else:
             self._run = _onnx_runner(home, backbone, weights, image_size)
             self._batch = 1
+        # Ray gives a worker its share of the cores through OMP_NUM_THREADS.
+        cores = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+        self._pool = ThreadPool(cores)
 
     def __enter__(self) -> "FeatureExtractor":
         return self

@@ -106,36 +106,36 @@ def roll_call(
 
     answers = query(wait_for_nodes(grid, minimum), ArrayRecord())
     lacking = {
-        message.metadata.src_node_id: str(message.content["client"]["missing"])
+        message.metadata.src_node_id: str(_about(message)["missing"])
         for message in answers.usable.values()
-        if message.content["client"]["missing"]
+        if _about(message)["missing"]
     }
     if lacking:
         LOG.info("Sending a file to %d clients that lack it", len(lacking))
         files = {sha: np.frombuffer(deliver(sha), np.uint8) for sha in set(lacking.values())}
         again = query(list(lacking), ArrayRecord({sha: Array(a) for sha, a in files.items()}))
-        answers.usable.update(again.usable)
-        answers.failures.update(again.failures)
-        for node in again.failures:
-            answers.usable.pop(node, None)
-    for node, message in list(answers.usable.items()):
-        said = message.content.config_records["client"]
-        if said["missing"]:
-            del answers.usable[node]
-            answers.failures[node] = f"client {said['name']!s} still lacks {said['missing']!s}"
-        elif said["code"] != code_hash():
-            del answers.usable[node]
+        answers.usable |= again.usable
+        answers.failures |= again.failures
+    for node, message in answers.usable.items():
+        if _about(message)["missing"]:
             answers.failures[node] = (
-                f"client {said['name']!s} runs other code than the server, from {said['path']!s}; end "
-                f"the SuperLink and start it again, outside of other checkouts of this app"
+                f"client {_about(message)['name']!s} still lacks {_about(message)['missing']!s}"
+            )
+        elif _about(message)["code"] != code_hash():
+            answers.failures[node] = (
+                f"client {_about(message)['name']!s} runs other code than the server, from "
+                f"{_about(message)['path']!s}; end the SuperLink, and start it outside of other "
+                f"checkouts of this app"
             )
     for node, reason in answers.failures.items():
         LOG.warning("%s is refused: %s", node, reason)
 
     clients: dict[str, Client] = {}
-    for message in answers.usable.values():
+    for node, message in answers.usable.items():
+        if node in answers.failures:
+            continue
         metrics = message.content["metrics"]
-        name = str(message.content["client"]["name"])
+        name = str(_about(message)["name"])
         if name in clients:
             raise InputError(f"two clients are called {name!r}; give each its own site")
         clients[name] = Client(
@@ -150,6 +150,11 @@ def roll_call(
             f"(min-available-clients): {_first(answers.failures)}"
         )
     return dict(sorted(clients.items(), key=lambda item: natural_order(item[0])))
+
+
+def _about(message: Message) -> ConfigRecord:
+    """What a client says of itself in words."""
+    return message.content.config_records["client"]
 
 
 def natural_order(name: str) -> tuple[bool, int, str]:

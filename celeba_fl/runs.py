@@ -101,9 +101,9 @@ class RunDirectory:
         self._ended.set()
         self._heart.join()
         if error:
-            LOG.error("The run failed: %s", error)
-            self.update(status="failed", reason=str(error) or repr(error))
-        self.update(finished=_iso(datetime.now(UTC)), seconds=self.seconds)
+            reason = str(error) or repr(error)
+            LOG.error("The run failed: %s", reason)
+            self._close("failed", reason)
         self._writer.release()
         LOG.info("Run directory: %s", self.path)
 
@@ -114,7 +114,11 @@ class RunDirectory:
 
     def end(self, reason: str) -> None:
         """Say how the run ended: ``stopped`` for a reason, or ``completed`` without one."""
-        self.update(status="stopped" if reason else "completed", reason=reason)
+        self._close("stopped" if reason else "completed", reason)
+
+    def _close(self, status: str, reason: str) -> None:
+        finished = _iso(datetime.now(UTC))
+        self.update(status=status, reason=reason, finished=finished, seconds=self.seconds)
 
     def set_provenance(self, provenance: Mapping[str, Any]) -> None:
         """Say where data and weights are from; a run that goes on must have the same."""
@@ -163,9 +167,10 @@ class RunDirectory:
     def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows to a CSV file; the first ones make its header."""
         path = self.path / name
-        text = _csv(rows, header=not path.exists()) if rows else ""
-        with path.open("a", newline="", encoding="utf-8") as file:
-            file.write(text)
+        if rows:
+            text = _csv(rows, header=not path.exists())
+            with path.open("a", newline="", encoding="utf-8") as file:
+                file.write(text)
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write a whole CSV file."""

@@ -44,7 +44,7 @@ class StopRules:
 
     Parameters
     ----------
-    watch : str (default: "balanced_accuracy")
+    watch : str (default: "loss")
         The metric that `target`, `patience` and the best checkpoint go by; of ``loss`` less is
         better, of all others more.
     target : float (default: 0.0)
@@ -55,7 +55,7 @@ class StopRules:
         End after the round in which the run has taken so long.
     """
 
-    watch: str = "balanced_accuracy"
+    watch: str = "loss"
     target: float = 0.0
     patience: int = 0
     max_seconds: float = 0.0

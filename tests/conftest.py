@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 from torchvision.models import mobilenet_v2
 
@@ -15,6 +16,10 @@ from celeba_fl.data.schema import ATTRIBUTES
 
 # Read when Flower is imported; where there is no network it waits for a name server.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+
+# A loaded machine is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # CelebA may not be redistributed: it lies beside the checkout, on some machines.
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -1,0 +1,44 @@
+"""The main task with clients that fail on purpose, for `task = "faulty:Faulty"`."""
+
+import time
+
+import numpy as np
+
+from celeba_fl.task import Arrays, Instructions, NodeConfig
+from celeba_fl.tasks.attributes import Attributes
+
+HANG_SECONDS = 40
+
+
+class Faulty(Attributes):
+    """Of 50 clients, from round `SINCE` on, 0-9 raise, 10-12 send NaN and 13 hangs."""
+
+    since = 2
+
+    def train(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
+    ) -> tuple[Arrays, int, float]:
+        """Train, or fail."""
+        client = int(node["partition-id"])
+        trained, number, loss = super().train(arrays, node, instructions, seed)
+        if int(instructions["server-round"]) >= self.since:
+            if client < 10:
+                raise RuntimeError(f"client {client} has no power")
+            if client < 13:
+                return {key: array * np.nan for key, array in trained.items()}, number, loss
+            if client == 13:
+                time.sleep(HANG_SECONDS)
+        return trained, number, loss
+
+
+class Broken(Attributes):
+    """Of 50 clients, 30 raise in round 2, unless the file `healed` is in the home."""
+
+    def train(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
+    ) -> tuple[Arrays, int, float]:
+        """Train, or fail."""
+        healed = (self.home / "healed").exists()
+        if instructions["server-round"] == 2 and int(node["partition-id"]) < 30 and not healed:
+            raise RuntimeError("no power")
+        return super().train(arrays, node, instructions, seed)

@@ -1,0 +1,170 @@
+"""Real runs through `flwr run`, on the simulation engine."""
+
+import json
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import APP, Flower  # type: ignore[import-not-found]
+from safetensors.numpy import load_file
+
+from celeba_fl.client_app import app as client_app
+from celeba_fl.config import RunConfig
+from celeba_fl.inline import run_inline
+from celeba_fl.runs import read_csv, read_runs
+from celeba_fl.server_app import app as server_app
+
+NODES = 6
+
+
+def comparable(path: Path) -> list[dict[str, str]]:
+    """The rows of `rounds.csv` without what is not the same twice."""
+    return [
+        {key: value for key, value in row.items() if key != "seconds"}
+        for row in read_csv(path / "rounds.csv")
+    ]
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    assert comparable(one) == comparable(other)
+    models = [load_file(path / "model.safetensors") for path in (one, other)]
+    assert models[0].keys() == models[1].keys()
+    for key in models[0]:
+        np.testing.assert_array_equal(models[0][key], models[1][key])
+
+
+def inline(settings: Mapping[str, Any], nodes: int, results: Path) -> Path:
+    config = RunConfig.load({**settings, "results-dir": str(results)})
+    run_inline(config, nodes, server_app, client_app)
+    return Path(read_runs(results)[0]["path"])
+
+
+@pytest.fixture
+def settings(toy: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    return {**toy, "num-server-rounds": 3, "results-dir": str(tmp_path / "runs")}
+
+
+def test_a_run_completes_from_the_bundle_and_equals_the_inline_one(
+    flower: Flower, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    ended = flower.run(settings, NODES)
+
+    assert ended.exit_status == 0, ended.output
+    assert ended.status == "finished:completed"
+    info = json.loads((ended.path / "run.json").read_text())
+    assert (info["status"], info["num_clients"]) == ("completed", NODES)
+    assert Path(info["code"]["path"]).is_relative_to(flower.env["FLWR_HOME"])
+    lines = [line for line in ended.output.splitlines() if "Run directory" in line]
+    assert len(lines) == 2
+    assert_equal_runs(ended.path, inline(settings, NODES, tmp_path / "inline"))
+
+
+def test_a_run_that_fails_says_so(flower: Flower, settings: dict[str, Any]) -> None:
+    ended = flower.run({**settings, "dataset": "/no/such/faces"}, 2)
+
+    assert ended.exit_status == 1
+    assert ended.status == "finished:failed"
+    info = json.loads((ended.path / "run.json").read_text())
+    assert info["status"] == "failed"
+    assert "/no/such/faces" in info["reason"]
+    assert "drawn" in info["reason"]
+
+
+def test_an_unknown_key_is_refused_before_anything_starts(
+    flower: Flower, settings: dict[str, Any]
+) -> None:
+    plain = flower.call("flwr", "run", str(APP), "--run-config", "learning-rat=0.1")
+    ours = flower.run({**settings, "learning-rat": 0.1}, 2)
+
+    assert plain.returncode != 0
+    assert "Invalid run configuration" in plain.stderr
+    assert ours.exit_status == 2
+    assert "did you mean 'learning-rate'?" in ours.output
+    assert not Path(settings["results-dir"]).exists()
+
+
+def kill_and_resume(flower: Flower, settings: dict[str, Any], rounds: int, delay: float) -> Path:
+    """Kill a run `delay` seconds after round `rounds` was written, and go on with it."""
+    runs = Path(settings["results-dir"])
+    flower.submit(settings, NODES)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = list(runs.glob("*/rounds.csv"))
+        if found and len(read_csv(found[0])) > rounds:
+            break
+        time.sleep(0.02)
+    time.sleep(delay)
+    flower.kill("flwr-simulation")
+    flower.kill("ray")
+    (run,) = read_runs(runs)
+    assert run["status"] == "running"
+
+    ended = flower.run({**settings, "resume": "latest"}, NODES)
+    assert ended.exit_status == 0, ended.output
+    assert ended.path == run["path"]
+    info = json.loads((ended.path / "run.json").read_text())
+    assert len(info["flwr_run_ids"]) == 2
+    return ended.path
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(
+    flower: Flower, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    settings |= {"num-server-rounds": 8, "strategy": "fedadam"}
+    path = kill_and_resume(flower, settings, rounds=2, delay=0.3)
+    assert_equal_runs(path, inline(settings, NODES, tmp_path / "inline"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(4))
+def test_killed_at_any_moment(
+    flower: Flower, settings: dict[str, Any], tmp_path: Path, moment: int
+) -> None:
+    chance = random.Random(moment)
+    settings |= {"num-server-rounds": 8}
+    rounds, delay = chance.randrange(0, 6), chance.uniform(0, 1)
+    path = kill_and_resume(flower, settings, rounds, delay)
+    assert_equal_runs(path, inline(settings, NODES, tmp_path / "inline"))
+
+
+def test_failing_clients_cost_the_others_nothing(
+    flower: Flower, settings: dict[str, Any]
+) -> None:
+    settings |= {"task": "faulty:Faulty", "num-server-rounds": 2, "round-timeout": 20.0}
+    ended = flower.run(settings, 50)
+
+    assert ended.exit_status == 0, ended.output
+    rows = read_csv(ended.path / "rounds.csv")
+    assert [row["failures"] for row in rows] == ["0", "0", "14"]
+    for reason in ("client 4 has no power", "NaN or infinite", "no answer within 20 s"):
+        assert reason in ended.output
+    trained = [
+        row for row in read_csv(ended.path / "clients.csv")
+        if row["round"] == "2" and row["local_loss"]
+    ]
+    assert {int(row["client"]) for row in trained} <= set(range(14, 50))
+
+
+def test_too_many_failing_clients_fail_the_run_and_a_healthy_resume_completes_it(
+    flower: Flower, settings: dict[str, Any], toy: dict[str, Any]
+) -> None:
+    healed = Path(toy["home"]) / "healed"
+    healed.unlink(missing_ok=True)
+    settings |= {"task": "faulty:Broken", "round-retries": 1}
+    ended = flower.run(settings, 50)
+
+    assert ended.exit_status == 1
+    info = json.loads((ended.path / "run.json").read_text())
+    assert info["status"] == "failed"
+    assert "20 of 50" in info["reason"]
+    assert [row["round"] for row in read_csv(ended.path / "rounds.csv")] == ["0", "1"]
+
+    healed.touch()
+    again = flower.run({**settings, "resume": str(ended.path)}, 50)
+    assert again.exit_status == 0, again.output
+    rows = read_csv(again.path / "rounds.csv")
+    assert [row["round"] for row in rows] == ["0", "1", "2", "3"]

@@ -1,0 +1,444 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn
+
+from celeba_fl import features
+from celeba_fl.config import RunConfig
+from celeba_fl.data import partitions
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.sources import load
+from celeba_fl.features import FeatureStore
+from celeba_fl.metrics import Counts, exact_auroc, mean
+from celeba_fl.models.heads import initial_head, scores, train_head
+from celeba_fl.progress import InputError
+from celeba_fl.task import sum_counts
+from celeba_fl.tasks.attributes import METRICS, Attributes, group_counts, group_names
+
+NODES = 4
+
+
+@pytest.fixture
+def make(toy):
+    """Make the task of the toy config, with changes."""
+    return lambda **changes: Attributes(
+        RunConfig.load({**toy, **{key.replace("_", "-"): v for key, v in changes.items()}})
+    )
+
+
+@pytest.fixture
+def server(make):
+    return make()
+
+
+@pytest.fixture
+def prepared(server):
+    return server.prepare()
+
+
+@pytest.fixture
+def told(prepared):
+    """What clients are told."""
+    return prepared.instructions
+
+
+@pytest.fixture
+def described(server, told):
+    return [server.describe(node(number), told) for number in range(NODES)]
+
+
+@pytest.fixture
+def table(toy):
+    return load(toy["dataset"], Path(toy["home"]))
+
+
+@pytest.fixture
+def held(toy, table):
+    """Rows that each client trains on and that it validates on."""
+    dealt = partitions.assign(
+        table, partitioner="iid", num_partitions=NODES, seed=42, home=Path(toy["home"])
+    )
+    rows = [np.flatnonzero(dealt == number) for number in range(NODES)]
+    valid = [partitions.valid_mask(table, part, 0.2, 42) for part in rows]
+    return [(part[~mask], part[mask]) for part, mask in zip(rows, valid, strict=True)]
+
+
+@pytest.fixture
+def x(toy, table, told):
+    """The features of all images of the toy."""
+    store = FeatureStore(Path(toy["home"]), table, "mobilenet_v2", told["weights"], 32)
+    store.fill(np.arange(96), "fail")
+    return store.read(np.arange(96))
+
+
+@pytest.fixture
+def head():
+    """A head whose scores are on both sides of 0."""
+    rng = np.random.default_rng(3)
+    return {
+        "weight": rng.normal(size=(40, 1280)).astype(np.float32),
+        "bias": rng.normal(size=40).astype(np.float32),
+    }
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    def decode(data, size):
+        raise AssertionError("features are computed again")
+
+    return lambda: monkeypatch.setattr(features, "decode", decode)
+
+
+def node(number, of=NODES):
+    return {"partition-id": number, "num-partitions": of}
+
+
+def assert_equal(one, two):
+    assert one.keys() == two.keys()
+    for key in one:
+        np.testing.assert_array_equal(one[key], two[key])
+
+
+def test_groups_by_hand():
+    assert group_names(("Male", "Young")) == [
+        "Male=0,Young=0", "Male=0,Young=1", "Male=1,Young=0", "Male=1,Young=1",
+    ]  # fmt: skip
+    labels = np.zeros((6, 40), bool)
+    labels[[0, 1, 2], ATTRIBUTES.index("Male")] = True
+    labels[[2, 3], ATTRIBUTES.index("Young")] = True
+    assert group_counts(labels, ("Male", "Young")).tolist() == [2, 1, 2, 1]
+    assert group_counts(labels, ("Young", "Male")).tolist() == [2, 2, 1, 1]
+    assert group_counts(labels, ("Young",)).tolist() == [4, 2]
+    assert group_counts(labels[:0], ("Male", "Young")).tolist() == [0, 0, 0, 0]
+
+
+def test_count_names_are_groups_then_attributes(make):
+    assert make(partition_by="Bald").count_names == ("Bald=0", "Bald=1", *ATTRIBUTES)
+
+
+def test_prepare_says_what_is_used(prepared, table, toy):
+    assert prepared.instructions.keys() == {"weights", "preprocessing"}
+    assert prepared.instructions["preprocessing"] == features.preprocessing_hash("mobilenet_v2", 32)
+    assert prepared.provenance == {
+        "dataset": {
+            "name": toy["dataset"],
+            "fingerprint": table.fingerprint,
+            "splits": {"train": 60, "valid": 12, "test": 24},
+        },
+        "weights": {"name": toy["weights"], "sha256": prepared.instructions["weights"]},
+    }
+
+
+def test_initial_head_is_a_function_of_the_runs_seed(make):
+    assert_equal(make(seed=7).initial_arrays(), initial_head(1280, 40, 7))
+    assert make().initial_arrays()["weight"].shape == (40, 1280)
+
+
+def test_clients_count_their_train_images(described, server, table, held):
+    assert [said.num_train for said in described] == [len(train) for train, _ in held]
+    assert [said.num_valid for said in described] == [len(valid) for _, valid in held]
+    assert sum(said.num_train + said.num_valid for said in described) == 60
+    for said, (train, _) in zip(described, held, strict=True):
+        labels = table.labels[train]
+        counts = dict(zip(server.count_names, said.counts.tolist(), strict=True))
+        male, young = (labels[:, ATTRIBUTES.index(name)] for name in ("Male", "Young"))
+        assert counts["Male=1,Young=0"] == (male & ~young).sum()
+        assert sum(counts[name] for name in group_names(("Male", "Young"))) == len(train)
+        assert [counts[name] for name in ATTRIBUTES] == labels.sum(axis=0).tolist()
+        assert said.counts.dtype == np.int64
+        assert said.missing == ""
+
+
+def test_one_instance_serves_runs_of_any_number_of_nodes(server, told):
+    whole = server.describe(node(0, of=1), told)
+    half = server.describe(node(0, of=2), told)
+    assert whole.num_train + whole.num_valid == 60
+    assert half.num_train + half.num_valid == 30
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 7}, {"partitioner": "dirichlet"}, {"valid_fraction": 0.5}, {"learning_rate": 0.1}],
+)
+def test_another_run_computes_no_features(make, described, no_decoding, changes):
+    no_decoding()
+    again = make(**changes)
+    told = again.prepare().instructions
+    said = [again.describe(node(number), told) for number in range(NODES)]
+    assert sum(one.num_train + one.num_valid for one in said) == 60
+
+
+def test_a_client_prepares_images_as_the_server_does(make, told):
+    with pytest.raises(InputError, match="prepares images in another way than the server"):
+        make(image_size=33).describe(node(0), told)
+    with pytest.raises(InputError, match="prepares images in another way than the server"):
+        make().describe(node(0), {**told, "preprocessing": "0" * 64})
+
+
+@pytest.fixture
+def elsewhere(make, toy, prepared, tmp_path):
+    """A client on a machine of its own, without weights."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "onnx").symlink_to(Path(toy["home"]) / "onnx")
+    return make(home=str(home))
+
+
+def test_a_client_without_the_weights_is_given_them(server, elsewhere, told, described):
+    said = elsewhere.describe(node(1), told)
+    assert said.missing == told["weights"]
+    assert (said.num_train, said.num_valid, said.counts.sum()) == (0, 0, 0)
+    assert said.counts.shape == described[1].counts.shape
+
+    elsewhere.receive(said.missing, server.deliver(said.missing))
+    said = elsewhere.describe(node(1), told)
+    assert said.missing == ""
+    assert (said.num_train, said.num_valid) == (described[1].num_train, described[1].num_valid)
+    np.testing.assert_array_equal(said.counts, described[1].counts)
+
+
+def test_weights_that_were_damaged_on_their_way_are_noticed(server, elsewhere, told):
+    (elsewhere.home / "onnx").unlink()
+    delivered = bytearray(server.deliver(told["weights"]))
+    delivered[-1] ^= 1
+    elsewhere.receive(told["weights"], bytes(delivered))
+    with pytest.raises(InputError, match="damaged"):
+        elsewhere.describe(node(1), told)
+
+
+def test_training_is_the_heads_on_the_clients_images(make, held, table, x, told, head):
+    train, _ = held[1]
+    settings = {
+        "epochs": 3, "batch_size": 4, "learning_rate": 0.02, "optimizer": "sgd", "dropout": 0.3,
+    }  # fmt: skip
+    task = make(local_epochs=3, **{k: v for k, v in settings.items() if k != "epochs"})
+    weight = np.linspace(0.5, 2, 40)
+    told = {**told, "positive-weight": weight.tolist(), "proximal-mu": 0.7}
+
+    trained, number, loss = task.train(head, node(1), told, seed=9)
+
+    expected, expected_loss = train_head(
+        head,
+        x[train],
+        table.labels[train],
+        **settings,
+        positive_weight=weight,
+        proximal_mu=0.7,
+        seed=9,
+    )
+    assert_equal(trained, expected)
+    assert (number, loss) == (len(train), expected_loss)
+
+
+def test_training_without_weights_or_proximal_term(server, held, table, x, told, head):
+    train, _ = held[0]
+    trained, _, _ = server.train(head, node(0), told, seed=9)
+    config = server.config
+    expected, _ = train_head(
+        head,
+        x[train],
+        table.labels[train],
+        epochs=config.local_epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        optimizer=config.optimizer,
+        dropout=config.dropout,
+        positive_weight=None,
+        proximal_mu=0,
+        seed=9,
+    )
+    assert_equal(trained, expected)
+    other, _, _ = server.train(head, node(0), told, seed=10)
+    assert (other["weight"] != trained["weight"]).any()
+
+
+def test_counts_of_all_clients_are_those_of_the_pool(server, described, held, table, x, told, head):
+    replies = [server.evaluate(head, node(number), told) for number in range(NODES)]
+    assert [number for _, number in replies] == [len(valid) for _, valid in held]
+    for i, part in enumerate(("train", "valid")):
+        total = Counts.from_arrays(sum_counts([counts[part] for counts, _ in replies]))
+        rows = np.concatenate([rows[i] for rows in held])
+        pooled = Counts.of(scores(head, x[rows]), table.labels[rows])
+        np.testing.assert_array_equal(total.positives, pooled.positives)
+        np.testing.assert_array_equal(total.negatives, pooled.negatives)
+        np.testing.assert_allclose(total.loss, pooled.loss, rtol=1e-9)
+        found = server.metrics(pooled.to_arrays())
+        assert tuple(found) == server.metric_names == METRICS
+        truth, yes = table.labels[rows], scores(head, x[rows]) > 0
+        assert found["accuracy"] == pytest.approx((truth == yes).mean())
+        assert found["auroc"] == mean(pooled.auroc())
+
+
+def test_metrics_of_nothing_are_undefined(server):
+    assert all(np.isnan(value) for value in server.metrics(Counts.zero(40).to_arrays()).values())
+
+
+@pytest.fixture
+def empty(make, table):
+    """A client without images: 60 train images are of 30 identities."""
+    task = make(partitioner="natural")
+    dealt = partitions.assign(
+        table, partitioner="natural", num_partitions=40, seed=42, home=task.home
+    )
+    (number, *_) = set(range(40)) - set(dealt.tolist())
+    return task, node(number, of=40)
+
+
+def test_a_client_without_images_answers_with_zeros(empty, server, described, told, head):
+    task, here = empty
+    said = task.describe(here, told)
+    assert (said.num_train, said.num_valid) == (0, 0)
+    assert said.counts.tolist() == [0] * 44
+
+    trained, number, loss = task.train(head, here, told, seed=1)
+    assert_equal(trained, head)
+    assert number == 0
+    assert np.isnan(loss)
+
+    counts, number = task.evaluate(head, here, told)
+    others, _ = server.evaluate(head, node(0), told)
+    assert number == 0
+    for part in ("train", "valid"):
+        assert counts[part].keys() == others[part].keys()
+        for key, array in counts[part].items():
+            assert array.shape == others[part][key].shape
+            assert not array.any()
+
+
+def test_a_client_without_validation_images(make, told, head):
+    task = make(valid_fraction=0.0)
+    said = task.describe(node(0), told)
+    assert (said.num_train, said.num_valid) == (15, 0)
+    counts, number = task.evaluate(head, node(0), told)
+    assert number == 0
+    assert Counts.from_arrays(counts["train"]).n.tolist() == [15] * 40
+    assert Counts.from_arrays(counts["valid"]).n.tolist() == [0] * 40
+
+
+def test_unreadable_images_are_left_out_everywhere(make, celeba_folder, head):
+    folder = celeba_folder(splits="0" * 8 + "1" * 2 + "2" * 3)
+    for name in ("000002.jpg", "000012.jpg"):
+        path = folder / "img_align_celeba" / name
+        path.write_bytes(path.read_bytes()[:300])
+    task = make(dataset=str(folder), valid_fraction=0.0)
+    told = task.prepare().instructions
+    said = task.describe(node(0, of=1), told)
+    assert said.num_train == 7
+    assert said.counts[:4].sum() == 7
+    assert task.train(head, node(0, of=1), told, seed=0)[1] == 7
+    assert len(task.finish(head, {}).parquet["test_scores.parquet"]["image"]) == 2
+
+    with pytest.raises(InputError, match=r"000012\.jpg"):
+        make(dataset=str(folder), bad_images="fail").prepare()
+    with pytest.raises(InputError, match=r"000002\.jpg"):
+        make(dataset=str(folder), bad_images="fail").describe(node(0, of=1), told)
+
+
+def test_class_weights_are_negatives_by_positives_over_all_clients(make, described):
+    assert make().instruct(np.ones(44, np.int64), 10) == {}
+    task = make(class_weights=True)
+    counts = np.concatenate([np.full(4, 999), np.zeros(40, np.int64)])
+    counts[4:8] = 1, 4, 5, 10
+    weights = task.instruct(counts, 10)["positive-weight"]
+    assert weights[:4] == [9, 1.5, 1, 0]
+    assert weights[4:] == [1] * 36
+
+    total = sum(said.counts for said in described)
+    number = sum(said.num_train for said in described)
+    weights = task.instruct(total, number)["positive-weight"]
+    positives = total[4:]
+    assert weights == pytest.approx((number - positives) / positives)
+
+
+def test_central_metrics_are_those_of_the_official_splits(server, prepared, table, x, head):
+    found = server.evaluate_centrally(head)
+    assert tuple(found) == server.central_parts == ("server_valid", "test")
+    for part, rows in (("server_valid", np.arange(60, 72)), ("test", np.arange(72, 96))):
+        outputs, truth = scores(head, x[rows]), table.labels[rows]
+        yes, rate = outputs > 0, truth.mean(axis=0)
+        assert found[part]["accuracy"] == pytest.approx((yes == truth).mean())
+        assert found[part]["majority_accuracy"] == pytest.approx(np.maximum(rate, 1 - rate).mean())
+        assert found[part]["auroc"] == pytest.approx(np.nanmean(exact_auroc(outputs, truth)))
+        assert found[part]["loss"] == pytest.approx(
+            np.mean([sklearn.log_loss(t, 1 / (1 + np.exp(-o)), labels=[False, True])
+                     for t, o in zip(truth.T, outputs.T, strict=True)])
+        )  # fmt: skip
+        assert found[part].keys() == set(METRICS)
+
+
+def test_final_rows_are_scikit_learns_on_the_test_scores(server, prepared, table, x, head):
+    tables = server.finish(head, {})
+    saved = tables.parquet["test_scores.parquet"]
+    assert [*saved][:3] == ["image", "celeb_id", ATTRIBUTES[0]]
+    assert len(saved) == 2 + 40 + 40
+    assert saved["image"].tolist() == table.image[72:].tolist()
+    assert saved["celeb_id"].tolist() == table.celeb_id[72:].tolist()
+    rows = tables.csv["attributes.csv"]
+    assert [(row["split"], row["attribute"]) for row in rows] == [("test", a) for a in ATTRIBUTES]
+    for i, row in enumerate(rows):
+        truth, score = saved[row["attribute"]], saved[f"{row['attribute']}_score"]
+        np.testing.assert_array_equal(truth, table.labels[72:, i])
+        np.testing.assert_array_equal(score, scores(head, x[72:])[:, i])
+        yes = score > 0
+        assert (row["n"], row["positives"]) == (24, truth.sum())
+        assert {key: row[key] for key in [*row][4:]} == pytest.approx(
+            {
+                "majority_accuracy": max(truth.mean(), 1 - truth.mean()),
+                "accuracy": sklearn.accuracy_score(truth, yes),
+                "balanced_accuracy": sklearn.balanced_accuracy_score(truth, yes),
+                "f1": sklearn.f1_score(truth, yes, zero_division=0),
+                "auroc": sklearn.roc_auc_score(truth, score),
+                "average_precision": sklearn.average_precision_score(truth, score),
+            }
+        )
+
+
+def test_summary_is_the_mean_over_the_attributes(server, prepared, head):
+    tables = server.finish(head, {})
+    rows = tables.csv["attributes.csv"]
+    central = server.evaluate_centrally(head)["test"]
+    precision = np.mean([row["average_precision"] for row in rows])
+    assert tables.summary == pytest.approx(
+        {f"test_{key}": value for key, value in central.items()}
+        | {"test_average_precision": precision}
+    )
+    assert tables.summary["test_macro_f1"] == pytest.approx(np.mean([row["f1"] for row in rows]))
+
+
+def test_final_rows_of_the_clients_are_from_their_counts(server, told, described, head):
+    replies = [server.evaluate(head, node(number), told)[0] for number in range(NODES)]
+    total = {part: sum_counts([reply[part] for reply in replies]) for part in ("train", "valid")}
+    rows = server.finish(head, total).csv["attributes.csv"]
+    splits = ["train"] * 40 + ["valid"] * 40 + ["test"] * 40
+    assert [row["split"] for row in rows] == splits
+    counts = Counts.from_arrays(total["valid"])
+    for i, row in enumerate(rows[40:80]):
+        assert row["attribute"] == ATTRIBUTES[i]
+        assert row["n"] == counts.n[i] == sum(said.num_valid for said in described)
+        assert row["positives"] == counts.p[i]
+        np.testing.assert_equal(row["auroc"], counts.auroc()[i])
+        np.testing.assert_equal(row["average_precision"], counts.average_precision()[i])
+
+
+def test_what_is_needed_to_predict_goes_with_the_model(server, prepared, head):
+    metadata = server.finish(head, {}).model_metadata
+    assert json.loads(metadata.pop("attributes")) == list(ATTRIBUTES)
+    assert metadata == {
+        "backbone": "mobilenet_v2",
+        "weights": prepared.instructions["weights"],
+        "image-size": "32",
+    }
+
+
+def test_a_server_without_images_of_its_own(make, celeba_folder, head):
+    task = make(dataset=str(celeba_folder(splits="0" * 12)))
+    told = task.prepare().instructions
+    task.describe(node(0, of=1), told)
+    assert task.evaluate_centrally(head) == {}
+    counts, _ = task.evaluate(head, node(0, of=1), told)
+    tables = task.finish(head, counts)
+    assert tables.summary == {}
+    assert tables.parquet == {}
+    assert {row["split"] for row in tables.csv["attributes.csv"]} == {"train", "valid"}

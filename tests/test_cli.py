@@ -1,0 +1,313 @@
+"""The `celeba-fl` command; what it does with the real `flwr` is tested in `integration`."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli
+import tomli_w
+from adding import run as run_adding
+from adding import settings
+
+from celeba_fl import cli, rollcall, server_app
+from celeba_fl.config import PYPROJECT, RunConfig
+from celeba_fl.progress import InputError
+from celeba_fl.runs import read_csv, read_runs
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(rollcall, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(server_app, "_draw_report", lambda run: None, raising=False)
+    monkeypatch.setenv("CELEBA_FL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """The exit status of a command line."""
+    monkeypatch.setattr(sys, "argv", ["celeba-fl", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+# ---- words --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [
+        ("a=1", 1),
+        ("a=1.0", 1.0),
+        ("a=1e-3", 0.001),
+        ("a=true", True),
+        ("a=word", "word"),
+        ("a=/a/b", "/a/b"),
+        ("a='1'", "1"),
+        ('a="x y"', "x y"),
+        ("a=x=y", "x=y"),
+        ("a=Male,Young", "Male,Young"),
+        ("a=flwrlabs/celeba", "flwrlabs/celeba"),
+        ("a=", ""),
+    ],
+)
+def test_pairs(pair: str, value: Any) -> None:
+    parsed = cli.parse_pair(pair)
+    assert parsed == ("a", value)
+    assert type(parsed[1]) is type(value)
+
+
+@pytest.mark.parametrize("name", ["drawn-iid", "drawn-iid.toml"])
+def test_an_experiment_of_ours(name: str) -> None:
+    assert cli.read_experiment(name)["dataset"] == "drawn"
+
+
+@pytest.mark.parametrize("path", sorted(cli.EXPERIMENTS.glob("*.toml")), ids=lambda p: p.stem)
+def test_all_our_experiments_are_valid(path: Path) -> None:
+    RunConfig.load(cli.read_experiment(path.stem))
+
+
+def test_an_experiment_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("seed = 7\n")
+    assert cli.read_experiment(str(tmp_path / "mine.toml")) == {"seed": 7}
+
+
+def test_an_experiment_that_there_is_not() -> None:
+    with pytest.raises(InputError, match=r"no experiment 'mine': neither a file nor .*drawn-iid"):
+        cli.read_experiment("mine")
+
+
+def test_an_experiment_that_is_no_toml(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("seed: 7\n")
+    with pytest.raises(InputError, match=r"mine\.toml: "):
+        cli.read_experiment("mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "nothing"], "no experiment 'nothing'"),
+        (["run", "drawn-iid", "sede=1"], "did you mean 'seed'?"),
+        (["run", "drawn-iid", "seed=-1"], "seed = -1: must be at least 0"),
+        (["run", "drawn-iid", "seed=x"], "seed = 'x': must be a whole number"),
+        (["run", "drawn-iid", "one", "two"], "one SuperLink at most"),
+    ],
+)
+def test_wrong_words_get_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    assert call(monkeypatch, *words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("celeba-fl: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1
+
+
+# ---- inline -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> str:
+    """A file with an experiment of 2 rounds."""
+    path = tmp_path / "adding.toml"
+    path.write_text(tomli_w.dumps({**settings(tmp_path / "runs"), "num-server-rounds": 2}))
+    return str(path)
+
+
+def test_inline(monkeypatch: pytest.MonkeyPatch, experiment: str, tmp_path: Path) -> None:
+    nodes = tmp_path / "three.toml"
+    nodes.write_text("num-supernodes = 3\n")
+    assert call(monkeypatch, "run", experiment, "--inline", "--federation", str(nodes)) == 0
+    (said,) = read_runs(tmp_path / "runs")
+    assert (said["status"], said["num_clients"], said["rounds"]) == ("completed", 3, 2)
+
+
+def test_inline_takes_50_clients_by_default_and_overrides(
+    monkeypatch: pytest.MonkeyPatch, experiment: str, tmp_path: Path
+) -> None:
+    words = ["run", experiment, "num-server-rounds=1", "weighting=uniform", "--inline"]
+    assert call(monkeypatch, *words) == 0
+    (said,) = read_runs(tmp_path / "runs")
+    assert (said["num_clients"], said["rounds"]) == (50, 1)
+    # Of 1, 2, ... 50.
+    assert float(read_csv(said["path"] / "rounds.csv")[1]["valid_score"]) == 25.5
+
+
+def test_an_inline_run_that_fails_does_not_exit_with_0(
+    monkeypatch: pytest.MonkeyPatch, experiment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", experiment, "watch=nothing", "--inline"]
+    assert call(monkeypatch, *words) == 2
+    assert "celeba-fl: watch = 'nothing': must be one of loss, score" in capsys.readouterr().err
+
+
+# ---- flwr run -----------------------------------------------------------------------------
+
+FLWR = """#!{python}
+import json, os, shutil, sys
+words = sys.argv[1:]
+said = {said!r}
+with open({log!r}, "a") as file:
+    file.write(json.dumps([words, os.environ.get("FLWR_TELEMETRY_ENABLED")]) + "\\n")
+if "--run-config" in words:
+    shutil.copy(words[words.index("--run-config") + 1], {config!r})
+print("a line of Flower's own")
+print(json.dumps(said[words[0]]) if words[0] in said else "the log")
+"""
+
+
+class Flwr:
+    """A `flwr` on the PATH that says what it is told to, and notes what it was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "config.toml"
+
+    def says(self, **said: Any) -> None:
+        run = {"success": True, "run-id": "77"}
+        ls = {"success": True, "runs": [{"status": "finished:completed", "status-details": ""}]}
+        script = FLWR.format(
+            python=sys.executable,
+            said={"run": run, "ls": ls, **said},
+            log=str(self.folder / "log"),
+            config=str(self.config),
+        )
+        (self.folder / "flwr").write_text(script)
+        (self.folder / "flwr").chmod(0o755)
+
+    @property
+    def asked(self) -> list[list[str]]:
+        return [json.loads(line)[0] for line in (self.folder / "log").read_text().splitlines()]
+
+
+@pytest.fixture
+def flwr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flwr:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    fake = Flwr(tmp_path / "bin")
+    fake.says()
+    return fake
+
+
+def test_a_run_is_submitted_followed_and_asked_for_its_status(
+    monkeypatch: pytest.MonkeyPatch, flwr: Flwr, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "run", "drawn-iid", "seed=7", "learning-rate=0.5", "task=a b") == 0
+
+    submit, log, ls = flwr.asked
+    assert submit[:4] == ["run", str(PYPROJECT.parent), "--format", "json"]
+    assert submit[submit.index("--federation-config") + 1] == str(cli.SIMULATION)
+    merged = tomli.loads(flwr.config.read_text())
+    expected = {**cli.read_experiment("drawn-iid"), "seed": 7, "learning-rate": 0.5, "task": "a b"}
+    assert merged == expected
+    assert log == ["log", "77", "--stream"]
+    assert ls == ["ls", "--run-id", "77", "--format", "json"]
+    out = capfd.readouterr().out
+    assert "the log" in out
+    assert "Run 77: finished:completed" in out
+
+
+@pytest.mark.parametrize("status", ["finished:failed", "finished:stopped", "running", "pending"])
+def test_only_a_completed_run_is_a_success(
+    monkeypatch: pytest.MonkeyPatch, flwr: Flwr, capfd: pytest.CaptureFixture[str], status: str
+) -> None:
+    details = {"status": status, "status-details": "no power"}
+    flwr.says(ls={"success": True, "runs": [details]})
+    assert call(monkeypatch, "run", "drawn-iid") == 1
+    assert f"Run 77: {status} no power" in capfd.readouterr().out
+
+
+def test_a_run_that_is_refused_says_why(
+    monkeypatch: pytest.MonkeyPatch, flwr: Flwr, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flwr.says(run={"success": False, "error-message": "no such connection"})
+    assert call(monkeypatch, "run", "drawn-iid") == 2
+    assert capfd.readouterr().err == "celeba-fl: flwr run: no such connection\n"
+
+
+def test_a_flwr_that_says_no_json_is_quoted(
+    monkeypatch: pytest.MonkeyPatch, flwr: Flwr, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (flwr.folder / "flwr").write_text(f"#!{sys.executable}\nprint('out of order')\n")
+    assert call(monkeypatch, "run", "drawn-iid") == 2
+    assert "flwr run: out of order" in capfd.readouterr().err
+
+
+def test_a_superlink_gets_no_federation_of_ours(
+    monkeypatch: pytest.MonkeyPatch, flwr: Flwr, tmp_path: Path
+) -> None:
+    assert call(monkeypatch, "run", "drawn-iid", "hospital", "seed=7") == 0
+    submit, log, ls = flwr.asked
+    assert submit[:3] == ["run", str(PYPROJECT.parent), "hospital"]
+    assert "--federation-config" not in submit
+    assert log[:3] == ["log", "77", "hospital"]
+    assert ls[:2] == ["ls", "hospital"]
+
+    own = str(tmp_path / "own.toml")
+    assert call(monkeypatch, "run", "drawn-iid", "hospital", "--federation", own) == 0
+    submit = flwr.asked[3]
+    assert submit[submit.index("--federation-config") + 1] == own
+
+
+def test_flower_stays_off_the_network_unless_it_is_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, flwr: Flwr
+) -> None:
+    monkeypatch.delenv("FLWR_TELEMETRY_ENABLED", raising=False)
+    call(monkeypatch, "run", "drawn-iid")
+    monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "1")
+    call(monkeypatch, "run", "drawn-iid")
+    told = [json.loads(line)[1] for line in (flwr.folder / "log").read_text().splitlines()]
+    assert told == ["0"] * 3 + ["1"] * 3
+
+
+# ---- runs ---------------------------------------------------------------------------------
+
+
+def test_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "home" / "runs"
+    good = run_adding(folder, num_server_rounds=3)
+    good = good.rename(folder / "2001-01-01_00-00-00_1")
+    (good / "summary.json").write_text(
+        '{"test_accuracy": 0.81234, "test_auroc": null, "test_balanced_accuracy": 0.0, "n": 3}'
+    )
+    with pytest.raises(InputError):
+        run_adding(folder, watch="[/loss]")
+    broken = folder / "2000-01-01_00-00-00_1"
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+
+    assert call(monkeypatch, "runs") == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if good.name in line]
+    cells = [cell.strip() for cell in row.strip("│ ").split("│")]
+    assert cells[:5] == [good.name, "completed", "3", "adding:Adding", "drawn"]
+    assert cells[-1] == "accuracy 0.812, balanced_accuracy 0.000"
+    assert any("failed: watch = '[/loss]'" in line for line in lines)
+    (row,) = [line for line in lines if broken.name in line]
+    assert "unreadable" in row
+    names = [line.strip("│ ").split("│")[0].strip() for line in lines if "_00-00-00_" in line]
+    assert names == [good.name, broken.name]
+
+
+def test_no_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "runs") == 0
+    assert "status" in capsys.readouterr().out
+
+
+def test_help_names_the_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, "--help")
+    said: Callable[[str], bool] = capsys.readouterr().out.__contains__
+    assert all(map(said, ("run", "runs", "--help")))

@@ -1,0 +1,195 @@
+"""The ClientApp, called directly."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from adding import Adding, record, settings, values
+from flwr.app import ConfigRecord, Context, RecordDict
+
+from celeba_fl.client_app import app
+from celeba_fl.config import RunConfig, code_hash
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.inline import InlineGrid
+from celeba_fl.progress import InputError
+from celeba_fl.task import derived_seed, load_task
+
+NODE = {"partition-id": 1, "num-partitions": 3}
+SENT = {
+    "weight": np.float32([1, 2]),
+    "noise": np.zeros(3, np.float32),
+    "bias": np.zeros((1, 2), np.float64),
+}
+
+
+def call(
+    kind: str,
+    keys: dict[str, Any],
+    node: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    **records: Any,
+) -> RecordDict:
+    """What a client answers."""
+    content = RecordDict({name: record(arrays) for name, arrays in records.items()})
+    content["config"] = ConfigRecord(config or {})
+    run_config = RunConfig.load(keys).to_dict()
+    context = Context(1, 2, NODE if node is None else node, RecordDict(), dict(run_config))
+    message = InlineGrid(app, 1, {}).create_message(content, kind, 2, "")
+    reply = app(message, context)
+    assert not reply.has_error()
+    return reply.content
+
+
+@pytest.fixture
+def keys(tmp_path: Any) -> dict[str, Any]:
+    return settings(tmp_path)
+
+
+# ---- query --------------------------------------------------------------------------------
+
+
+def test_a_client_says_who_it_is(keys: dict[str, Any]) -> None:
+    said = call("query", keys, files={})
+    assert said["client"]["name"] == "1"
+    assert said["client"]["missing"] == ""
+    assert said["client"]["code"] == code_hash()
+    assert dict(said["metrics"]) == {"num-examples": 2, "num-valid": 1}
+    assert values(said["counts"]) == {"counts": [1]}
+
+
+def test_a_site_is_the_name(keys: dict[str, Any]) -> None:
+    said = call("query", keys, {**NODE, "site": "Berlin"}, files={})
+    assert said["client"]["name"] == "Berlin"
+
+
+def test_a_node_without_a_name_is_told_how_to_get_one(keys: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="this node has no name: start it with --node-config"):
+        call("query", keys, {"num-partitions": 3}, files={})
+
+
+def test_a_client_takes_the_files_that_it_gets(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got = {}
+    monkeypatch.setattr(Adding, "receive", lambda self, sha256, data: got.update({sha256: data}))
+    call("query", keys, files={"abc": np.frombuffer(b"weights", np.uint8)})
+    assert got == {"abc": b"weights"}
+
+
+def test_a_refusal_names_the_client(keys: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="client Berlin: no use for the file abc"):
+        call("query", keys, {**NODE, "site": "Berlin"}, files={"abc": np.uint8([1])})
+
+
+# ---- train and evaluate -------------------------------------------------------------------
+
+
+def test_training(keys: dict[str, Any]) -> None:
+    said = call("train", keys, config={"server-round": 3}, arrays=SENT)
+
+    noise = np.random.default_rng(derived_seed(42, 3, "1")).normal(size=3).astype(np.float32)
+    assert values(said["arrays"]) == {
+        "weight": [3, 4],
+        "noise": noise.tolist(),
+        "bias": [[0.1, 0.1]],
+    }
+    assert [array.dtype for array in said["arrays"].values()] == ["float32", "float32", "float64"]
+    metrics = dict(said["metrics"])
+    assert metrics.pop("seconds") >= 0
+    assert metrics == {"num-examples": 2, "local-loss": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("changed", "number", "node"),
+    [({"seed": 1}, 3, NODE), ({}, 4, NODE), ({}, 3, {**NODE, "site": "Berlin"})],
+)
+def test_chance_depends_on_seed_round_and_name(
+    keys: dict[str, Any], changed: dict[str, Any], number: int, node: dict[str, Any]
+) -> None:
+    def noise(number: int, node: dict[str, Any], **changed: Any) -> list[float]:
+        said = call("train", {**keys, **changed}, node, {"server-round": number}, arrays=SENT)
+        return list(values(said["arrays"])["noise"])
+
+    assert noise(3, NODE) == noise(3, NODE)
+    assert noise(number, node, **changed) != noise(3, NODE)
+
+
+def test_a_client_without_examples_answers_with_zeros(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(self: Adding, arrays: Any, node: Any, instructions: Any, seed: int) -> Any:
+        return arrays, 0, float("nan")
+
+    monkeypatch.setattr(Adding, "train", nothing)
+    said = call("train", keys, config={"server-round": 1}, arrays=SENT)
+    assert said["metrics"]["num-examples"] == 0
+    assert said["metrics"]["local-loss"] == 0.0
+    assert values(said["arrays"])["weight"] == [1, 2]
+
+
+def test_evaluation(keys: dict[str, Any]) -> None:
+    said = call("evaluate", keys, config={"server-round": 3}, arrays=SENT)
+    assert set(said.array_records) == {"train", "valid"}
+    assert values(said["valid"]) == {"n": 1, "sum": [1.0]}
+    assert said["metrics"]["num-examples"] == 1
+    assert said["metrics"]["seconds"] >= 0
+
+
+def test_an_error_of_the_tasks_is_not_swallowed(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(client: int, number: int) -> None:
+        raise RuntimeError("no power")
+
+    monkeypatch.setattr(Adding, "fault", staticmethod(fail))
+    with pytest.raises(RuntimeError, match="no power"):
+        call("train", keys, config={"server-round": 1}, arrays=SENT)
+
+
+# ---- the main task ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prepared(toy: dict[str, Any]) -> dict[str, Any]:
+    return dict(load_task(RunConfig.load(toy)).prepare().instructions)
+
+
+def test_the_main_task_counts_its_images(toy: dict[str, Any], prepared: dict[str, Any]) -> None:
+    said = [
+        call("query", toy, {**NODE, "partition-id": i}, prepared, files={})["metrics"]
+        for i in range(3)
+    ]
+    assert [m["num-examples"] + m["num-valid"] for m in said] == [20, 20, 20]
+
+
+def test_the_main_task_trains_and_evaluates(toy: dict[str, Any], prepared: dict[str, Any]) -> None:
+    arrays = load_task(RunConfig.load(toy)).initial_arrays()
+    config = {**prepared, "server-round": 1}
+
+    trained = call("train", toy, config=config, arrays=arrays)
+    again = call("train", toy, config=config, arrays=arrays)
+    judged = call("evaluate", toy, config=config, arrays=arrays)
+
+    assert values(trained["arrays"]) == values(again["arrays"])
+    assert values(trained["arrays"]) != values(record(arrays))
+    assert {k: a.shape for k, a in trained["arrays"].items()} == {
+        key: array.shape for key, array in arrays.items()
+    }
+    number = trained["metrics"]["num-examples"]
+    counted = judged["train"]["positives"].numpy().sum(1) + judged["train"][
+        "negatives"
+    ].numpy().sum(1)
+    assert counted.tolist() == [number] * len(ATTRIBUTES)
+
+
+def test_other_preprocessing_is_refused(toy: dict[str, Any], prepared: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="client 1: this client prepares images in another way"):
+        call("query", toy, config={**prepared, "preprocessing": "other"}, files={})
+
+
+def test_weights_that_are_missing_are_asked_for(
+    toy: dict[str, Any], prepared: dict[str, Any]
+) -> None:
+    said = call("query", toy, config={**prepared, "weights": "0" * 64}, files={})
+    assert said["client"]["missing"] == "0" * 64
+    assert said["metrics"]["num-examples"] == 0

@@ -1,0 +1,186 @@
+import dataclasses
+import hashlib
+import math
+from pathlib import Path
+
+import pytest
+import tomli
+
+from celeba_fl import config
+from celeba_fl.config import RunConfig, app_version, code_hash, default_values
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.progress import InputError
+
+ROOT = Path(__file__).parents[1]
+REFUSED = {
+    "task": [("", "a text that is not empty"), (1, "a text")],
+    "dataset": [("", "a text that is not empty")],
+    "partitioner": [("shards", "one of iid, dirichlet, natural")],
+    "dirichlet-alpha": [(0.0, "above 0"), ("0.1", "a number"), (math.inf, "finite")],
+    "min-partition-size": [(-1, "at least 0"), (1.0, "a whole number")],
+    "valid-fraction": [(-0.1, "at least 0"), (0.95, "at most 0.9"), (math.nan, "finite")],
+    "bad-images": [("ignore", "one of skip, fail")],
+    "seed": [(-1, "at least 0"), (True, "a whole number")],
+    "backbone": [("resnet50", "one of mobilenet_v2")],
+    "image-size": [(31, "at least 32"), (1025, "at most 1024")],
+    "num-server-rounds": [(0, "at least 1"), (False, "a whole number")],
+    "fraction-train": [(0.0, "above 0"), (1.1, "at most 1")],
+    "fraction-evaluate": [(-0.1, "at least 0"), (1.1, "at most 1")],
+    "min-train-clients": [(0, "at least 1")],
+    "min-evaluate-clients": [(-1, "at least 0")],
+    "min-available-clients": [(0, "at least 1")],
+    "round-timeout": [(0.0, "above 0"), (math.inf, "finite")],
+    "min-replies": [(-0.1, "at least 0"), (1.1, "at most 1")],
+    "round-retries": [(-1, "at least 0")],
+    "patience": [(-1, "at least 0")],
+    "keep-checkpoints": [(0, "at least 1")],
+    "resume": [(False, "a text")],
+    "local-epochs": [(0, "at least 1"), ("5", "a whole number")],
+    "batch-size": [(0, "at least 1")],
+    "learning-rate": [(0.0, "above 0"), (math.inf, "finite"), (True, "a number")],
+    "optimizer": [("lbfgs", "one of adam, sgd")],
+    "dropout": [(-0.1, "at least 0"), (1.0, "at most 0.9")],
+    "class-weights": [(1, "true or false"), ("true", "true or false")],
+    "strategy": [("krum", "one of fedavg, fedavgm, fedprox, fedadam, fedyogi")],
+    "weighting": [("size", "one of examples, uniform")],
+    "server-momentum": [(1.1, "at most 1")],
+    "tau": [(0.0, "above 0")],
+    "proximal-mu": [(-1.0, "at least 0")],
+    "home": [("", "a text that is not empty")],
+}
+
+
+def test_pyproject_declares_every_key_and_no_other():
+    written = tomli.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    assert default_values() == written
+    fields = [field.name.replace("_", "-") for field in dataclasses.fields(RunConfig)]
+    assert sorted(written) == sorted(fields)
+
+
+def test_defaults_are_valid_and_come_back_as_they_were_written():
+    loaded = RunConfig.load()
+    assert loaded.to_dict() == default_values()
+    assert RunConfig.from_dict(loaded.to_dict()) == loaded
+    assert (loaded.num_server_rounds, loaded.fraction_train) == (10, 1.0)
+
+
+def test_overrides_replace_defaults():
+    loaded = RunConfig.load({"seed": 7})
+    assert loaded.seed == 7
+    assert loaded.to_dict() == {**default_values(), "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "right"),
+    [(key, value, right) for key, cases in REFUSED.items() for value, right in cases],
+)
+def test_impossible_value_is_refused(key, value, right):
+    with pytest.raises(InputError) as error:
+        RunConfig.load({key: value})
+    assert str(error.value).startswith(f"{key} = {value!r}: must be {right} (")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("image-size", 32),
+        ("image-size", 1024),
+        ("valid-fraction", 0.0),
+        ("valid-fraction", 0.9),
+        ("fraction-train", 1.0),
+        ("fraction-evaluate", 0.0),
+        ("min-partition-size", 0),
+        ("seed", 0),
+        ("resume", ""),
+    ],
+)
+def test_ends_of_a_range_belong_to_it(key, value):
+    assert RunConfig.load({key: value}).to_dict()[key] == value
+
+
+def test_int_is_taken_for_a_float_and_becomes_one():
+    loaded = RunConfig.load({"learning-rate": 1})
+    assert (loaded.learning_rate, type(loaded.learning_rate)) == (1.0, float)
+
+
+def test_unknown_key_with_a_suggestion():
+    with pytest.raises(InputError, match=r"'learning-rat' = 0\.1: did you mean 'learning-rate'\?"):
+        RunConfig.load({"learning-rat": 0.1})
+
+
+def test_unknown_key_unlike_any_other_lists_all():
+    with pytest.raises(InputError, match="'xyzzy' = 1: there are: task, dataset, partitioner"):
+        RunConfig.load({"xyzzy": 1})
+
+
+def test_missing_keys_are_named():
+    values = default_values()
+    del values["seed"], values["tau"]
+    with pytest.raises(InputError, match="without a value: seed, tau"):
+        RunConfig.from_dict(values)
+
+
+def test_partition_by_names_attributes():
+    assert RunConfig.load({"partition-by": "Male, Young"}).groupby == ("Male", "Young")
+    assert RunConfig.load({"partition-by": ATTRIBUTES[0]}).groupby == (ATTRIBUTES[0],)
+
+
+@pytest.mark.parametrize("value", ["male", "Male,Old", ",", " "])
+def test_partition_by_something_else_is_refused(value):
+    with pytest.raises(InputError, match=r"partition-by = .* is no attribute .*Wearing_Hat"):
+        RunConfig.load({"partition-by": value})
+
+
+def test_home_in_the_users_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("CELEBA_FL_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    loaded = RunConfig.load()
+    assert loaded.home_dir == tmp_path / ".celeba-fl"
+    assert loaded.runs_dir == tmp_path / ".celeba-fl" / "runs"
+
+
+def test_environment_moves_home_and_runs(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CELEBA_FL_HOME", "~/elsewhere")
+    loaded = RunConfig.load()
+    assert loaded.home_dir == tmp_path / "elsewhere"
+    assert loaded.runs_dir == tmp_path / "elsewhere" / "runs"
+
+
+def test_an_empty_environment_variable_moves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CELEBA_FL_HOME", "")
+    loaded = RunConfig.load()
+    assert loaded.home_dir == tmp_path / ".celeba-fl"
+    assert loaded.runs_dir == tmp_path / ".celeba-fl" / "runs"
+
+
+def test_places_that_were_chosen_stay_where_they_are(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CELEBA_FL_HOME", "/elsewhere")
+    loaded = RunConfig.load({"home": "~/mine", "results-dir": "/runs"})
+    assert loaded.home_dir == tmp_path / "mine"
+    assert loaded.runs_dir == Path("/runs")
+
+
+def test_relative_places_become_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert RunConfig.load({"results-dir": "runs"}).runs_dir == tmp_path / "runs"
+
+
+def test_app_version_is_that_of_pyproject():
+    assert app_version() == tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def test_code_hash_by_hand_and_of_any_change(monkeypatch, tmp_path):
+    hashed = code_hash.__wrapped__
+    monkeypatch.setattr(config, "PACKAGE", tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.py").write_text("2")
+    (tmp_path / "a.py").write_text("1")
+    first = hashed()
+    assert first == hashlib.sha256(b"a.py1sub/b.py2").hexdigest()
+    (tmp_path / "notes.md").write_text("no code")
+    assert hashed() == first
+    (tmp_path / "sub" / "b.py").write_text("3")
+    assert hashed() != first

@@ -1,0 +1,232 @@
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn import metrics as sklearn
+
+from celeba_fl.metrics import (
+    BIN_WIDTH,
+    NUM_BINS,
+    ZERO_BIN,
+    Counts,
+    bce_with_logits,
+    exact_auroc,
+    exact_average_precision,
+    mean,
+    ratio,
+)
+
+# One attribute, eight examples: TP 2 (the scores 3, 1), FN 1 (-1), FP 1 (2), TN 4.
+SCORES = np.array([3.0, 1, -1, 2, -2, -3, -4, -5])[:, None]
+LABELS = np.array([1, 1, 1, 0, 0, 0, 0, 0], bool)[:, None]
+
+
+@st.composite
+def examples(draw, bound=10.0, least=0):
+    """Scores and labels of up to 40 examples of 1 to 3 attributes."""
+    shape = draw(st.integers(least, 40)), draw(st.integers(1, 3))
+    # Multiples of 1/16 are on the edges of bins and half-way between them.
+    coarse = st.integers(int(-16 * bound), int(16 * bound)).map(lambda i: i / 16)
+    scores = draw(arrays(np.float64, shape, elements=coarse | st.floats(-bound, bound)))
+    return scores, draw(arrays(bool, shape))
+
+
+def test_metrics_by_hand():
+    counts = Counts.of(SCORES, LABELS)
+    assert (counts.tp, counts.fp, counts.p, counts.n) == (2, 1, 3, 8)
+    assert counts.accuracy() == 6 / 8
+    assert counts.majority_accuracy() == 5 / 8
+    assert counts.balanced_accuracy() == (2 / 3 + 4 / 5) / 2
+    assert counts.f1() == 2 * 2 / (2 * 2 + 1 + 1)
+    # 3 beats five negatives; 1 and -1 lose against 2 and beat the other four.
+    assert counts.auroc() == (5 + 4 + 4) / (3 * 5)
+    assert counts.auroc_error() == 0
+    assert counts.average_precision() == pytest.approx((1 / 1 + 2 / 3 + 3 / 4) / 3)
+
+
+def test_majority_is_the_more_frequent_answer_either_way():
+    assert Counts.of(SCORES, ~LABELS).majority_accuracy() == 5 / 8
+
+
+def test_loss_by_hand():
+    counts = Counts.of(np.array([[0.0], [np.log(3)]]), np.array([[True], [False]]))
+    assert counts.loss == pytest.approx(np.log(2) + np.log(4))
+    assert counts.mean_loss() == pytest.approx((np.log(2) + np.log(4)) / 2)
+
+
+def test_loss_of_large_scores_does_not_overflow():
+    scores = np.array([[800.0, -800, 800, -800]])
+    labels = np.array([[True, False, False, True]])
+    np.testing.assert_array_equal(bce_with_logits(scores, labels), [[0, 0, 800, 800]])
+
+
+def test_attributes_are_judged_apart():
+    counts = Counts.of(np.array([[1.0, -1], [1, 1]]), np.array([[True, True], [True, False]]))
+    assert counts.accuracy().tolist() == [1, 0]
+    assert counts.p.tolist() == [2, 1]
+
+
+def test_a_score_of_zero_predicts_no_and_any_above_it_yes():
+    scores = np.array([[0.0, -0.0, 5e-324, -5e-324, 1e-9]])
+    labels = np.ones((1, 5), bool)
+    assert Counts.of(scores, labels).tp.tolist() == [0, 0, 1, 0, 1]
+    assert Counts.of(scores, ~labels).fp.tolist() == [0, 0, 1, 0, 1]
+
+
+def test_bins_are_open_below_and_closed_above():
+    edge = 3 * BIN_WIDTH
+    scores = np.array([[edge, np.nextafter(edge, 1), -8.0, -1e6, 8.0, 1e6]])
+    counts = Counts.of(scores, np.ones((1, 6), bool))
+    bins = counts.positives.argmax(axis=1).tolist()
+    assert bins == [ZERO_BIN + 2, ZERO_BIN + 3, 0, 0, NUM_BINS - 1, NUM_BINS - 1]
+
+
+def test_scores_of_one_bin_count_as_ties():
+    scores = np.array([[0.11], [0.12]])
+    for labels, exact in (([[True], [False]], 0.0), ([[False], [True]], 1.0)):
+        counts = Counts.of(scores, np.array(labels))
+        assert exact_auroc(scores, np.array(labels)) == exact
+        assert counts.auroc() == 0.5
+        assert counts.auroc_error() == 0.5
+        assert counts.average_precision() == 0.5
+
+
+def test_undefined_is_nan():
+    nothing = Counts.zero(2)
+    for metric in (
+        nothing.mean_loss, nothing.accuracy, nothing.majority_accuracy, nothing.balanced_accuracy,
+        nothing.f1, nothing.auroc, nothing.auroc_error, nothing.average_precision,
+    ):  # fmt: skip
+        assert np.isnan(metric()).tolist() == [True, True]
+
+
+def test_undefined_without_positives_or_without_negatives():
+    labels = np.array([[False, True], [False, True]])
+    counts = Counts.of(np.array([[1.0, 1.0], [-1.0, -1.0]]), labels)
+    nan = np.isnan
+    assert nan(counts.balanced_accuracy()).tolist() == [True, True]
+    assert nan(counts.auroc()).tolist() == [True, True]
+    assert nan(counts.f1()).tolist() == [True, False]
+    assert nan(counts.average_precision()).tolist() == [True, False]
+    assert counts.accuracy().tolist() == [0.5, 0.5]
+    assert counts.majority_accuracy().tolist() == [1, 1]
+
+
+@given(examples(), st.data())
+def test_counts_of_clients_add_up_to_those_of_the_pool(pool, data):
+    scores, labels = pool
+    client = data.draw(arrays(np.int64, len(scores), elements=st.integers(0, 4)))
+    pooled = Counts.of(scores, labels)
+    total = Counts.zero(labels.shape[1])
+    for number in range(5):
+        total = total + Counts.of(scores[client == number], labels[client == number])
+    np.testing.assert_array_equal(total.positives, pooled.positives)
+    np.testing.assert_array_equal(total.negatives, pooled.negatives)
+    np.testing.assert_allclose(total.loss, pooled.loss, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(total.auroc(), pooled.auroc())
+    np.testing.assert_array_equal(total.f1(), pooled.f1())
+
+
+@given(examples())
+def test_confusion_counts_are_exact(drawn):
+    scores, labels = drawn
+    counts, yes = Counts.of(scores, labels), scores > 0
+    np.testing.assert_array_equal(counts.tp, (yes & labels).sum(axis=0))
+    np.testing.assert_array_equal(counts.fp, (yes & ~labels).sum(axis=0))
+    np.testing.assert_array_equal(counts.p, labels.sum(axis=0))
+    np.testing.assert_array_equal(counts.n, len(labels))
+
+
+@given(examples(bound=1.0, least=2))
+def test_binned_auroc_is_within_its_error_of_the_exact_one(drawn):
+    scores, labels = drawn
+    counts = Counts.of(scores, labels)
+    off = np.abs(counts.auroc() - exact_auroc(scores, labels))
+    assert (np.isnan(off) == np.isnan(counts.auroc_error())).all()
+    assert (off <= counts.auroc_error() + 1e-12)[~np.isnan(off)].all()
+
+
+@given(examples(bound=2.0, least=1))
+def test_binned_curves_are_scikit_learns_of_the_binned_scores(drawn):
+    scores, labels = drawn
+    counts = Counts.of(scores, labels)
+    binned = np.ceil(scores / BIN_WIDTH)
+    precision = exact_average_precision(binned, labels)
+    np.testing.assert_allclose(counts.average_precision(), precision, rtol=1e-12)
+    np.testing.assert_allclose(counts.auroc(), exact_auroc(binned, labels), rtol=1e-12)
+
+
+@settings(max_examples=30)
+@given(examples(least=1))
+def test_thresholded_metrics_are_scikit_learns(drawn):
+    scores, labels = drawn
+    counts = Counts.of(scores, labels)
+    for i, (truth, score) in enumerate(zip(labels.T, scores.T, strict=True)):
+        assert counts.accuracy()[i] == sklearn.accuracy_score(truth, score > 0)
+        if truth.any():
+            f1 = sklearn.f1_score(truth, score > 0, zero_division=0)
+            assert counts.f1()[i] == pytest.approx(f1)
+        if truth.any() and not truth.all():
+            balanced = sklearn.balanced_accuracy_score(truth, score > 0)
+            assert counts.balanced_accuracy()[i] == pytest.approx(balanced)
+
+
+def test_exact_curves_are_scikit_learns_where_they_are_defined():
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(50, 4)), rng.random((50, 4)) < 0.3
+    labels[:, 1], labels[:, 2] = True, False
+    area, precision = exact_auroc(scores, labels), exact_average_precision(scores, labels)
+    assert np.isnan(area).tolist() == [False, True, True, False]
+    assert np.isnan(precision).tolist() == [False, False, True, False]
+    for i in (0, 3):
+        truth, score = labels[:, i], scores[:, i]
+        assert area[i] == sklearn.roc_auc_score(truth, score)
+        assert precision[i] == sklearn.average_precision_score(truth, score)
+    assert precision[1] == 1
+    assert np.isnan(exact_auroc(np.empty((0, 2)), np.empty((0, 2), bool))).all()
+
+
+@pytest.mark.parametrize(
+    ("most", "dtype"),
+    [(0, np.uint8), (255, np.uint8), (256, np.uint16), (65535, np.uint16), (65536, np.uint32)],
+)
+def test_counts_travel_in_the_smallest_type(most, dtype):
+    counts = Counts.zero(2)
+    counts.positives[1, 5] = most
+    sent = counts.to_arrays()
+    assert {key: array.dtype for key, array in sent.items()} == {
+        "positives": dtype, "negatives": dtype, "loss": np.float64,
+    }  # fmt: skip
+    back = Counts.from_arrays(sent)
+    assert (back.positives.dtype, back.negatives.dtype) == (np.int64, np.int64)
+    np.testing.assert_array_equal(back.positives, counts.positives)
+
+
+def test_counts_come_back_as_they_were_sent():
+    counts = Counts.of(SCORES, LABELS)
+    back = Counts.from_arrays(counts.to_arrays())
+    np.testing.assert_array_equal(back.positives, counts.positives)
+    np.testing.assert_array_equal(back.negatives, counts.negatives)
+    np.testing.assert_array_equal(back.loss, counts.loss)
+
+
+def test_received_counts_do_not_overflow_when_they_are_added():
+    counts = Counts.zero(1)
+    counts.negatives[0, 0] = 255
+    received = Counts.from_arrays(counts.to_arrays())
+    assert (received + received).negatives[0, 0] == 510
+
+
+def test_ratio_is_nan_where_the_denominator_is_zero():
+    quotient = ratio(np.array([1, 0, 3]), np.array([0, 0, 4]))
+    np.testing.assert_array_equal(quotient, [np.nan, np.nan, 0.75])
+
+
+def test_mean_leaves_out_what_is_undefined():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert mean(np.array([0.5, np.nan, 1.0])) == 0.75
+        assert np.isnan(mean(np.array([np.nan])))

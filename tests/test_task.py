@@ -1,0 +1,125 @@
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from celeba_fl import task
+from celeba_fl.config import RunConfig
+from celeba_fl.progress import InputError
+from celeba_fl.task import Task, client_name, derived_seed, load_task, sum_counts
+from celeba_fl.tasks.attributes import Attributes
+
+
+class Tiny(Task):
+    """A task with nothing but what it must have."""
+
+    count_names = metric_names = ()
+
+    def prepare(self): ...
+    def initial_arrays(self): ...
+    def metrics(self, counts): ...
+    def evaluate_centrally(self, arrays): ...
+    def finish(self, arrays, counts): ...
+    def describe(self, node, instructions): ...
+    def train(self, arrays, node, instructions, seed): ...
+    def evaluate(self, arrays, node, instructions): ...
+
+
+@pytest.fixture
+def own_module(monkeypatch):
+    module = types.ModuleType("my_tasks")
+    module.Tiny = Tiny
+    monkeypatch.setitem(sys.modules, "my_tasks", module)
+
+
+def test_task_by_its_name():
+    loaded = load_task(RunConfig.load())
+    assert type(loaded) is Attributes
+    assert loaded.config == RunConfig.load()
+
+
+def test_the_same_config_gives_the_same_instance():
+    assert load_task(RunConfig.load()) is load_task(RunConfig.load())
+    assert load_task(RunConfig.load()) is not load_task(RunConfig.load({"seed": 1}))
+
+
+@pytest.mark.usefixtures("own_module")
+def test_task_of_ones_own():
+    assert type(load_task(RunConfig.load({"task": "my_tasks:Tiny"}))) is Tiny
+
+
+@pytest.mark.usefixtures("own_module")
+@pytest.mark.parametrize("name", ["atributes", "no_such_module:Task", "my_tasks:Gone", "my_tasks:"])
+def test_task_that_does_not_exist(name):
+    with pytest.raises(InputError, match=f"task = '{name}': .*there are attributes, or name your"):
+        load_task(RunConfig.load({"task": name}))
+
+
+def test_every_named_task_loads():
+    for name in task.TASKS:
+        assert isinstance(load_task(RunConfig.load({"task": name})), Task)
+
+
+def test_what_a_task_need_not_do():
+    tiny = Tiny(RunConfig.load())
+    assert tiny.central_parts == ("test",)
+    assert tiny.instruct(np.array([1]), 1) == {}
+    with pytest.raises(InputError, match="no file with hash abc"):
+        tiny.deliver("abc")
+    with pytest.raises(InputError, match="no use for the file abc"):
+        tiny.receive("abc", b"")
+
+
+@pytest.mark.parametrize(
+    ("node", "name"),
+    [
+        ({"partition-id": 3, "num-partitions": 5}, "3"),
+        ({"partition-id": 3, "site": "Ulm"}, "Ulm"),
+        ({"site": 7}, "7"),
+    ],
+)
+def test_name_of_a_client(node, name):
+    assert client_name(node) == name
+
+
+def test_a_client_without_a_name():
+    with pytest.raises(InputError, match="--node-config 'partition-id=0 num-partitions=2'"):
+        client_name({"num-partitions": 5})
+
+
+def test_derived_seeds_are_the_same_on_every_machine():
+    assert derived_seed(42, 1, "0") == 9061909599200803911
+    assert derived_seed(42, 1, "0") != derived_seed(42, 1, "1")
+    assert derived_seed(42, 1, "0") != derived_seed(42, 10, "")
+
+
+def test_derived_seeds_have_63_bits():
+    seeds = [derived_seed(part) for part in range(200)]
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert max(seeds) > 2**62
+    assert len(set(seeds)) == 200
+
+
+def test_counts_add_up_without_overflow():
+    counts = [{"n": np.array([200, 1], np.uint8), "loss": np.array([0.5], np.float32)}] * 2
+    total = sum_counts(counts)
+    assert total["n"].tolist() == [400, 2]
+    assert total["loss"].tolist() == [1.0]
+    assert (total["n"].dtype, total["loss"].dtype) == (np.int64, np.float64)
+    assert counts[0]["n"].tolist() == [200, 1]
+
+
+def test_counts_of_bools():
+    total = sum_counts([{"seen": np.array([True, False])}] * 3)
+    assert total["seen"].tolist() == [3, 0]
+
+
+def test_floats_are_added_in_the_given_order():
+    big, one, minus = ({"loss": np.array([value])} for value in (1e16, 1.0, -1e16))
+    assert sum_counts([big, one, minus])["loss"] == 0
+    assert sum_counts([big, minus, one])["loss"] == 1
+
+
+def test_no_counts_at_all():
+    assert sum_counts([]) == {}
