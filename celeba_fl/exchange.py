@@ -89,7 +89,7 @@ def ask(
     meanwhile : Callable[[], None]
         Work of the server's own, done while the clients do theirs.
     """
-    messages = list(messages)
+    messages = sorted(messages, key=lambda message: names[message.metadata.dst_node_id])
     answers = Answers(bytes_down=sum(_num_bytes(message.content) for message in messages))
     since, start = time.time(), time.monotonic()
     sent = set(grid.push_messages(messages))

@@ -36,6 +36,21 @@ def test_answers_are_sorted_by_client_whatever_their_order() -> None:
     assert answers.failures == {}
 
 
+def test_clients_are_asked_by_name() -> None:
+    order = []
+
+    def step(client: int, number: int) -> float:
+        order.append(client)
+        return 1.0
+
+    nodes = Nodes(adding_app(step), 4)
+    names = {node: name for name, node in nodes.by_name.items()}
+    content = RecordDict({"arrays": record(MODEL), "config": ConfigRecord({"server-round": 1})})
+    messages = [Message(content, nodes.by_name[name], "train") for name in "2031"]
+    ask(nodes, messages, names, number=1, phase="train", timeout=9)
+    assert order == [0, 1, 2, 3]
+
+
 def test_a_client_that_raises_is_a_failure_with_its_reason() -> None:
     answers = put(Nodes(adding_app(fail), 3))
     assert list(answers.usable) == ["0", "2"]

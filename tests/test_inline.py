@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adding import Adding, Nodes, adding_app, outcome, record, run
+from adding import Adding, Nodes, adding_app, outcome, record, run, settings
 from filelock import FileLock
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from safetensors.numpy import load_file
@@ -308,10 +308,19 @@ def test_failing_clients_are_counted(tmp_path: Path, fault: Callable[..., None])
     assert info(path)["status"] == "completed"
 
 
-def test_late_clients_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_late_clients_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def lose(answers: list[Message]) -> list[Message]:
-        return answers[:-1] if answers and answers[0].metadata.message_type == "train" else answers
+        return [a for a in answers if a.content["metrics"].get("local-loss") != 0.75]
 
+    train = Adding.train
+
+    def marked(self: Adding, arrays: Any, node: Any, instructions: Any, seed: int) -> Any:
+        made = train(self, arrays, node, instructions, seed)
+        return *made[:2], 0.75 if node["partition-id"] == 2 else 0.5
+
+    monkeypatch.setattr(Adding, "train", marked)
     keys = settings(tmp_path, num_server_rounds=2, round_timeout=0.05)
     path = run_in_order(keys, 3, lose)
 
