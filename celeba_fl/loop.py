@@ -24,6 +24,14 @@ from celeba_fl.exchange import Answers, Waiting, ask, num_examples, reject_unusa
 from celeba_fl.progress import LOG
 from celeba_fl.stopping import StopRules
 
+# What Flower's strategies draw by. Here the loop does, and they are shown its cohort: all of it.
+SAMPLING = {
+    "fraction_train",
+    "fraction_evaluate",
+    "min_train_nodes",
+    "min_evaluate_nodes",
+    "min_available_nodes",
+}
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
@@ -67,7 +75,7 @@ def averaged_metrics(done: Round) -> dict[str, float]:
 
 @dataclass
 class Loop:
-    """Runs the rounds of a strategy, whose own fractions are to be left at 1.
+    """Runs the rounds of a strategy, in the place of its own `start` and sampling.
 
     Parameters
     ----------
@@ -128,6 +136,7 @@ class Loop:
         RoundFailedError
             If a round does not count, also after `retries`; the checkpoints before it stay.
         """
+        vars(strategy).update(dict.fromkeys(SAMPLING & vars(strategy).keys(), 1))
         result, first = Result(arrays=initial_arrays), 0
         restored = self.checkpoints.restore(strategy) if self.checkpoints else None
         if restored:
@@ -270,7 +279,10 @@ def _aggregate(
     after, metrics = strategy.aggregate_train(number, list(answers.usable.values()))
     if after is None:
         raise RoundFailedError(f"round {number}: the strategy made no model of the replies")
-    return _cast(after, {key: a.dtype for key, a in before.items()}), metrics or MetricRecord()
+    model = _cast(after, {key: array.dtype for key, array in before.items()})
+    if not all(np.isfinite(array.numpy()).all() for array in model.values()):
+        raise RoundFailedError(f"round {number}: the strategy made NaN or infinity of the replies")
+    return model, metrics or MetricRecord()
 
 
 def _cast(arrays: ArrayRecord, dtypes: Mapping[str, str]) -> ArrayRecord:

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
-from flwr.serverapp import Grid
+from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Result
 
 from celeba_fl.config import RunConfig
-from celeba_fl.loop import EvaluateFn, Loop
+from celeba_fl.loop import Loop
 
 # What strategies call the server's learning rate.
 SERVER_RATES = {"fedavgm": "server_learning_rate", "fedadam": "eta", "fedyogi": "eta"}
@@ -29,35 +28,12 @@ class Looped(flower.Strategy):
     """
 
     def __init__(self, loop: Loop, weighting: str = "examples", **settings: Any) -> None:
-        super().__init__(  # type: ignore[call-arg]
-            min_train_nodes=1,
-            min_evaluate_nodes=1,
-            min_available_nodes=1,
-            **settings,
-        )
+        super().__init__(**settings)
         self.loop, self.weighting = loop, weighting
 
-    def start(
-        self,
-        grid: Grid,
-        initial_arrays: ArrayRecord,
-        num_rounds: int = 3,
-        timeout: float = 3600,
-        train_config: ConfigRecord | None = None,
-        evaluate_config: ConfigRecord | None = None,
-        evaluate_fn: EvaluateFn | None = None,
-    ) -> Result:
-        """Run the rounds."""
-        return self.loop.run(
-            self,
-            grid,
-            initial_arrays,
-            num_rounds,
-            timeout,
-            train_config,
-            evaluate_config,
-            evaluate_fn,
-        )
+    def start(self, *args: Any, **kwargs: Any) -> Result:
+        """Run the rounds; the arguments are those of `Strategy.start`."""
+        return self.loop.run(self, *args, **kwargs)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

@@ -24,7 +24,7 @@ START = {"w": np.zeros(2)}
 
 def flower(make: Callable[..., Strategy] = FedAvg, **options: Any) -> Strategy:
     """A strategy of Flower's as it is, that takes cohorts of any size."""
-    return make(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1, **options)
+    return make(**options)
 
 
 def train(
@@ -573,6 +573,22 @@ def test_interrupted_anywhere_a_run_goes_on(
     monkeypatch.undo()
     resumed, _, _ = part(checkpoints=checkpoints)
     assert data(resumed) == data(whole)
+
+
+def test_the_loop_draws_and_not_the_strategy() -> None:
+    """Left to itself, this strategy would wait for a second client for ever."""
+    result, rounds, _ = train(Nodes(adding_app(), 1), strategy=FedAvg(fraction_train=0.1))
+    assert list(rounds[1].train.usable) == ["0"]
+    assert values(result.arrays)["w"] == pytest.approx([1, 1])
+
+
+def test_a_model_that_is_not_finite_fails_the_round() -> None:
+    class Overflowing(FedAvg):
+        def aggregate_train(self, *args: Any) -> Any:
+            return record({"w": np.array([1, np.inf])}), None
+
+    with pytest.raises(RoundFailedError, match="round 1: the strategy made NaN or infinity"):
+        train(Nodes(adding_app(), 2), strategy=Overflowing())
 
 
 def test_a_grid_is_all_that_a_loop_needs() -> None:
