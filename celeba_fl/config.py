@@ -22,6 +22,8 @@ from celeba_fl.progress import InputError
 PACKAGE = Path(__file__).resolve().parent
 PYPROJECT = PACKAGE.parent / "pyproject.toml"
 DEFAULT_HOME = "~/.celeba-fl"
+# 2^5 = 32 groups: more could neither be filled nor sent.
+MAX_GROUPED = 5
 STRATEGIES = ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi")
 # What may differ between a run and its continuation: how long it goes on.
 RESUMABLE = ("resume", "num-server-rounds", "target", "patience", "max-seconds")
@@ -33,10 +35,11 @@ def _key(
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
     """Declare a run-config key: its meaning and the values it may take."""
-    limits = {"low": low, "high": high, "above": above, "choices": choices}
+    limits = {"low": low, "high": high, "above": above, "below": below, "choices": choices}
     return dataclasses.field(metadata={"meaning": meaning, **limits})
 
 
@@ -81,10 +84,15 @@ class RunConfig:
     weighting: str = _key("of clients in the average", choices=("examples", "uniform"))
     server_learning_rate: float = _key("of fedavgm, fedadam, fedyogi; 0: Flower's default", low=0)
     server_momentum: float = _key("of fedavgm", low=0, high=1)
-    beta_1: float = _key("of fedadam and fedyogi: decay of the first moment", low=0, high=1)
-    beta_2: float = _key("of fedadam and fedyogi: decay of the second moment", low=0, high=1)
+    beta_1: float = _key("of fedadam and fedyogi: decay of the first moment", low=0, below=1)
+    beta_2: float = _key("of fedadam and fedyogi: decay of the second moment", low=0, below=1)
     tau: float = _key("of fedadam and fedyogi: degree of adaptivity", above=0)
     proximal_mu: float = _key("of fedprox: weight of the proximal term", low=0)
+    thresholds: str = _key(
+        "score above which the final model sees an attribute: 0, or the best on valid",
+        choices=("zero", "valid"),
+    )
+    groupings: str = _key("attributes whose combinations are compared: Male; Young; Male,Young")
     home: str = _key("where data, weights and features are kept; CELEBA_FL_HOME moves it")
     results_dir: str = _key("where run directories go; CELEBA_FL_HOME moves it too")
 
@@ -97,11 +105,20 @@ class RunConfig:
                 f"partition-by = {self.partition_by!r}: {unknown or 'nothing'} is no attribute of "
                 f"CelebA; take one or several of {', '.join(ATTRIBUTES)}"
             )
+        for grouping in self.demographics:
+            _check_grouping(self.groupings, grouping)
+        if not 0 < len(self.demographics) == len(set(self.demographics)):
+            raise InputError(f"groupings = {self.groupings!r}: must name each grouping once")
 
     @property
     def groupby(self) -> tuple[str, ...]:
         """The attributes named in `partition-by`."""
-        return tuple(name.strip() for name in self.partition_by.split(",") if name.strip())
+        return _names(self.partition_by)
+
+    @property
+    def demographics(self) -> tuple[tuple[str, ...], ...]:
+        """The attributes of each grouping in `groupings`."""
+        return tuple(_names(part) for part in self.groupings.split(";") if part.strip())
 
     @property
     def home_dir(self) -> Path:
@@ -153,6 +170,11 @@ def default_values() -> dict[str, Any]:
     return dict(_pyproject()["tool"]["flwr"]["app"]["config"])
 
 
+def meanings() -> dict[str, str]:
+    """What each run-config key means."""
+    return {_name(field): field.metadata["meaning"] for field in dataclasses.fields(RunConfig)}
+
+
 def app_version() -> str:
     """The app's version; it may run from a bundle, so no package may be installed to ask."""
     return str(_pyproject()["project"]["version"])
@@ -172,6 +194,10 @@ def _pyproject() -> dict[str, Any]:
     return tomli.loads(PYPROJECT.read_text(encoding="utf-8"))
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _name(field: "dataclasses.Field[Any]") -> str:
     return field.name.replace("_", "-")
 
@@ -183,6 +209,25 @@ def _absolute(path: str) -> Path:
 def _coerce(field: "dataclasses.Field[Any]", value: Any) -> Any:
     """An int is a float too: on a command line people write ``learning-rate=1``."""
     return float(value) if field.type is float and type(value) is int else value
+
+
+def _check_grouping(groupings: str, grouping: tuple[str, ...]) -> None:
+    """Raise InputError unless a grouping names some attributes, each once."""
+    unknown = [name for name in grouping if name not in ATTRIBUTES]
+    wrong: str | None = None
+    if unknown or not grouping:
+        wrong = (
+            f"{unknown or 'nothing'} is no attribute of CelebA; there are {', '.join(ATTRIBUTES)}"
+        )
+    elif len(set(grouping)) < len(grouping):
+        wrong = f"{','.join(grouping)} names an attribute twice"
+    elif len(grouping) > MAX_GROUPED:
+        wrong = f"{','.join(grouping)} are more than {MAX_GROUPED} attributes"
+    if wrong:
+        raise InputError(
+            f"groupings = {groupings!r}: {wrong}. Write attributes with commas and several "
+            f"groupings with semicolons, such as 'Male; Young; Male,Young'"
+        )
 
 
 def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
@@ -202,6 +247,8 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
         right = f"above {rules['above']}"
     elif rules["high"] is not None and not value <= rules["high"]:
         right = f"at most {rules['high']}"
+    elif rules["below"] is not None and not value < rules["below"]:
+        right = f"below {rules['below']}"
     elif value == "" and field.name != "resume":
         right = "a text that is not empty"
     if right:

@@ -7,7 +7,8 @@ Every function returns one value an attribute; undefined (no positives, no negat
 is NaN in memory and empty in every file.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,10 +19,12 @@ Ints = NDArray[np.int64]
 
 # Scores (logits) are counted in bins (edge, next edge] of width 1/8 over [-8, 8]; the outer bins
 # take what lies beyond. Binary fractions make the edges exact, and 0 is one of them, so confusion
-# counts at threshold 0 are exact however the examples are spread over clients.
+# counts at threshold 0, or any other edge, are exact however the examples are spread over clients.
 BIN_WIDTH = 0.125
 NUM_BINS = 128
 ZERO_BIN = NUM_BINS // 2
+# The thresholds that counts know: the lower edges of all bins but the first.
+EDGES = BIN_WIDTH * (np.arange(1, NUM_BINS) - ZERO_BIN)
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,18 @@ class Counts:
     Parameters
     ----------
     positives, negatives : np.ndarray
-        (attributes, NUM_BINS) int64, the scores of the examples with and without the attribute.
+        (attributes, NUM_BINS) int64, the scores of the examples with and without the attribute; or
+        several such histograms, (..., attributes, NUM_BINS).
     loss : np.ndarray
         (attributes,) float64, the summed binary cross-entropy in nats.
+    first : np.ndarray | int
+        (attributes,) the lowest bin that predicts the attribute; `at` sets it.
     """
 
     positives: Ints
     negatives: Ints
     loss: Floats
+    first: Ints | int = ZERO_BIN
 
     @classmethod
     def of(cls, scores: Floats, labels: NDArray[np.bool_]) -> "Counts":
@@ -47,7 +54,7 @@ class Counts:
         Parameters
         ----------
         scores : np.ndarray
-            (n, attributes) float64 logits; above 0 predicts the attribute.
+            (n, attributes) float64 logits; above the threshold predicts the attribute.
         labels : np.ndarray
             (n, attributes) bool.
         """
@@ -60,6 +67,12 @@ class Counts:
         return cls(positives, negatives, bce_with_logits(scores, labels).sum(axis=0))
 
     @classmethod
+    def stack(cls, counts: Sequence["Counts"]) -> "Counts":
+        """Several counts in one, on a new first axis."""
+        of = [(one.positives, one.negatives, one.loss) for one in counts]
+        return cls(*(np.stack(arrays) for arrays in zip(*of, strict=True)))
+
+    @classmethod
     def zero(cls, attributes: int) -> "Counts":
         """The counts of no example at all."""
         return cls.of(np.empty((0, attributes)), np.empty((0, attributes), dtype=bool))
@@ -69,7 +82,12 @@ class Counts:
             self.positives + other.positives,
             self.negatives + other.negatives,
             self.loss + other.loss,
+            self.first,
         )
+
+    def at(self, thresholds: Floats) -> "Counts":
+        """The same examples judged at other thresholds, (attributes,) out of `EDGES`."""
+        return replace(self, first=np.searchsorted(EDGES, thresholds) + 1)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """For a message: integers in the smallest type that holds them."""
@@ -89,25 +107,34 @@ class Counts:
             arrays["loss"].astype(np.float64),
         )
 
+    @property
+    def thresholds(self) -> Floats:
+        """The scores above which an attribute is predicted, (attributes,)."""
+        return np.broadcast_to(EDGES[np.asarray(self.first) - 1], self.n.shape[-1:])
+
     @cached_property
     def tp(self) -> Ints:
-        """True positives at threshold 0, (attributes,)."""
-        return self.positives[:, ZERO_BIN:].sum(axis=1)
+        """True positives, (attributes,)."""
+        return self._predicted(self.positives)
 
     @cached_property
     def fp(self) -> Ints:
-        """False positives at threshold 0, (attributes,)."""
-        return self.negatives[:, ZERO_BIN:].sum(axis=1)
+        """False positives, (attributes,)."""
+        return self._predicted(self.negatives)
+
+    def _predicted(self, histogram: Ints) -> Ints:
+        yes = np.arange(NUM_BINS) >= np.asarray(self.first)[..., None]
+        return np.where(yes, histogram, 0).sum(axis=-1)
 
     @cached_property
     def p(self) -> Ints:
         """Examples with the attribute, (attributes,)."""
-        return self.positives.sum(axis=1)
+        return self.positives.sum(axis=-1)
 
     @cached_property
     def n(self) -> Ints:
         """Examples, with and without the attribute, (attributes,)."""
-        return self.p + self.negatives.sum(axis=1)
+        return self.p + self.negatives.sum(axis=-1)
 
     def mean_loss(self) -> Floats:
         """Binary cross-entropy of an example, in nats."""
@@ -157,6 +184,43 @@ class Counts:
         predicted = tp + np.cumsum(self.negatives[:, ::-1], axis=1)
         precision = np.divide(tp, predicted, out=np.zeros(tp.shape), where=predicted > 0)
         return ratio((gained * precision).sum(axis=1), self.p)
+
+    def average_precision_error(self) -> Floats:
+        """The most that `average_precision` can be off, whatever the order within the bins.
+
+        Of m positives and k negatives in a bin, with t and f above it, the j-th positive (from
+        above) has a precision of at least (t + j) / (t + j + f + k), where all negatives of the
+        bin come first, and of at most (t + m) / (t + m + f), where all come last. The sum of the
+        former over j is m - (f + k) (H(t + f + k + m) - H(t + f + k)), H the harmonic numbers.
+        """
+        harmonic = np.append(0, np.cumsum(1 / np.arange(1, self.n.max(initial=0) + 1)))
+        m, k = self.positives[:, ::-1], self.negatives[:, ::-1]
+        t, f = np.cumsum(m, axis=1) - m, np.cumsum(k, axis=1) - k
+        most = m * np.nan_to_num(ratio(t + m, t + m + f))
+        least = m - (f + k) * (harmonic[t + f + k + m] - harmonic[t + f + k])
+        area = self.average_precision()
+        high, low = (ratio(bound.sum(axis=1), self.p) for bound in (most, least))
+        return np.maximum(high - area, area - low)
+
+
+def best_thresholds(counts: Counts) -> Floats:
+    """The threshold of each attribute with the highest balanced accuracy.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of the examples that decide, which must not be those that are judged.
+
+    Returns
+    -------
+    np.ndarray
+        (attributes,) out of `EDGES`: of equally good ones the nearest to 0, which is also where
+        an attribute without positives or without negatives stays.
+    """
+    nearest = EDGES[np.argsort(np.abs(EDGES), kind="stable")]
+    number = len(counts.n)
+    reached = [counts.at(np.full(number, edge)).balanced_accuracy() for edge in nearest]
+    return nearest[np.nan_to_num(reached).argmax(axis=0)]
 
 
 def exact_auroc(scores: Floats, labels: NDArray[np.bool_]) -> Floats:

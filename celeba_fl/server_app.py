@@ -69,7 +69,10 @@ def main(grid: Grid, context: Context) -> None:
             evaluate_fn=recorder.evaluate_centrally,
         )
         final = loop.evaluate_all(
-            grid, result.arrays, ConfigRecord({**instructions}), config.round_timeout
+            grid,
+            result.arrays,
+            ConfigRecord({**instructions, "final": True}),
+            config.round_timeout,
         )
         recorder.finish(result.arrays, final)
         run.end(loop.reason)
@@ -77,10 +80,10 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _draw_report(run: RunDirectory) -> None:
-    """Draw what people look at; the run is complete without it."""
+    """Write what people look at; the run is complete without it."""
     try:
-        from celeba_fl.report.plots import draw_plots
+        from celeba_fl.report.page import write_report
 
-        draw_plots(run.path)
+        LOG.info("Report: %s", write_report(run.path))
     except Exception as error:
-        LOG.warning("The plots could not be drawn: %r", error)
+        LOG.warning("The report could not be written: %r", error)

@@ -184,7 +184,8 @@ class Task(ABC):
         """Counts that add up over clients, by part, and the number of validation examples.
 
         The parts are ``{"train": {...}, "valid": {...}}``; the shapes are alike on all clients,
-        also where there is nothing to count.
+        also where there is nothing to count. Once, for the final model, the instructions have the
+        key ``final``: then there may be more counts, for `finish`.
         """
 
 

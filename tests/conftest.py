@@ -96,3 +96,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "num-server-rounds": 2,
         "local-epochs": 1,
     }
+
+
+def spread_head(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """A head whose scores have mean 0 and deviation 1: the toy's features are hardly apart."""
+    weight = np.random.default_rng(seed).normal(size=(len(ATTRIBUTES), features.shape[1]))
+    raw = features.astype(float) @ weight.T
+    weight /= raw.std(axis=0)[:, None]
+    bias = -raw.mean(axis=0) / raw.std(axis=0)
+    return {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}

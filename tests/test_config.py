@@ -13,6 +13,8 @@ from celeba_fl.progress import InputError
 
 ROOT = Path(__file__).parents[1]
 REFUSED = {
+    "beta-1": [(1.0, "below 1"), (-0.1, "at least 0")],
+    "beta-2": [(1.0, "below 1")],
     "task": [("", "a text that is not empty"), (1, "a text")],
     "dataset": [("", "a text that is not empty")],
     "partitioner": [("shards", "one of iid, dirichlet, natural")],
@@ -46,6 +48,8 @@ REFUSED = {
     "server-momentum": [(1.1, "at most 1")],
     "tau": [(0.0, "above 0")],
     "proximal-mu": [(-1.0, "at least 0")],
+    "thresholds": [("best", "one of zero, valid"), (0.0, "a text")],
+    "groupings": [("", "a text that is not empty")],
     "home": [("", "a text that is not empty")],
 }
 
@@ -129,6 +133,31 @@ def test_partition_by_names_attributes():
 def test_partition_by_something_else_is_refused(value):
     with pytest.raises(InputError, match=r"partition-by = .* is no attribute .*Wearing_Hat"):
         RunConfig.load({"partition-by": value})
+
+
+def test_groupings_are_attributes_to_cross():
+    assert RunConfig.load().demographics == (("Male",), ("Young",), ("Male", "Young"))
+    assert RunConfig.load({"groupings": " Bald ,Male;Young; "}).demographics == (
+        ("Bald", "Male"),
+        ("Young",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ("Male; Old", r"\['Old'\] is no attribute of CelebA; there are .*Wearing_Hat"),
+        ("Male Young", r"\['Male Young'\] is no attribute"),
+        ("Male; ,", "nothing is no attribute"),
+        ("Male,Male", "Male,Male names an attribute twice"),
+        (",".join(ATTRIBUTES[:6]), "Bald,Bangs are more than 5 attributes"),
+        ("Male; Young; Male", "must name each grouping once"),
+        (" ; ", "must name each grouping once"),
+    ],
+)
+def test_groupings_of_something_else_are_refused(value, wrong):
+    with pytest.raises(InputError, match=f"groupings = '{value}': .*{wrong}"):
+        RunConfig.load({"groupings": value})
 
 
 def test_home_in_the_users_folder(monkeypatch, tmp_path):

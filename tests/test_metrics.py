@@ -9,10 +9,12 @@ from sklearn import metrics as sklearn
 
 from celeba_fl.metrics import (
     BIN_WIDTH,
+    EDGES,
     NUM_BINS,
     ZERO_BIN,
     Counts,
     bce_with_logits,
+    best_thresholds,
     exact_auroc,
     exact_average_precision,
     mean,
@@ -41,10 +43,49 @@ def test_metrics_by_hand():
     assert counts.majority_accuracy() == 5 / 8
     assert counts.balanced_accuracy() == (2 / 3 + 4 / 5) / 2
     assert counts.f1() == 2 * 2 / (2 * 2 + 1 + 1)
+    assert counts.thresholds == 0
     # 3 beats five negatives; 1 and -1 lose against 2 and beat the other four.
     assert counts.auroc() == (5 + 4 + 4) / (3 * 5)
     assert counts.auroc_error() == 0
     assert counts.average_precision() == pytest.approx((1 / 1 + 2 / 3 + 3 / 4) / 3)
+    assert counts.average_precision_error() == pytest.approx(0)
+
+
+def test_another_threshold_by_hand():
+    counts = Counts.of(SCORES, LABELS).at(np.array([1.0]))  # the score 1 is not above it
+    assert (counts.tp, counts.fp, counts.p, counts.n) == (1, 1, 3, 8)
+    assert counts.thresholds == 1
+    assert counts.accuracy() == 5 / 8
+    assert counts.majority_accuracy() == 5 / 8
+    assert counts.f1() == 2 * 1 / (2 * 1 + 1 + 2)
+    assert counts.auroc() == Counts.of(SCORES, LABELS).auroc()
+    assert (counts + counts).thresholds == 1
+
+
+def test_best_threshold_by_hand():
+    # Above -2: all three positives, one of five negatives; -1.125 to -1.875 say the same.
+    found = best_thresholds(Counts.of(SCORES, LABELS))
+    assert found == [-1.125]
+    assert Counts.of(SCORES, LABELS).at(found).balanced_accuracy() == (1 + 4 / 5) / 2
+
+
+def test_best_threshold_is_0_where_nothing_tells_another():
+    labels = np.array([[True, False, True], [True, False, False]])
+    counts = Counts.of(np.array([[3.0, 3, 5], [-3, -3, -5]]), labels)
+    assert best_thresholds(counts).tolist() == [0, 0, 0]
+    assert best_thresholds(Counts.zero(2)).tolist() == [0, 0]
+
+
+def test_stacked_counts_are_the_single_ones():
+    one, other = Counts.of(SCORES, LABELS), Counts.of(-SCORES, LABELS)
+    both = Counts.stack([one, other])
+    assert both.positives.shape == (2, 1, NUM_BINS)
+    assert both.thresholds.tolist() == [0]
+    for threshold in ([0.0], [1.0]):
+        apart = one.at(np.array(threshold)), other.at(np.array(threshold))
+        judged = both.at(np.array(threshold))
+        for name in ("n", "p", "tp", "fp"):
+            assert getattr(judged, name).tolist() == [getattr(a, name).tolist() for a in apart]
 
 
 def test_majority_is_the_more_frequent_answer_either_way():
@@ -92,6 +133,7 @@ def test_scores_of_one_bin_count_as_ties():
         assert counts.auroc() == 0.5
         assert counts.auroc_error() == 0.5
         assert counts.average_precision() == 0.5
+        assert counts.average_precision_error() == 0.5  # it is 1/2 or 1
 
 
 def test_undefined_is_nan():
@@ -99,6 +141,7 @@ def test_undefined_is_nan():
     for metric in (
         nothing.mean_loss, nothing.accuracy, nothing.majority_accuracy, nothing.balanced_accuracy,
         nothing.f1, nothing.auroc, nothing.auroc_error, nothing.average_precision,
+        nothing.average_precision_error,
     ):  # fmt: skip
         assert np.isnan(metric()).tolist() == [True, True]
 
@@ -140,6 +183,33 @@ def test_confusion_counts_are_exact(drawn):
     np.testing.assert_array_equal(counts.n, len(labels))
 
 
+@given(examples(), st.data())
+def test_confusion_counts_are_exact_at_every_edge(drawn, data):
+    scores, labels = drawn
+    chosen = st.sampled_from(EDGES.tolist())
+    thresholds = data.draw(arrays(np.float64, labels.shape[1], elements=chosen))
+    counts, yes = Counts.of(scores, labels).at(thresholds), scores > thresholds
+    np.testing.assert_array_equal(counts.thresholds, thresholds)
+    np.testing.assert_array_equal(counts.tp, (yes & labels).sum(axis=0))
+    np.testing.assert_array_equal(counts.fp, (yes & ~labels).sum(axis=0))
+    np.testing.assert_array_equal(counts.n, len(labels))
+
+
+@given(examples(bound=2.0))
+def test_no_edge_is_better_than_the_best(drawn):
+    scores, labels = drawn
+    found = best_thresholds(Counts.of(scores, labels))
+    for truth, score, best in zip(labels.T, scores.T, found, strict=True):
+        if truth.all() or not truth.any():
+            assert best == 0
+            continue
+        reached = {
+            edge: (score > edge)[truth].mean() / 2 + (score <= edge)[~truth].mean() / 2
+            for edge in EDGES.tolist()
+        }
+        assert reached[best] == pytest.approx(max(reached.values()))
+
+
 @given(examples(bound=1.0, least=2))
 def test_binned_auroc_is_within_its_error_of_the_exact_one(drawn):
     scores, labels = drawn
@@ -147,6 +217,23 @@ def test_binned_auroc_is_within_its_error_of_the_exact_one(drawn):
     off = np.abs(counts.auroc() - exact_auroc(scores, labels))
     assert (np.isnan(off) == np.isnan(counts.auroc_error())).all()
     assert (off <= counts.auroc_error() + 1e-12)[~np.isnan(off)].all()
+
+
+@given(examples(bound=1.0, least=2))
+def test_binned_average_precision_is_within_its_error_of_the_exact_one(drawn):
+    scores, labels = drawn
+    counts = Counts.of(scores, labels)
+    off = np.abs(counts.average_precision() - exact_average_precision(scores, labels))
+    assert (np.isnan(off) == np.isnan(counts.average_precision_error())).all()
+    assert (off <= counts.average_precision_error() + 1e-12)[~np.isnan(off)].all()
+
+
+def test_errors_of_many_examples_are_small():
+    rng = np.random.default_rng(0)
+    labels = rng.random((5000, 1)) < 0.2
+    counts = Counts.of(rng.normal(size=(5000, 1)) + labels, labels)
+    assert counts.auroc_error() < 0.02
+    assert counts.average_precision_error() < 0.05
 
 
 @given(examples(bound=2.0, least=1))

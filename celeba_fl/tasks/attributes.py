@@ -1,21 +1,21 @@
 """The main task: CelebA's 40 attributes from the features of a frozen, pretrained backbone."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
-from itertools import product
 from typing import Any
 
 import numpy as np
 
-from celeba_fl import metrics
+from celeba_fl import fairness, metrics
 from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions, sources
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.table import Table
+from celeba_fl.fairness import group_names, membership
 from celeba_fl.features import FeatureStore, preprocessing_hash
 from celeba_fl.files import write_bytes
-from celeba_fl.metrics import Counts, exact_auroc, exact_average_precision
+from celeba_fl.metrics import Counts, best_thresholds, exact_auroc, exact_average_precision
 from celeba_fl.models.backbones import BACKBONES, resolve_weights, weights_path
 from celeba_fl.models.heads import initial_head, scores, train_head
 from celeba_fl.progress import InputError
@@ -121,34 +121,65 @@ class Attributes(Task):
         return result
 
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
-        """Judge every attribute on every split, and keep the test scores."""
-        rows = []
+        """Judge every attribute on every split and in every group, and keep the test scores."""
+        config = self.config
+        thresholds = self._thresholds(arrays, counts)
+        rows, groups, gaps = [], [], []
         for part, total in counts.items():
-            judged = Counts.from_arrays(total)
-            rows += _attribute_rows(part, judged, judged.auroc(), judged.average_precision())
+            judged = Counts.from_arrays(total).at(thresholds)
+            rows += _attribute_rows(part, judged, _binned_curves(judged))
+            if "group_positives" in total:
+                grouped = _grouped(total).at(thresholds)
+                more = fairness.compare_clients(part, grouped, ATTRIBUTES, config.demographics)
+                groups += more[0]
+                gaps += more[1]
         summary: dict[str, float] = {}
         parquet = {}
         store, test = self._central["test"]
         if len(test):
             outputs, labels = scores(arrays, store.read(test)), self._labels(test)
-            judged = Counts.of(outputs, labels)
-            auroc = exact_auroc(outputs, labels)
-            precision = exact_average_precision(outputs, labels)
-            rows += _attribute_rows("test", judged, auroc, precision)
-            summary = {**_means(judged, auroc), "average_precision": metrics.mean(precision)}
+            judged = Counts.of(outputs, labels).at(thresholds)
+            curves = _exact_curves(outputs, labels)
+            rows += _attribute_rows("test", judged, curves)
+            precision = metrics.mean(curves["average_precision"])
+            summary = {**_means(judged, curves["auroc"]), "average_precision": precision}
             parquet["test_scores.parquet"] = self._score_columns(test, outputs, labels)
-        config = self.config
+            more = fairness.compare_test(
+                outputs > thresholds,
+                labels,
+                self.table.celeb_id[test],
+                ATTRIBUTES,
+                config.demographics,
+            )
+            groups += more[0]
+            gaps += more[1]
         return Tables(
             summary={f"test_{name}": value for name, value in summary.items()},
-            csv={"attributes.csv": rows},
+            csv={"attributes.csv": rows, "groups.csv": groups, "fairness.csv": gaps},
             parquet=parquet,
             model_metadata={
                 "attributes": json.dumps(ATTRIBUTES),
                 "backbone": config.backbone,
                 "weights": str(self._weights),
                 "image-size": str(config.image_size),
+                "thresholds": json.dumps(thresholds.tolist()),
             },
         )
+
+    def _thresholds(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> np.ndarray:
+        """The scores above which the final model sees an attribute, (attributes,).
+
+        With ``thresholds = "valid"`` those of the best balanced accuracy on the official validation
+        split, or where the server has none of it, on the clients' validation images.
+        """
+        if self.config.thresholds == "zero":
+            return np.zeros(len(ATTRIBUTES))
+        store, rows = self._central["server_valid"]
+        if len(rows):
+            return best_thresholds(Counts.of(scores(arrays, store.read(rows)), self._labels(rows)))
+        if "valid" in counts:
+            return best_thresholds(Counts.from_arrays(counts["valid"]))
+        return np.zeros(len(ATTRIBUTES))
 
     def _score_columns(
         self, rows: np.ndarray, outputs: np.ndarray, labels: np.ndarray
@@ -173,7 +204,7 @@ class Attributes(Task):
         self._store(weights).fill(self._held(node), self.config.bad_images)
         train, valid = self._parts(node, weights)
         labels = self._labels(train)
-        groups = group_counts(labels, self.config.groupby)
+        groups = membership(labels, ATTRIBUTES, self.config.groupby).sum(axis=0)
         return Description(len(train), len(valid), np.array([*groups, *labels.sum(axis=0)]))
 
     def receive(self, sha256: str, data: bytes) -> None:
@@ -208,15 +239,28 @@ class Attributes(Task):
     def evaluate(
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions
     ) -> tuple[dict[str, Arrays], int]:
-        """Counts over the client's train and validation images."""
+        """Counts over the client's train and validation images; per group of the final model."""
         weights = str(instructions["weights"])
         store = self._store(weights)
         train, valid = self._parts(node, weights)
-        counts = {
-            part: Counts.of(scores(arrays, store.read(rows)), self._labels(rows)).to_arrays()
-            for part, rows in (("train", train), ("valid", valid))
-        }
+        counts = {}
+        for part, rows in (("train", train), ("valid", valid)):
+            outputs, labels = scores(arrays, store.read(rows)), self._labels(rows)
+            counts[part] = Counts.of(outputs, labels).to_arrays()
+            if "final" in instructions:
+                counts[part] |= self._count_groups(outputs, labels)
         return counts, len(valid)
+
+    def _count_groups(self, outputs: np.ndarray, labels: np.ndarray) -> Arrays:
+        """Score histograms of the groups of all groupings, (groups, attributes, bins).
+
+        Histograms, so that thresholds can be chosen after they are here. No losses: that of a
+        group of one image would tell its score to the last digit.
+        """
+        members = [membership(labels, ATTRIBUTES, one) for one in self.config.demographics]
+        counts = [Counts.of(outputs[m], labels[m]) for m in np.concatenate(members, axis=1).T]
+        sent = Counts.stack(counts).to_arrays()
+        return {f"group_{key}": sent[key] for key in ("positives", "negatives")}
 
     # ---- data ------------------------------------------------------------------------------
 
@@ -259,21 +303,6 @@ class Attributes(Task):
         return rows[~valid], rows[valid]
 
 
-def group_names(attributes: Sequence[str]) -> list[str]:
-    """Every combination of the attributes' values, e.g. ``"Male=1,Young=0"``."""
-    return [
-        ",".join(f"{name}={value}" for name, value in zip(attributes, values, strict=True))
-        for values in product((0, 1), repeat=len(attributes))
-    ]
-
-
-def group_counts(labels: np.ndarray, attributes: Sequence[str]) -> np.ndarray:
-    """Examples in each group, int64, in the order of `group_names`."""
-    columns = [ATTRIBUTES.index(name) for name in attributes]
-    codes = labels[:, columns] @ (1 << np.arange(len(columns))[::-1])
-    return np.bincount(codes, minlength=1 << len(columns))
-
-
 def _means(counts: Counts, auroc: np.ndarray) -> dict[str, float]:
     """The metrics of `rounds.csv`: means over the attributes for which they are defined."""
     values = (
@@ -287,8 +316,16 @@ def _means(counts: Counts, auroc: np.ndarray) -> dict[str, float]:
     return {name: metrics.mean(value) for name, value in zip(METRICS, values, strict=True)}
 
 
+def _grouped(total: Arrays) -> Counts:
+    """The clients' histograms per group."""
+    positives, negatives = (
+        total[f"group_{key}"].astype(np.int64) for key in ("positives", "negatives")
+    )
+    return Counts(positives, negatives, np.full(positives.shape[:-1], np.nan))
+
+
 def _attribute_rows(
-    split: str, counts: Counts, auroc: np.ndarray, average_precision: np.ndarray
+    split: str, counts: Counts, curves: Mapping[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     """Rows of `attributes.csv`."""
     columns = {
@@ -298,10 +335,29 @@ def _attribute_rows(
         "accuracy": counts.accuracy(),
         "balanced_accuracy": counts.balanced_accuracy(),
         "f1": counts.f1(),
-        "auroc": auroc,
-        "average_precision": average_precision,
+        **curves,
+        "threshold": counts.thresholds,
     }
     return [
         {"split": split, "attribute": name, **{key: col[i] for key, col in columns.items()}}
         for i, name in enumerate(ATTRIBUTES)
     ]
+
+
+def _binned_curves(counts: Counts) -> dict[str, np.ndarray]:
+    return {
+        "auroc": counts.auroc(),
+        "auroc_error": counts.auroc_error(),
+        "average_precision": counts.average_precision(),
+        "average_precision_error": counts.average_precision_error(),
+    }
+
+
+def _exact_curves(outputs: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    area, precision = exact_auroc(outputs, labels), exact_average_precision(outputs, labels)
+    return {
+        "auroc": area,
+        "auroc_error": 0 * area,
+        "average_precision": precision,
+        "average_precision_error": 0 * precision,
+    }

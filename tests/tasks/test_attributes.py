@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import spread_head
 from sklearn import metrics as sklearn
 
 from celeba_fl import features
@@ -10,12 +11,13 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.sources import load
+from celeba_fl.fairness import group_names
 from celeba_fl.features import FeatureStore
-from celeba_fl.metrics import Counts, exact_auroc, mean
+from celeba_fl.metrics import NUM_BINS, Counts, best_thresholds, exact_auroc, mean
 from celeba_fl.models.heads import initial_head, scores, train_head
 from celeba_fl.progress import InputError
 from celeba_fl.task import sum_counts
-from celeba_fl.tasks.attributes import METRICS, Attributes, group_counts, group_names
+from celeba_fl.tasks.attributes import METRICS, Attributes
 
 NODES = 4
 
@@ -99,19 +101,6 @@ def assert_equal(one, two):
     assert one.keys() == two.keys()
     for key in one:
         np.testing.assert_array_equal(one[key], two[key])
-
-
-def test_groups_by_hand():
-    assert group_names(("Male", "Young")) == [
-        "Male=0,Young=0", "Male=0,Young=1", "Male=1,Young=0", "Male=1,Young=1",
-    ]  # fmt: skip
-    labels = np.zeros((6, 40), bool)
-    labels[[0, 1, 2], ATTRIBUTES.index("Male")] = True
-    labels[[2, 3], ATTRIBUTES.index("Young")] = True
-    assert group_counts(labels, ("Male", "Young")).tolist() == [2, 1, 2, 1]
-    assert group_counts(labels, ("Young", "Male")).tolist() == [2, 2, 1, 1]
-    assert group_counts(labels, ("Young",)).tolist() == [4, 2]
-    assert group_counts(labels[:0], ("Male", "Young")).tolist() == [0, 0, 0, 0]
 
 
 def test_count_names_are_groups_then_attributes(make):
@@ -391,6 +380,9 @@ def test_final_rows_are_scikit_learns_on_the_test_scores(server, prepared, table
                 "f1": sklearn.f1_score(truth, yes, zero_division=0),
                 "auroc": sklearn.roc_auc_score(truth, score),
                 "average_precision": sklearn.average_precision_score(truth, score),
+                "auroc_error": 0,
+                "average_precision_error": 0,
+                "threshold": 0,
             }
         )
 
@@ -419,12 +411,77 @@ def test_final_rows_of_the_clients_are_from_their_counts(server, told, described
         assert row["n"] == counts.n[i] == sum(said.num_valid for said in described)
         assert row["positives"] == counts.p[i]
         np.testing.assert_equal(row["auroc"], counts.auroc()[i])
+        np.testing.assert_equal(row["auroc_error"], counts.auroc_error()[i])
         np.testing.assert_equal(row["average_precision"], counts.average_precision()[i])
+        error = counts.average_precision_error()[i]
+        np.testing.assert_equal(row["average_precision_error"], error)
+
+
+def test_clients_count_groups_of_the_final_model_only(server, told, described, head):
+    usual, number = server.evaluate(head, node(0), told)
+    final, same = server.evaluate(head, node(0), {**told, "final": True})
+    assert number == same
+    for part in ("train", "valid"):
+        for key, array in usual[part].items():
+            np.testing.assert_array_equal(final[part].pop(key), array)
+        assert final[part].keys() == {"group_positives", "group_negatives"}
+        for array in final[part].values():
+            assert array.shape == (2 + 2 + 4, 40, NUM_BINS)
+            assert array.dtype == np.uint8
+
+
+@pytest.mark.parametrize("thresholds", ["zero", "valid"])
+def test_groups_of_the_clients_are_those_of_the_pool(make, described, held, table, x, thresholds):
+    head = spread_head(x)
+    task = make(thresholds=thresholds, groupings="Young,Bald; Male")
+    told = {**task.prepare().instructions, "final": True}
+    replies = [task.evaluate(head, node(number), told)[0] for number in range(NODES)]
+    total = {part: sum_counts([reply[part] for reply in replies]) for part in ("train", "valid")}
+    tables = task.finish(head, total)
+    above = np.array(json.loads(tables.model_metadata["thresholds"]))
+    assert above.any() == (thresholds == "valid")
+    for i, part in enumerate(("train", "valid")):
+        rows = np.concatenate([rows[i] for rows in held])
+        truth, yes = table.labels[rows], scores(head, x[rows]) > above
+        groups = [row for row in tables.csv["groups.csv"] if row["split"] == part]
+        assert len(groups) == (4 + 2) * 40
+        young, bald = (truth[:, ATTRIBUTES.index(name)] for name in ("Young", "Bald"))
+        for a, row in enumerate(groups[40:80]):
+            assert (row["grouping"], row["group"]) == ("Young,Bald", "Young=0,Bald=1")
+            here = ~young & bald
+            assert (row["attribute"], row["n"]) == (ATTRIBUTES[a], here.sum())
+            assert row["positives"] == truth[here, a].sum()
+            np.testing.assert_equal(row["accuracy"], (truth == yes)[here, a].mean())
+            assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"] or row[
+                "accuracy"
+            ] in (0, 1)
+        attributes = [row for row in tables.csv["attributes.csv"] if row["split"] == part]
+        for a, row in enumerate(attributes):
+            assert row["threshold"] == above[a]
+            assert row["accuracy"] == pytest.approx((truth == yes)[:, a].mean())
+    fairness = [row["split"] for row in tables.csv["fairness.csv"]]
+    assert fairness == ["train"] * 80 + ["valid"] * 80 + ["test"] * 80
+
+
+def test_thresholds_are_the_best_on_the_official_validation_split(make, server, prepared, table, x):
+    head = spread_head(x)
+    task = make(thresholds="valid")
+    task.prepare()
+    tables = task.finish(head, {})
+    found = json.loads(tables.model_metadata["thresholds"])
+    valid = Counts.of(scores(head, x[60:72]), table.labels[60:72])
+    np.testing.assert_array_equal(found, best_thresholds(valid))
+    assert np.any(found)
+    truth, yes = table.labels[72:], scores(head, x[72:]) > found
+    assert tables.summary["test_accuracy"] == pytest.approx((truth == yes).mean())
+    # Rounds are judged at 0, as they are for everyone.
+    assert task.evaluate_centrally(head) == server.evaluate_centrally(head)
 
 
 def test_what_is_needed_to_predict_goes_with_the_model(server, prepared, head):
     metadata = server.finish(head, {}).model_metadata
     assert json.loads(metadata.pop("attributes")) == list(ATTRIBUTES)
+    assert json.loads(metadata.pop("thresholds")) == [0] * 40
     assert metadata == {
         "backbone": "mobilenet_v2",
         "weights": prepared.instructions["weights"],
@@ -437,8 +494,20 @@ def test_a_server_without_images_of_its_own(make, celeba_folder, head):
     told = task.prepare().instructions
     task.describe(node(0, of=1), told)
     assert task.evaluate_centrally(head) == {}
-    counts, _ = task.evaluate(head, node(0, of=1), told)
+    counts, _ = task.evaluate(head, node(0, of=1), {**told, "final": True})
     tables = task.finish(head, counts)
     assert tables.summary == {}
     assert tables.parquet == {}
-    assert {row["split"] for row in tables.csv["attributes.csv"]} == {"train", "valid"}
+    for rows in tables.csv.values():
+        assert {row["split"] for row in rows} == {"train", "valid"}
+
+
+def test_thresholds_of_a_server_without_images_are_the_clients(make, celeba_folder, head):
+    task = make(dataset=str(celeba_folder(splits="0" * 12)), thresholds="valid")
+    told = task.prepare().instructions
+    task.describe(node(0, of=1), told)
+    counts, number = task.evaluate(head, node(0, of=1), told)
+    assert number > 0
+    found = json.loads(task.finish(head, counts).model_metadata["thresholds"])
+    np.testing.assert_array_equal(found, best_thresholds(Counts.from_arrays(counts["valid"])))
+    assert json.loads(task.finish(head, {}).model_metadata["thresholds"]) == [0] * 40
