@@ -206,7 +206,9 @@ def _load(config: RunConfig) -> Task:
     module, _, name = reference.partition(":")
     try:
         task = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        if not issubclass(task, Task):
+            raise TypeError(f"{reference} is no Task")
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise InputError(
             f"task = {config.task!r}: {error}; there are {', '.join(TASKS)}, or name your own "
             f"as module:Class"

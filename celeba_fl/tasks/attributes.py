@@ -95,12 +95,12 @@ class Attributes(Task):
         return initial_head(BACKBONES[self.config.backbone].dim, len(ATTRIBUTES), self.config.seed)
 
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
-        """With `class-weights`: negatives / positives of each attribute over all clients."""
+        """With `class-weights`: negatives / positives over all clients, 1 if there are no two."""
         if not self.config.class_weights:
             return {}
         positives = counts[-len(ATTRIBUTES) :]
         weights = metrics.ratio(num_train - positives, positives)
-        return {"positive-weight": np.nan_to_num(weights, nan=1.0).tolist()}
+        return {"positive-weight": np.where(weights > 0, weights, 1.0).tolist()}
 
     def deliver(self, missing: str) -> bytes:
         """The backbone's weights."""
@@ -283,6 +283,11 @@ class Attributes(Task):
     def _held(self, node: NodeConfig) -> np.ndarray:
         """Rows of the images that a node holds."""
         config = self.config
+        if not {"partition-id", "num-partitions"} <= node.keys():
+            raise InputError(
+                f"node config {dict(node)}: say which part of {config.dataset} it holds, with "
+                f"--node-config 'partition-id=0 num-partitions=2'"
+            )
         partition = partitions.assign(
             self.table,
             partitioner=config.partitioner,

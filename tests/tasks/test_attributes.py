@@ -331,7 +331,7 @@ def test_class_weights_are_negatives_by_positives_over_all_clients(make, describ
     counts = np.concatenate([np.full(4, 999), np.zeros(40, np.int64)])
     counts[4:8] = 1, 4, 5, 10
     weights = task.instruct(counts, 10)["positive-weight"]
-    assert weights[:4] == [9, 1.5, 1, 0]
+    assert weights[:4] == [9, 1.5, 1, 1]
     assert weights[4:] == [1] * 36
 
     total = sum(said.counts for said in described)
@@ -511,3 +511,8 @@ def test_thresholds_of_a_server_without_images_are_the_clients(make, celeba_fold
     found = json.loads(task.finish(head, counts).model_metadata["thresholds"])
     np.testing.assert_array_equal(found, best_thresholds(Counts.from_arrays(counts["valid"])))
     assert json.loads(task.finish(head, {}).model_metadata["thresholds"]) == [0] * 40
+
+
+def test_a_node_that_does_not_say_what_it_holds_is_refused(make, prepared):
+    with pytest.raises(InputError, match="partition-id=0"):
+        make().describe({"site": "hospital-a"}, prepared.instructions)
