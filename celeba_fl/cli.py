@@ -17,7 +17,7 @@ from rich.table import Table
 
 from celeba_fl.config import PACKAGE, PYPROJECT, RunConfig
 from celeba_fl.progress import InputError
-from celeba_fl.runs import read_runs
+from celeba_fl.runs import find_directory, find_run, read_runs
 
 EXPERIMENTS = PACKAGE / "experiments"
 SIMULATION = PACKAGE / "federations" / "simulation-50.toml"
@@ -101,6 +101,135 @@ def runs() -> None:
     Console().print(table)
 
 
+@app.command()
+def baseline(
+    run: Annotated[str, typer.Argument(help="a run directory, or its name")] = "latest",
+) -> None:
+    """Put reference points beside a run: trained centrally, each client alone, the majority.
+
+    They have the data, the features and the settings of the run. The central head has as many
+    epochs, of which the best on validation is taken; each client alone has those that it trained.
+    """
+    from celeba_fl.baseline import baseline_table, make_baseline
+    from celeba_fl.report.page import write_report
+
+    info = find_run(run, RunConfig.load().runs_dir)
+    made = make_baseline(info)
+    Console().print(baseline_table(info["summary"], made))
+    print(write_report(info["path"]))
+
+
+@app.command()
+def sweep(
+    experiment: Annotated[str, typer.Argument(help="as for `run`")],
+    pairs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE[,VALUE...] ...",
+            help="run-config keys, with one value or several to try",
+        ),
+    ],
+    metric: Annotated[
+        str | None,
+        typer.Option(help="validation column of rounds.csv (server_valid_ or valid_ + `watch`)"),
+    ] = None,
+    federation: Annotated[
+        Path | None, typer.Option(help="TOML file with num-supernodes (simulation-50.toml)")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="number of clients, instead")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="directory; what it has is not run again (home/sweeps/...)")
+    ] = None,
+) -> None:
+    """Try all combinations of settings, rank them on validation, and test the best one.
+
+    Values are separated by commas: learning-rate=1e-3,3e-3. One that has a comma in it needs
+    quotes, and the word others around it for the shell: 'partition-by="Male,Young",Male'.
+
+    Runs are in this process, one after the other. Interrupted, the same command goes on. Over
+    several values of `seed` the mean counts.
+    """
+    from celeba_fl.sweep import run_sweep, split_values
+
+    grid: dict[str, list[Any]] = {}
+    for pair in pairs:
+        key, found, text = pair.partition("=")
+        if not found:
+            raise InputError(f"{pair!r}: must be key=value, or key=value,value")
+        grid[key] = [parse_pair(f"{key}={value}")[1] for value in split_values(text)]
+    fixed = read_experiment(experiment)
+    first = {key: values[0] for key, values in grid.items()}
+    home = RunConfig.load({**fixed, **first}).home_dir
+    out = (out or home / "sweeps" / Path(experiment).stem).expanduser().absolute()
+    done = run_sweep(fixed, grid, nodes or _num_supernodes(federation), out, metric)
+    Console().print(done.table())
+    for line in done.verdict():
+        print(line)
+    print(out / "sweep.csv")
+    if any(setting.reasons for setting in done.settings):
+        raise SystemExit(1)
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="JPEG, PNG, of any size")],
+    run: Annotated[str, typer.Option(help="a run directory, or its name")] = "latest",
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Say which attributes a run's model sees in images of faces.
+
+    It was trained on faces that were aligned and cropped as CelebA's are (or, with dataset
+    'drawn', on drawn ones), and knows nothing else: of other pictures, faces in a scene or lying
+    on their side among them, its answers mean little. An image that cannot be read is named, and
+    the exit status is 1.
+    """
+    from celeba_fl.predict import load_model, predict_files, predictions_json, predictions_table
+
+    model = load_model(find_run(run, RunConfig.load().runs_dir))
+    answers = dict(predict_files(model, images))
+    said = [(path, answer) for path, answer in answers.items() if not isinstance(answer, str)]
+    if as_json:
+        print(json.dumps(predictions_json(model, answers)))
+    else:
+        console = Console()
+        columns = max(1, (console.width - 24) // 14)
+        for start in range(0, len(said), columns):
+            console.print(predictions_table(model, said[start : start + columns]))
+    for path, answer in answers.items():
+        if isinstance(answer, str):
+            print(f"celeba-fl: {path}: {answer}", file=sys.stderr)
+    raise SystemExit(len(said) < len(answers))
+
+
+@app.command()
+def report(
+    run: Annotated[
+        str, typer.Argument(help="a run directory, or a run's name in the results directory")
+    ] = "latest",
+) -> None:
+    """Write report.html and plots/ of a run, finished or not, from its files."""
+    from celeba_fl.report.page import write_report
+
+    print(write_report(find_directory(run, RunConfig.load().runs_dir)))
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN [...]", help="as for report; the first is the reference"),
+    ],
+    out: Annotated[Path, typer.Option(help="the page to write")] = Path("comparison.html"),
+) -> None:
+    """Put several runs side by side on one page, with their differences to the first."""
+    from celeba_fl.report.compare import write_comparison
+
+    if len(runs) < 2:
+        raise InputError("compare needs two runs or more")
+    folder = RunConfig.load().runs_dir
+    print(write_comparison([find_directory(run, folder) for run in runs], out))
+
+
 def read_experiment(name: str) -> dict[str, Any]:
     """The run-config keys of a TOML file, or of an experiment of ours by its name.
 
@@ -139,8 +268,12 @@ def _run_inline(config: RunConfig, federation: Path | None) -> None:
     from celeba_fl.inline import run_inline
     from celeba_fl.server_app import app as server_app
 
-    nodes = _read_toml(federation or SIMULATION).get("num-supernodes", 2)
-    run_inline(config, nodes, server_app, client_app)
+    run_inline(config, _num_supernodes(federation), server_app, client_app)
+
+
+def _num_supernodes(federation: Path | None) -> int:
+    nodes: int = _read_toml(federation or SIMULATION).get("num-supernodes", 2)
+    return nodes
 
 
 def _run_flower(overrides: dict[str, Any], federation: Path | None, superlink: list[str]) -> int:

@@ -174,24 +174,34 @@ class RunDirectory:
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write a whole CSV file."""
-        write_bytes(self.path / name, _csv(rows, header=True).encode())
+        write_csv(self.path / name, rows)
 
     def write_parquet(self, name: str, columns: Mapping[str, np.ndarray]) -> None:
         """Write a parquet file."""
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        sink = pa.BufferOutputStream()
-        parquet.write_table(pa.table({key: pa.array(col) for key, col in columns.items()}), sink)
-        write_bytes(self.path / name, sink.getvalue().to_pybytes())
+        write_parquet(self.path / name, columns)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`; what is undefined is null."""
-        write_json(self.path / "summary.json", {k: _defined(v) for k, v in summary.items()})
+        write_json(self.path / "summary.json", {k: defined(v) for k, v in summary.items()})
 
     def write_model(self, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
         """Write `model.safetensors`."""
         write_bytes(self.path / "model.safetensors", save(dict(arrays), metadata))
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a whole CSV file; what is undefined is an empty cell."""
+    write_bytes(path, _csv(rows, header=True).encode())
+
+
+def write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Write a parquet file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.table({key: pa.array(col) for key, col in columns.items()}), sink)
+    write_bytes(path, sink.getvalue().to_pybytes())
 
 
 def read_runs(folder: Path) -> list[dict[str, Any]]:
@@ -202,7 +212,58 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     the status ``interrupted``; one whose `run.json` cannot be read has ``unreadable``.
     """
     found = sorted(folder.glob("*/run.json"), reverse=True) if folder.is_dir() else []
-    return [_read_run(path.parent) for path in found]
+    return [read_run(path.parent) for path in found]
+
+
+def find_directory(name: str, folder: Path) -> Path:
+    """A run directory.
+
+    Parameters
+    ----------
+    name : str
+        A run directory, the name of one in `folder`, or ``latest``: the newest there.
+    folder : Path
+        The results directory.
+
+    Raises
+    ------
+    InputError
+        If it is not there.
+    """
+    if name == "latest":
+        found = sorted(folder.glob("*/run.json"))
+        if not found:
+            raise InputError(f"there is no run in {folder}; name a run directory")
+        return found[-1].parent
+    path = Path(name).expanduser().absolute()
+    path = path if path.exists() else folder / name
+    if not (path / "run.json").exists():
+        raise InputError(f"{name!r} is no run directory, nor the name of a run in {folder}")
+    return path
+
+
+def find_run(name: str, folder: Path) -> dict[str, Any]:
+    """What `read_runs` says of one run; arguments as `find_directory`.
+
+    Raises
+    ------
+    InputError
+        If it is not there, or its `run.json` cannot be read.
+    """
+    info = read_run(find_directory(name, folder))
+    if info["status"] == "unreadable":
+        raise InputError(f"{info['path']} is unreadable: {info['reason']}")
+    return info
+
+
+def config_of(info: Mapping[str, Any]) -> RunConfig:
+    """The run config of a run, its places as they were resolved where they still are.
+
+    Keys that are newer than the run have their defaults.
+    """
+    home = info.get("home")
+    kept = {"home": home} if home and Path(home).is_dir() else {}
+    return RunConfig.load({**info["config"], **kept})
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -262,7 +323,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return read
 
 
-def _read_run(path: Path) -> dict[str, Any]:
+def read_run(path: Path) -> dict[str, Any]:
+    """What `read_runs` says of the run directory `path`."""
     try:
         info = _read_json(path / "run.json")
         updated = datetime.fromisoformat(info["updated"])
@@ -289,11 +351,11 @@ def _csv(rows: Iterable[Mapping[str, Any]], header: bool) -> str:
 
 def _cell(value: Any) -> Any:
     """Undefined is an empty cell; floats keep all their digits."""
-    defined = _defined(value)
-    return "" if defined is None else defined
+    plain = defined(value)
+    return "" if plain is None else plain
 
 
-def _defined(value: Any) -> Any:
+def defined(value: Any) -> Any:
     """A plain Python value, None for NaN."""
     plain = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(plain, float) and math.isnan(plain) else plain

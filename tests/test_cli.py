@@ -311,3 +311,119 @@ def test_help_names_the_commands(
     call(monkeypatch, "--help")
     said: Callable[[str], bool] = capsys.readouterr().out.__contains__
     assert all(map(said, ("run", "runs", "--help")))
+
+
+# ---- baseline, sweep, predict -------------------------------------------------------------
+
+
+@pytest.fixture
+def toy_run(monkeypatch: pytest.MonkeyPatch, toy: dict[str, Any], tmp_path: Path) -> Path:
+    """A run of the main task with 2 clients, in the results directory."""
+    keys = {key: value for key, value in toy.items() if key != "num-server-rounds"}
+    (tmp_path / "toy.toml").write_text(tomli_w.dumps({**keys, "num-server-rounds": 1}))
+    (tmp_path / "two.toml").write_text("num-supernodes = 2\n")
+    assert call(monkeypatch, "run", "toy.toml", "--inline", "--federation", "two.toml") == 0
+    return Path(read_runs(tmp_path / "home" / "runs")[0]["path"])
+
+
+def test_baseline(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], toy_run: Path
+) -> None:
+    assert call(monkeypatch, "baseline") == 0
+    made = json.loads((toy_run / "baseline.json").read_text())
+    out = capsys.readouterr().out
+    assert f"{made['central']['test_accuracy']:.4f}" in out
+    assert out.rstrip().endswith(str(toy_run / "report.html"))
+
+
+def test_predict(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    toy: dict[str, Any],
+    toy_run: Path,
+) -> None:
+    capsys.readouterr()
+    image = f"{toy['dataset']}/img_align_celeba/000001.jpg"
+    assert call(monkeypatch, "predict", "--run", toy_run.name, image) == 0
+    said = capsys.readouterr()
+    assert "000001.jpg" in said.out
+    assert said.out.count("%") == 40
+
+    assert call(monkeypatch, "predict", "nothing.jpg", image, "--json") == 1
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert list(told["images"]) == [image]
+    assert set(told["images"][image]["Male"]) == {"score", "probability", "present"}
+    assert told["unreadable"] == {"nothing.jpg": "No such file or directory"}
+    assert "celeba-fl: nothing.jpg: No such file or directory" in said.err
+
+
+def test_predict_says_what_the_model_knows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "predict", "--help") == 0
+    assert "aligned and cropped as CelebA's are" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("words", [("predict", "a.jpg"), ("baseline",)])
+def test_without_a_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert call(monkeypatch, *words) == 2
+    assert "celeba-fl: there is no run in " in capsys.readouterr().err
+
+
+def test_sweep_shows_test_once_and_of_the_best(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    experiment: str,
+    tmp_path: Path,
+) -> None:
+    words = [experiment, "task=test_sweep:Contrary", "weighting=uniform,examples", "seed=0"]
+    assert call(monkeypatch, "sweep", *words, "--nodes", "3") == 0
+    said = capfd.readouterr()
+    assert said.out.count("-4.6667") == 1
+    assert "Best by server_valid_score: weighting=examples\n" in said.out
+    folder = tmp_path / "home" / "sweeps" / "adding"
+    assert said.out.rstrip().endswith(str(folder / "sweep.csv"))
+    assert len(read_runs(folder)) == 2
+
+
+def test_sweep_over_texts_with_commas(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], experiment: str
+) -> None:
+    words = [experiment, 'partition-by="Male,Young",Male', "num-server-rounds=1"]
+    assert call(monkeypatch, "sweep", *words, "--nodes", "2", "--out", "here") == 0
+    rows = read_csv(Path("here") / "sweep.csv")
+    assert [row["partition-by"] for row in rows] == ["Male,Young", "Male"]
+    assert "Best by server_valid_score: partition-by=Male,Young" in capsys.readouterr().out
+
+
+def test_a_sweep_with_a_setting_that_fails_does_not_exit_with_0(
+    monkeypatch: pytest.MonkeyPatch, experiment: str
+) -> None:
+    words = [experiment, "weighting=uniform,examples", "num-server-rounds=1"]
+    assert call(monkeypatch, "sweep", *words, "--nodes", "2", "--out", "here") == 0
+    run = next(Path("here").glob("*/run.json"))
+    other = {"status": "failed", "dataset": {"name": "other data"}}  # which cannot go on
+    run.write_text(json.dumps({**json.loads(run.read_text()), **other}))
+    assert call(monkeypatch, "sweep", *words, "--nodes", "2", "--out", "here") == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("simulation", "'simulation': must be key=value"),
+        ("sede=1,2", "did you mean 'seed'?"),
+        ("seed=1,x", "seed = 'x': must be a whole number"),
+    ],
+)
+def test_wrong_words_of_a_sweep(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    experiment: str,
+    word: str,
+    message: str,
+) -> None:
+    assert call(monkeypatch, "sweep", experiment, word) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""Demographic groups of a run: how far they are apart, and the worst by name."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+
+from celeba_fl.report import plots
+from celeba_fl.report.html import UNKNOWN, Block, Cell, Pictures, Table, between, figure, named
+from celeba_fl.report.plots import Album
+from celeba_fl.report.reading import Rows, Run, floats, name_of, rows_of
+
+RATES = ("accuracy", "tpr", "fpr", "selection_rate")
+
+
+def groups(run: Run, album: Album) -> list[Block]:
+    """How far demographic groups are apart, the worst by name."""
+    fairness, rates = rows_of(run.fairness), rows_of(run.groups)
+    blocks: list[Block] = []
+    if fairness:
+        blocks += [
+            "How far groups are apart: parity is the largest difference in how often the attribute "
+            "is seen, opportunity that of true positive rates, odds the larger of those of true "
+            "and of false positive rates. A difference is never below 0: chance alone makes it "
+            "larger, the more so the smaller a group is, and the largest of many is larger still.",
+            _largest(fairness),
+        ]
+        pictures = [
+            album.add(
+                "groups",
+                "Heat map of the differences between groups by attribute, grouping and measure; "
+                "the largest are in the table above.",
+                f"Differences between groups in percentage points; {UNKNOWN} is undefined.",
+                partial(plots.gaps, fairness),
+            )
+        ]
+        worst = _surest(fairness)
+        if worst and rates:
+            blocks.append(_rates_of(worst[0], rates))
+            shown = [
+                (named(f"{row['attribute']} by {row['grouping']}"), _rows_like(row, rates))
+                for row in worst[:6]
+            ]
+            pictures.append(
+                album.add(
+                    "groups_worst",
+                    "True positive rates with 95 % intervals of the groups that are farthest "
+                    f"apart: {'; '.join(name for name, _ in shown)}.",
+                    "Rates of the groups where the lower end of the interval of the equalized "
+                    "odds difference is highest; bars are 95 % intervals.",
+                    partial(plots.group_rates, shown),
+                )
+            )
+        blocks.append(Pictures(pictures))
+    if rates:
+        blocks.append(_means(rates))
+    return blocks
+
+
+def _surest(fairness: Rows) -> list[Mapping[str, str]]:
+    """Rows with an equalized odds difference, by the lower end of its interval, highest first."""
+    low = floats(fairness, "equalized_odds_difference_low")
+    value = floats(fairness, "equalized_odds_difference")
+    order = np.lexsort((-np.nan_to_num(value), -np.nan_to_num(low)))
+    return [fairness[i] for i in order if value[i] == value[i]]
+
+
+def _rows_like(worst: Mapping[str, str], rates: Rows) -> Rows:
+    """The groups of a row of `fairness.csv`."""
+    keys = ("grouping", "attribute")
+    return [row for row in rates if all(row[key] == worst[key] for key in keys)]
+
+
+def _largest(fairness: Rows) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for grouping in dict.fromkeys(row["grouping"] for row in fairness):
+        these = [row for row in fairness if row["grouping"] == grouping]
+        cells: list[tuple[str, str]] = []
+        for gap in plots.GAPS:
+            values = floats(these, f"{gap}_difference")
+            if np.isnan(values).all():
+                cells.append((UNKNOWN, ""))
+                continue
+            row = these[int(np.nanargmax(values))]
+            bounds = _bounds(row, f"{gap}_difference")
+            name = named(row["attribute"])
+            cells.append((f"{name} {figure(np.nanmax(values))}", bounds))
+        rows.append((named(grouping), *cells))
+    header = ("grouping", "parity", "opportunity", "odds")
+    return Table("The largest difference of each kind on test", header, rows)
+
+
+def _rates_of(worst: Mapping[str, str], rates: Rows) -> Table:
+    attribute, grouping = worst["attribute"], worst["grouping"]
+    rows: list[tuple[Cell, ...]] = [
+        (
+            named(row["group"]),
+            row.get("identities") or UNKNOWN,
+            row["n"],
+            row.get("positives") or UNKNOWN,
+            *((figure(floats([row], rate)[0]), _bounds(row, rate)) for rate in RATES),
+        )
+        for row in _rows_like(worst, rates)
+    ]
+    odds = figure(floats([worst], "equalized_odds_difference")[0])
+    bounds = _bounds(worst, "equalized_odds_difference")
+    caption = (
+        f"The worst by the lower end of its interval: {named(attribute)} by {named(grouping)}, an "
+        f"equalized odds difference of {odds} {bounds}"
+    )
+    header = ("group", "people", "images", "with it", *map(name_of, RATES))
+    return Table(caption, header, rows)
+
+
+def _means(rates: Rows) -> Table:
+    rows = []
+    for group in dict.fromkeys(row["group"] for row in rates):
+        these = [row for row in rates if row["group"] == group]
+        rows.append(
+            (named(group), these[0]["n"], *(figure(_mean(floats(these, rate))) for rate in RATES))
+        )
+    header = ("group", "images", *map(name_of, RATES))
+    return Table("Rates of each group on test, means over the attributes", header, rows)
+
+
+def _bounds(row: Mapping[str, str], column: str) -> str:
+    low, high = (floats([row], f"{column}_{end}")[0] for end in ("low", "high"))
+    return between(low, high)
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,221 @@
+"""What a report knows of a run: the files of its directory, as far as they can be read."""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from celeba_fl.report.resampling import Scores, read_scores
+from celeba_fl.runs import read_csv, read_run
+
+Rows = Sequence[Mapping[str, str]]
+
+# What is shown first; every other metric of a task follows as it comes.
+METRICS = (
+    "balanced_accuracy",
+    "auroc",
+    "average_precision",
+    "macro_f1",
+    "accuracy",
+    "loss",
+)
+NAMES = {
+    "auroc": "AUROC",
+    "macro_f1": "macro F1",
+    "f1": "F1",
+    "tpr": "TPR",
+    "fpr": "FPR",
+    "loss": "loss (nats)",
+}
+# The splits by the prefix of their columns in `rounds.csv`.
+PARTS = {
+    "train": "clients, train",
+    "valid": "clients, validation",
+    "server_valid": "server, validation",
+    "test": "test",
+}
+# Columns without which a row says nothing.
+KEYS = {"rounds": ("round",), "clients": ("round", "client"), "partitions": ("client",)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory; a file that is not there is empty here, and so is one that is broken.
+
+    Parameters
+    ----------
+    path : Path
+        The directory.
+    info : dict[str, Any]
+        As `runs.read_run` gives it.
+    rounds, clients, partitions, attributes, groups, fairness : Rows
+        The CSV files.
+    baseline : dict[str, Any]
+        `baseline.json`, which `celeba-fl baseline` writes.
+    scores, central : Scores or None
+        The test scores of the run and of the head trained centrally.
+    problems : list[str]
+        Which files could not be read, and why.
+    """
+
+    path: Path
+    info: dict[str, Any]
+    rounds: Rows
+    clients: Rows
+    partitions: Rows
+    attributes: Rows
+    groups: Rows
+    fairness: Rows
+    baseline: dict[str, Any]
+    scores: Scores | None
+    central: Scores | None
+    problems: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> "Run":
+        """Read what there is."""
+        problems: list[str] = []
+
+        def attempt(name: str, read: Callable[[Path], Any], otherwise: Any) -> Any:
+            try:
+                return read(path / name) if (path / name).exists() else otherwise
+            except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
+                problems.append(f"{name} cannot be read: {error}")
+                return otherwise
+
+        names = ("rounds", "clients", "partitions", "attributes", "groups", "fairness")
+        return cls(
+            path,
+            read_run(path),
+            **{name: attempt(f"{name}.csv", _read_rows, []) for name in names},
+            baseline=attempt("baseline.json", _read_object, {}),
+            scores=attempt("test_scores.parquet", partial(_read_judged, path), None),
+            central=attempt("baseline_scores.parquet", read_scores, None),
+            problems=problems,
+        )
+
+    def section(self, key: str) -> dict[str, Any]:
+        """A part of `run.json`, such as `config` or `dataset`; empty if it is not there."""
+        value = self.info.get(key)
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def status(self) -> str:
+        """How the run stands, and why."""
+        reason = self.info.get("reason")
+        return f"{self.info['status']}: {reason}" if reason else str(self.info["status"])
+
+    @property
+    def last_round(self) -> int:
+        """The last round in `rounds.csv`, -1 without any."""
+        return int(self.rounds[-1]["round"]) if self.rounds else -1
+
+    def metric_names(self) -> list[str]:
+        """The metrics in `rounds.csv`, those that people look at first in front."""
+        columns = self.rounds[0] if self.rounds else {}
+        found = [
+            column.removeprefix(f"{part}_")
+            for part in PARTS
+            for column in columns
+            if column.startswith(f"{part}_")
+        ]
+        return sorted(dict.fromkeys(found), key=_rank)
+
+    def results(self) -> "Results":
+        """The final test figures; else the latest ones, of the clients' validation at worst."""
+        summary = _metrics(self.section("summary"), "test")
+        if summary:
+            return Results("test", "the final model, on the test split", summary)
+        last = self.rounds[-1] if self.rounds else {}
+        for part in ("test", "valid"):
+            found = _metrics(last, part)
+            if found:
+                where = f"the model after round {self.last_round}, {PARTS[part]} split"
+                return Results(part, where, found)
+        return Results("", "nothing measured yet", {})
+
+    def reference(self, *keys: str) -> dict[str, float]:
+        """Figures of `baseline.json`, e.g. of ``central`` or ``local``, ``mean``."""
+        value: Any = self.baseline
+        for key in keys:
+            value = value.get(key, {}) if isinstance(value, dict) else {}
+        return _metrics(value, "test") if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Figures of one model.
+
+    Parameters
+    ----------
+    part : str
+        ``test``, ``valid`` (clients), or empty.
+    where : str
+        Of which model, on what.
+    values : dict[str, float]
+        By metric, those that people look at first in front.
+    """
+
+    part: str
+    where: str
+    values: dict[str, float]
+
+
+def floats(rows: Rows, column: str) -> np.ndarray:
+    """A column; NaN where it is empty or missing."""
+    return np.array([float(row.get(column) or "nan") for row in rows])
+
+
+def rows_of(rows: Rows, split: str = "test") -> Rows:
+    """The rows of a split."""
+    return [row for row in rows if row.get("split") == split]
+
+
+def name_of(metric: str) -> str:
+    """A metric for people."""
+    return NAMES.get(metric, metric.replace("_", " "))
+
+
+def _metrics(values: Mapping[str, Any], part: str) -> dict[str, float]:
+    """The metrics of a part that are defined."""
+    found = {}
+    for key, value in values.items():
+        if key.startswith(f"{part}_") and value not in ("", None):
+            number = float(value)
+            if math.isfinite(number):
+                found[key.removeprefix(f"{part}_")] = number
+    return dict(sorted(found.items(), key=lambda item: _rank(item[0])))
+
+
+def _rank(metric: str) -> int:
+    return METRICS.index(metric) if metric in METRICS else len(METRICS)
+
+
+def _read_rows(path: Path) -> Rows:
+    rows = read_csv(path)
+    for number, row in enumerate(rows, start=2):
+        missing = [key for key in KEYS.get(path.stem, ()) if not row.get(key)]
+        if None in (*row, *row.values()) or missing or not row.get("round", "0").isdecimal():
+            raise ValueError(f"line {number} is broken")
+    return rows
+
+
+def _read_judged(run: Path, path: Path) -> Scores:
+    """The test scores, with the thresholds that the run judged them by."""
+    scores = read_scores(path)
+    rows = {row["attribute"]: row for row in rows_of(read_csv(run / "attributes.csv"))}
+    thresholds = floats([rows.get(name, {}) for name in scores.attributes], "threshold")
+    return replace(scores, thresholds=np.nan_to_num(thresholds))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    read = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(read, dict):
+        raise ValueError("it is no JSON object")
+    return read

@@ -1,0 +1,115 @@
+"""The headline numbers of a run beside their reference points."""
+
+from collections.abc import Mapping
+
+from celeba_fl.report import plots
+from celeba_fl.report.html import (
+    NONE,
+    UNKNOWN,
+    Block,
+    Cards,
+    Table,
+    between,
+    difference,
+    figure,
+)
+from celeba_fl.report.reading import METRICS, Run, name_of
+from celeba_fl.report.resampling import Scores, difference_intervals, intervals
+
+# Scores that give figures farther than this from the file's are not those of these figures, and
+# no interval may come from them. AUROC and average precision are from bins, hence not 0.
+BIN_ERROR = 0.01
+
+
+def results(run: Run) -> list[Block]:
+    """Headline numbers, each beside its reference points."""
+    judged = run.results()
+    if not judged.values:
+        return ["Nothing has been measured yet."]
+    central = run.reference("central")
+    alone, spread = run.reference("local", "mean"), run.reference("local", "std")
+    scores = own_scores(run)
+    own = intervals(scores.draws) if scores else {}
+    gaps = gap_intervals(run)
+    majority = judged.values.get("majority_accuracy")
+    references = dict.fromkeys(("balanced_accuracy", "auroc"), 0.5) | {"accuracy": majority}
+
+    def gap(name: str) -> float:
+        return judged.values[name] - central.get(name, float("nan"))
+
+    rows = []
+    for name, value in judged.values.items():
+        if name != "majority_accuracy":
+            low = references.get(name)
+            local = figure(alone[name]) if name in alone else UNKNOWN
+            rows.append(
+                (
+                    name_of(name),
+                    (figure(value), between(*own.get(name, NONE))),
+                    figure(central.get(name, float("nan"))),
+                    (difference(gap(name)), between(*gaps.get(name, NONE), difference)),
+                    (local, f"± {figure(spread[name])}" if name in spread else ""),
+                    figure(low) if low and majority else UNKNOWN,
+                )
+            )
+    first = plots.first_metrics(list(judged.values), 1)[0]
+    cards = [
+        (
+            "gap to the central head",
+            difference(gap(first)),
+            f"{name_of(first)} {between(*gaps.get(first, NONE), difference)}"
+            if central
+            else "unknown until celeba-fl baseline has run",
+        )
+    ]
+    for name in plots.first_metrics(list(judged.values), 6):
+        bounds = between(*own.get(name, NONE))
+        if name not in ("average_precision", "macro_f1"):
+            low = references.get(name)
+            against = f"the majority's answer: {figure(low)}" if low and majority else ""
+            cards.append(
+                (
+                    name_of(name),
+                    figure(judged.values[name]),
+                    "; ".join(filter(None, (bounds, against))),
+                )
+            )
+    caption = f"Figures of {judged.where}, with 95 % intervals where people can be resampled"
+    header = ("metric", "this run", "central head", "gap", "each client alone", "majority")
+    clients = run.baseline.get("local", {}).get("clients") if central else None
+    text = (
+        f"The central head is trained on the same examples in one place; alone is the mean and "
+        f"the standard deviation over {clients} heads, each trained on one client's examples only."
+        if central
+        else f"What one head trained on all examples in one place would reach, and each client "
+        f"alone, is not known yet; this adds it: celeba-fl baseline {run.path.name}"
+    )
+    blocks: list[Block] = [Cards(cards), Table(caption, header, rows), text]
+    if "accuracy" in judged.values and majority is not None:
+        blocks.append(
+            "Accuracy alone misleads here: most attributes are rare, so always giving the "
+            f"majority's answer already scores {figure(majority)}. Balanced accuracy and AUROC of "
+            "that answer are 0.500."
+        )
+    return blocks
+
+
+def own_scores(run: Run) -> Scores | None:
+    """The test scores of the final model."""
+    return reproduced(run.scores, run.results().values) if run.section("summary") else None
+
+
+def gap_intervals(run: Run) -> dict[str, tuple[float, float]]:
+    """Intervals of the differences to the central head."""
+    own, central = own_scores(run), reproduced(run.central, run.reference("central"))
+    if own is None or central is None or not own.pairs_with(central):
+        return {}
+    return difference_intervals(central, own)
+
+
+def reproduced(scores: Scores | None, values: Mapping[str, float]) -> Scores | None:
+    """The scores, unless they give other figures than the files do."""
+    if scores is None:
+        return None
+    apart = [abs(value - scores.values[name]) for name, value in values.items() if name in METRICS]
+    return scores if apart and max(apart) < BIN_ERROR else None

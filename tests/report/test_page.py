@@ -1,0 +1,297 @@
+"""The page of a run says what its files say, whatever state they are in."""
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from adding import run as run_adding
+from pages import PageParser, check_page
+
+from celeba_fl import rollcall
+from celeba_fl.client_app import app as client_app
+from celeba_fl.config import RunConfig
+from celeba_fl.inline import run_inline
+from celeba_fl.report import page, plots
+from celeba_fl.report.page import write_report
+from celeba_fl.runs import read_csv, read_runs
+from celeba_fl.server_app import app as server_app
+
+RESULTS = "Figures of the final model"
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollcall, "SETTLE_SECONDS", 0)
+
+
+def read(path: Path) -> PageParser:
+    """The page of a run directory, checked for what holds for every page."""
+    parsed = PageParser(write_report(path))
+    check_page(parsed)
+    return parsed
+
+
+@pytest.fixture
+def run(toy_run: Path, tmp_path: Path) -> Path:
+    """A copy of the toy run, to be changed."""
+    return Path(shutil.copytree(toy_run, tmp_path / toy_run.name))
+
+
+def three(value: str | float) -> str:
+    return f"{float(value):.3f}" if value != "" else "\N{EN DASH}"
+
+
+# ---- a whole run --------------------------------------------------------------------------
+
+
+def test_figures_are_those_of_the_files(run: Path) -> None:
+    parsed = read(run)
+    summary = json.loads((run / "summary.json").read_text())
+    for key, name in (
+        ("balanced_accuracy", "balanced accuracy"),
+        ("auroc", "AUROC"),
+        ("average_precision", "average precision"),
+        ("macro_f1", "macro F1"),
+        ("accuracy", "accuracy"),
+        ("loss", "loss (nats)"),
+    ):
+        value, *rest = parsed.row(RESULTS, name)
+        figure, low, high = value.replace("[", "").replace("]", "").replace(",", "").split()
+        assert figure == three(summary[f"test_{key}"])
+        assert float(low) <= float(high)
+        assert rest[:3] == ["\N{EN DASH}"] * 3
+    assert parsed.row(RESULTS, "accuracy")[-1] == three(summary["test_majority_accuracy"])
+    assert "celeba-fl baseline" in parsed.text
+    assert "No claim about demographic groups" in parsed.text
+
+    for row in read_csv(run / "attributes.csv"):
+        if row["split"] == "test":
+            shown = parsed.row("All figures of the test split", row["attribute"].replace("_", " "))
+            columns = ("accuracy", "majority_accuracy", "balanced_accuracy", "f1", "auroc")
+            expected = [three(row[key]) for key in (*columns, "average_precision")]
+            assert shown == [row["n"], row["positives"], *expected]
+
+    sizes = [int(row["num_examples"]) for row in read_csv(run / "partitions.csv")]
+    assert f"3 clients hold {sum(sizes)} train examples: {min(sizes)} the smallest" in parsed.text
+    fairness = [row for row in read_csv(run / "fairness.csv") if row["split"] == "test"]
+    largest = max(
+        (float(row["equalized_odds_difference"]), row["attribute"])
+        for row in fairness
+        if row["grouping"] == "Male" and row["equalized_odds_difference"]
+    )
+    assert three(largest[0]) in parsed.row("The largest difference", "Male")[-1]
+    info = json.loads((run / "run.json").read_text())
+    for text in (info["dataset"]["fingerprint"], info["weights"]["sha256"], "local-epochs"):
+        assert text in parsed.text
+
+
+def test_the_page_shows_the_pictures_in_plots(run: Path) -> None:
+    parsed = read(run)
+    images = [attributes for tag, attributes in parsed.tags if tag == "img"]
+    pictures = {path.stem for path in (run / "plots").glob("*.png")}
+    assert len(images) == len(pictures)
+    assert {
+        "rounds_balanced_accuracy",
+        "attributes",
+        "partitions",
+        "groups",
+        "clients",
+    } <= pictures
+
+
+def test_the_central_head_is_the_first_reference(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    central = {key: value - 0.25 for key, value in summary.items()}
+    alone = dict.fromkeys(summary, 0.125)
+    made = {"central": central, "local": {"clients": 3, "mean": alone, "std": alone}}
+    (run / "baseline.json").write_text(json.dumps(made))
+    _, head, gap, local, _ = read(run).row(RESULTS, "accuracy")
+    assert head == three(central["test_accuracy"])
+    assert gap.split() == ["+0.250"]  # no scores, no interval
+    assert local == "0.125 ± 0.125"
+
+    (run / "baseline.json").write_text(json.dumps({"central": summary}))
+    shutil.copy(run / "test_scores.parquet", run / "baseline_scores.parquet")
+    parsed = read(run)
+    assert parsed.row(RESULTS, "accuracy")[2] == "+0.000 [+0.000, +0.000]"
+    assert parsed.text.index("gap to the central head") < parsed.text.index("majority")
+
+
+def test_scores_of_another_model_give_no_interval(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    changed = {key: value + 0.1 for key, value in summary.items()}
+    (run / "summary.json").write_text(json.dumps(changed))
+    assert read(run).row(RESULTS, "accuracy")[0] == f"{changed['test_accuracy']:.3f}"
+
+
+def test_it_is_written_at_the_end_of_a_run(tmp_path: Path) -> None:
+    path = run_adding(tmp_path)
+    parsed = PageParser(path / "report.html")
+    check_page(parsed)
+    last = read_csv(path / "rounds.csv")[-1]
+    # Its summary is undefined, so that of the last round is shown.
+    assert parsed.row("model after round 4, test", "score")[0] == three(last["test_score"])
+    assert (path / "plots" / "rounds_loss.png").exists()
+
+
+def test_a_run_is_complete_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(path: Path) -> Path:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(page, "write_report", fail)
+    path = run_adding(tmp_path)
+    assert read_runs(tmp_path)[0]["status"] == "completed"
+    assert not (path / "report.html").exists()
+    assert "The report could not be written: OSError('disk full')" in caplog.text
+
+
+def test_a_task_of_someones_own(tmp_path: Path) -> None:
+    settings = {"task": "own_task:Cancer", "learning-rate": 0.3, "results-dir": str(tmp_path)}
+    run_inline(RunConfig.load(settings), 4, server_app, client_app)
+    (said,) = read_runs(tmp_path)
+    parsed = read(said["path"])
+    assert "own_task:Cancer on breast cancer" in parsed.text
+    assert parsed.row(RESULTS, "accuracy")[0] == three(said["summary"]["test_accuracy"])
+    assert "majority's answer" not in parsed.text
+    assert "could not be made" not in parsed.text
+    assert {path.stem for path in (said["path"] / "plots").iterdir()} == {
+        "rounds_accuracy",
+        "rounds_loss",
+        "partitions",
+        "clients",
+        "clients_rounds",
+    }
+
+
+# ---- damaged and unfinished runs ----------------------------------------------------------
+
+FILES = (
+    "rounds.csv",
+    "clients.csv",
+    "partitions.csv",
+    "attributes.csv",
+    "groups.csv",
+    "fairness.csv",
+    "summary.json",
+    "test_scores.parquet",
+)
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are made, but not painted: that takes most of the time."""
+
+    def draw(picture: Callable[[], object]) -> bytes:
+        picture()
+        return b"\0" * 24
+
+    monkeypatch.setattr(plots, "draw", draw)
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_not_there(run: Path, name: str) -> None:
+    (run / name).unlink()
+    parsed = read(run)
+    assert "could not be made" not in parsed.text
+    assert "cannot be read" not in parsed.text
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("name", [*FILES, "run.json", "baseline.json", "baseline_scores.parquet"])
+@pytest.mark.parametrize("garbage", [b"\xff\x00\n\n", b"[1]\n", b"round\nx,y,z\n"])
+def test_a_file_of_garbage(run: Path, name: str, garbage: bytes) -> None:
+    (run / name).write_bytes(garbage)
+    read(run)
+
+
+def test_a_broken_file_is_named(run: Path) -> None:
+    (run / "fairness.csv").write_bytes(b"\xff\n")
+    (run / "clients.csv").write_text("round,client\n0,a,b\n")
+    text = read(run).text
+    assert "fairness.csv cannot be read: 'utf-8' codec" in text
+    assert "clients.csv cannot be read: line 2 is broken" in text
+
+
+def test_a_broken_cell_costs_one_section_only(run: Path) -> None:
+    path = run / "partitions.csv"
+    lines = path.read_text().splitlines()
+    lines[1] = lines[1].replace(",", ",many", 1)
+    path.write_text("\n".join(lines) + "\n")
+    parsed = read(run)
+    assert parsed.text.count("This part could not be made") == 1
+    assert "could not convert string to float: 'many" in parsed.text
+    assert parsed.row(RESULTS, "accuracy")
+
+
+def test_only_run_json(make_run: MakeRun) -> None:
+    text = read(make_run()).text
+    assert "Nothing has been measured yet." in text
+    assert "No round has been done yet." in text
+
+
+def test_a_failed_run_says_why(make_run: MakeRun) -> None:
+    parsed = read(make_run(info={"status": "failed", "reason": "round 3: <b>no</b> replies"}))
+    assert "failed: round 3: <b>no</b> replies" in parsed.text
+    assert "<b>no" not in parsed.source
+
+
+def test_a_stale_run_is_interrupted(make_run: MakeRun) -> None:
+    updated = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    path = make_run(
+        info={"status": "running", "updated": updated, "config": {"num-server-rounds": 9}},
+        csv={"rounds": "round,test_loss,valid_loss\n0,0.7,0.6\n1,,0.5\n2,0.2"},
+    )
+    parsed = read(path)
+    assert "This run is interrupted" in parsed.text
+    assert "1 of 9 rounds" in parsed.text
+    assert parsed.row("Figures of the model after round 1, clients, validation", "loss (nats)") == [
+        "0.500",
+        *["\N{EN DASH}"] * 4,
+    ]
+
+
+def test_names_of_clients_are_text(make_run: MakeRun) -> None:
+    rows = "client,num_examples,A=0,A=1\n<script>$\\x$,2,2,0\n$_{,3,0,3\n"
+    parsed = read(make_run(csv={"partitions": rows}))
+    assert "2 clients hold 5 train examples" in parsed.text
+    assert "2 clients know one group only" in parsed.text
+    # 2 of 5 are of group 0: each client is 3/5 or 2/5 away from that mix.
+    assert "48 % of the examples would have to change their group" in parsed.text
+
+
+def test_what_is_drawn_is_said(make_run: MakeRun) -> None:
+    both = make_run("both", info={"dataset": {"name": "drawn"}, "weights": {"name": "drawn"}})
+    assert "The faces are drawn and the backbone knows only drawn faces: these" in read(both).text
+    backbone = read(make_run("backbone", info={"weights": {"name": "drawn"}}))
+    assert "The backbone knows only drawn faces: these figures say nothing" in backbone.text
+    neither = read(make_run("neither", info={"dataset": {"name": "x"}, "weights": {"name": "y"}}))
+    assert "photographs" not in neither.text
+
+
+def test_the_worst_group_gap_is_named(make_run: MakeRun) -> None:
+    gap = "equalized_odds_difference"
+    fairness = (
+        f"split,grouping,attribute,{gap},{gap}_low,{gap}_high\n"
+        "test,Male,Bald,0.9,0.0,1.0\n"
+        "test,Male,Smiling,0.5,0.4,0.6\n"
+        "test,Male,Young,,,\n"
+        "train,Male,Bangs,1.0,1.0,1.0\n"
+    )
+    groups = (
+        "split,grouping,group,attribute,n,accuracy,tpr,tpr_low,tpr_high\n"
+        "test,Male,Male=0,Smiling,10,0.9,0.75,0.7,0.8\n"
+        "test,Male,Male=1,Smiling,20,0.8,0.25,0.2,0.3\n"
+        "test,Male,Male=1,Bald,20,0.8,,,\n"
+    )
+    parsed = read(make_run(csv={"fairness": fairness, "groups": groups}))
+    assert parsed.row("The largest difference", "Male")[-1] == "Bald 0.900 [0.000, 1.000]"
+    worst = "Smiling by Male, an equalized odds difference of 0.500 [0.400, 0.600]"
+    assert parsed.row(worst, "Male=1")[4] == "0.250 [0.200, 0.300]"
+    assert parsed.row("Rates of each group", "Male=0")[:3] == ["10", "0.900", "0.750"]
