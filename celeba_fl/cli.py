@@ -13,7 +13,7 @@ import tomli_w
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from celeba_fl.config import PACKAGE, PYPROJECT, RunConfig
 from celeba_fl.progress import InputError
@@ -80,23 +80,19 @@ def run(
 @app.command()
 def runs() -> None:
     """List the runs in the results directory, the newest first."""
-    table = Table("run", "status", "rounds", "task", "dataset", "partitioner", "test metrics")
+    metrics = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "auroc": "AUROC"}
+    keys = ("task", "dataset", "partitioner")
+    table = Table(Column("run", overflow="fold"), "status", "rounds", *keys, *metrics.values())
     for info in read_runs(RunConfig.load().runs_dir):
-        config = info.get("config", {})
-        figures = [
-            f"{key.removeprefix('test_')} {value:.3f}"
-            for key, value in info.get("summary", {}).items()
-            if key in ("test_accuracy", "test_balanced_accuracy", "test_auroc")
-            and value is not None
-        ]
+        config, summary = info.get("config", {}), info.get("summary", {})
+        figures = [summary.get(f"test_{metric}") for metric in metrics]
         reason = f": {info['reason']}" if info.get("reason") else ""
-        keys = ("task", "dataset", "partitioner")
         table.add_row(
             info["path"].name,
             escape(f"{info['status']}{reason}"),
             str(info.get("rounds", "")),
             *(escape(str(config.get(key, ""))) for key in keys),
-            ", ".join(figures),
+            *("" if figure is None else f"{figure:.3f}" for figure in figures),
         )
     Console().print(table)
 

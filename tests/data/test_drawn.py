@@ -157,7 +157,8 @@ def test_killed_draw_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
     ) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".faces.*/img_align_celeba/*.jpg")):
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=30)  # returns once no worker holds the pipe any more
@@ -232,7 +233,8 @@ def test_people_keep_their_traits(many: tuple[str, np.ndarray, np.ndarray]) -> N
 
 def test_no_faces_of_a_split() -> None:
     people, labels = drawn.sample("train", 0, seed=1)
-    assert people.shape == (0,) and labels.shape == (0, 40)
+    assert people.shape == (0,)
+    assert labels.shape == (0, 40)
 
 
 @pytest.mark.parametrize("name", [a for a in ATTRIBUTES if a not in drawn.SAMPLED])

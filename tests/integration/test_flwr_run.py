@@ -131,9 +131,7 @@ def test_killed_at_any_moment(
     assert_equal_runs(path, inline(settings, NODES, tmp_path / "inline"))
 
 
-def test_failing_clients_cost_the_others_nothing(
-    flower: Flower, settings: dict[str, Any]
-) -> None:
+def test_failing_clients_cost_the_others_nothing(flower: Flower, settings: dict[str, Any]) -> None:
     settings |= {"task": "faulty:Faulty", "num-server-rounds": 2, "round-timeout": 20.0}
     ended = flower.run(settings, 50)
 
@@ -143,7 +141,8 @@ def test_failing_clients_cost_the_others_nothing(
     for reason in ("client 4 has no power", "NaN or infinite", "no answer within 20 s"):
         assert reason in ended.output
     trained = [
-        row for row in read_csv(ended.path / "clients.csv")
+        row
+        for row in read_csv(ended.path / "clients.csv")
         if row["round"] == "2" and row["local_loss"]
     ]
     assert {int(row["client"]) for row in trained} <= set(range(14, 50))
