@@ -294,9 +294,9 @@ def test_runs(
     assert cells[:5] == [good.name, "completed", "3", "adding:Adding", "drawn"]
     assert cells[-2:] == ["0.812", "0.000"]
     assert any("failed: watch = '[/loss]'" in line for line in lines)
-    (row,) = [line for line in lines if broken.name in line]
+    (row,) = [line for line in lines if line.startswith(f"│ {broken.name}")]
     assert "unreadable" in row
-    names = [line.strip("│ ").split("│")[0].strip() for line in lines if "_00-00-00_" in line]
+    names = [line.split("│")[1].strip() for line in lines if line.startswith("│ 200")]
     assert names == [good.name, broken.name]
 
 
