@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import spread_head, write_celeba
 from fairlearn import metrics as fairlearn
 from pyarrow import parquet
 from safetensors import safe_open
 from sklearn import metrics as sklearn
+from toys import spread_head, write_celeba
 
 from celeba_fl import rollcall, server_app
 from celeba_fl.client_app import app as client_app

@@ -27,8 +27,20 @@ class Faulty(Attributes):
             if client < 13:
                 return {key: array * np.nan for key, array in trained.items()}, number, loss
             if client == 13:
-                time.sleep(HANG_SECONDS)
+                self.hang()
         return trained, number, loss
+
+    def hang(self) -> None:
+        """Answer too late."""
+        time.sleep(HANG_SECONDS)
+
+
+class Impatient(Faulty):
+    """The same, but that 13 raises."""
+
+    def hang(self) -> None:
+        """Do not answer."""
+        raise RuntimeError("no patience")
 
 
 class Broken(Attributes):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from conftest import APP, BIN  # type: ignore[import-not-found]
+from engine import APP, BIN
 
 from celeba_fl.runs import read_runs
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import APP, Flower  # type: ignore[import-not-found]
+from engine import APP, Flower
 from safetensors.numpy import load_file
 
 from celeba_fl.client_app import app as client_app
@@ -131,7 +131,9 @@ def test_killed_at_any_moment(
     assert_equal_runs(path, inline(settings, NODES, tmp_path / "inline"))
 
 
-def test_failing_clients_cost_the_others_nothing(flower: Flower, settings: dict[str, Any]) -> None:
+def test_failing_clients_cost_the_others_nothing(
+    flower: Flower, settings: dict[str, Any], tmp_path: Path
+) -> None:
     settings |= {"task": "faulty:Faulty", "num-server-rounds": 2, "round-timeout": 20.0}
     ended = flower.run(settings, 50)
 
@@ -140,12 +142,19 @@ def test_failing_clients_cost_the_others_nothing(flower: Flower, settings: dict[
     assert [row["failures"] for row in rows] == ["0", "0", "14"]
     for reason in ("client 4 has no power", "NaN or infinite", "no answer within 20 s"):
         assert reason in ended.output
-    trained = [
-        row
+    trained = {
+        int(row["client"])
         for row in read_csv(ended.path / "clients.csv")
         if row["round"] == "2" and row["local_loss"]
-    ]
-    assert {int(row["client"]) for row in trained} <= set(range(14, 50))
+    }
+    holding = {
+        int(row["client"])
+        for row in read_csv(ended.path / "partitions.csv")
+        if int(row["num_examples"])
+    }
+    assert trained == holding - set(range(14))
+    settings |= {"task": "faulty:Impatient"}
+    assert_equal_runs(ended.path, inline(settings, 50, tmp_path / "inline"))
 
 
 def test_too_many_failing_clients_fail_the_run_and_a_healthy_resume_completes_it(

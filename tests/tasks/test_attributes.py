@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import spread_head
 from sklearn import metrics as sklearn
+from toys import spread_head
 
 from celeba_fl import features
 from celeba_fl.config import RunConfig

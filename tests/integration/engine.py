@@ -1,0 +1,124 @@
+"""Flower's commands in a home and on ports of the suite's own."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+APP = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: exit status and output of the command, Flower's status, its directory."""
+
+    exit_status: int
+    output: str
+    status: str
+    path: Path | None
+
+
+class Flower:
+    """Flower's commands in a home and on ports of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {
+            **os.environ,
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            # Faulty tasks for the ClientApps of some tests.
+            "PYTHONPATH": str(Path(__file__).parent),
+            "CELEBA_FL_HOME": str(folder / "home"),
+            "FLWR_HOME": str(folder / "flwr"),
+            "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(_free_port()),
+            "FLWR_LOCAL_CONTROL_API_PORT": str(_free_port()),
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+        }
+
+    def call(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, outside of the checkout."""
+        return subprocess.run(
+            command, env=self.env, cwd=self.folder, capture_output=True, text=True, check=False
+        )
+
+    def federation(self, nodes: int) -> Path:
+        """A file for `--federation-config`."""
+        path = self.folder / f"simulation-{nodes}.toml"
+        path.write_text(f"num-supernodes = {nodes}\nclient-resources-num-cpus = 1\n")
+        return path
+
+    def run(self, settings: Mapping[str, Any], nodes: int) -> Ended:
+        """`celeba-fl run` with these run-config keys."""
+        experiment = self.folder / "experiment.toml"
+        experiment.write_text(tomli_w.dumps(settings))
+        federation = str(self.federation(nodes))
+        done = self.call("celeba-fl", "run", str(experiment), "--federation", federation)
+        output = done.stdout + done.stderr
+        run_id = re.search(r"run_id `(\d+)`", output)
+        path = re.search(r"Run directory: (\S+)", output)
+        return Ended(
+            done.returncode,
+            output,
+            self.status(run_id[1]) if run_id else "",
+            Path(path[1]) if path else None,
+        )
+
+    def submit(self, settings: Mapping[str, Any], nodes: int) -> str:
+        """Plain `flwr run` without waiting; the run's id."""
+        config = self.folder / "submitted.toml"
+        config.write_text(tomli_w.dumps(settings))
+        command = ["flwr", "run", str(APP), "--run-config", str(config)]
+        command += ["--federation-config", str(self.federation(nodes)), "--format", "json"]
+        done = self.call(*command)
+        return str(json.loads(done.stdout[done.stdout.index("{") :])["run-id"])
+
+    def status(self, run_id: str) -> str:
+        """Flower's word on a run, e.g. ``finished:completed``."""
+        done = self.call("flwr", "ls", "--run-id", run_id, "--format", "json")
+        return str(json.loads(done.stdout[done.stdout.index("{") :])["runs"][0]["status"])
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to our processes whose command line has `name` in it."""
+        for process in self.processes(name):
+            os.kill(process, signal.SIGKILL)
+
+    def processes(self, name: str) -> list[int]:
+        """Processes in our environment whose command line has `name` in it."""
+        ours = f"FLWR_HOME={self.env['FLWR_HOME']}".encode()
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if ours in (folder / "environ").read_bytes() and name.encode() in (
+                    folder / "cmdline"
+                ).read_bytes().replace(b"\0", b" "):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+        return [pid for pid in found if pid != os.getpid()]
+
+    def close(self) -> None:
+        """End all that was started."""
+        for _ in range(50):
+            self.kill("")
+            if not self.processes(""):
+                return
+            time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
