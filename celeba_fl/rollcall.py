@@ -57,6 +57,7 @@ def roll_call(
     *,
     minimum: int,
     timeout: float,
+    strict: bool = False,
     on_waiting: Callable[[Waiting], None] = lambda _: None,
 ) -> dict[str, Client]:
     """Ask all nodes who they are; the query answers with a ConfigRecord ``client``.
@@ -73,6 +74,8 @@ def roll_call(
         Fewest clients to start with.
     timeout : float
         Seconds to wait for the answers.
+    strict : bool (default: False)
+        Whether a client that must be refused is an error; else the others go on without it.
     on_waiting : Callable[[Waiting], None]
         Called as answers arrive.
 
@@ -84,7 +87,8 @@ def roll_call(
     Raises
     ------
     InputError
-        If two clients have one name, or fewer than `minimum` can take part.
+        If two clients have one name, fewer than `minimum` can take part, or, under `strict`, any
+        is refused.
     """
     config = ConfigRecord(dict(instructions))  # type: ignore[arg-type]
 
@@ -129,6 +133,8 @@ def roll_call(
             )
     for node, reason in answers.failures.items():
         LOG.warning("%s is refused: %s", node, reason)
+    if strict and answers.failures:
+        raise InputError(f"not all clients can take part: {_first(answers.failures)}")
 
     clients: dict[str, Client] = {}
     for node, message in answers.usable.items():

@@ -36,6 +36,7 @@ def main(grid: Grid, context: Context) -> None:
             task.deliver,
             minimum=config.min_available_clients,
             timeout=config.round_timeout,
+            strict=config.bad_images == "fail",
             on_waiting=run.progress,
         )
         recorder = Recorder(task, run, clients)

@@ -130,6 +130,11 @@ def refusing(message: Message, i: int) -> Message:
     return present(message, str(i))
 
 
+def test_under_strict_a_client_that_refuses_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"not all clients can take part: .*in another way"):
+        call(Nodes(clients_who(refusing), 3), strict=True)
+
+
 def test_a_client_that_refuses_is_named_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
     assert list(call(Nodes(clients_who(refusing), 3))) == ["0", "2"]
     assert "is refused" in caplog.text
