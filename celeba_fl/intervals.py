@@ -18,54 +18,6 @@ DRAWS = 1000
 LEVEL = 0.95
 
 
-def resample_weights(celeb_id: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """How often each image is drawn when identities are drawn with replacement.
-
-    Sample weights of any metric; for sums, `resampled_sums` does the same at a fraction of the
-    memory.
-
-    Parameters
-    ----------
-    celeb_id : np.ndarray
-        The identity of each image, of shape ``(n,)``.
-    draws : int (default: 1000)
-        The number of resamples.
-    seed : int (default: 0)
-        Of the draws.
-
-    Returns
-    -------
-    np.ndarray
-        Whole numbers of shape ``(draws, n)``, float32.
-    """
-    identities, index = np.unique(celeb_id, return_inverse=True)
-    return draw_identities(len(identities), draws, seed).astype(np.float32)[:, index]
-
-
-def resampled_sums(
-    values: np.ndarray, celeb_id: np.ndarray, draws: int = DRAWS, seed: int = 0
-) -> np.ndarray:
-    """Sums over the images when identities are drawn with replacement.
-
-    Equals ``resample_weights(celeb_id, draws, seed) @ values`` without an array of that size:
-    ``values`` are summed per identity first.
-
-    Parameters
-    ----------
-    values : np.ndarray
-        Of shape ``(n, ...)``, booleans or numbers.
-    celeb_id, draws, seed
-        As of `resample_weights`.
-
-    Returns
-    -------
-    np.ndarray
-        Float64 of shape ``(draws, ...)``, exact for whole numbers.
-    """
-    sums = identity_sums(values, celeb_id)
-    return np.tensordot(draw_identities(len(sums), draws, seed), sums, 1)
-
-
 def draw_identities(number: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """How often each of so many identities is drawn, ``(draws, number)`` float64."""
     if not number:

@@ -72,11 +72,6 @@ class Counts:
         of = [(one.positives, one.negatives, one.loss) for one in counts]
         return cls(*(np.stack(arrays) for arrays in zip(*of, strict=True)))
 
-    @classmethod
-    def zero(cls, attributes: int) -> "Counts":
-        """The counts of no example at all."""
-        return cls.of(np.empty((0, attributes)), np.empty((0, attributes), dtype=bool))
-
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
             self.positives + other.positives,

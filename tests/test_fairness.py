@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score
+from toys import resample_weights
 
 from celeba_fl.fairness import (
     compare_clients,
@@ -18,7 +19,7 @@ from celeba_fl.fairness import (
     outcomes,
     wilson_bounds,
 )
-from celeba_fl.intervals import identity_sums, interval, resample_weights, wilson
+from celeba_fl.intervals import identity_sums, interval, wilson
 from celeba_fl.metrics import Counts, ratio
 
 NAN = np.nan

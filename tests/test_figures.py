@@ -11,14 +11,14 @@ from fairlearn import metrics as fairlearn
 from pyarrow import parquet
 from safetensors import safe_open
 from sklearn import metrics as sklearn
-from toys import spread_head, write_celeba
+from toys import resample_weights, spread_head, write_celeba
 
 from celeba_fl import rollcall, server_app
 from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.inline import run_inline
-from celeba_fl.intervals import resample_weights, wilson
+from celeba_fl.intervals import wilson
 from celeba_fl.runs import read_runs
 from celeba_fl.tasks.attributes import Attributes
 

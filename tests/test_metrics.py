@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sklearn
+from toys import nothing_counted
 
 from celeba_fl.metrics import (
     BIN_WIDTH,
@@ -73,7 +74,7 @@ def test_best_threshold_is_0_where_nothing_tells_another():
     labels = np.array([[True, False, True], [True, False, False]])
     counts = Counts.of(np.array([[3.0, 3, 5], [-3, -3, -5]]), labels)
     assert best_thresholds(counts).tolist() == [0, 0, 0]
-    assert best_thresholds(Counts.zero(2)).tolist() == [0, 0]
+    assert best_thresholds(nothing_counted(2)).tolist() == [0, 0]
 
 
 def test_stacked_counts_are_the_single_ones():
@@ -137,7 +138,7 @@ def test_scores_of_one_bin_count_as_ties():
 
 
 def test_undefined_is_nan():
-    nothing = Counts.zero(2)
+    nothing = nothing_counted(2)
     for metric in (
         nothing.mean_loss, nothing.accuracy, nothing.majority_accuracy, nothing.balanced_accuracy,
         nothing.f1, nothing.auroc, nothing.auroc_error, nothing.average_precision,
@@ -163,7 +164,7 @@ def test_counts_of_clients_add_up_to_those_of_the_pool(pool, data):
     scores, labels = pool
     client = data.draw(arrays(np.int64, len(scores), elements=st.integers(0, 4)))
     pooled = Counts.of(scores, labels)
-    total = Counts.zero(labels.shape[1])
+    total = nothing_counted(labels.shape[1])
     for number in range(5):
         total = total + Counts.of(scores[client == number], labels[client == number])
     np.testing.assert_array_equal(total.positives, pooled.positives)
@@ -281,7 +282,7 @@ def test_exact_curves_are_scikit_learns_where_they_are_defined():
     [(0, np.uint8), (255, np.uint8), (256, np.uint16), (65535, np.uint16), (65536, np.uint32)],
 )
 def test_counts_travel_in_the_smallest_type(most, dtype):
-    counts = Counts.zero(2)
+    counts = nothing_counted(2)
     counts.positives[1, 5] = most
     sent = counts.to_arrays()
     assert {key: array.dtype for key, array in sent.items()} == {
@@ -301,7 +302,7 @@ def test_counts_come_back_as_they_were_sent():
 
 
 def test_received_counts_do_not_overflow_when_they_are_added():
-    counts = Counts.zero(1)
+    counts = nothing_counted(1)
     counts.negatives[0, 0] = 255
     received = Counts.from_arrays(counts.to_arrays())
     assert (received + received).negatives[0, 0] == 510

@@ -1,4 +1,4 @@
-"""Small data in CelebA's layout, and a head for it."""
+"""Small data in CelebA's layout, a head for it, and the long way round to check a short one."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image
 
 from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.intervals import draw_identities
+from celeba_fl.metrics import Counts
 
 
 def write_celeba(
@@ -50,3 +52,31 @@ def spread_head(features: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     weight /= raw.std(axis=0)[:, None]
     bias = -raw.mean(axis=0) / raw.std(axis=0)
     return {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
+
+
+def nothing_counted(attributes: int) -> Counts:
+    """The counts of no example at all."""
+    return Counts.of(np.empty((0, attributes)), np.empty((0, attributes), dtype=bool))
+
+
+def resample_weights(celeb_id: np.ndarray, draws: int = 1000, seed: int = 0) -> np.ndarray:
+    """How often each image is drawn when identities are drawn with replacement.
+
+    Sample weights of any metric: what `draw_identities` makes of sums, the long way.
+
+    Parameters
+    ----------
+    celeb_id : np.ndarray
+        The identity of each image, of shape ``(n,)``.
+    draws : int (default: 1000)
+        The number of resamples.
+    seed : int (default: 0)
+        Of the draws.
+
+    Returns
+    -------
+    np.ndarray
+        Whole numbers of shape ``(draws, n)``, float32.
+    """
+    identities, index = np.unique(celeb_id, return_inverse=True)
+    return draw_identities(len(identities), draws, seed).astype(np.float32)[:, index]

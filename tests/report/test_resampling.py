@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
+from toys import resample_weights
 
-from celeba_fl.intervals import interval, resample_weights
+from celeba_fl.intervals import interval
 from celeba_fl.report.resampling import Scores, difference_intervals, intervals, read_scores
 
 
