@@ -286,6 +286,7 @@ def test_runs(
     broken.mkdir()
     (broken / "run.json").write_text("{")
 
+    monkeypatch.setenv("COLUMNS", "140")
     assert call(monkeypatch, "runs") == 0
 
     lines = capsys.readouterr().out.splitlines()
