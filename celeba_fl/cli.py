@@ -82,7 +82,9 @@ def runs() -> None:
     """List the runs in the results directory, the newest first."""
     metrics = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "auroc": "AUROC"}
     keys = ("task", "dataset", "partitioner")
-    table = Table(Column("run", overflow="fold", min_width=20), "status", "rounds", *keys, *metrics.values())
+    table = Table(
+        Column("run", overflow="fold", min_width=20), "status", "rounds", *keys, *metrics.values()
+    )
     for info in read_runs(RunConfig.load().runs_dir):
         config, summary = info.get("config", {}), info.get("summary", {})
         figures = [summary.get(f"test_{metric}") for metric in metrics]
