@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable, Iterator
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from celeba_fl.data.table import Table
 from celeba_fl.files import hash_key, keep
@@ -22,14 +22,12 @@ from celeba_fl.images import PREPROCESSING, BadImageError, decode
 from celeba_fl.models.backbones import BACKBONES, load_backbone
 from celeba_fl.progress import LOG, InputError, Progress
 
+if TYPE_CHECKING:
+    from torch import nn
+
 EMPTY, DONE, BAD = 0, 1, 2
 CHUNK = 256
 GPU_BATCH = 64
-
-
-def backend() -> str:
-    """What runs the backbone on this machine: ``cuda`` or ``onnxruntime``."""
-    return "cuda" if torch.cuda.is_available() else "onnxruntime"
 
 
 def preprocessing_hash(backbone: str, image_size: int) -> str:
@@ -64,7 +62,7 @@ class FeatureStore:
     ) -> None:
         self.home, self.table = home, table
         self.backbone, self.weights, self.image_size = backbone, weights, image_size
-        parts = (table.fingerprint, weights, preprocessing_hash(backbone, image_size), backend())
+        parts = (table.fingerprint, weights, preprocessing_hash(backbone, image_size))
         self.folder = keep(home / "features" / hash_key(*parts), self._create)
         self._rows = np.load(self.folder / "rows.npy", mmap_mode="r+")
         self._state = np.load(self.folder / "state.npy", mmap_mode="r+")
@@ -139,8 +137,10 @@ class FeatureExtractor:
     """
 
     def __init__(self, home: Path, backbone: str, weights: str, image_size: int) -> None:
+        import torch
+
         self.image_size = image_size
-        if backend() == "cuda":
+        if torch.cuda.is_available():
             self._run = _cuda_runner(home, backbone, weights)
             self._batch = GPU_BATCH
         else:
@@ -185,22 +185,26 @@ class FeatureExtractor:
             yield from (None if p is None else f for p, f in zip(part, features, strict=False))
 
 
-class _Normalised(torch.nn.Module):
-    """Takes uint8 pixels, so that normalising them is part of the compiled graph."""
+def _normalised(backbone: str, home: Path, weights: str) -> "nn.Module":
+    """The backbone on uint8 pixels, so that normalising them is part of the compiled graph."""
+    import torch
 
-    def __init__(self, backbone: str, home: Path, weights: str) -> None:
-        super().__init__()
-        self.module = load_backbone(backbone, home, weights)
-        mean = torch.tensor(BACKBONES[backbone].mean).view(3, 1, 1)
-        std = torch.tensor(BACKBONES[backbone].std).view(3, 1, 1)
-        self.scale = torch.nn.Buffer(1 / (255 * std))
-        self.shift = torch.nn.Buffer(-mean / std)
+    class Normalised(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = load_backbone(backbone, home, weights)
+            mean = torch.tensor(BACKBONES[backbone].mean).view(3, 1, 1)
+            std = torch.tensor(BACKBONES[backbone].std).view(3, 1, 1)
+            self.scale = torch.nn.Buffer(1 / (255 * std))
+            self.shift = torch.nn.Buffer(-mean / std)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 3, N, N) uint8 -> (n, dim) float32."""
-        images = pixels.float() * self.scale + self.shift
-        features: torch.Tensor = self.module(images)
-        return features
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            """(n, 3, N, N) uint8 -> (n, dim) float32."""
+            images = pixels.float() * self.scale + self.shift
+            features: torch.Tensor = self.module(images)
+            return features
+
+    return Normalised().eval()
 
 
 def _onnx_runner(
@@ -210,7 +214,7 @@ def _onnx_runner(
 
     path = keep(
         home / "onnx" / f"{weights}-{image_size}.onnx",
-        lambda file: _export(_Normalised(backbone, home, weights), image_size, file),
+        lambda file: _export(_normalised(backbone, home, weights), image_size, file),
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -223,11 +227,13 @@ def _onnx_runner(
     return run
 
 
-def _export(module: torch.nn.Module, image_size: int, path: Path) -> None:
+def _export(module: "nn.Module", image_size: int, path: Path) -> None:
     """Write the ONNX file of batch size 1."""
+    import torch
+
     LOG.info("Exporting the backbone to ONNX, once")
     torch.onnx.export(
-        module.eval(),
+        module,
         (torch.zeros((1, 3, image_size, image_size), dtype=torch.uint8),),
         path,
         input_names=["pixels"],
@@ -239,7 +245,9 @@ def _export(module: torch.nn.Module, image_size: int, path: Path) -> None:
 
 
 def _cuda_runner(home: Path, backbone: str, weights: str) -> Callable[[np.ndarray], np.ndarray]:
-    module = _Normalised(backbone, home, weights).eval().cuda()
+    import torch
+
+    module = _normalised(backbone, home, weights).cuda()
 
     @torch.inference_mode()
     def run(pixels: np.ndarray) -> np.ndarray:

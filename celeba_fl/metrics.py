@@ -221,6 +221,9 @@ def best_thresholds(counts: Counts) -> Floats:
 def exact_auroc(scores: Floats, labels: NDArray[np.bool_]) -> Floats:
     """Area under the ROC curve of every attribute, NaN without positives or negatives.
 
+    Whole numbers up to the one division: 2 P N AUROC is twice the number of pairs in which the
+    positive has the higher score, and once that of the ties (Hanley and McNeil 1982).
+
     Parameters
     ----------
     scores : np.ndarray
@@ -228,23 +231,32 @@ def exact_auroc(scores: Floats, labels: NDArray[np.bool_]) -> Floats:
     labels : np.ndarray
         (n, attributes) bool.
     """
-    from sklearn.metrics import roc_auc_score
-
     area = np.full(labels.shape[1], np.nan)
-    defined = labels.any(axis=0) & ~labels.all(axis=0)
-    for i in np.flatnonzero(defined):
-        area[i] = roc_auc_score(labels[:, i], scores[:, i])
+    for i in np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0)):
+        tp, fp = _curve(scores[:, i], labels[:, i])
+        wins = np.diff(fp, prepend=0) * (2 * tp - np.diff(tp, prepend=0))
+        area[i] = wins.sum() / (2 * tp[-1] * fp[-1])
     return area
 
 
 def exact_average_precision(scores: Floats, labels: NDArray[np.bool_]) -> Floats:
-    """Average precision of every attribute, NaN without positives; arguments as `exact_auroc`."""
-    from sklearn.metrics import average_precision_score
+    """Average precision of every attribute, NaN without positives; arguments as `exact_auroc`.
 
+    The precision at every distinct score, weighted by the positives that have it.
+    """
     area = np.full(labels.shape[1], np.nan)
     for i in np.flatnonzero(labels.any(axis=0)):
-        area[i] = average_precision_score(labels[:, i], scores[:, i])
+        tp, fp = _curve(scores[:, i], labels[:, i])
+        area[i] = (np.diff(tp, prepend=0) * tp / (tp + fp)).sum() / tp[-1]
     return area
+
+
+def _curve(scores: Floats, labels: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """True and false positives at every distinct score, from the highest, (k,) each."""
+    order = np.argsort(scores, kind="stable")[::-1]
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    tp = np.cumsum(labels[order])[last]
+    return tp, last + 1 - tp
 
 
 def bce_with_logits(scores: Floats, labels: NDArray[np.bool_]) -> Floats:

@@ -1,7 +1,8 @@
 """Frozen feature extractors: how each is built, and where its weights come from.
 
 Weights of every origin end as one safetensors file named by their hash, ``home/weights/<sha256>``;
-processes and machines agree on weights by that hash.
+processes and machines agree on weights by that hash. Which file has which hash is kept as well: a
+run on known weights imports neither torch nor torchvision on the server.
 """
 
 import hashlib
@@ -10,20 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save, save_file
-from torch import nn
-
 from celeba_fl.data.table import Table
-from celeba_fl.files import keep, write_bytes
+from celeba_fl.files import hash_key, keep, write_bytes
 from celeba_fl.progress import LOG, InputError
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
     from torchvision.models import WeightsEnum
 
-State = dict[str, torch.Tensor]
+    State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,14 +42,16 @@ class Backbone:
     """
 
     dim: int
-    build: Callable[[], nn.Module]
+    build: Callable[[], "nn.Module"]
     prefix: str
     imagenet: Callable[[], "WeightsEnum"]
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-def _mobilenet_v2() -> nn.Module:
+def _mobilenet_v2() -> "nn.Module":
+    import torch
+    from torch import nn
     from torchvision.models import mobilenet_v2
 
     class MobileNetV2Features(nn.Module):
@@ -111,22 +110,31 @@ def resolve_weights(name: str, weights: str, home: Path, drawn: Callable[[], Tab
     InputError
         If the file is missing, unreadable or of another architecture, or the download fails.
     """
-    backbone = BACKBONES[name]
     if weights == "drawn":
-        state = _drawn(name, home, drawn)
+        file = _drawn(name, home, drawn)
     elif weights == "imagenet":
-        state = _imagenet(backbone, home)
+        file = _imagenet(name, home)
     else:
-        state = _from_file(Path(weights).expanduser())
-    state = _extractor_state(backbone, name, weights, state)
-    sha256 = hash_state(state)
-    path = weights_path(home, sha256)
-    if not path.exists():
-        write_bytes(path, save(state))
-    return sha256
+        file = Path(weights).expanduser()
+        if not file.is_file():
+            raise InputError(
+                f"weights = {weights!r}: no such file; take 'drawn', 'imagenet', "
+                f"or the path of a .pt or .safetensors file"
+            )
+    stat = file.stat()
+    key = hash_key(name, str(file.resolve()), stat.st_size, stat.st_mtime_ns)
+    known = home / "weights" / f"{key}.sha256"
+    if not known.exists() or not weights_path(home, known.read_text()).exists():
+        from safetensors.torch import save
+
+        state = _extractor_state(BACKBONES[name], name, weights, _read(file))
+        sha256 = hash_state(state)
+        write_bytes(weights_path(home, sha256), save(state))
+        write_bytes(known, sha256.encode())
+    return known.read_text()
 
 
-def load_backbone(name: str, home: Path, sha256: str) -> nn.Module:
+def load_backbone(name: str, home: Path, sha256: str) -> "nn.Module":
     """The extractor with stored weights, frozen and in eval mode.
 
     Raises
@@ -134,6 +142,9 @@ def load_backbone(name: str, home: Path, sha256: str) -> nn.Module:
     InputError
         If the content of the stored file does not have the hash in its name.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = weights_path(home, sha256)
     try:
         state = load_file(path)
@@ -146,7 +157,7 @@ def load_backbone(name: str, home: Path, sha256: str) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def hash_state(state: Mapping[str, torch.Tensor]) -> str:
+def hash_state(state: Mapping[str, "torch.Tensor"]) -> str:
     """SHA-256 (hex) over keys, types, shapes and values, whatever file they came in."""
     digest = hashlib.sha256()
     for key in sorted(state):
@@ -156,8 +167,10 @@ def hash_state(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _extractor_state(backbone: Backbone, name: str, weights: str, state: Any) -> State:
+def _extractor_state(backbone: Backbone, name: str, weights: str, state: Any) -> "State":
     """Keep the extractor's tensors, and refuse weights that do not fit it."""
+    import torch
+
     if not isinstance(state, Mapping) or not all(torch.is_tensor(v) for v in state.values()):
         raise InputError(f"weights = {weights!r}: not a state dict (a mapping of names to tensors)")
     wanted = {
@@ -176,12 +189,10 @@ def _extractor_state(backbone: Backbone, name: str, weights: str, state: Any) ->
     return {key: found[key].detach().to("cpu", torch.float32).contiguous() for key in wanted}
 
 
-def _from_file(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(
-            f"weights = {str(path)!r}: no such file; take 'drawn', 'imagenet', "
-            f"or the path of a .pt or .safetensors file"
-        )
+def _read(path: Path) -> Any:
+    import torch
+    from safetensors.torch import load_file
+
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -193,31 +204,33 @@ def _from_file(path: Path) -> Any:
         ) from error
 
 
-def _imagenet(backbone: Backbone, home: Path) -> Any:
-    """Torchvision's weights, downloaded once into ``home/torchvision``."""
-    enum = backbone.imagenet()
-    folder = home / "torchvision"
-    file = folder / Path(enum.url).name
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{file.name}.lock"):
-        if not file.exists():
-            LOG.info("Downloading %s to %s", enum.url, folder)
-            try:
-                enum.get_state_dict(progress=False, model_dir=str(folder), check_hash=True)
-            except (OSError, RuntimeError) as error:  # unreachable, or of another hash
-                raise InputError(
-                    f"weights = 'imagenet': cannot download {enum.url} ({error}); put that file "
-                    f"at {file}, give the path of another, or take weights = 'drawn'"
-                ) from error
-    return _from_file(file)
+def _imagenet(name: str, home: Path) -> Path:
+    """Torchvision's weights, downloaded once a home."""
+    file = home / "weights" / f"imagenet-{name}.pth"
+
+    def download(path: Path) -> None:
+        enum = BACKBONES[name].imagenet()
+        LOG.info("Downloading %s", enum.url)
+        try:
+            enum.get_state_dict(progress=False, model_dir=str(path.parent), check_hash=True)
+        except (OSError, RuntimeError) as error:  # unreachable, or of another hash
+            raise InputError(
+                f"weights = 'imagenet': cannot download {enum.url} ({error}); put that file "
+                f"at {file}, give the path of another, or take weights = 'drawn'"
+            ) from error
+        (path.parent / Path(enum.url).name).rename(path)
+
+    return keep(file, download)
 
 
-def _drawn(name: str, home: Path, drawn: Callable[[], Table]) -> Any:
+def _drawn(name: str, home: Path, drawn: Callable[[], Table]) -> Path:
     """Weights trained on the drawn faces, once a home."""
 
     def train(path: Path) -> None:
+        from safetensors.torch import save_file
+
         from celeba_fl.models.pretrain import pretrain
 
         save_file(pretrain(BACKBONES[name], drawn()).state_dict(), path)
 
-    return load_file(keep(home / "weights" / f"drawn-{name}.safetensors", train))
+    return keep(home / "weights" / f"drawn-{name}.safetensors", train)

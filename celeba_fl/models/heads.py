@@ -7,8 +7,6 @@ float32, in PyTorch's layout; 51,240 numbers for 40 attributes on MobileNetV2.
 import math
 
 import numpy as np
-import torch
-from torch import nn
 
 Arrays = dict[str, np.ndarray]
 BLOCK = 256
@@ -39,67 +37,3 @@ def scores(head: Arrays, features: np.ndarray) -> np.ndarray:
         block[: len(part)] = part
         result[start : start + BLOCK] = (block @ weight)[: len(part)]
     return result + head["bias"]
-
-
-def train_head(
-    head: Arrays,
-    features: np.ndarray,
-    labels: np.ndarray,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    optimizer: str,
-    dropout: float,
-    positive_weight: np.ndarray | None,
-    proximal_mu: float,
-    seed: int,
-) -> tuple[Arrays, float]:
-    """Train a head on one client's examples by mini-batches of binary cross-entropy.
-
-    Parameters
-    ----------
-    head : dict[str, np.ndarray]
-        Where training starts; not changed.
-    features : np.ndarray
-        (n, dim) float32, n > 0.
-    labels : np.ndarray
-        (n, outputs) bool.
-    positive_weight : np.ndarray | None
-        (outputs,) by which the loss of positives is multiplied.
-    proximal_mu : float
-        Weight of (mu / 2) ||w - w_0||^2 in the loss, w_0 where training starts (FedProx, Li et al.,
-        MLSys 2020).
-    seed : int
-        Of the order of examples and of dropout.
-
-    Returns
-    -------
-    tuple[dict[str, np.ndarray], float]
-        The trained head, and the mean training loss of the last epoch in nats.
-    """
-    torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
-    x, y = torch.from_numpy(features), torch.from_numpy(labels.astype(np.float32))
-    weight, bias = (torch.tensor(head[key], requires_grad=True) for key in ("weight", "bias"))
-    start = weight.detach().clone(), bias.detach().clone()
-    positives = None if positive_weight is None else torch.from_numpy(positive_weight).float()
-    loss_of = nn.BCEWithLogitsLoss(pos_weight=positives)
-    make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
-    optimise = make([weight, bias], lr=learning_rate)
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for _ in range(epochs):
-            total = 0.0
-            for batch in torch.randperm(len(x)).split(batch_size):
-                dropped = nn.functional.dropout(x[batch], dropout)
-                loss = loss_of(nn.functional.linear(dropped, weight, bias), y[batch])
-                total += loss.item() * len(batch)
-                if proximal_mu:
-                    moved = ((weight - start[0]) ** 2).sum() + ((bias - start[1]) ** 2).sum()
-                    loss = loss + proximal_mu / 2 * moved
-                optimise.zero_grad()
-                loss.backward()
-                optimise.step()
-    trained = {"weight": weight.detach().numpy(), "bias": bias.detach().numpy()}
-    return trained, total / len(x)

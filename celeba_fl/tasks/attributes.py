@@ -17,7 +17,7 @@ from celeba_fl.features import FeatureStore, preprocessing_hash
 from celeba_fl.files import write_bytes
 from celeba_fl.metrics import Counts, best_thresholds, exact_auroc, exact_average_precision
 from celeba_fl.models.backbones import BACKBONES, resolve_weights, weights_path
-from celeba_fl.models.heads import initial_head, scores, train_head
+from celeba_fl.models.heads import initial_head, scores
 from celeba_fl.progress import InputError
 from celeba_fl.task import (
     Arrays,
@@ -215,6 +215,8 @@ class Attributes(Task):
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
     ) -> tuple[Arrays, int, float]:
         """Train the head; a client without images returns it as it came."""
+        from celeba_fl.models.training import train_head
+
         weights = str(instructions["weights"])
         rows, _ = self._parts(node, weights)
         if not len(rows):

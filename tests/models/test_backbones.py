@@ -101,7 +101,7 @@ def test_hash_is_that_of_the_extractor_whatever_else_the_file_holds(
     for name, other in others.items():
         path = save(tmp_path / f"{name}{suffix}", other)
         assert resolve_weights(NAME, path, home, never) == stored, name
-    assert [path.stem for path in (home / "weights").glob("[!.]*")] == [stored]
+    assert [path.stem for path in (home / "weights").glob("[!.]*.safetensors")] == [stored]
 
 
 def test_other_weights_have_another_hash(stored, home, extractor, tmp_path):
@@ -165,6 +165,22 @@ def test_a_pickle_that_runs_code_is_not_run(home, tmp_path):
     with pytest.raises(InputError, match="is no whole file of tensors"):
         resolve_weights(NAME, str(tmp_path / "trap.pt"), home, never)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_known_weights_are_not_read_again(stored, home, toy, monkeypatch):
+    monkeypatch.setattr(backbones, "_read", lambda path: never())
+    assert resolve_weights(NAME, toy["weights"], home, never) == stored
+
+
+def test_weights_that_changed_or_were_lost_are_read_again(stored, home, extractor, tmp_path):
+    path = save(tmp_path / "mine.pt", extractor)
+    assert resolve_weights(NAME, path, home, never) == stored
+    weights_path(home, stored).unlink()
+    assert resolve_weights(NAME, path, home, never) == stored
+    assert weights_path(home, stored).exists()
+    key = "features.18.1.running_mean"
+    save(tmp_path / "mine.pt", {**extractor, key: extractor[key] + 1})
+    assert resolve_weights(NAME, path, home, never) != stored
 
 
 def test_missing_file(home, tmp_path):
@@ -246,15 +262,14 @@ def test_imagenet_out_of_reach(imagenet, home):
     imagenet(b"").unlink()
     with pytest.raises(InputError, match="weights = 'imagenet': cannot download file://") as error:
         resolve_weights(NAME, "imagenet", home, never)
-    kept = home / "torchvision" / "mobilenet_v2-e3b0c442.pth"
+    kept = home / "weights" / "imagenet-mobilenet_v2.pth"
     assert f"put that file at {kept}" in str(error.value)
     assert "take weights = 'drawn'" in str(error.value)
 
 
 def test_imagenet_where_it_was_put_by_hand(imagenet, toy, stored, home):
     file = imagenet(Path(toy["weights"]).read_bytes())
-    (home / "torchvision").mkdir(parents=True)
-    file.rename(home / "torchvision" / file.name)
+    file.rename(home / "weights" / "imagenet-mobilenet_v2.pth")
     assert resolve_weights(NAME, "imagenet", home, never) == stored
 
 
@@ -262,14 +277,14 @@ def test_imagenet_of_another_hash_than_in_its_name(imagenet, home):
     imagenet(b"something else", prefix="01234567")
     with pytest.raises(InputError, match=r"cannot download .*invalid hash value"):
         resolve_weights(NAME, "imagenet", home, never)
-    assert not list((home / "torchvision").glob("mobilenet*"))
+    assert not list((home / "weights").glob("*.pth"))
 
 
 def test_half_of_imagenet_put_by_hand(imagenet, home):
     file = imagenet(b"half")
-    (home / "torchvision").mkdir(parents=True)
-    file.rename(home / "torchvision" / file.name)
-    with pytest.raises(InputError, match=rf"{file.name}' is no whole file of tensors"):
+    (home / "weights").mkdir(parents=True)
+    file.rename(home / "weights" / "imagenet-mobilenet_v2.pth")
+    with pytest.raises(InputError, match=r"imagenet-mobilenet_v2\.pth' is no whole file"):
         resolve_weights(NAME, "imagenet", home, never)
 
 

@@ -14,7 +14,8 @@ from celeba_fl.data.sources import load
 from celeba_fl.fairness import group_names
 from celeba_fl.features import FeatureStore
 from celeba_fl.metrics import NUM_BINS, Counts, best_thresholds, exact_auroc, mean
-from celeba_fl.models.heads import initial_head, scores, train_head
+from celeba_fl.models.heads import initial_head, scores
+from celeba_fl.models.training import train_head
 from celeba_fl.progress import InputError
 from celeba_fl.task import sum_counts
 from celeba_fl.tasks.attributes import METRICS, Attributes
