@@ -118,7 +118,7 @@ def ask(
             LOG.info("round %d, %s: %d of %d%s", number, phase, done, asked, left)
         if not pending or now - start >= timeout:
             break
-        time.sleep(POLL_SECONDS)
+        time.sleep(min(POLL_SECONDS, (now - start) / 10))
     for client in pending.values():
         answers.failures[client] = f"no answer within {timeout:.0f} s"
     answers.usable = dict(sorted(answers.usable.items()))

@@ -162,7 +162,7 @@ class RunDirectory:
 
     def progress(self, waiting: Waiting) -> None:
         """Write `progress.json`."""
-        write_json(self.path / "progress.json", asdict(waiting))
+        write_json(self.path / "progress.json", asdict(waiting), sync=False)
 
     def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows to a CSV file; the first ones make its header."""

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
-BLOCK = 256
+BLOCK = 64
 
 
 def initial_head(dim: int, outputs: int, seed: int) -> Arrays:

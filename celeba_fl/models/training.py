@@ -106,7 +106,7 @@ def train_head(
     optimise = OPTIMIZERS[optimizer]([weight, bias], learning_rate)
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed sees to all GPUs, too
         for _ in range(epochs):
             total = 0.0
             for batch in torch.randperm(len(x)).split(batch_size):
