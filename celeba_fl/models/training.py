@@ -6,6 +6,8 @@ those of PyTorch to the last digit without `torch.optim`, whose first step impor
 drawing the dropout mask is one half.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import nn
@@ -58,7 +60,7 @@ class SGD:
             parameter.add_(gradient, alpha=-self.learning_rate)
 
 
-OPTIMIZERS = {"adam": Adam, "sgd": SGD}
+OPTIMIZERS: Mapping[str, type[Adam] | type[SGD]] = {"adam": Adam, "sgd": SGD}
 
 
 def train_head(

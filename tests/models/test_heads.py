@@ -5,6 +5,7 @@ import pytest
 
 from celeba_fl.models.heads import initial_head, scores
 
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
