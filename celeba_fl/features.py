@@ -10,6 +10,7 @@ Runtime, one core: 115 images a second alone, 108 in batches of 16).
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,7 +134,8 @@ class FeatureExtractor:
     """Encoded images in, features out, on all cores or on the GPU; a context manager.
 
     On a CPU the backbone runs in ONNX Runtime, several times faster than eager PyTorch and equal
-    to it within 1e-5; the ONNX file is exported once and kept in ``home/onnx``.
+    to it within 1e-5; the ONNX file is exported once and kept in ``home/onnx``, and loaded once a
+    process.
     """
 
     def __init__(self, home: Path, backbone: str, weights: str, image_size: int) -> None:
@@ -207,6 +209,7 @@ def _normalised(backbone: str, home: Path, weights: str) -> "nn.Module":
     return Normalised().eval()
 
 
+@lru_cache(maxsize=1)
 def _onnx_runner(
     home: Path, backbone: str, weights: str, image_size: int
 ) -> Callable[[np.ndarray], np.ndarray]:

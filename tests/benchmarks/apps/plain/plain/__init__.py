@@ -1,0 +1,1 @@
+"""The same job as in Flower's quickstart."""

@@ -1,0 +1,253 @@
+"""How fast it is: ours beside a plain Flower app, an app that does nothing, and the floors.
+
+python tests/benchmarks/speed.py --dataset ../shared/data/celeba \
+        --weights ../shared/weights/mobilenet_v2_imagenet.pt
+
+All on the same images, one after the other, in homes and SuperLinks of their own; a quarter of an
+hour on 2 cores. Prints a table, and writes the figures to `--out` as JSON. The data set is a folder
+in CelebA's official layout, the weights a state dict of torchvision's whole MobileNetV2.
+
+The plain app takes minutes a round, so its whole time is that of 2 rounds plus 8 times the second.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import tomli_w
+from measure import APPS, MB, Run, in_new_process, read_run, run_app, run_ours
+
+from engine import Flower  # isort: skip  (on the path once `measure` is imported)
+
+CLIENTS, ROUNDS, PLAIN_ROUNDS = 50, 10, 2
+FLOOR_IMAGES = 600
+IMPORTS = "import torch, flwr.clientapp"
+WEIGHED = f"""
+import json, sys
+{IMPORTS}, onnxruntime
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from measure import weigh
+print(json.dumps(weigh("self")))
+"""
+
+
+def timed_imports(modules: str) -> float:
+    """Seconds in a new process."""
+    code = (
+        f"import json, time; start = time.perf_counter(); {modules}\n"
+        "print(json.dumps({'seconds': time.perf_counter() - start}))"
+    )
+    return in_new_process(code, 5)["seconds"]
+
+
+def inline(settings: dict[str, Any], folder: Path) -> Run:
+    """Our warm run in one new process, its start and imports included."""
+    runs, experiment = folder / "inline", folder / "inline.toml"
+    experiment.write_text(tomli_w.dumps({**settings, "results-dir": str(runs)}))
+    start = time.perf_counter()
+    subprocess.run(
+        [shutil.which("celeba-fl") or "celeba-fl", "run", str(experiment), "--inline"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    return read_run(max(runs.iterdir()), time.perf_counter() - start)
+
+
+def extraction(settings: dict[str, Any], folder: Path) -> dict[str, float]:
+    """Images a second: JPEG on disk to rows on disk, and ONNX Runtime alone on ready tensors."""
+    from celeba_fl.data.sources import load
+    from celeba_fl.features import FeatureExtractor, FeatureStore
+    from celeba_fl.images import decode
+    from celeba_fl.models.backbones import resolve_weights
+
+    home, size = folder / "extraction", settings["image-size"]
+    table = load(settings["dataset"], home)
+    weights = resolve_weights("mobilenet_v2", settings["weights"], home, lambda: table)
+    ready = [decode(table.read(row), size)[None] for row in range(FLOOR_IMAGES)]
+    store = FeatureStore(home, table, "mobilenet_v2", weights, size)
+    store.fill(np.arange(8), "fail")  # exports the ONNX file
+    speeds: dict[str, list[float]] = {"from JPEG to rows": [], "bare ONNX Runtime": []}
+    with FeatureExtractor(home, "mobilenet_v2", weights, size) as extractor:
+        for i in range(3):
+            start = time.perf_counter()
+            list(extractor._pool.imap_unordered(extractor._run, ready))
+            middle = time.perf_counter()
+            store.fill(np.arange(8 + i * FLOOR_IMAGES, 8 + (i + 1) * FLOOR_IMAGES), "fail")
+            end = time.perf_counter()
+            speeds["bare ONNX Runtime"].append(FLOOR_IMAGES / (middle - start))
+            speeds["from JPEG to rows"].append(FLOOR_IMAGES / (end - middle))
+    return {name: median(values) for name, values in speeds.items()}
+
+
+def bare_loop(settings: dict[str, Any], home: Path) -> dict[str, float]:
+    """Seconds of the same head trainings as a plain loop in PyTorch, and of our client's part."""
+    import torch
+
+    from celeba_fl.config import RunConfig
+    from celeba_fl.tasks.attributes import Attributes
+
+    torch.set_num_threads(1)
+    task = Attributes(RunConfig.load({**settings, "home": str(home)}))
+    instructions = task.prepare().instructions
+    nodes = [{"partition-id": i, "num-partitions": CLIENTS} for i in range(CLIENTS)]
+    arrays, ours = task.initial_arrays(), []
+    for node in nodes:
+        start = time.perf_counter()
+        trained, _, _ = task.train(arrays, node, instructions, seed=0)
+        task.evaluate(trained, node, instructions)
+        ours.append(time.perf_counter() - start)
+    store, held = task._store(task._weights), [task._parts(n, task._weights)[0] for n in nodes]
+    data = [
+        (torch.from_numpy(store.read(rows)), torch.from_numpy(task._labels(rows)).float())
+        for rows in held
+    ]
+    layer = torch.nn.Linear(1280, 40)
+    loss_of, state, seconds = torch.nn.BCEWithLogitsLoss(), layer.state_dict(), []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        trained_states = []
+        for x, y in data:
+            layer.load_state_dict(state)
+            optimizer = torch.optim.Adam(layer.parameters(), lr=settings["learning-rate"])
+            for batch in torch.randperm(len(x)).split(settings["batch-size"]):
+                inputs = torch.nn.functional.dropout(x[batch], settings["dropout"])
+                loss = loss_of(layer(inputs), y[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            trained_states.append({k: v.clone() for k, v in layer.state_dict().items()})
+        state = {k: torch.stack([s[k] for s in trained_states]).mean(dim=0) for k in state}
+        seconds.append(time.perf_counter() - start)
+    return {"client": median(ours), "loop_round": median(seconds[1:])}
+
+
+def main() -> None:
+    """Measure all, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--out", type=Path, default=Path("speed.json"))
+    given = parser.parse_args()
+    settings: dict[str, Any] = {
+        "dataset": str(given.dataset.resolve()),
+        "weights": str(given.weights.resolve()),
+        "image-size": given.image_size,
+        "local-epochs": 1,
+        "batch-size": 16,
+        "learning-rate": 0.003,
+        "dropout": 0.2,
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["CELEBA_FL_HOME"] = str(folder / "home")
+        figures = measure(settings, folder)
+    given.out.write_text(json.dumps(figures, indent=2) + "\n")
+    print_table(figures)
+
+
+def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """All figures."""
+    flower = Flower(folder)
+    try:
+        print("ours, cold", file=sys.stderr)
+        cold = run_ours(flower, settings, CLIENTS)
+        print("ours, warm", file=sys.stderr)
+        warm = run_ours(flower, settings, CLIENTS)
+        print("an app that does nothing", file=sys.stderr)
+        noop = run_app(flower, APPS / "noop", {"rounds": ROUNDS}, CLIENTS)
+        print("ours, warm, again", file=sys.stderr)
+        again = run_ours(flower, settings, CLIENTS)
+        print("a plain Flower app", file=sys.stderr)
+        plain = run_app(flower, APPS / "plain", {**settings, "rounds": PLAIN_ROUNDS}, CLIENTS)
+    finally:
+        flower.close()
+    warm = min(warm, again, key=lambda run: run.seconds)
+    print("inline, and the floors", file=sys.stderr)
+    one_process = inline(settings, folder)
+    loop = bare_loop(settings, folder / "home")
+    speeds = extraction(settings, folder)
+    imports = {
+        "torch": timed_imports("import torch"),
+        "flwr.clientapp": timed_imports("import flwr.clientapp"),
+        "warm client": timed_imports(
+            "import celeba_fl.client_app, celeba_fl.tasks.attributes, celeba_fl.models.training"
+        ),
+    }
+    whole_plain = plain.seconds + (ROUNDS - PLAIN_ROUNDS) * plain.rounds[1]
+    reference = in_new_process(WEIGHED)
+    return {
+        "settings": settings,
+        "clients": CLIENTS,
+        "rounds": ROUNDS,
+        "runs": {
+            "plain": _figures(plain, whole_plain),
+            "noop": _figures(noop, noop.seconds),
+            "cold": _figures(cold, cold.seconds),
+            "warm": _figures(warm, warm.seconds),
+            "inline": _figures(one_process, one_process.seconds),
+        },
+        "bytes": {key: warm.result[key] for key in ("bytes_up", "bytes_down")},
+        "test_accuracy_after_round_2": {
+            "plain": plain.result["test_accuracy"][2],
+            "ours": warm.result["test_accuracy"][2],
+        },
+        "seconds": {**loop, **{f"import {name}": value for name, value in imports.items()}},
+        "images_per_second": speeds,
+        "worker_mb": {**warm.memory, "reference_private": reference["private"]},
+    }
+
+
+def _figures(run: Run, seconds: float) -> dict[str, float]:
+    return {"seconds": seconds, "first_round": run.rounds[0], "later_round": run.later}
+
+
+def print_table(figures: dict[str, Any]) -> None:
+    """Markdown."""
+    runs, seconds = figures["runs"], figures["seconds"]
+    names = {
+        "plain": "plain Flower app (2 rounds + 8 x the second)",
+        "cold": "ours, nothing there yet",
+        "warm": "ours, features there",
+        "noop": "an app that does nothing",
+        "inline": "ours, features there, `--inline`",
+    }
+    print("| | seconds | first round | later round | times faster than plain |")
+    print("|---|---|---|---|---|")
+    for key, name in names.items():
+        run = runs[key]
+        ratio = runs["plain"]["seconds"] / run["seconds"]
+        cells = [f"{run[k]:.1f}" for k in ("seconds", "first_round")]
+        print(f"| {name} | {' | '.join(cells)} | {run['later_round']:.2f} | {ratio:.1f} |")
+    speeds, imports = figures["images_per_second"], seconds["import warm client"]
+    jpeg, bare = speeds["from JPEG to rows"], speeds["bare ONNX Runtime"]
+    floor = seconds["import torch"] + seconds["import flwr.clientapp"]
+    memory, accuracy = figures["worker_mb"], figures["test_accuracy_after_round_2"]
+    above = memory["private"] - memory["reference_private"]
+    warm, noop = runs["warm"], runs["noop"]
+    print(f"""
+| | measured |
+|---|---|
+| warm run beside the app that does nothing | {warm["seconds"] / noop["seconds"]:.2f} times |
+| a warm round beside its round | {warm["later_round"] / noop["later_round"]:.2f} times |
+| a bare PyTorch loop of the same head trainings | {seconds["loop_round"]:.2f} s a round |
+| a warm client: rows, 1 epoch, evaluation | {1000 * seconds["client"]:.1f} ms |
+| from JPEG to rows on disk | {jpeg:.0f} images/s, {jpeg / bare:.0%} of bare ONNX Runtime |
+| imports of a warm client | {imports:.2f} s, {imports / floor:.2f} times torch + flwr.clientapp |
+| a worker's own memory | {memory["private"]:.0f} MB, {above:.0f} above torch + flwr + onnxruntime |
+| a message pair, up and down | {figures["bytes"]["bytes_up"] / MB:.2f} MB, \
+{figures["bytes"]["bytes_down"] / MB:.2f} MB |
+| test accuracy after round 2, plain and ours | {accuracy["plain"]:.4f}, {accuracy["ours"]:.4f} |
+""")
+
+
+if __name__ == "__main__":
+    main()
