@@ -1,5 +1,7 @@
 """The ClientApp, called directly."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -193,3 +195,28 @@ def test_weights_that_are_missing_are_asked_for(
     said = call("query", toy, config={**prepared, "weights": "0" * 64}, files={})
     assert said["client"]["missing"] == "0" * 64
     assert said["metrics"]["num-examples"] == 0
+
+
+def test_a_warm_client_imports_little_and_the_server_not_even_torch(
+    toy: dict[str, Any], prepared: dict[str, Any]
+) -> None:
+    """In a new process: prepare, then train, naming what has been loaded after each."""
+    code = f"""
+import sys
+import celeba_fl.client_app, celeba_fl.server_app
+from celeba_fl.config import RunConfig
+from celeba_fl.task import load_task
+
+heavy = {{"torch", "torchvision", "datasets", "onnxruntime", "pandas", "sklearn", "matplotlib"}}
+task = load_task(RunConfig.load({toy!r}))
+instructions = task.prepare().instructions
+task.evaluate_centrally(task.initial_arrays())
+print(sorted(heavy & sys.modules.keys()))
+task.describe({NODE!r}, instructions)
+trained = task.train(task.initial_arrays(), {NODE!r}, instructions, 0)[0]
+task.evaluate(trained, {NODE!r}, instructions)
+print(sorted(heavy & sys.modules.keys()), "torch._dynamo" in sys.modules)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["[]", "['torch'] False"]

@@ -19,6 +19,16 @@ def test_folders_are_made_and_others_may_read(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_only_what_changes_all_along_may_be_lost_in_a_power_cut(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files.os, "fsync", synced.append)
+    write_json(tmp_path / "progress.json", {"replied": 1}, sync=False)
+    assert not synced
+    write_json(tmp_path / "run.json", {})
+    assert len(synced) == 1
+    assert json.loads((tmp_path / "progress.json").read_text()) == {"replied": 1}
+
+
 def test_the_last_writer_wins_and_leaves_nothing_else(tmp_path):
     for data in (b"first", b"2nd"):
         write_bytes(tmp_path / "file", data)
