@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from celeba_fl.models.optimizers import make_optimizer
+
 Arrays = dict[str, np.ndarray]
 BLOCK = 256
 
@@ -84,8 +86,7 @@ def train_head(
     start = weight.detach().clone(), bias.detach().clone()
     positives = None if positive_weight is None else torch.from_numpy(positive_weight).float()
     loss_of = nn.BCEWithLogitsLoss(pos_weight=positives)
-    make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
-    optimise = make([weight, bias], lr=learning_rate)
+    step = make_optimizer(optimizer, [weight, bias], learning_rate)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -98,8 +99,7 @@ def train_head(
                 if proximal_mu:
                     moved = ((weight - start[0]) ** 2).sum() + ((bias - start[1]) ** 2).sum()
                     loss = loss + proximal_mu / 2 * moved
-                optimise.zero_grad()
                 loss.backward()
-                optimise.step()
+                step()
     trained = {"weight": weight.detach().numpy(), "bias": bias.detach().numpy()}
     return trained, total / len(x)

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from celeba_fl.models.optimizers import make_optimizer
+
 Arrays = dict[str, np.ndarray]
 # Of CIFAR-10's train images, by channel.
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -120,10 +122,7 @@ def train_lenet(
     network = _network(arrays)
     weights = list(network.parameters())
     start = [weight.detach().clone() for weight in weights]
-    if optimizer == "adam":
-        optimise: torch.optim.Optimizer = torch.optim.Adam(weights, lr=learning_rate)
-    else:
-        optimise = torch.optim.SGD(weights, lr=learning_rate, momentum=MOMENTUM)
+    step = make_optimizer(optimizer, weights, learning_rate, MOMENTUM)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for epoch in range(1, epochs + 1):
@@ -136,9 +135,8 @@ def train_lenet(
                     pairs = zip(weights, start, strict=True)
                     moved = torch.stack([((new - old) ** 2).sum() for new, old in pairs]).sum()
                     loss = loss + proximal_mu / 2 * moved
-                optimise.zero_grad()
                 loss.backward()
-                optimise.step()
+                step()
             on_epoch(epoch, _arrays(network))
     return _arrays(network), total / len(x)
 
