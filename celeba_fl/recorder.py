@@ -119,6 +119,8 @@ class Recorder:
         rows = []
         for name, message in done.train.usable.items():
             client = self.clients[name]
+            if not client.num_train:
+                continue
             numbers = {"train": client.num_train, "valid": client.num_valid}
             metrics = message.content.metric_records["metrics"]
             said = {k.removeprefix(EPOCH): v for k, v in metrics.items() if k.startswith(EPOCH)}

@@ -123,21 +123,20 @@ def train_lenet(
     weights = list(network.parameters())
     start = [weight.detach().clone() for weight in weights]
     step = make_optimizer(optimizer, weights, learning_rate, MOMENTUM)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for epoch in range(1, epochs + 1):
-            total = 0.0
-            network.train()
-            for batch in torch.randperm(len(x)).split(batch_size):
-                loss = nn.functional.cross_entropy(network(standardise(x[batch])), y[batch])
-                total += loss.item() * len(batch)
-                if proximal_mu:
-                    pairs = zip(weights, start, strict=True)
-                    moved = torch.stack([((new - old) ** 2).sum() for new, old in pairs]).sum()
-                    loss = loss + proximal_mu / 2 * moved
-                loss.backward()
-                step()
-            on_epoch(epoch, _arrays(network))
+    order = torch.Generator().manual_seed(seed)
+    for epoch in range(1, epochs + 1):
+        total = 0.0
+        network.train()
+        for batch in torch.randperm(len(x), generator=order).split(batch_size):
+            loss = nn.functional.cross_entropy(network(standardise(x[batch])), y[batch])
+            total += loss.item() * len(batch)
+            if proximal_mu:
+                pairs = zip(weights, start, strict=True)
+                moved = torch.stack([((new - old) ** 2).sum() for new, old in pairs]).sum()
+                loss = loss + proximal_mu / 2 * moved
+            loss.backward()
+            step()
+        on_epoch(epoch, _arrays(network))
     return _arrays(network), total / len(x)
 
 

@@ -140,6 +140,7 @@ class Lenet(Task):
             said = ", ".join(
                 f"{part} loss {m['loss']:.3f} accuracy {m['accuracy']:.3f}"
                 for part, m in measured.items()
+                if len(parts[part][1])
             )
             place = (
                 f"round {instructions['server-round']!s}, epoch {epoch} of {config.local_epochs}"
