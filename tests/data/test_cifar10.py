@@ -7,7 +7,7 @@ import pytest
 from pyarrow import parquet
 from toys import png, write_cifar10
 
-from celeba_fl.data import cifar10, partitions
+from celeba_fl.data import cifar10, hub, partitions
 from celeba_fl.data.cifar10 import CLASSES, load
 from celeba_fl.progress import InputError
 
@@ -69,6 +69,21 @@ def test_images_are_decoded_once(tmp_path, home, monkeypatch):
     assert isinstance(again.pixels, np.memmap)
     assert again.fingerprint == first.fingerprint
     np.testing.assert_array_equal(again.pixels, first.pixels)
+
+
+def test_a_hub_id_is_downloaded_once(home, monkeypatch):
+    asked = []
+
+    def download(dataset, folder):
+        asked.append(dataset)
+        write_cifar10(folder / "plain_text")
+
+    monkeypatch.setattr(hub, "download", download)
+    first, again = (load("uoft-cs/cifar10", home) for _ in range(2))
+    assert asked == ["uoft-cs/cifar10"]
+    assert (first.name, len(first)) == ("uoft-cs/cifar10", 60)
+    assert again.fingerprint == first.fingerprint
+    assert (home / "hub" / "uoft-cs--cifar10" / "plain_text").is_dir()
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path):
