@@ -63,7 +63,7 @@ class Lone:
         for number in numbers:
             told = {**self.instructions, **own, "server-round": number}
             seed = derived_seed(self.task.config.seed, number, name)
-            arrays, _, _ = self.task.train(arrays, self.node, told, seed)
+            arrays = self.task.train(arrays, self.node, told, seed)[0]
             yield number, arrays
 
     def describe(self) -> Description:

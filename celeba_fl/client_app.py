@@ -16,7 +16,16 @@ from flwr.clientapp import ClientApp
 
 from celeba_fl.config import PACKAGE, RunConfig, code_hash
 from celeba_fl.progress import InputError
-from celeba_fl.task import Arrays, Instructions, Task, client_name, derived_seed, load_task
+from celeba_fl.task import (
+    EPOCH,
+    Arrays,
+    Instructions,
+    Task,
+    Trained,
+    client_name,
+    derived_seed,
+    load_task,
+)
 
 app = ClientApp()
 
@@ -56,13 +65,14 @@ def train(message: Message, context: Context) -> Message:
     config = _instructions(message)
     name = client_name(context.node_config)
     seed = derived_seed(context.run_config["seed"], config["server-round"], name)
-    arrays, number, loss = task.train(_arrays(message), context.node_config, config, seed)
+    trained = Trained(*task.train(_arrays(message), context.node_config, config, seed))
     metrics: dict[str, MetricRecordValues] = {
-        "num-examples": number,
-        "local-loss": loss if number else 0.0,
+        "num-examples": trained.num_examples,
+        "local-loss": trained.loss if trained.num_examples else 0.0,
+        **{f"{EPOCH}{name}": list(values) for name, values in trained.epochs.items()},
         "seconds": time.perf_counter() - start,
     }
-    content = RecordDict({"arrays": _record(arrays), "metrics": MetricRecord(metrics)})
+    content = RecordDict({"arrays": _record(trained.arrays), "metrics": MetricRecord(metrics)})
     return Message(content, reply_to=message)
 
 

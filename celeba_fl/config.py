@@ -48,9 +48,11 @@ class RunConfig:
     """A validated run config; field `learning_rate` is the key `learning-rate`."""
 
     task: str = _key("what is learned: a name in celeba_fl/task.py, or module:Class of your own")
-    dataset: str = _key("drawn, a hub id (flwrlabs/celeba), or a folder of images")
+    dataset: str = _key("drawn, a hub id (flwrlabs/celeba), or a folder of the data")
     partitioner: str = _key("who holds which train images", choices=("iid", "dirichlet", "natural"))
-    partition_by: str = _key("attributes, comma-separated, whose combination dirichlet skews")
+    partition_by: str = _key(
+        "attributes, comma-separated, whose combination dirichlet skews (lenet: the class)"
+    )
     dirichlet_alpha: float = _key("concentration of dirichlet; small is skewed", above=0)
     min_partition_size: int = _key("fewest images of a client under dirichlet", low=0)
     valid_fraction: float = _key("part of a client's images that validates", low=0, high=0.9)

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ def write_json(path: Path, value: Any, sync: bool = True) -> None:
 def hash_key(*parts: object) -> str:
     """Name for a file that depends on `parts`, which must print alike when they are alike."""
     return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
+
+
+def stamp_key(files: Iterable[Path]) -> str:
+    """Name for what is made of `files`: another one once a path, size or time has changed."""
+    stamps = [(str(path.resolve()), path.stat()) for path in files]
+    return hash_key(*((path, stat.st_size, stat.st_mtime_ns) for path, stat in stamps))
 
 
 def keep(path: Path, create: Callable[[Path], object], resume: bool = False) -> Path:

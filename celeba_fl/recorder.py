@@ -11,7 +11,7 @@ from celeba_fl.loop import Round
 from celeba_fl.progress import LOG
 from celeba_fl.rollcall import Client
 from celeba_fl.runs import RunDirectory
-from celeba_fl.task import Arrays, Task, sum_counts
+from celeba_fl.task import EPOCH, Arrays, Task, sum_counts
 
 NAN = float("nan")
 
@@ -65,7 +65,7 @@ class Recorder:
         )
 
     def record(self, done: Round) -> dict[str, float]:
-        """Add a round to `rounds.csv` and `clients.csv`, log it, and return its metrics."""
+        """Add a round to `rounds.csv` and those of the clients, log it, and return its metrics."""
         said = _counts(done.evaluate)
         total = _total(said)
         row: dict[str, Any] = {"round": done.number}
@@ -84,6 +84,7 @@ class Recorder:
             "bytes_down": done.train.bytes_down + done.evaluate.bytes_down,
         }
         self.run.append("clients.csv", self._client_rows(done, said))
+        self.run.append("epochs.csv", self._epoch_rows(done))
         self.run.append("rounds.csv", [row])
         LOG.info("round %d: %s", done.number, _headline(row))
         return row
@@ -111,6 +112,22 @@ class Recorder:
                     "seconds": round(sum(map(_seconds, replies)), 4),
                 }
             )
+        return rows
+
+    def _epoch_rows(self, done: Round) -> list[dict[str, Any]]:
+        """What clients said of each of their epochs, as means."""
+        rows = []
+        for name, message in done.train.usable.items():
+            client = self.clients[name]
+            if not client.num_train:
+                continue
+            numbers = {"train": client.num_train, "valid": client.num_valid}
+            metrics = message.content.metric_records["metrics"]
+            said = {k.removeprefix(EPOCH): v for k, v in metrics.items() if k.startswith(EPOCH)}
+            for epoch, sums in enumerate(zip(*said.values(), strict=True), start=1):
+                n = {column: numbers[column.partition("_")[0]] for column in said}
+                means = {c: v / n[c] if n[c] else NAN for c, v in zip(said, sums, strict=True)}
+                rows.append({"round": done.number, "client": name, "epoch": epoch, **means})
         return rows
 
     def finish(self, model: ArrayRecord, final: Answers) -> None:

@@ -142,7 +142,7 @@ class RunDirectory:
 
     def cut(self, first: int) -> None:
         """Drop the rows of round `first` and later ones, which are to be done again."""
-        for name in ("rounds.csv", "clients.csv"):
+        for name in ("rounds.csv", "clients.csv", "epochs.csv"):
             rows = read_csv(self.path / name)
             kept = [row for row in rows if int(row["round"]) < first]
             if kept:

@@ -43,7 +43,8 @@ def main(grid: Grid, context: Context) -> None:
         recorder.record_partitions()
         counts = sum_counts([{"counts": client.counts} for client in clients.values()])["counts"]
         num_train = sum(client.num_train for client in clients.values())
-        instructions = {**prepared.instructions, **task.instruct(counts, num_train)}
+        own = task.instruct(counts, num_train)
+        instructions = {**prepared.instructions, **own, "run": run.path.name}
 
         loop = Loop(
             {name: client.node_id for name, client in clients.items()},

@@ -12,7 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from flwr.app import ConfigRecordValues
@@ -22,7 +23,11 @@ from celeba_fl.progress import InputError
 
 TASKS = {
     "attributes": "celeba_fl.tasks.attributes:Attributes",
+    "lenet": "celeba_fl.tasks.lenet:Lenet",
 }
+
+# In front of the columns of `epochs.csv`, in a client's reply.
+EPOCH = "epoch-"
 
 Arrays = dict[str, np.ndarray]
 NodeConfig = Mapping[str, Any]
@@ -64,6 +69,29 @@ class Prepared:
 
     instructions: Instructions
     provenance: dict[str, Any]
+
+
+class Trained(NamedTuple):
+    """What came of training on a client.
+
+    Parameters
+    ----------
+    arrays : dict[str, np.ndarray]
+        The new arrays.
+    num_examples : int
+        How many examples they were trained on.
+    loss : float
+        Mean training loss (NaN: none).
+    epochs : Mapping[str, Sequence[float]]
+        For `epochs.csv`, by column, such as ``valid_accuracy``, after each local epoch: not a mean
+        but the sum over the client's examples of the part in front, 0 without any. Which columns,
+        and how many epochs, is alike on all clients.
+    """
+
+    arrays: Arrays
+    num_examples: int
+    loss: float
+    epochs: Mapping[str, Sequence[float]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -174,8 +202,11 @@ class Task(ABC):
     @abstractmethod
     def train(
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
-    ) -> tuple[Arrays, int, float]:
-        """Train on the client's examples: new arrays, number of examples, mean loss (NaN: none)."""
+    ) -> tuple[Arrays, int, float] | Trained:
+        """Train on the client's examples: what `Trained` holds, `epochs` being optional.
+
+        In a run, the instructions have the keys ``run``, its name, and ``server-round``.
+        """
 
     @abstractmethod
     def evaluate(

@@ -52,7 +52,9 @@ def test_task_of_ones_own():
 @pytest.mark.usefixtures("own_module")
 @pytest.mark.parametrize("name", ["atributes", "no_such_module:Task", "my_tasks:Gone", "my_tasks:"])
 def test_task_that_does_not_exist(name):
-    with pytest.raises(InputError, match=f"task = '{name}': .*there are attributes, or name your"):
+    with pytest.raises(
+        InputError, match=f"task = '{name}': .*there are attributes, lenet, or name your"
+    ):
         load_task(RunConfig.load({"task": name}))
 
 

@@ -5,6 +5,7 @@ The shape is that of https://huggingface.co/datasets/flwrlabs/celeba: splits `tr
 a folder first, so that both go the same way, can be kept under `home`, and need no network again.
 """
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ import numpy as np
 
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.table import Annotations, Source
+from celeba_fl.files import keep
 from celeba_fl.progress import LOG, InputError, Progress
 
 if TYPE_CHECKING:
@@ -44,6 +46,15 @@ def source(folder: Path, home: Path) -> Source | None:
         return data
 
     return Source(files, lambda: _annotations(folder, rows()), read)
+
+
+def fetch(dataset: str, home: Path) -> Path:
+    """The folder that `dataset` names: itself, or where a hub id is downloaded to, once."""
+    path = Path(dataset).expanduser()
+    if path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", dataset):
+        return path
+    target = home / "hub" / dataset.replace("/", "--")
+    return keep(target, partial(download, dataset), resume=True)
 
 
 def download(dataset: str, folder: Path) -> None:
@@ -80,7 +91,8 @@ def download(dataset: str, folder: Path) -> None:
         raise InputError(
             f"dataset = {dataset!r} is no folder here, and the Hugging Face hub does not give it "
             f"({type(error).__name__}: {reason}). Two ways out: set `dataset` to a folder "
-            "(the official CelebA layout, or parquet files), or to 'drawn' (no download)"
+            "that holds it (parquet files; faces: the official CelebA layout too), or to 'drawn' "
+            "(no download, faces)"
         ) from error
 
 

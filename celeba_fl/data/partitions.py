@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.data.table import Table, repeats
+from celeba_fl.data.table import Labelled, Table, repeats
 from celeba_fl.files import hash_key, keep
 from celeba_fl.progress import LOG, InputError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def assign(
-    table: Table,
+    table: Labelled,
     *,
     partitioner: str,
     num_partitions: int,
@@ -47,7 +47,8 @@ def assign(
     num_partitions : int
         How many partitions; under ``dirichlet`` and ``natural`` some may stay empty.
     partition_by : str (default: "Male,Young")
-        The attributes whose combination is the label of ``dirichlet``.
+        The attributes whose combination is the label of ``dirichlet``; where images have a class,
+        that is the label instead.
     alpha : float (default: 0.1)
         Concentration of ``dirichlet``; the smaller, the more unlike the partitions.
     min_size : int (default: 0)
@@ -65,8 +66,8 @@ def assign(
     Raises
     ------
     InputError
-        If there are more partitions than rows to deal, if an attribute is unknown, or if
-        `min_size` is out of reach.
+        If there are more partitions than rows to deal, if an attribute is unknown, if `min_size`
+        is out of reach, or if there are no identities to deal by.
     """
 
     def deal(path: Path) -> None:
@@ -82,9 +83,16 @@ def assign(
             case "iid":
                 dealt = _iid(len(rows), num_partitions, seed)
             case "dirichlet":
-                label = combination(table.labels[rows], partition_by)
+                label = table.labels[rows]
+                if label.ndim > 1:
+                    label = combination(label, partition_by)
                 dealt = _dirichlet(label, num_partitions, alpha, min_size, seed)
             case "natural":
+                if not isinstance(table, Table):
+                    raise InputError(
+                        f"partitioner = 'natural' deals by identity, and the images of "
+                        f"{table.name} have none; take 'iid' or 'dirichlet'"
+                    )
                 dealt = _natural(table.celeb_id[rows], num_partitions, seed)
             case _:
                 raise InputError(
@@ -136,7 +144,7 @@ def combination(labels: np.ndarray, partition_by: str) -> np.ndarray:
     return np.array(texts)[which]
 
 
-def valid_mask(table: Table, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def valid_mask(table: Labelled, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Choose the validation part of `rows`, image by image.
 
     Whether an image is chosen depends on its bytes and the seed alone: not on who holds it, and
@@ -247,7 +255,7 @@ def _run(
     return dealt
 
 
-def _warn_of_repeats(table: Table, rows: np.ndarray, dealt: np.ndarray) -> None:
+def _warn_of_repeats(table: Labelled, rows: np.ndarray, dealt: np.ndarray) -> None:
     pairs = repeats(table.content[rows], dealt)
     if len(pairs):
         one, other = (f"{table.image[rows[i]]} (partition {dealt[i]})" for i in pairs[0])

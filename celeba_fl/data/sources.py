@@ -5,7 +5,6 @@ pages all of them share, without importing what parsed them.
 """
 
 import hashlib
-import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from celeba_fl.data import folder, hub
 from celeba_fl.data.schema import SPLITS
 from celeba_fl.data.table import Annotations, Source, Table, repeats
-from celeba_fl.files import hash_key, keep
+from celeba_fl.files import keep, stamp_key
 from celeba_fl.progress import LOG, InputError, Progress
 
 THREADS = 4
@@ -46,9 +45,7 @@ def load(dataset: str, home: Path) -> Table:
         If there is no such data set, or if something in it is not as it should be.
     """
     source = _source(dataset, home)
-    stamps = [(str(path.resolve()), path.stat()) for path in source.files]
-    key = hash_key(*((path, stat.st_size, stat.st_mtime_ns) for path, stat in stamps))
-    kept = keep(home / "tables" / key, partial(_parse, dataset, source))
+    kept = keep(home / "tables" / stamp_key(source.files), partial(_parse, dataset, source))
     arrays = {name: np.load(kept / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
     return Table(
         name=dataset,
@@ -62,12 +59,7 @@ ARRAYS = (*Annotations._fields, "content")
 
 
 def _source(dataset: str, home: Path) -> Source:
-    path = Path(dataset).expanduser()
-    if dataset == "drawn":
-        path = keep(home / "drawn", _draw)
-    elif not path.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", dataset):
-        target = home / "hub" / dataset.replace("/", "--")
-        path = keep(target, partial(hub.download, dataset), resume=True)
+    path = keep(home / "drawn", _draw) if dataset == "drawn" else hub.fetch(dataset, home)
     source = path.is_dir() and (folder.source(path) or hub.source(path, home))
     if not source:
         what = "holds no data set" if path.is_dir() else "is no folder"

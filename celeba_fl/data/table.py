@@ -1,4 +1,4 @@
-"""The one table that every source gives: an image a row, its identity, attributes and split."""
+"""The one table that every source of faces gives, and what any table of labelled images has."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from celeba_fl.data.schema import SPLITS
 
 
 @dataclass(frozen=True)
-class Table:
-    """Images and their annotations, ``n`` rows; the arrays may be memory-mapped.
+class Labelled:
+    """Images and their labels, ``n`` rows; the arrays may be memory-mapped.
 
     Parameters
     ----------
@@ -22,26 +22,20 @@ class Table:
         SHA-256 (hex) over all of the content, pixels included; equal on every machine.
     image : np.ndarray
         (n,) str, the file name, e.g. ``"000001.jpg"``; unique.
-    celeb_id : np.ndarray
-        (n,) int32, the identity; images of one person are not independent.
     labels : np.ndarray
-        (n, 40) bool, in the order of `ATTRIBUTES`.
+        (n, k) bool, attributes; or (n,) integers, the class of each image.
     split : np.ndarray
         (n,) uint8, positions in `SPLITS`.
     content : np.ndarray
         (n,) uint64, a hash of each image's encoded bytes; equal bytes, equal hash.
-    read : Callable[[int], bytes]
-        The encoded image (JPEG or PNG bytes) of a row.
     """
 
     name: str
     fingerprint: str
     image: np.ndarray
-    celeb_id: np.ndarray
     labels: np.ndarray
     split: np.ndarray
     content: np.ndarray
-    read: Callable[[int], bytes]
 
     def __len__(self) -> int:
         return len(self.image)
@@ -49,6 +43,22 @@ class Table:
     def rows(self, split: str) -> np.ndarray:
         """Row numbers (int64, ascending) of a split."""
         return np.flatnonzero(np.asarray(self.split) == SPLITS.index(split))
+
+
+@dataclass(frozen=True)
+class Table(Labelled):
+    """Faces: `labels` are (n, 40) bool, in the order of `ATTRIBUTES`.
+
+    Parameters
+    ----------
+    celeb_id : np.ndarray
+        (n,) int32, the identity; images of one person are not independent.
+    read : Callable[[int], bytes]
+        The encoded image (JPEG or PNG bytes) of a row.
+    """
+
+    celeb_id: np.ndarray
+    read: Callable[[int], bytes]
 
 
 class Annotations(NamedTuple):

@@ -32,7 +32,10 @@ def results(run: Run) -> list[Block]:
     own = intervals(scores.draws) if scores else {}
     gaps = gap_intervals(run)
     majority = judged.values.get("majority_accuracy")
-    references = dict.fromkeys(("balanced_accuracy", "auroc"), 0.5) | {"accuracy": majority}
+    references = {"accuracy": majority}
+    binary = "auroc" in judged.values  # else there may be any number of classes
+    if binary:
+        references |= dict.fromkeys(("balanced_accuracy", "auroc"), 0.5)
 
     def gap(name: str) -> float:
         return judged.values[name] - central.get(name, float("nan"))
@@ -85,7 +88,7 @@ def results(run: Run) -> list[Block]:
         f"alone, is not known yet; this adds it: celeba-fl baseline {run.path.name}"
     )
     blocks: list[Block] = [Cards(cards), Table(caption, header, rows), text]
-    if "accuracy" in judged.values and majority is not None:
+    if binary and "accuracy" in judged.values and majority is not None:
         blocks.append(
             "Accuracy alone misleads here: most attributes are rare, so always giving the "
             f"majority's answer already scores {figure(majority)}. Balanced accuracy and AUROC of "

@@ -1,0 +1,181 @@
+"""CIFAR-10, or data of the same columns: small images of ten classes, in parquet files.
+
+Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. The columns are those of
+https://huggingface.co/datasets/uoft-cs/cifar10: `img`, a struct whose `bytes` are an encoded
+image, and `label`, 0 to 9; the split is how a file's name begins. All images are decoded once, into
+arrays that every process maps into memory: a client imports neither pyarrow nor Pillow.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from celeba_fl.data import hub
+from celeba_fl.data.schema import SPLITS
+from celeba_fl.data.table import Labelled
+from celeba_fl.files import keep, stamp_key
+from celeba_fl.progress import LOG, InputError, Progress
+
+CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+IMAGE_SIZE = 32
+# Its official splits; parts of `train` validate.
+PARTS = ("train", "test")
+ARRAYS = ("image", "labels", "split", "content", "pixels", "unreadable")
+CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class Pictures(Labelled):
+    """Decoded images, ``n`` rows; `labels` are (n,) int64, positions in `CLASSES`.
+
+    Parameters
+    ----------
+    pixels : np.ndarray
+        (n, 3, 32, 32) uint8, RGB.
+    unreadable : np.ndarray
+        (k,) str, the names of further images, which could not be decoded and have no row.
+    """
+
+    pixels: np.ndarray
+    unreadable: np.ndarray
+
+    def report_unreadable(self, bad_images: str) -> None:
+        """Log which images were left out; under ``fail`` they are an InputError."""
+        number, names = len(self.unreadable), ", ".join(self.unreadable[:5])
+        if number and bad_images == "fail":
+            raise InputError(
+                f"{number} of the images of {self.name} cannot be read: {names}; replace them, or "
+                f"leave them out with bad-images = 'skip'"
+            )
+        if number:
+            LOG.warning("Left out %d unreadable images of %s: %s", number, self.name, names)
+
+
+def load(dataset: str, home: Path) -> Pictures:
+    """Open the images of a data set; the first time, read, check and decode all of it.
+
+    Parameters
+    ----------
+    dataset : str
+        A hub id such as ``"uoft-cs/cifar10"``, or a folder with the parquet files of one, in it or
+        one level below.
+    home : Path
+        Decoded images are kept in ``home/cifar10``, downloads in ``home/hub``. Files that change
+        are decoded again.
+
+    Returns
+    -------
+    Pictures
+        With memory-mapped arrays.
+
+    Raises
+    ------
+    InputError
+        If there is no such data set, or if something in it is not as it should be; images that
+        cannot be decoded are only noted.
+    """
+    folder = hub.fetch(dataset, home)
+    files = sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
+    if not files:
+        raise InputError(
+            f"{folder.absolute()} holds no parquet file; there should be some with the columns of "
+            f"uoft-cs/cifar10 (that hub id, a folder as `dataset`, or a node's own `data-path`)"
+        )
+    kept = keep(home / "cifar10" / stamp_key(files), partial(_parse, dataset, files))
+    arrays = {name: np.load(kept / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    return Pictures(name=dataset, fingerprint=(kept / "fingerprint").read_text(), **arrays)
+
+
+def _parse(dataset: str, files: list[Path], folder: Path) -> None:
+    """Write the arrays, and their fingerprint, into a new folder."""
+    from pyarrow import ArrowException, parquet
+
+    from celeba_fl.images import BadImageError, decode
+
+    LOG.info("Decoding %s, once", dataset)
+    try:
+        total = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
+        pixels = np.empty((total, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+        progress = Progress("Decoding images", total)
+        rows: list[tuple[str, int, int, int]] = []
+        unreadable: list[str] = []
+        for split, row, data, label in _read(files):
+            name = f"{split}-{row:06d}"
+            try:
+                pixels[len(rows)] = decode(data, IMAGE_SIZE)
+            except BadImageError:
+                unreadable.append(name)
+            else:
+                digest = hashlib.blake2b(data, digest_size=8).digest()
+                rows.append((name, label, SPLITS.index(split), int.from_bytes(digest, "little")))
+            progress.advance()
+    except ArrowException as error:
+        raise InputError(
+            f"The parquet files of {files[0].parent} cannot be read: {error}"
+        ) from error
+    if not rows:
+        raise InputError(f"{files[0].parent} holds no image that can be read")
+    images, labels, splits, contents = zip(*rows, strict=True)
+    arrays = {
+        "image": np.array(images),
+        "labels": np.array(labels, np.int64),
+        "split": np.array(splits, np.uint8),
+        "content": np.array(contents, np.uint64),
+        "pixels": pixels[: len(rows)],
+        "unreadable": np.array(unreadable, str),
+    }
+    sha = hashlib.sha256()
+    for name in ("pixels", "labels", "split"):
+        sha.update(arrays[name].tobytes())
+    folder.mkdir()
+    for name in ARRAYS:
+        np.save(folder / f"{name}.npy", arrays[name])
+    (folder / "fingerprint").write_text(sha.hexdigest())
+
+
+def _read(files: list[Path]) -> Iterator[tuple[str, int, bytes, int]]:
+    """Split, row within it, encoded image and class, of every image."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = dict.fromkeys(PARTS, 0)
+    for path in files:
+        split = next((part for part in PARTS if path.name.startswith(part)), None)
+        if split is None:
+            raise InputError(f"{path}: the file's name should begin with {' or '.join(PARTS)}")
+        file = parquet.ParquetFile(path)
+        schema = file.schema_arrow
+        missing = [name for name in ("img", "label") if name not in schema.names]
+        if missing:
+            raise InputError(
+                f"{path} lacks the columns {', '.join(missing)}; there should be img and label, as "
+                f"in uoft-cs/cifar10, and there are {', '.join(schema.names)}"
+            )
+        kind = schema.field("img").type
+        if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+            raise InputError(f"{path}: column img is {kind}; it should be encoded images, in bytes")
+        for batch in file.iter_batches(CHUNK, columns=["img", "label"]):
+            encoded = batch["img"].field("bytes").to_pylist()
+            for data, label in zip(encoded, batch["label"].to_pylist(), strict=True):
+                if label not in range(len(CLASSES)):
+                    raise InputError(
+                        f"{path}: label {label!r} of an image should be a whole number from 0 to "
+                        f"{len(CLASSES) - 1}"
+                    )
+                yield split, rows[split], data or b"", int(label)
+                rows[split] += 1

@@ -1,0 +1,69 @@
+"""Adam and SGD as PyTorch computes them, without the classes of `torch.optim`.
+
+Making one of those imports PyTorch's compiler, about 900 modules: 73 MB and longer than most
+clients train, in a process that may live for one message only.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
+
+
+def make_optimizer(
+    name: str, weights: Sequence[torch.Tensor], learning_rate: float, momentum: float = 0.0
+) -> Callable[[], None]:
+    """Make the function that takes a step down the gradients of `weights`, and clears them.
+
+    Parameters
+    ----------
+    name : str
+        ``adam`` (Kingma and Ba, ICLR 2015; betas 0.9 and 0.999, epsilon 1e-8), or ``sgd``.
+    weights : Sequence[torch.Tensor]
+        Leaves of the graph, changed in place.
+    learning_rate : float
+        The step size.
+    momentum : float (default: 0.0)
+        Of ``sgd``.
+    """
+    weights = list(weights)
+    first, second = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+    steps = [torch.tensor(0.0) for _ in weights]
+    velocities: list[torch.Tensor | None] = [None for _ in weights]
+
+    @torch.no_grad()
+    def step() -> None:
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        if name == "adam":
+            adam(
+                weights,
+                gradients,
+                first,
+                second,
+                [],
+                steps,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=learning_rate,
+                weight_decay=0.0,
+                eps=1e-8,
+                maximize=False,
+            )
+        else:
+            sgd(
+                weights,
+                gradients,
+                velocities,
+                weight_decay=0.0,
+                momentum=momentum,
+                lr=learning_rate,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+            )
+        for weight in weights:
+            weight.grad = None
+
+    return step

@@ -1,0 +1,273 @@
+"""A task for small devices: CIFAR-10's ten classes by LeNet-5, all of it trained and sent."""
+
+import json
+from collections.abc import Mapping
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from celeba_fl import metrics
+from celeba_fl.config import RunConfig
+from celeba_fl.data import cifar10, partitions
+from celeba_fl.data.cifar10 import CLASSES, Pictures
+from celeba_fl.files import write_bytes
+from celeba_fl.models.lenet import MEAN, STD, initial_arrays, scores, train_lenet
+from celeba_fl.progress import LOG, InputError
+from celeba_fl.task import (
+    Arrays,
+    Description,
+    Instructions,
+    NodeConfig,
+    Prepared,
+    Tables,
+    Task,
+    Trained,
+    client_name,
+)
+
+METRICS = ("loss", "accuracy", "majority_accuracy", "balanced_accuracy", "macro_f1")
+# The others would take a step of their own on running variances, below zero too.
+STRATEGIES = ("fedavg", "fedprox")
+
+
+class Lenet(Task):
+    """Ten classes by LeNet-5; `celeba_fl.models.lenet` says what becomes of batch norm."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.home = config.home_dir
+        # A simulation's process serves many clients of one data set.
+        self._load = cache(partial(cifar10.load, home=self.home))
+        if config.strategy not in STRATEGIES:
+            raise InputError(
+                f"strategy = {config.strategy!r}: the task lenet averages batch-norm statistics, "
+                f"which {config.strategy} would treat as weights; take {' or '.join(STRATEGIES)}"
+            )
+
+    @property
+    def count_names(self) -> tuple[str, ...]:
+        """Train images of each class."""
+        return tuple(f"label={name}" for name in CLASSES)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Balanced accuracy and F1 are means over the classes that occur."""
+        return METRICS
+
+    # ---- on the server ---------------------------------------------------------------------
+
+    def prepare(self) -> Prepared:
+        """Decode the images."""
+        images = self.images
+        images.report_unreadable(self.config.bad_images)
+        dataset = {
+            "name": images.name,
+            "fingerprint": images.fingerprint,
+            "splits": {part: len(images.rows(part)) for part in cifar10.PARTS},
+        }
+        return Prepared(instructions={}, provenance={"dataset": dataset})
+
+    def initial_arrays(self) -> Arrays:
+        """Random weights, by the run's seed."""
+        return initial_arrays(self.config.seed)
+
+    def metrics(self, counts: Arrays) -> dict[str, float]:
+        """From the summed confusion counts."""
+        confusion, by_class = counts["confusion"], _by_class(counts["confusion"])
+        sums = [counts["loss"][0], np.trace(confusion), confusion.sum(axis=1).max()]
+        values = metrics.ratio(np.array(sums), np.full(len(sums), confusion.sum()))
+        means = [metrics.mean(by_class[name]) for name in ("recall", "f1")]
+        return dict(zip(METRICS, [*values.tolist(), *means], strict=True))
+
+    def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
+        """Metrics of the official test split."""
+        return {part: self.metrics(counts) for part, counts in self._judge(arrays).items()}
+
+    def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
+        """Judge every class on every split."""
+        judged = self._judge(arrays)
+        rows = []
+        for part, total in {**counts, **judged}.items():
+            columns = _by_class(total["confusion"])
+            for i, name in enumerate(CLASSES):
+                row = {key: column[i] for key, column in columns.items()}
+                rows.append({"split": part, "class": name, **row})
+        summary = self.metrics(judged["test"]) if judged else {}
+        return Tables(
+            summary={f"test_{name}": value for name, value in summary.items()},
+            csv={"classes.csv": rows},
+            model_metadata=_metadata(),
+        )
+
+    def _judge(self, arrays: Arrays) -> dict[str, Arrays]:
+        """Counts of the test split, if there is one."""
+        rows = self.images.rows("test")
+        return {"test": _count(arrays, *_examples(self.images, rows))} if len(rows) else {}
+
+    # ---- on a client -----------------------------------------------------------------------
+
+    def describe(self, node: NodeConfig, instructions: Instructions) -> Description:
+        """Decode the images, and count those of each class."""
+        images, train, valid = self._parts(node)
+        images.report_unreadable(self.config.bad_images)
+        counts = np.bincount(images.labels[train], minlength=len(CLASSES))
+        return Description(len(train), len(valid), counts)
+
+    def train(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
+    ) -> Trained:
+        """Train the network; after each epoch log and report how good it is, and keep the best."""
+        config, name = self.config, client_name(node)
+        images, train, valid = self._parts(node)
+        parts = {"train": _examples(images, train), "valid": _examples(images, valid)}
+        epochs: dict[str, list[float]] = {
+            f"{part}_{name}": [0.0] * config.local_epochs
+            for part in parts
+            for name in ("loss", "accuracy")
+        }
+        if not len(train):
+            return Trained(arrays, 0, float("nan"), epochs)
+
+        def on_epoch(epoch: int, model: Arrays) -> None:
+            counts = {part: _count(model, *examples) for part, examples in parts.items()}
+            for part, count in counts.items():
+                epochs[f"{part}_loss"][epoch - 1] = float(count["loss"][0])
+                epochs[f"{part}_accuracy"][epoch - 1] = float(np.trace(count["confusion"]))
+            measured = {part: self.metrics(count) for part, count in counts.items()}
+            said = ", ".join(
+                f"{part} loss {m['loss']:.3f} accuracy {m['accuracy']:.3f}"
+                for part, m in measured.items()
+                if len(parts[part][1])
+            )
+            place = (
+                f"round {instructions['server-round']!s}, epoch {epoch} of {config.local_epochs}"
+            )
+            LOG.info("client %s, %s: %s", name, place, said)
+            if "run" in instructions:
+                path = own_model_path(self.home, str(instructions["run"]), name)
+                _keep_best(path, model, place, measured["valid"])
+
+        trained, loss = train_lenet(
+            arrays,
+            *parts["train"],
+            epochs=config.local_epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            optimizer=config.optimizer,
+            proximal_mu=float(instructions.get("proximal-mu", 0.0)),  # type: ignore[arg-type]
+            seed=seed,
+            on_epoch=on_epoch,
+        )
+        return Trained(trained, len(train), loss, epochs)
+
+    def evaluate(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions
+    ) -> tuple[dict[str, Arrays], int]:
+        """Confusion counts over the client's train and validation images."""
+        images, train, valid = self._parts(node)
+        parts = {"train": train, "valid": valid}
+        counts = {part: _count(arrays, *_examples(images, rows)) for part, rows in parts.items()}
+        return counts, len(valid)
+
+    # ---- data ------------------------------------------------------------------------------
+
+    @cached_property
+    def images(self) -> Pictures:
+        """The images of `dataset`."""
+        return self._load(self.config.dataset)
+
+    def _parts(self, node: NodeConfig) -> tuple[Pictures, np.ndarray, np.ndarray]:
+        """A node's images, and the rows that it trains on and that it validates on."""
+        config = self.config
+        if "data-path" in node:
+            images = self._load(str(Path(str(node["data-path"])).expanduser().absolute()))
+            rows = images.rows("train")
+        elif {"partition-id", "num-partitions"} <= node.keys():
+            images = self.images
+            partition = partitions.assign(
+                images,
+                partitioner=config.partitioner,
+                num_partitions=int(node["num-partitions"]),
+                alpha=config.dirichlet_alpha,
+                min_size=config.min_partition_size,
+                seed=config.seed,
+                home=self.home,
+            )
+            rows = np.flatnonzero(partition == int(node["partition-id"]))
+        else:
+            raise InputError(
+                f"node config {dict(node)}: say which part of {config.dataset} it holds, with "
+                f"--node-config 'partition-id=0 num-partitions=2', or where its own images are, "
+                f'with \'site="..." data-path="..."\''
+            )
+        valid = partitions.valid_mask(images, rows, config.valid_fraction, config.seed)
+        return images, rows[~valid], rows[valid]
+
+
+def own_model_path(home: Path, run: str, client: str) -> Path:
+    """Where a device keeps the best model that it has trained in a run.
+
+    It is the global model after some local epochs, of all rounds the one with the lowest loss on
+    the device's own validation images (without any, the newest). It is what the device can use
+    without a network or before the run ends, and what it still has after a restart. It takes no
+    part in the federation: every round starts from the global model.
+    """
+    return home / "lenet" / quote(run, safe="") / f"{quote(client, safe='')}.safetensors"
+
+
+def _keep_best(path: Path, model: Arrays, place: str, valid: Mapping[str, float]) -> None:
+    from safetensors import SafetensorError, safe_open
+    from safetensors.numpy import save
+
+    best = float("inf")
+    if path.exists():
+        try:
+            with safe_open(path, "numpy") as file:
+                best = float(file.metadata()["valid-loss"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            LOG.warning("%s cannot be read and is replaced: %s", path, error)
+    if not valid["loss"] >= best:
+        said = {f"valid-{name}": repr(valid[name]) for name in ("loss", "accuracy")}
+        write_bytes(path, save(model, {**_metadata(), "trained": place, **said}))
+
+
+def _metadata() -> dict[str, str]:
+    """What is needed to predict from the arrays."""
+    return {
+        "network": "celeba_fl.models.lenet:lenet5",
+        "classes": json.dumps(CLASSES),
+        "pixels": "(n, 3, 32, 32) RGB, (x / 255 - mean) / std",
+        "mean": json.dumps(MEAN),
+        "std": json.dumps(STD),
+    }
+
+
+def _examples(images: Pictures, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and classes."""
+    return np.asarray(images.pixels[rows]), np.asarray(images.labels[rows])
+
+
+def _count(arrays: Arrays, pixels: np.ndarray, labels: np.ndarray) -> Arrays:
+    """What adds up: images by true and predicted class, and the summed cross-entropy in nats."""
+    logits = scores(arrays, pixels)
+    cells = labels * len(CLASSES) + logits.argmax(axis=1)
+    confusion = np.bincount(cells, minlength=len(CLASSES) ** 2).reshape(2 * (len(CLASSES),))
+    log_sum = np.logaddexp.reduce(logits, axis=1)
+    loss = (log_sum - logits[np.arange(len(labels)), labels]).sum()
+    return {"confusion": confusion, "loss": np.array([loss])}
+
+
+def _by_class(confusion: np.ndarray) -> dict[str, Any]:
+    """Columns of `classes.csv`, from images by true and predicted class."""
+    n, predicted, right = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
+    f1 = metrics.ratio(2 * right, n + predicted)
+    return {
+        "n": n,
+        "predicted": predicted,
+        "recall": metrics.ratio(right, n),
+        "precision": metrics.ratio(right, predicted),
+        "f1": np.where(n > 0, f1, np.nan),
+    }
