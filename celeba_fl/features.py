@@ -1,10 +1,10 @@
 """Image -> backbone output, computed once an image, kept on disk, shared by every process.
 
-The backbone is frozen, so what it makes of an image never changes. The rows are a NumPy file that
-all processes map into memory; the next run, with another partition, seed or learning rate,
-computes none. Images go through one at a time, so no row depends on the others around it; cores
-are filled by threads, which costs nothing against batches (MobileNetV2 at 224 pixels, ONNX
-Runtime, one core: 115 images a second alone, 108 in batches of 16).
+The backbone is frozen, so what it makes of an image never changes. The rows are a NumPy file, read
+where they are needed; the next run, with another partition, seed or learning rate, computes none.
+Images go through one at a time, so no row depends on the others around it; cores are filled by
+threads, which costs nothing against batches (MobileNetV2 at 224 pixels, ONNX Runtime, one core: 115
+images a second alone, 108 in batches of 16).
 """
 
 import hashlib
@@ -125,9 +125,31 @@ class FeatureStore:
             raise RuntimeError("features are read before they are filled")
         return rows[self._state[rows] == DONE]
 
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """The features of `rows`, (k, dim) float32."""
-        return np.asarray(self._rows[rows])
+    def read(self, rows: np.ndarray) -> "Features":
+        """The features of `rows`, to be indexed like an array (k, dim) float32."""
+        return Features(self.folder / "rows.npy", self._rows.offset, self._rows.shape[1], rows)
+
+
+class Features:
+    """Rows of a feature store; each is read from disk when it is asked for, by slice or positions.
+
+    So a process that trains on many images holds one batch of them. (Pages of a mapped file would
+    be memory of each process that has ever read them.)
+    """
+
+    def __init__(self, path: Path, offset: int, dim: int, rows: np.ndarray) -> None:
+        self._path, self._offset, self._dim, self._rows = path, offset, dim, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        rows = self._rows[index]
+        features = np.empty((len(rows), self._dim), np.float32)
+        with self._path.open("rb", buffering=0) as file:
+            for feature, row in zip(features, rows.tolist(), strict=True):
+                os.preadv(file.fileno(), [feature.data], self._offset + row * feature.nbytes)
+        return features
 
 
 class FeatureExtractor:

@@ -5,11 +5,20 @@ float32, in PyTorch's layout; 51,240 numbers for 40 attributes on MobileNetV2.
 """
 
 import math
+from typing import Any, Protocol
 
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
 BLOCK = 64
+
+
+class Rows(Protocol):
+    """An array (n, dim) of float32, or what can be indexed like one by slice and positions."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> np.ndarray: ...
 
 
 def initial_head(dim: int, outputs: int, seed: int) -> Arrays:
@@ -22,7 +31,7 @@ def initial_head(dim: int, outputs: int, seed: int) -> Arrays:
     }
 
 
-def scores(head: Arrays, features: np.ndarray) -> np.ndarray:
+def scores(head: Arrays, features: Rows) -> np.ndarray:
     """Logits, (n, outputs) float64.
 
     In blocks of one fixed shape: BLAS adds up in an order that depends on the shape, and no score

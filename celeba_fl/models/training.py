@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from celeba_fl.models.heads import Arrays
+from celeba_fl.models.heads import Arrays, Rows
 from celeba_fl.models.optimizers import make_optimizer
 
 
 def train_head(
     head: Arrays,
-    features: np.ndarray,
+    features: Rows,
     labels: np.ndarray,
     *,
     epochs: int,
@@ -33,8 +33,8 @@ def train_head(
     ----------
     head : dict[str, np.ndarray]
         Where training starts; not changed.
-    features : np.ndarray
-        (n, dim) float32, n > 0.
+    features : Rows
+        (n, dim) float32, n > 0; read batch by batch.
     labels : np.ndarray
         (n, outputs) bool.
     positive_weight : np.ndarray | None
@@ -51,7 +51,7 @@ def train_head(
         The trained head, and the mean training loss of the last epoch in nats.
     """
     torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
-    x, y = torch.from_numpy(features), torch.from_numpy(labels.astype(np.float32))
+    y = torch.from_numpy(labels.astype(np.float32))
     weight, bias = torch.tensor(head["weight"]), torch.tensor(head["bias"])
     start = weight.clone(), bias.clone()
     positives = None if positive_weight is None else torch.from_numpy(positive_weight).float()
@@ -61,8 +61,9 @@ def train_head(
         torch.default_generator.manual_seed(seed)  # torch.manual_seed sees to all GPUs, too
         for _ in range(epochs):
             total = 0.0
-            for batch in torch.randperm(len(x)).split(batch_size):
-                inputs, targets = nn.functional.dropout(x[batch], dropout), y[batch]
+            for batch in torch.randperm(len(y)).split(batch_size):
+                x = torch.from_numpy(features[batch.numpy()])
+                inputs, targets = nn.functional.dropout(x, dropout), y[batch]
                 logits = nn.functional.linear(inputs, weight, bias)
                 loss = nn.functional.binary_cross_entropy_with_logits(
                     logits, targets, pos_weight=positives
@@ -74,7 +75,7 @@ def train_head(
                     weight.grad += proximal_mu * (weight - start[0])
                     bias.grad += proximal_mu * (bias - start[1])
                 step()
-    return {"weight": weight.numpy(), "bias": bias.numpy()}, total / len(x)
+    return {"weight": weight.numpy(), "bias": bias.numpy()}, total / len(y)
 
 
 def _gradient(

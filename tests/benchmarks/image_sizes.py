@@ -68,7 +68,7 @@ def main() -> None:
             start = time.perf_counter()
             store.fill(rows, "fail")
             speed = (len(rows) - 8) / (time.perf_counter() - start)
-            points = above_majority(store.read(rows), labels, fold)
+            points = above_majority(store.read(rows)[:], labels, fold)
             best = points[points.mean(axis=1).argmax()]
             figures[size] = {"points": best.tolist(), "images_per_second": speed}
             less = np.array(figures[SIZES[0]]["points"]) - best

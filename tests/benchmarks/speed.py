@@ -106,7 +106,7 @@ def bare_loop(settings: dict[str, Any], home: Path) -> dict[str, float]:
         ours.append(time.perf_counter() - start)
     store, held = task._store(task._weights), [task._parts(n, task._weights)[0] for n in nodes]
     data = [
-        (torch.from_numpy(store.read(rows)), torch.from_numpy(task._labels(rows)).float())
+        (torch.from_numpy(store.read(rows)[:]), torch.from_numpy(task._labels(rows)).float())
         for rows in held
     ]
     layer = torch.nn.Linear(1280, 40)
