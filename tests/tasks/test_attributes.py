@@ -9,9 +9,8 @@ from toys import nothing_counted, spread_head
 from celeba_fl import features
 from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions
-from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.schema import ATTRIBUTES, group_names
 from celeba_fl.data.sources import load
-from celeba_fl.fairness import group_names
 from celeba_fl.features import FeatureStore
 from celeba_fl.metrics import NUM_BINS, Counts, best_thresholds, exact_auroc, mean
 from celeba_fl.models.heads import initial_head, scores, train_head
