@@ -50,18 +50,19 @@ def query(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train the global model on this client's examples."""
+    """Train the global model on this client's examples, or sum them up for the closed form."""
     start = time.perf_counter()
     task = _task(context)
     config = _instructions(message)
     name = client_name(context.node_config)
-    seed = derived_seed(context.run_config["seed"], config["server-round"], name)
-    arrays, number, loss = task.train(_arrays(message), context.node_config, config, seed)
-    metrics: dict[str, MetricRecordValues] = {
-        "num-examples": number,
-        "local-loss": loss if number else 0.0,
-        "seconds": time.perf_counter() - start,
-    }
+    metrics: dict[str, MetricRecordValues] = {}
+    if "sums" in config:
+        arrays, number = task.summarise(context.node_config, config)
+    else:
+        seed = derived_seed(context.run_config["seed"], config["server-round"], name)
+        arrays, number, loss = task.train(_arrays(message), context.node_config, config, seed)
+        metrics["local-loss"] = loss if number else 0.0
+    metrics |= {"num-examples": number, "seconds": time.perf_counter() - start}
     content = RecordDict({"arrays": _record(arrays), "metrics": MetricRecord(metrics)})
     return Message(content, reply_to=message)
 

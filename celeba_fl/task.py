@@ -141,6 +141,17 @@ class Task(ABC):
         """The file of this hash, for a client that has none."""
         raise InputError(f"there is no file with hash {missing}")
 
+    def zero_sums(self) -> Arrays:
+        """Where the sums of `summarise` start, int64; of a task that has a closed form."""
+        raise InputError(
+            f"task {self.config.task}: has no closed form, so neither strategy nor init can be "
+            f"'closed-form'"
+        )
+
+    def solve(self, sums: Arrays, instructions: Instructions) -> Arrays:
+        """The model from the summed sums of all clients, which were told `instructions`."""
+        raise NotImplementedError
+
     @abstractmethod
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Metrics by name, NaN if undefined, from the summed counts of `evaluate`."""
@@ -176,6 +187,10 @@ class Task(ABC):
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
     ) -> tuple[Arrays, int, float]:
         """Train on the client's examples: new arrays, number of examples, mean loss (NaN: none)."""
+
+    def summarise(self, node: NodeConfig, instructions: Instructions) -> tuple[Arrays, int]:
+        """The client's sums, those that ``instructions["sums"]`` names, and number of examples."""
+        raise NotImplementedError
 
     @abstractmethod
     def evaluate(

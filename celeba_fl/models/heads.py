@@ -52,6 +52,7 @@ def train_head(
     optimizer: str,
     dropout: float,
     positive_weight: np.ndarray | None,
+    example_weight: np.ndarray,
     proximal_mu: float,
     seed: int,
 ) -> tuple[Arrays, float]:
@@ -67,6 +68,8 @@ def train_head(
         (n, outputs) bool.
     positive_weight : np.ndarray | None
         (outputs,) by which the loss of positives is multiplied.
+    example_weight : np.ndarray
+        (n,) of the mean over the examples; only their ratios matter.
     proximal_mu : float
         Weight of (mu / 2) ||w - w_0||^2 in the loss, w_0 where training starts (FedProx, Li et al.,
         MLSys 2020).
@@ -76,14 +79,14 @@ def train_head(
     Returns
     -------
     tuple[dict[str, np.ndarray], float]
-        The trained head, and the mean training loss of the last epoch in nats.
+        The trained head, and the weighted mean training loss of the last epoch in nats.
     """
     torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
     x, y = torch.from_numpy(features), torch.from_numpy(labels.astype(np.float32))
     weight, bias = (torch.tensor(head[key], requires_grad=True) for key in ("weight", "bias"))
     start = weight.detach().clone(), bias.detach().clone()
     positives = None if positive_weight is None else torch.from_numpy(positive_weight).float()
-    loss_of = nn.BCEWithLogitsLoss(pos_weight=positives)
+    factor = torch.from_numpy(example_weight / example_weight.mean()).float()[:, None]
     make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
     optimise = make([weight, bias], lr=learning_rate)
 
@@ -93,7 +96,12 @@ def train_head(
             total = 0.0
             for batch in torch.randperm(len(x)).split(batch_size):
                 dropped = nn.functional.dropout(x[batch], dropout)
-                loss = loss_of(nn.functional.linear(dropped, weight, bias), y[batch])
+                loss = nn.functional.binary_cross_entropy_with_logits(
+                    nn.functional.linear(dropped, weight, bias),
+                    y[batch],
+                    weight=factor[batch],
+                    pos_weight=positives,
+                )
                 total += loss.item() * len(batch)
                 if proximal_mu:
                     moved = ((weight - start[0]) ** 2).sum() + ((bias - start[1]) ** 2).sum()

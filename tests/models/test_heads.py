@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from celeba_fl.models.heads import initial_head, scores, train_head
+from celeba_fl.models import heads
+from celeba_fl.models.heads import initial_head, scores
 
 SETTINGS = {
     "epochs": 1,
@@ -27,6 +28,12 @@ def rng():
 def data(rng):
     """Features (7, 3) and labels (7, 2)."""
     return rng.normal(size=(7, 3)).astype(np.float32), rng.random((7, 2)) < 0.5
+
+
+def train_head(head, features, labels, **settings):
+    """Train on examples that count alike, if nothing else is said."""
+    weight = settings.pop("example_weight", np.ones(len(features)))
+    return heads.train_head(head, features, labels, example_weight=weight, **settings)
 
 
 def sgd(head, features, labels, learning_rate, positive_weight=1.0, mu=0.0, start=None):
@@ -121,6 +128,17 @@ def test_positive_weight(data):
     trained, mean_loss = train_head(head, *data, **SETTINGS | {"positive_weight": weight})
     assert_close(trained, expected)
     assert mean_loss == pytest.approx(loss)
+
+
+def test_a_weight_is_a_number_of_copies(data):
+    head, copies = initial_head(3, 2, 0), np.array([1, 2, 1, 1, 4, 1, 1])
+    repeated = [np.repeat(array, copies, axis=0) for array in data]
+    expected, loss = sgd(head, *repeated, 0.5)
+    for factor in (1.0, 0.3):
+        settings = SETTINGS | {"example_weight": factor * copies}
+        trained, mean_loss = train_head(head, *data, **settings)
+        assert_close(trained, expected)
+        assert mean_loss == pytest.approx(loss)
 
 
 def test_proximal_term_pulls_towards_the_start_and_is_no_part_of_the_loss(data):
