@@ -154,7 +154,7 @@ def regressions(xx: Floats, xy: Floats) -> list[Floats]:
     mean, share = xx[:-1, -1] / xx[-1, -1], xy[-1] / xx[-1, -1]
     centred = xx[:-1, :-1] - np.outer(mean, xx[-1, :-1])
     values, vectors = np.linalg.eigh(centred)
-    scale = centred.trace() / len(centred)
+    scale = max(centred.trace() / len(centred), STEP)  # where all examples are alike it is 0
     rotated = vectors.T @ (xy[:-1] - np.outer(mean, xy[-1]))
     weights = [vectors @ (rotated / (values + r * scale)[:, None]) for r in RATIOS]
     return [np.vstack([weight, share - mean @ weight]) for weight in weights]
