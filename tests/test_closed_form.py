@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
 from celeba_fl.data.sources import load
 from celeba_fl.features import FeatureStore
+from celeba_fl.inline import run_inline
 from celeba_fl.loop import RoundFailedError
 from celeba_fl.progress import InputError
 from celeba_fl.runs import read_csv, read_runs
@@ -198,24 +199,25 @@ def test_a_run_that_goes_on_asks_for_no_sums(
 # ---- the main task ------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _features(toy: dict[str, Any]) -> Iterator[None]:
-    """Features of which some tell labels; the toy's own are hardly apart."""
+def faces(toy: dict[str, Any], folder: Path, nodes: int = 5, order: Any = None, **keys: Any) -> Any:
+    """A run of the closed form: its model, and its last row of `rounds.csv`.
+
+    Of features of which some tell labels; the toy's own are hardly apart.
+    """
     labels = load(toy["dataset"], Path(toy["home"])).labels
     rows = np.random.default_rng(0).random((len(labels), 1280), np.float32)
     rows[:, : labels.shape[1]] += labels
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeatureStore, "read", lambda _, chosen: rows[chosen])
-        yield
-
-
-def faces(toy: dict[str, Any], folder: Path, nodes: int = 5, order: Any = None, **keys: Any) -> Any:
-    """A run of the closed form: its model, and its row of `rounds.csv`."""
-    written = {key.replace("_", "-"): value for key, value in keys.items()}
     own = {"strategy": "closed-form", "results-dir": str(folder), "min-available-clients": 1}
+    written = {key.replace("_", "-"): value for key, value in keys.items()}
     config = RunConfig.load({**toy, **own, **written})
     grid = Nodes(client_app, nodes, order or (lambda answers: answers), keys=config.to_dict())
-    server_app.app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), {**config.to_dict()}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureStore, "read", lambda _, chosen: rows[chosen])
+        server_app.app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), {**config.to_dict()}))
+    return result(folder)
+
+
+def result(folder: Path) -> tuple[Arrays, dict[str, str]]:
     path = Path(read_runs(folder)[0]["path"])
     return load_file(path / "model.safetensors"), read_csv(path / "rounds.csv")[-1]
 
@@ -276,3 +278,25 @@ def test_group_weights_change_the_head_but_not_with_the_partition(
     dealt, _ = faces(toy, tmp_path / "dealt", 5, partitioner="natural", **keys)
     assert_same(pooled, dealt)
     assert (pooled["weight"] != iid[0]["weight"]).any()
+
+
+@pytest.mark.slow
+def test_celeba(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+    found = []
+    for partitioner in ("iid", "dirichlet", "natural"):
+        config = RunConfig.load(
+            {
+                "dataset": str(shared_data("celeba")),
+                "weights": str(shared_data("../weights/mobilenet_v2_imagenet.pt")),
+                "image-size": 224,
+                "strategy": "closed-form",
+                "partitioner": partitioner,
+                "home": str(tmp_path / "home"),
+                "results-dir": str(tmp_path / partitioner),
+            }
+        )
+        run_inline(config, 50, server_app.app, client_app)
+        found.append(result(tmp_path / partitioner))
+    for model, row in found:
+        assert_same(model, found[0][0])
+        assert float(row["test_accuracy"]) - float(row["test_majority_accuracy"]) >= 0.048
