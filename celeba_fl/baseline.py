@@ -60,6 +60,9 @@ class Lone:
         said = self.describe()
         own = self.task.instruct(said.counts, said.num_train)
         arrays, name = self.task.initial_arrays(), client_name(self.node)
+        if self.task.config.init == "closed-form":
+            told = {**self.instructions, **own, "sums": list(self.task.zero_sums())}
+            arrays = self.task.solve(self.task.summarise(self.node, told)[0], told)
         for number in numbers:
             told = {**self.instructions, **own, "server-round": number}
             seed = derived_seed(self.task.config.seed, number, name)
@@ -107,6 +110,11 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
         If the run has not trained yet, or the data and clients here are not the run's.
     """
     path, config = run["path"], config_of(run)
+    if config.strategy == "closed-form":
+        raise InputError(
+            f"{path.name}: strategy = 'closed-form' solves for the same head however the examples "
+            f"are spread; take a run of another strategy"
+        )
     trained = _trained_rounds(read_csv(path / "clients.csv"))
     if not trained or run["status"] == "running":
         raise InputError(f"{path} is {run['status']}, and nothing can be put beside it yet")

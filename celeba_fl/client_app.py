@@ -59,20 +59,22 @@ def query(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train the global model on this client's examples."""
+    """Train the global model on this client's examples, or sum them up for the closed form."""
     start = time.perf_counter()
     task = _task(context)
     config = _instructions(message)
     name = client_name(context.node_config)
-    seed = derived_seed(context.run_config["seed"], config["server-round"], name)
-    trained = Trained(*task.train(_arrays(message), context.node_config, config, seed))
-    metrics: dict[str, MetricRecordValues] = {
-        "num-examples": trained.num_examples,
-        "local-loss": trained.loss if trained.num_examples else 0.0,
-        **{f"{EPOCH}{name}": list(values) for name, values in trained.epochs.items()},
-        "seconds": time.perf_counter() - start,
-    }
-    content = RecordDict({"arrays": _record(trained.arrays), "metrics": MetricRecord(metrics)})
+    metrics: dict[str, MetricRecordValues] = {}
+    if "sums" in config:
+        arrays, number = task.summarise(context.node_config, config)
+    else:
+        seed = derived_seed(context.run_config["seed"], config["server-round"], name)
+        trained = Trained(*task.train(_arrays(message), context.node_config, config, seed))
+        arrays, number = trained.arrays, trained.num_examples
+        metrics["local-loss"] = trained.loss if number else 0.0
+        metrics |= {f"{EPOCH}{name}": list(values) for name, values in trained.epochs.items()}
+    metrics |= {"num-examples": number, "seconds": time.perf_counter() - start}
+    content = RecordDict({"arrays": _record(arrays), "metrics": MetricRecord(metrics)})
     return Message(content, reply_to=message)
 
 

@@ -24,7 +24,7 @@ PYPROJECT = PACKAGE.parent / "pyproject.toml"
 DEFAULT_HOME = "~/.celeba-fl"
 # 2^5 = 32 groups: more could neither be filled nor sent.
 MAX_GROUPED = 5
-STRATEGIES = ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi")
+STRATEGIES = ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "closed-form")
 # What may differ between a run and its continuation: how long it goes on.
 RESUMABLE = ("resume", "num-server-rounds", "target", "patience", "max-seconds")
 
@@ -82,6 +82,10 @@ class RunConfig:
     optimizer: str = _key("of local training", choices=("adam", "sgd"))
     dropout: float = _key("probability in front of the head's linear layer", low=0, high=0.9)
     class_weights: bool = _key("weigh positives by negatives / positives over all clients")
+    group_weighting: str = _key(
+        "attributes whose combinations count equally in the loss: Male,Young; empty: as they come"
+    )
+    init: str = _key("what round 1 starts from", choices=("random", "closed-form"))
     strategy: str = _key("how the server aggregates", choices=STRATEGIES)
     weighting: str = _key("of clients in the average", choices=("examples", "uniform"))
     server_learning_rate: float = _key("of fedavgm, fedadam, fedyogi; 0: Flower's default", low=0)
@@ -108,7 +112,14 @@ class RunConfig:
                 f"CelebA; take one or several of {', '.join(ATTRIBUTES)}"
             )
         for grouping in self.demographics:
-            _check_grouping(self.groupings, grouping)
+            _check_grouping("groupings", self.groupings, grouping)
+        if self.group_weighting:
+            _check_grouping("group-weighting", self.group_weighting, self.weighted)
+        if self.class_weights and "closed-form" in (self.strategy, self.init):
+            raise InputError(
+                "class-weights = true: has no closed form (each attribute would need sums of its "
+                "own); set it to false, or take another strategy and init"
+            )
         if not 0 < len(self.demographics) == len(set(self.demographics)):
             raise InputError(f"groupings = {self.groupings!r}: must name each grouping once")
 
@@ -116,6 +127,11 @@ class RunConfig:
     def groupby(self) -> tuple[str, ...]:
         """The attributes named in `partition-by`."""
         return _names(self.partition_by)
+
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """The attributes named in `group-weighting`; none: off."""
+        return _names(self.group_weighting)
 
     @property
     def demographics(self) -> tuple[tuple[str, ...], ...]:
@@ -213,8 +229,8 @@ def _coerce(field: "dataclasses.Field[Any]", value: Any) -> Any:
     return float(value) if field.type is float and type(value) is int else value
 
 
-def _check_grouping(groupings: str, grouping: tuple[str, ...]) -> None:
-    """Raise InputError unless a grouping names some attributes, each once."""
+def _check_grouping(key: str, value: str, grouping: tuple[str, ...]) -> None:
+    """Raise InputError unless a grouping in the value of a key names some attributes, each once."""
     unknown = [name for name in grouping if name not in ATTRIBUTES]
     wrong: str | None = None
     if unknown or not grouping:
@@ -227,8 +243,8 @@ def _check_grouping(groupings: str, grouping: tuple[str, ...]) -> None:
         wrong = f"{','.join(grouping)} are more than {MAX_GROUPED} attributes"
     if wrong:
         raise InputError(
-            f"groupings = {groupings!r}: {wrong}. Write attributes with commas and several "
-            f"groupings with semicolons, such as 'Male; Young; Male,Young'"
+            f"{key} = {value!r}: {wrong}. Write attributes with commas, such as 'Male,Young', and "
+            f"several groupings, in groupings alone, with semicolons: 'Male; Young; Male,Young'"
         )
 
 
@@ -251,7 +267,7 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
         right = f"at most {rules['high']}"
     elif rules["below"] is not None and not value < rules["below"]:
         right = f"below {rules['below']}"
-    elif value == "" and field.name != "resume":
+    elif value == "" and field.name not in ("resume", "group_weighting"):
         right = "a text that is not empty"
     if right:
         raise InputError(f"{_name(field)} = {value!r}: must be {right} ({rules['meaning']})")

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
@@ -69,6 +70,7 @@ def ask(
     timeout: float,
     on_waiting: Callable[[Waiting], None] = lambda waiting: None,
     meanwhile: Callable[[], None] = lambda: None,
+    take: Callable[[RecordDict], str | None] | None = None,
 ) -> Answers:
     """Send messages, and wait until all have answered or time is up.
 
@@ -88,6 +90,9 @@ def ask(
         Called as answers arrive.
     meanwhile : Callable[[], None]
         Work of the server's own, done while the clients do theirs.
+    take : Callable[[RecordDict], str | None] | None (default: None)
+        Called with each answer as it arrives, of which it may drop what it used; returns why the
+        answer is unusable, if it is. Answers are then pulled one by one.
     """
     messages = sorted(messages, key=lambda message: names[message.metadata.dst_node_id])
     answers = Answers(bytes_down=sum(_num_bytes(message.content) for message in messages))
@@ -100,13 +105,18 @@ def ask(
     meanwhile()
     asked, last_log, said = len(messages), time.monotonic(), None
     while True:
-        for message in grid.pull_messages(list(pending)):
+        pulls = [[key] for key in pending] if take else [list(pending)]
+        for message in chain.from_iterable(map(grid.pull_messages, pulls)):
             client = pending.pop(message.metadata.reply_to_message_id)
             if message.has_error():
                 answers.failures[client] = str(message.error.reason).strip()
+                continue
+            answers.bytes_up += _num_bytes(message.content)
+            reason = take(message.content) if take else None
+            if reason:
+                answers.failures[client] = reason
             else:
                 answers.usable[client] = message
-                answers.bytes_up += _num_bytes(message.content)
         replied, failed, now = len(answers.usable), len(answers.failures), time.monotonic()
         waiting = Waiting(number, phase, asked, replied, failed, since)
         if waiting != said:
@@ -139,7 +149,7 @@ def reject_unusable(answers: Answers, expected: ArrayRecord | None = None) -> No
     expected : ArrayRecord | None
         What trained arrays must look like: the names, shapes and types that were sent.
     """
-    reasons = {c: _spoils(message.content, expected) for c, message in answers.usable.items()}
+    reasons = {c: unusable(message.content, expected) for c, message in answers.usable.items()}
     forms = {c: _form(answers.usable[c].content) for c, reason in reasons.items() if not reason}
     usual = Counter(forms.values()).most_common(1)[0][0] if forms else None
     for client, reason in reasons.items():
@@ -157,8 +167,8 @@ def num_examples(record: RecordDict) -> int:
     return number if isinstance(number, int) and number >= 0 else -1
 
 
-def _spoils(record: RecordDict, expected: ArrayRecord | None) -> str | None:
-    """Why this answer alone is unusable, or None."""
+def unusable(record: RecordDict, expected: ArrayRecord | None) -> str | None:
+    """Why this answer alone would spoil a sum, or None; arguments as `reject_unusable`."""
     if len(record.metric_records) != 1:
         return f"{len(record.metric_records)} MetricRecords instead of one"
     metrics = next(iter(record.metric_records.values()))

@@ -10,12 +10,12 @@ resample of the test images is one row of a matrix product.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from celeba_fl.data.schema import group_names, membership
 from celeba_fl.intervals import draw_identities, identity_sums, interval, wilson
 from celeba_fl.metrics import Counts, Floats, Ints, ratio
 
@@ -23,38 +23,6 @@ Grouping = tuple[str, ...]
 # By measure: lower and upper end.
 Bounds = Mapping[str, tuple[Floats, Floats]]
 Rows = list[dict[str, Any]]
-
-
-def group_names(grouping: Sequence[str]) -> list[str]:
-    """Every combination of the attributes' values, e.g. ``"Male=1,Young=0"``."""
-    return [
-        ",".join(f"{name}={value}" for name, value in zip(grouping, values, strict=True))
-        for values in product((0, 1), repeat=len(grouping))
-    ]
-
-
-def membership(
-    labels: NDArray[np.bool_], attributes: Sequence[str], grouping: Sequence[str]
-) -> NDArray[np.bool_]:
-    """Which example is in which group.
-
-    Parameters
-    ----------
-    labels : np.ndarray
-        (n, attributes) bool.
-    attributes : Sequence[str]
-        The names of its columns.
-    grouping : Sequence[str]
-        The attributes whose values make the groups.
-
-    Returns
-    -------
-    np.ndarray
-        (n, groups) bool, in the order of `group_names`.
-    """
-    columns = [list(attributes).index(name) for name in grouping]
-    codes = labels[:, columns] @ (1 << np.arange(len(columns))[::-1])
-    return codes[:, None] == np.arange(1 << len(columns))
 
 
 def outcomes(

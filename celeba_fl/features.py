@@ -138,14 +138,15 @@ class Features:
     """
 
     def __init__(self, path: Path, offset: int, dim: int, rows: np.ndarray) -> None:
-        self._path, self._offset, self._dim, self._rows = path, offset, dim, rows
+        self._path, self._offset, self._rows = path, offset, rows
+        self.shape = (len(rows), dim)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         rows = self._rows[index]
-        features = np.empty((len(rows), self._dim), np.float32)
+        features = np.empty((len(rows), self.shape[1]), np.float32)
         with self._path.open("rb", buffering=0) as file:
             for feature, row in zip(features, rows.tolist(), strict=True):
                 os.preadv(file.fileno(), [feature.data], self._offset + row * feature.nbytes)

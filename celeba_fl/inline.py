@@ -85,7 +85,7 @@ class InlineGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Let the nodes answer."""
         due = [self._waiting.pop(key) for key in list(message_ids) if key in self._waiting]
-        return [self._answer(message) for message in due]
+        return (self._answer(message) for message in due)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None

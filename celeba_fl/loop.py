@@ -93,6 +93,8 @@ class Loop:
         How often such a round is tried again before the run fails.
     stop : StopRules
         When to end before the last round.
+    init : Strategy | None (default: None)
+        Trains once, in round 0, what the rounds start from.
     checkpoints : Checkpoints | None (default: None)
         Where every round is kept; where there are some already, the run goes on after them.
     on_start : Callable[[int], None]
@@ -112,6 +114,7 @@ class Loop:
     min_replies: float = 0.0
     retries: int = 0
     stop: StopRules = field(default_factory=StopRules)
+    init: Strategy | None = None
     checkpoints: Checkpoints | None = None
     on_start: Callable[[int], None] = lambda _: None
     on_round: Callable[[Round], Mapping[str, float]] = averaged_metrics
@@ -151,9 +154,10 @@ class Loop:
                 break
             start = time.monotonic()
             trained = Answers()
-            if number > 0:
+            trainer = strategy if number else self.init
+            if trainer:
                 trained, result.arrays, result.train_metrics_clientapp[number] = self._train(
-                    strategy, grid, number, result.arrays, train_config, timeout
+                    trainer, grid, number, result.arrays, train_config, timeout
                 )
             evaluated, averages, central = self._evaluate(
                 strategy, grid, number, result.arrays, evaluate_config, timeout, evaluate_fn
@@ -191,7 +195,9 @@ class Loop:
             messages = strategy.configure_train(
                 number, arrays, config or ConfigRecord(), self._show(grid, cohort)
             )
-            answers = self._ask(grid, messages, number, "train", timeout, expected=arrays)
+            # A strategy that adds answers up as they arrive judges them itself.
+            take = getattr(strategy, "take", None)
+            answers = self._ask(grid, messages, number, "train", timeout, arrays, take=take)
             usable = len(answers.usable)
             if usable and usable / len(cohort) >= self.min_replies:
                 return answers, *_aggregate(strategy, number, answers, arrays)
@@ -248,6 +254,7 @@ class Loop:
         timeout: float,
         expected: ArrayRecord | None = None,
         meanwhile: Callable[[], None] = lambda: None,
+        take: Callable[[RecordDict], str | None] | None = None,
     ) -> Answers:
         """Ask, and name those whose answer is left out."""
         answers = ask(
@@ -259,8 +266,10 @@ class Loop:
             timeout=timeout,
             on_waiting=self.on_waiting,
             meanwhile=meanwhile,
+            take=take,
         )
-        reject_unusable(answers, expected)
+        if not take:
+            reject_unusable(answers, expected)
         for client, reason in answers.failures.items():
             LOG.warning("round %d, %s: client %s is left out: %s", number, phase, client, reason)
         return answers

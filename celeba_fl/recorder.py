@@ -105,7 +105,9 @@ class Recorder:
                     "round": done.number,
                     "client": client,
                     "num_examples": self.clients[client].num_train,
-                    "local_loss": local["local-loss"] if local.get("num-examples") else NAN,
+                    "local_loss": local.get("local-loss", NAN)
+                    if local.get("num-examples")
+                    else NAN,
                     "train_loss": metrics.get("train", {}).get("loss", NAN),
                     "valid_loss": metrics.get("valid", {}).get("loss", NAN),
                     "valid_accuracy": metrics.get("valid", {}).get("accuracy", NAN),

@@ -4,6 +4,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from celeba_fl.checkpoints import Checkpoints
+from celeba_fl.closed_form import ClosedForm
 from celeba_fl.config import RunConfig
 from celeba_fl.loop import Loop
 from celeba_fl.progress import LOG, InputError
@@ -61,7 +62,9 @@ def main(grid: Grid, context: Context) -> None:
             on_round=recorder.record,
             on_waiting=run.progress,
         )
-        result = make_strategy(config, loop).start(
+        if config.init == "closed-form":
+            loop.init = ClosedForm(loop, task)
+        result = make_strategy(config, loop, task).start(
             grid,
             ArrayRecord({key: Array(array) for key, array in task.initial_arrays().items()}),
             num_rounds=config.num_server_rounds,

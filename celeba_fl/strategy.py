@@ -7,8 +7,10 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Result
 
+from celeba_fl.closed_form import ClosedForm
 from celeba_fl.config import RunConfig
 from celeba_fl.loop import Loop
+from celeba_fl.task import Task
 
 # What strategies call the server's learning rate.
 SERVER_RATES = {"fedavgm": "server_learning_rate", "fedadam": "eta", "fedyogi": "eta"}
@@ -67,8 +69,10 @@ class FedYogi(Looped, flower.FedYogi):
     """With Yogi on the server (Reddi et al., ICLR 2021)."""
 
 
-def make_strategy(config: RunConfig, loop: Loop) -> flower.Strategy:
+def make_strategy(config: RunConfig, loop: Loop, task: Task) -> flower.Strategy:
     """The strategy that a run config names, with its own keys."""
+    if config.strategy == "closed-form":
+        return ClosedForm(loop, task)
     rate = config.server_learning_rate
     adaptive = {"beta_1": config.beta_1, "beta_2": config.beta_2, "tau": config.tau}
     settings: Mapping[str, tuple[Callable[..., flower.Strategy], dict[str, float]]] = {

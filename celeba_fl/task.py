@@ -169,6 +169,17 @@ class Task(ABC):
         """The file of this hash, for a client that has none."""
         raise InputError(f"there is no file with hash {missing}")
 
+    def zero_sums(self) -> Arrays:
+        """Where the sums of `summarise` start, int64; of a task that has a closed form."""
+        raise InputError(
+            f"task {self.config.task}: has no closed form, so neither strategy nor init can be "
+            f"'closed-form'"
+        )
+
+    def solve(self, sums: Arrays, instructions: Instructions) -> Arrays:
+        """The model from the summed sums of all clients, which were told `instructions`."""
+        raise NotImplementedError
+
     @abstractmethod
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Metrics by name, NaN if undefined, from the summed counts of `evaluate`."""
@@ -207,6 +218,10 @@ class Task(ABC):
 
         In a run, the instructions have the keys ``run``, its name, and ``server-round``.
         """
+
+    def summarise(self, node: NodeConfig, instructions: Instructions) -> tuple[Arrays, int]:
+        """The client's sums, those that ``instructions["sums"]`` names, and number of examples."""
+        raise NotImplementedError
 
     @abstractmethod
     def evaluate(

@@ -36,7 +36,14 @@ def run_of(nodes: int, keys: dict[str, Any]) -> dict[str, Any]:
 # ---- the main task ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("keys", [{}, {"class-weights": True, "thresholds": "valid"}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"class-weights": True, "thresholds": "valid"},
+        {"init": "closed-form", "group-weighting": "Male"},
+    ],
+)
 def test_a_run_with_one_client_is_its_own_baseline(
     toy: dict[str, Any], tmp_path: Path, keys: dict[str, Any]
 ) -> None:
@@ -87,6 +94,12 @@ def test_the_central_head_does_not_depend_on_who_holds_what(
     ]
     assert made[0]["central"] == made[1]["central"]
     assert made[0]["local"] != made[1]["local"]
+
+
+def test_the_closed_form_is_its_own_baseline() -> None:
+    values = RunConfig.load({"strategy": "closed-form"}).to_dict()
+    with pytest.raises(InputError, match="r1: strategy = 'closed-form' solves for the same head"):
+        make_baseline({"path": Path("r1"), "config": values})
 
 
 # ---- by hand ------------------------------------------------------------------------------

@@ -43,7 +43,8 @@ REFUSED = {
     "optimizer": [("lbfgs", "one of adam, sgd")],
     "dropout": [(-0.1, "at least 0"), (1.0, "at most 0.9")],
     "class-weights": [(1, "true or false"), ("true", "true or false")],
-    "strategy": [("krum", "one of fedavg, fedavgm, fedprox, fedadam, fedyogi")],
+    "strategy": [("krum", "one of fedavg, fedavgm, fedprox, fedadam, fedyogi, closed-form")],
+    "init": [("zeros", "one of random, closed-form")],
     "weighting": [("size", "one of examples, uniform")],
     "server-momentum": [(1.1, "at most 1")],
     "tau": [(0.0, "above 0")],
@@ -158,6 +159,31 @@ def test_groupings_are_attributes_to_cross():
 def test_groupings_of_something_else_are_refused(value, wrong):
     with pytest.raises(InputError, match=f"groupings = '{value}': .*{wrong}"):
         RunConfig.load({"groupings": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ("Male,Old", r"\['Old'\] is no attribute of CelebA"),
+        ("Male; Young", r"\['Male; Young'\] is no attribute"),
+        ("Male,Male", "names an attribute twice"),
+        (" ", "nothing is no attribute"),
+    ],
+)
+def test_group_weighting_by_something_else_is_refused(value, wrong):
+    with pytest.raises(InputError, match=f"group-weighting = '{value}': .*{wrong}"):
+        RunConfig.load({"group-weighting": value})
+
+
+def test_group_weighting_is_one_grouping_or_none():
+    assert RunConfig.load().weighted == ()
+    assert RunConfig.load({"group-weighting": "Male, Young"}).weighted == ("Male", "Young")
+
+
+@pytest.mark.parametrize("key", ["strategy", "init"])
+def test_class_weights_have_no_closed_form(key):
+    with pytest.raises(InputError, match="class-weights = true: has no closed form"):
+        RunConfig.load({key: "closed-form", "class-weights": True})
 
 
 def test_home_in_the_users_folder(monkeypatch, tmp_path):

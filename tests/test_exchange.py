@@ -51,6 +51,33 @@ def test_clients_are_asked_by_name() -> None:
     assert order == [0, 1, 2, 3]
 
 
+def test_answers_that_are_taken_come_one_by_one_and_need_not_be_kept() -> None:
+    seen: list[float] = []
+    pulls: list[int] = []
+
+    def note(answers: list[Message]) -> list[Message]:
+        pulls.append(len(answers))
+        return answers
+
+    def take(content: RecordDict) -> str | None:
+        value = float(content["arrays"]["w"].numpy()[0])
+        if value == 2:
+            return "two is too many"
+        seen.append(value)
+        del content["arrays"]
+        return None
+
+    nodes = Nodes(adding_app(), 3, order=note)
+    answers = put(nodes, take=take)
+    # Client i sends i + 1.
+    assert seen == [1, 3]
+    assert pulls == [1, 1, 1]
+    assert answers.failures == {"1": "two is too many"}
+    assert [list(m.content) for m in answers.usable.values()] == [["metrics"]] * 2
+    # What was taken was sent all the same.
+    assert answers.bytes_up == put(Nodes(adding_app(), 3)).bytes_up
+
+
 def test_a_client_that_raises_is_a_failure_with_its_reason() -> None:
     answers = put(Nodes(adding_app(fail), 3))
     assert list(answers.usable) == ["0", "2"]

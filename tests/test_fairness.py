@@ -7,15 +7,14 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score
 from toys import resample_weights
 
+from celeba_fl.data.schema import membership
 from celeba_fl.fairness import (
     compare_clients,
     compare_test,
     difference,
     differences,
     fractions,
-    group_names,
     identity_bounds,
-    membership,
     outcomes,
     wilson_bounds,
 )
@@ -43,25 +42,6 @@ def judged(draw, least=1):
     predicted, labels = draw(arrays(bool, (n, 3))), draw(arrays(bool, (n, 3)))
     labels[:, 0] &= draw(st.booleans())
     return predicted, labels, draw(arrays(np.int64, n, elements=st.integers(0, 6)))
-
-
-def test_groups_by_hand():
-    assert group_names(("Male", "Young")) == [
-        "Male=0,Young=0", "Male=0,Young=1", "Male=1,Young=0", "Male=1,Young=1",
-    ]  # fmt: skip
-    labels = np.zeros((6, 3), bool)
-    labels[[0, 1, 2], 0] = labels[[2, 3], 1] = True
-
-    def sizes(labels, *grouping):
-        return membership(labels, ATTRIBUTES, grouping).sum(axis=0).tolist()
-
-    assert sizes(labels, "Male", "Young") == [2, 1, 2, 1]
-    assert sizes(labels, "Young", "Male") == [2, 2, 1, 1]
-    assert sizes(labels, "Young") == [4, 2]
-    assert sizes(labels[:0], "Male", "Young") == [0, 0, 0, 0]
-    np.testing.assert_array_equal(
-        membership(labels, ATTRIBUTES, ("Male", "Young")).argmax(axis=1), [2, 2, 3, 1, 0, 0]
-    )
 
 
 def test_rates_and_differences_by_hand():

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adding import Nodes, adding_app, record, reply, values
+from adding import Adding, Nodes, adding_app, record, reply, values
 from flwr.app import ArrayRecord, Message
 from flwr.clientapp import ClientApp
 
@@ -24,7 +24,7 @@ def start(
         done.append(round_)
         return {}
 
-    strategy = make_strategy(config, Loop(grid.by_name, on_round=note))
+    strategy = make_strategy(config, Loop(grid.by_name, on_round=note), Adding(config))
     result = strategy.start(grid, begin or record({"w": np.zeros(1)}), num_rounds=rounds)
     assert values(result.arrays) == values(done[-1].arrays)
     return done
@@ -98,7 +98,7 @@ def test_only_fedprox_tells_clients_of_a_proximal_term(strategy: str, expected: 
 @pytest.mark.parametrize(
     ("weighting", "average"), [("examples", (0 * 1 + 1 * 2 + 2 * 3) / 6), ("uniform", 1.0)]
 )
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", sorted({*STRATEGIES} - {"closed-form"}))
 def test_weighting(strategy: str, weighting: str, average: float) -> None:
     keys = {"server_learning_rate": 1.0, "server_momentum": 0.0, "beta_1": 0.0, "beta_2": 0.0}
     app = adding_app(lambda client, _: float(client))
@@ -119,5 +119,7 @@ def test_uniform_weighting_leaves_out_clients_without_examples() -> None:
 def test_the_loop_alone_decides_who_takes_part() -> None:
     grid = Nodes(adding_app(one), 4)
     loop = Loop(grid.by_name, fraction_train=0.25, fraction_evaluate=0.0)
-    make_strategy(RunConfig.load(), loop).start(grid, record({"w": np.zeros(1)}), num_rounds=2)
+    config = RunConfig.load()
+    strategy = make_strategy(config, loop, Adding(config))
+    strategy.start(grid, record({"w": np.zeros(1)}), num_rounds=2)
     assert [len(names) for _, names in grid.asked] == [1, 1]

@@ -71,6 +71,8 @@ def test_what_a_task_need_not_do():
         tiny.deliver("abc")
     with pytest.raises(InputError, match="no use for the file abc"):
         tiny.receive("abc", b"")
+    with pytest.raises(InputError, match="has no closed form"):
+        tiny.zero_sums()
 
 
 @pytest.mark.parametrize(

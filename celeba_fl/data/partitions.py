@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.schema import ATTRIBUTES, group_name
 from celeba_fl.data.table import Labelled, Table, repeats
 from celeba_fl.files import hash_key, keep
 from celeba_fl.progress import LOG, InputError
@@ -140,8 +140,7 @@ def combination(labels: np.ndarray, partition_by: str) -> np.ndarray:
             )
     columns = labels[:, [ATTRIBUTES.index(name) for name in names]]
     found, which = np.unique(columns, axis=0, return_inverse=True)
-    texts = [",".join(f"{n}={v:d}" for n, v in zip(names, row, strict=True)) for row in found]
-    return np.array(texts)[which]
+    return np.array([group_name(names, row) for row in found])[which]
 
 
 def valid_mask(table: Labelled, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:

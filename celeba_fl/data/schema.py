@@ -1,8 +1,14 @@
-"""CelebA's columns: the 40 binary attributes in official order and the splits.
+"""CelebA's columns: the 40 binary attributes in official order, their groups, and the splits.
 
 Source: Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015, and the header of its
 ``list_attr_celeba.txt``, whose spellings these are.
 """
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
 
 ATTRIBUTES = (
     "5_o_Clock_Shadow",
@@ -50,3 +56,37 @@ ATTRIBUTES = (
 # Position = code in `list_eval_partition.txt`. Code 3 is ours, for drawn faces only: images for
 # training the `drawn` backbone, which no client and no evaluation ever sees.
 SPLITS = ("train", "valid", "test", "pretrain")
+
+
+def group_name(grouping: Sequence[str], values: Iterable[int]) -> str:
+    """One combination of attributes' values, e.g. ``"Male=1,Young=0"``."""
+    return ",".join(f"{name}={value:d}" for name, value in zip(grouping, values, strict=True))
+
+
+def group_names(grouping: Sequence[str]) -> list[str]:
+    """Every combination of the attributes' values, from all 0 to all 1."""
+    return [group_name(grouping, values) for values in product((0, 1), repeat=len(grouping))]
+
+
+def membership(
+    labels: NDArray[np.bool_], attributes: Sequence[str], grouping: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Which example is in which group.
+
+    Parameters
+    ----------
+    labels : np.ndarray
+        (n, attributes) bool.
+    attributes : Sequence[str]
+        The names of its columns.
+    grouping : Sequence[str]
+        The attributes whose values make the groups.
+
+    Returns
+    -------
+    np.ndarray
+        (n, groups) bool, in the order of `group_names`.
+    """
+    columns = [list(attributes).index(name) for name in grouping]
+    codes = labels[:, columns] @ (1 << np.arange(len(columns))[::-1])
+    return codes[:, None] == np.arange(1 << len(columns))

@@ -16,6 +16,9 @@ BLOCK = 64
 class Rows(Protocol):
     """An array (n, dim) of float32, or what can be indexed like one by slice and positions."""
 
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: Any, /) -> np.ndarray: ...

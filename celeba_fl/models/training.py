@@ -24,6 +24,7 @@ def train_head(
     optimizer: str,
     dropout: float,
     positive_weight: np.ndarray | None,
+    example_weight: np.ndarray,
     proximal_mu: float,
     seed: int,
 ) -> tuple[Arrays, float]:
@@ -39,6 +40,8 @@ def train_head(
         (n, outputs) bool.
     positive_weight : np.ndarray | None
         (outputs,) by which the loss of positives is multiplied.
+    example_weight : np.ndarray
+        (n,) of the mean over the examples; only their ratios matter.
     proximal_mu : float
         Weight of (mu / 2) ||w - w_0||^2 in the loss, w_0 where training starts (FedProx, Li et al.,
         MLSys 2020).
@@ -48,13 +51,14 @@ def train_head(
     Returns
     -------
     tuple[dict[str, np.ndarray], float]
-        The trained head, and the mean training loss of the last epoch in nats.
+        The trained head, and the weighted mean training loss of the last epoch in nats.
     """
     torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
     y = torch.from_numpy(labels.astype(np.float32))
     weight, bias = torch.tensor(head["weight"]), torch.tensor(head["bias"])
     start = weight.clone(), bias.clone()
     positives = None if positive_weight is None else torch.from_numpy(positive_weight).float()
+    factor = torch.from_numpy(example_weight / example_weight.mean()).float()[:, None]
     step = make_optimizer(optimizer, [weight, bias], learning_rate)
 
     with torch.random.fork_rng(devices=[]):
@@ -66,10 +70,10 @@ def train_head(
                 inputs, targets = nn.functional.dropout(x, dropout), y[batch]
                 logits = nn.functional.linear(inputs, weight, bias)
                 loss = nn.functional.binary_cross_entropy_with_logits(
-                    logits, targets, pos_weight=positives
+                    logits, targets, weight=factor[batch], pos_weight=positives
                 )
                 total += loss.item() * len(batch)
-                errors = _gradient(logits, targets, positives)
+                errors = factor[batch] * _gradient(logits, targets, positives)
                 weight.grad, bias.grad = errors.T @ inputs, errors.sum(dim=0)
                 if proximal_mu:
                     weight.grad += proximal_mu * (weight - start[0])

@@ -116,7 +116,9 @@ def _subtitle(run: Run) -> str:
     with suppress(ValueError):
         parts.append(f"started {datetime.fromisoformat(started):%Y-%m-%d %H:%M} UTC")
     if run.rounds:
-        parts.append(f"{run.last_round} of {config.get('num-server-rounds', '?')} rounds")
+        one = config.get("strategy") == "closed-form"
+        rounds = 1 if one else config.get("num-server-rounds", "?")
+        parts.append(f"{run.last_round} of {rounds} rounds")
     if isinstance(run.info.get("seconds"), int | float):
         parts.append(seconds(run.info["seconds"]))
     return " · ".join(parts)

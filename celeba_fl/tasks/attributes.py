@@ -7,18 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from celeba_fl import fairness, metrics
+from celeba_fl import fairness, metrics, ridge
 from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions, sources
-from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.table import Table
-from celeba_fl.fairness import group_names, membership
 from celeba_fl.features import FeatureStore, preprocessing_hash
 from celeba_fl.files import write_bytes
 from celeba_fl.metrics import Counts, best_thresholds, exact_auroc, exact_average_precision
 from celeba_fl.models.backbones import BACKBONES, resolve_weights, weights_path
 from celeba_fl.models.heads import initial_head, scores
-from celeba_fl.progress import InputError
+from celeba_fl.progress import LOG, InputError
 from celeba_fl.task import (
     Arrays,
     Description,
@@ -46,8 +45,13 @@ class Attributes(Task):
 
     @property
     def count_names(self) -> tuple[str, ...]:
-        """The groups of `partition-by`, then the attributes."""
-        return *group_names(self.config.groupby), *ATTRIBUTES
+        """The groups of `partition-by`, those of `group-weighting`, then the attributes."""
+        return *(name for one in self._counted for name in group_names(one)), *ATTRIBUTES
+
+    @property
+    def _counted(self) -> list[tuple[str, ...]]:
+        """The groupings whose groups are counted."""
+        return [one for one in dict.fromkeys((self.config.groupby, self.config.weighted)) if one]
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -95,16 +99,53 @@ class Attributes(Task):
         return initial_head(BACKBONES[self.config.backbone].dim, len(ATTRIBUTES), self.config.seed)
 
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
-        """With `class-weights`: negatives / positives over all clients, 1 if there are no two."""
-        if not self.config.class_weights:
-            return {}
-        positives = counts[-len(ATTRIBUTES) :]
-        weights = metrics.ratio(num_train - positives, positives)
-        return {"positive-weight": np.where(weights > 0, weights, 1.0).tolist()}
+        """What `class-weights` and `group-weighting` ask for.
+
+        With `class-weights` negatives / positives over all clients, 1 if there are no two. With
+        `group-weighting` N / (G N_g) for each of the G groups that has examples, N_g of all N: so
+        groups count equally in the loss, which reweighting the last layer alone is enough for (Mao
+        et al., "Last-Layer Fairness Fine-tuning is Simple and Effective for Neural Networks", 2023,
+        arXiv 2304.03935).
+        """
+        told: Instructions = {}
+        if self.config.class_weights:
+            positives = counts[-len(ATTRIBUTES) :]
+            weights = metrics.ratio(num_train - positives, positives)
+            told["positive-weight"] = np.where(weights > 0, weights, 1.0).tolist()
+        if self.config.weighted:
+            by_name = dict(zip(self.count_names, counts, strict=True))
+            sizes = np.array([by_name[name] for name in group_names(self.config.weighted)])
+            weights = metrics.ratio(np.array(num_train), sizes * (sizes > 0).sum())
+            told["group-weights"] = np.nan_to_num(weights).tolist()
+        return told
 
     def deliver(self, missing: str) -> bytes:
         """The backbone's weights."""
         return weights_path(self.home, missing).read_bytes()
+
+    def zero_sums(self) -> Arrays:
+        """Of `ridge`; those of validation too where the server has no validation split."""
+        zeros = ridge.zero_sums(BACKBONES[self.config.backbone].dim, len(ATTRIBUTES))
+        _, rows = self._central["server_valid"]
+        parts = ("train",) if len(rows) else ("train", "valid")
+        return {f"{part}_{key}": array for part in parts for key, array in zeros.items()}
+
+    def solve(self, sums: Arrays, instructions: Instructions) -> Arrays:
+        """Ridge regression, with lambda and the calibration to logits by validation examples."""
+        valid = _part(sums, "valid")
+        if not valid:
+            store, rows = self._central["server_valid"]
+            labels = self._labels(rows)
+            weights = self._example_weight(labels, instructions)
+            valid = ridge.sums_of(store.read(rows), labels, weights)
+        if not valid["xx"][-1]:
+            raise InputError(
+                "the closed form chooses lambda on validation examples, and neither the server "
+                f"nor the clients have any (valid-fraction = {self.config.valid_fraction})"
+            )
+        head, ratio = ridge.solve(_part(sums, "train"), valid)
+        LOG.info("Solved with lambda = %.3g of the mean diagonal", ratio)
+        return head
 
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Means over the attributes, AUROC from score bins."""
@@ -204,8 +245,9 @@ class Attributes(Task):
         self._store(weights).fill(self._held(node), self.config.bad_images)
         train, valid = self._parts(node, weights)
         labels = self._labels(train)
-        groups = membership(labels, ATTRIBUTES, self.config.groupby).sum(axis=0)
-        return Description(len(train), len(valid), np.array([*groups, *labels.sum(axis=0)]))
+        members = [membership(labels, ATTRIBUTES, grouping) for grouping in self._counted]
+        counts = np.concatenate([*members, labels], axis=1).sum(axis=0)
+        return Description(len(train), len(valid), counts)
 
     def receive(self, sha256: str, data: bytes) -> None:
         """Keep the backbone's weights; their hash is checked when they are loaded."""
@@ -214,29 +256,53 @@ class Attributes(Task):
     def train(
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
     ) -> tuple[Arrays, int, float]:
-        """Train the head; a client without images returns it as it came."""
+        """Train the head; a client without images returns it as it came.
+
+        Under `group-weighting` a client counts by the weights of its examples: a factor of all of
+        them, as where they are of one group, changes nothing in its own weighted mean.
+        """
         from celeba_fl.models.training import train_head
 
         weights = str(instructions["weights"])
         rows, _ = self._parts(node, weights)
         if not len(rows):
             return arrays, 0, float("nan")
+        labels, config = self._labels(rows), self.config
+        weight = self._example_weight(labels, instructions)
         positive_weight = instructions.get("positive-weight")
-        config = self.config
         trained, loss = train_head(
             arrays,
             self._store(weights).read(rows),
-            self._labels(rows),
+            labels,
             epochs=config.local_epochs,
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,
             optimizer=config.optimizer,
             dropout=config.dropout,
             positive_weight=None if positive_weight is None else np.array(positive_weight),
+            example_weight=weight,
             proximal_mu=float(instructions.get("proximal-mu", 0.0)),  # type: ignore[arg-type]
             seed=seed,
         )
-        return trained, len(rows), loss
+        return trained, max(1, round(weight.sum())), loss
+
+    def summarise(self, node: NodeConfig, instructions: Instructions) -> tuple[Arrays, int]:
+        """Of the train images, and of the validation images if those are asked for."""
+        weights = str(instructions["weights"])
+        parts = dict(zip(("train", "valid"), self._parts(node, weights), strict=True))
+        sums: Arrays = {}
+        for part, rows in parts.items():
+            if f"{part}_xx" in instructions["sums"]:  # type: ignore[operator]
+                labels = self._labels(rows)
+                weight = self._example_weight(labels, instructions)
+                own = ridge.sums_of(self._store(weights).read(rows), labels, weight)
+                sums |= {f"{part}_{key}": array for key, array in own.items()}
+        return sums, len(parts["train"])
+
+    def _example_weight(self, labels: np.ndarray, instructions: Instructions) -> np.ndarray:
+        """The weight of each example's group, (n,); all 1 without `group-weighting`."""
+        weights = np.array(instructions.get("group-weights", [1.0]))
+        return membership(labels, ATTRIBUTES, self.config.weighted) @ weights
 
     def evaluate(
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions
@@ -321,6 +387,11 @@ def _means(counts: Counts, auroc: np.ndarray) -> dict[str, float]:
         auroc,
     )
     return {name: metrics.mean(value) for name, value in zip(METRICS, values, strict=True)}
+
+
+def _part(sums: Arrays, part: str) -> Arrays:
+    """The sums of one part, empty if there are none."""
+    return {key: sums[f"{part}_{key}"] for key in ("xx", "xy") if f"{part}_{key}" in sums}
 
 
 def _grouped(total: Arrays) -> Counts:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from celeba_fl.models import training
 from celeba_fl.models.heads import initial_head, scores
-from celeba_fl.models.training import train_head
 
 SETTINGS = {
     "epochs": 1,
@@ -31,6 +31,12 @@ def rng():
 def data(rng):
     """Features (7, 3) and labels (7, 2)."""
     return rng.normal(size=(7, 3)).astype(np.float32), rng.random((7, 2)) < 0.5
+
+
+def train_head(head, features, labels, **settings):
+    """Train on examples that count alike, if nothing else is said."""
+    weight = settings.pop("example_weight", np.ones(len(features)))
+    return training.train_head(head, features, labels, example_weight=weight, **settings)
 
 
 def sgd(head, features, labels, learning_rate, positive_weight=1.0, mu=0.0, start=None):
@@ -75,6 +81,17 @@ def test_positive_weight(data):
     trained, mean_loss = train_head(head, *data, **SETTINGS | {"positive_weight": weight})
     assert_close(trained, expected)
     assert mean_loss == pytest.approx(loss)
+
+
+def test_a_weight_is_a_number_of_copies(data):
+    head, copies = initial_head(3, 2, 0), np.array([1, 2, 1, 1, 4, 1, 1])
+    repeated = [np.repeat(array, copies, axis=0) for array in data]
+    expected, loss = sgd(head, *repeated, 0.5)
+    for factor in (1.0, 0.3):
+        settings = SETTINGS | {"example_weight": factor * copies}
+        trained, mean_loss = train_head(head, *data, **settings)
+        assert_close(trained, expected)
+        assert mean_loss == pytest.approx(loss)
 
 
 def test_proximal_term_pulls_towards_the_start_and_is_no_part_of_the_loss(data):
@@ -204,6 +221,7 @@ def test_a_new_process_trains_without_what_torch_compiles_with():
         "from celeba_fl.models.training import train_head\n"
         f"settings = {SETTINGS | {'optimizer': 'adam'}}\n"
         "x = np.ones((2, 3), np.float32)\n"
+        "settings['example_weight'] = np.ones(2)\n"
         "train_head(initial_head(3, 1, 0), x, x[:, :1] > 0, **settings)\n"
         "print('torch' in sys.modules, 'torch._dynamo' in sys.modules)\n"
     )

@@ -257,6 +257,12 @@ def test_a_stale_run_is_interrupted(make_run: MakeRun) -> None:
     ]
 
 
+def test_the_closed_form_has_one_round(make_run: MakeRun) -> None:
+    config = {"num-server-rounds": 9, "strategy": "closed-form"}
+    rounds = "round,test_loss\n0,0.7\n1,0.5\n"
+    assert "1 of 1 rounds" in read(make_run(info={"config": config}, csv={"rounds": rounds})).text
+
+
 def test_names_of_clients_are_text(make_run: MakeRun) -> None:
     rows = "client,num_examples,A=0,A=1\n<script>$\\x$,2,2,0\n$_{,3,0,3\n"
     parsed = read(make_run(csv={"partitions": rows}))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,12 +7,11 @@ import pytest
 from sklearn import metrics as sklearn
 from toys import nothing_counted, spread_head
 
-from celeba_fl import features
+from celeba_fl import features, ridge
 from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions
-from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.schema import ATTRIBUTES, group_names
 from celeba_fl.data.sources import load
-from celeba_fl.fairness import group_names
 from celeba_fl.features import FeatureStore
 from celeba_fl.metrics import NUM_BINS, Counts, best_thresholds, exact_auroc, mean
 from celeba_fl.models.heads import initial_head, scores
@@ -215,6 +215,7 @@ def test_training_is_the_heads_on_the_clients_images(make, held, table, x, told,
         table.labels[train],
         **settings,
         positive_weight=weight,
+        example_weight=np.ones(len(train)),
         proximal_mu=0.7,
         seed=9,
     )
@@ -236,6 +237,7 @@ def test_training_without_weights_or_proximal_term(server, held, table, x, told,
         optimizer=config.optimizer,
         dropout=config.dropout,
         positive_weight=None,
+        example_weight=np.ones(len(train)),
         proximal_mu=0,
         seed=9,
     )
@@ -341,6 +343,94 @@ def test_class_weights_are_negatives_by_positives_over_all_clients(make, describ
     weights = task.instruct(total, number)["positive-weight"]
     positives = total[4:]
     assert weights == pytest.approx((number - positives) / positives)
+
+
+def test_groups_that_are_weighted_are_counted_too(make, server, told):
+    task = make(group_weighting="Male")
+    names = (*group_names(("Male", "Young")), "Male=0", "Male=1", *ATTRIBUTES)
+    assert task.count_names == names
+    counts = dict(zip(names, task.describe(node(1), told).counts, strict=True))
+    assert counts["Male=1"] == counts["Male=1,Young=0"] + counts["Male=1,Young=1"]
+    assert counts["Male=1"] == counts["Male"]
+    # Once, if they are those of partition-by.
+    assert make(group_weighting="Male,Young").count_names == server.count_names
+
+
+def test_groups_with_examples_count_equally(make):
+    task = make(group_weighting="Male,Young")
+    counts = np.concatenate([[10, 0, 20, 30], np.zeros(40, np.int64)])
+    # 60 / (3 * 10) and so on: each of the three groups has a weight of 20 in all.
+    assert task.instruct(counts, 60) == {"group-weights": pytest.approx([2, 0, 1, 2 / 3])}
+    assert task.instruct(np.zeros(44, np.int64), 0) == {"group-weights": [0, 0, 0, 0]}
+
+
+def test_training_weighs_examples_by_their_group(make, held, table, x, told, head):
+    train, _ = held[1]
+    task = make(group_weighting="Male")
+    weight = np.where(table.labels[train, ATTRIBUTES.index("Male")], 5.0, 0.4)
+    trained, number, loss = task.train(head, node(1), {**told, "group-weights": [0.4, 5.0]}, seed=9)
+    config = task.config
+    expected, expected_loss = train_head(
+        head,
+        x[train],
+        table.labels[train],
+        epochs=config.local_epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        optimizer=config.optimizer,
+        dropout=config.dropout,
+        positive_weight=None,
+        example_weight=weight,
+        proximal_mu=0,
+        seed=9,
+    )
+    assert_equal(trained, expected)
+    assert (number, loss) == (round(weight.sum()), expected_loss)
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 3.0]])
+def test_sums_are_those_of_the_clients_images(make, held, table, x, told, weights):
+    task = make(group_weighting="Male") if weights else make()
+    told = {**told, **({"group-weights": weights} if weights else {})}
+
+    def of(rows):
+        group = table.labels[rows, ATTRIBUTES.index("Male")].astype(int)
+        weight = np.array(weights)[group] if weights else np.ones(len(rows))
+        return ridge.sums_of(x[rows], table.labels[rows], weight)
+
+    train, valid = held[1]
+    sums, number = task.summarise(node(1), {**told, "sums": ["train_xx", "train_xy"]})
+    assert_equal(sums, {f"train_{key}": array for key, array in of(train).items()})
+    assert number == len(train)
+    wanted = [f"{part}_{key}" for part in ("train", "valid") for key in ("xx", "xy")]
+    sums, _ = task.summarise(node(1), {**told, "sums": wanted})
+    assert list(sums) == wanted
+    assert_equal({key: sums[f"valid_{key}"] for key in ("xx", "xy")}, of(valid))
+
+
+def test_a_client_without_images_sends_zeros(server, prepared, told):
+    zeros = server.zero_sums()
+    assert list(zeros) == ["train_xx", "train_xy"]
+    server.config = replace(server.config, partitioner="natural")
+    sums, number = server.summarise(node(99, of=100), {**told, "sums": list(zeros)})
+    assert number == 0
+    assert_equal(sums, zeros)
+
+
+def test_the_closed_form_without_a_validation_split_asks_the_clients(make, celeba_folder, held):
+    folder = str(celeba_folder(splits="0" * 40))
+    task = make(dataset=folder)
+    told = {**task.prepare().instructions}
+    zeros = task.zero_sums()
+    assert list(zeros) == ["train_xx", "train_xy", "valid_xx", "valid_xy"]
+    task.describe(node(0, of=1), told)
+    sums, _ = task.summarise(node(0, of=1), {**told, "sums": list(zeros)})
+    parts = [{key: sums[f"{part}_{key}"] for key in ("xx", "xy")} for part in ("train", "valid")]
+    assert_equal(task.solve(sums, told), ridge.solve(*parts)[0])
+
+    none = sums | {key: zeros[key] for key in ("valid_xx", "valid_xy")}
+    with pytest.raises(InputError, match=r"chooses lambda on validation .*valid-fraction = 0.2"):
+        task.solve(none, told)
 
 
 def test_central_metrics_are_those_of_the_official_splits(server, prepared, table, x, head):
