@@ -51,7 +51,8 @@ def zero_sums(dim: int, outputs: int) -> Arrays:
     int64, of shapes ((dim + 1) (dim + 2) / 2,) and (dim + 1, outputs).
     """
     size = dim + 1
-    return {"xx": np.zeros(size * (size + 1) // 2, np.int64), "xy": np.zeros((size, outputs), int)}
+    xx, xy = np.zeros(size * (size + 1) // 2, np.int64), np.zeros((size, outputs), np.int64)
+    return {"xx": xx, "xy": xy}
 
 
 def sums_of(features: Rows, labels: NDArray[np.bool_], weight: Floats) -> Arrays:

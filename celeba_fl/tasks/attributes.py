@@ -103,9 +103,9 @@ class Attributes(Task):
 
         With `class-weights` negatives / positives over all clients, 1 if there are no two. With
         `group-weighting` N / (G N_g) for each of the G groups that has examples, N_g of all N: so
-        groups count equally in the loss, which reweighting the last layer alone is enough for (Mao
-        et al., "Last-Layer Fairness Fine-tuning is Simple and Effective for Neural Networks", 2023,
-        arXiv 2304.03935).
+        groups count equally in the loss. That tuning the last layer alone is enough for fairness
+        is due to Mao et al., "Last-Layer Fairness Fine-tuning is Simple and Effective for Neural
+        Networks", 2023, arXiv 2304.03935.
         """
         told: Instructions = {}
         if self.config.class_weights:
