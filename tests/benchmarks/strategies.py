@@ -30,8 +30,9 @@ from celeba_fl.runs import read_csv, read_runs
 
 GROUPING = ("Male", "Young")
 # FedAdam's rate: of 0.001, 0.003, 0.01, 0.03 and 0.1 (Flower's default) 0.03 had the best accuracy
-# on the official validation split, under IID as under Dirichlet 0.1. The rate of local training after
-# the closed form: of 3e-5, 1e-4, 3e-4, 1e-3 and 3e-3 (the default), by validation loss under IID.
+# on the official validation split, under IID as under Dirichlet 0.1. The rate of local training
+# after the closed form: of 3e-5, 1e-4, 3e-4, 1e-3 and 3e-3 (the default) the one of the least loss
+# on that split, under IID.
 STRATEGIES: dict[str, dict[str, Any]] = {
     "FedAvg": {"strategy": "fedavg"},
     "FedProx": {"strategy": "fedprox"},
