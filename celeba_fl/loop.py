@@ -9,6 +9,7 @@ FedAvg: McMahan et al., "Communication-Efficient Learning of Deep Networks from 
 Data", AISTATS 2017.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from celeba_fl.checkpoints import Checkpoints
-from celeba_fl.cohort import CohortGrid, draw_cohort
+from celeba_fl.cohort import CohortGrid, await_nodes, draw_cohort
 from celeba_fl.exchange import Answers, Waiting, ask, num_examples, reject_unusable
 from celeba_fl.progress import LOG
 from celeba_fl.stopping import StopRules
@@ -90,7 +91,8 @@ class Loop:
     min_replies : float (default: 0.0)
         Part of a round's cohort that must send a usable model, or the round does not count.
     retries : int (default: 0)
-        How often such a round is tried again before the run fails.
+        How often such a round is tried again before the run fails; first, as many of its clients
+        as must reply are awaited, up to `timeout` seconds.
     stop : StopRules
         When to end before the last round.
     checkpoints : Checkpoints | None (default: None)
@@ -187,7 +189,10 @@ class Loop:
     ) -> tuple[Answers, ArrayRecord, MetricRecord]:
         """Train on a cohort until enough of it has sent a usable model, and aggregate."""
         cohort = self._draw(number, "train", self.fraction_train, self.min_train)
-        for _ in range(self.retries + 1):
+        for attempt in range(self.retries + 1):
+            if attempt:
+                nodes = [self.clients[name] for name in cohort]
+                await_nodes(grid, nodes, math.ceil(self.min_replies * len(cohort)), timeout)
             messages = strategy.configure_train(
                 number, arrays, config or ConfigRecord(), self._show(grid, cohort)
             )
