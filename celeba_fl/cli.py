@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -266,8 +267,13 @@ def local(
             print(f"SuperLink on {deployment.address}; {len(deployment.nodes)} SuperNodes online")
             print(f"In another terminal:  flwr run . {name} --stream")
             print(f"or:                   celeba-fl run drawn-iid {name}", flush=True)
-            for line in deployment.watch():
-                print(line, flush=True)
+            said: set[str] = set()
+            while "superlink" not in said:
+                time.sleep(1)
+                for process, words in deployment.ended().items():
+                    if process not in said:
+                        print(words, flush=True)
+                    said.add(process)
             raise SystemExit(1)
     except KeyboardInterrupt:
         print("Ended.")

@@ -1,10 +1,13 @@
 """Small data in CelebA's layout, a head for it, and the long way round to check a short one."""
 
+import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from celeba_fl.data.folder import annotations
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.intervals import draw_identities
 from celeba_fl.metrics import Counts
@@ -80,3 +83,21 @@ def resample_weights(celeb_id: np.ndarray, draws: int = 1000, seed: int = 0) -> 
     """
     identities, index = np.unique(celeb_id, return_inverse=True)
     return draw_identities(len(identities), draws, seed).astype(np.float32)[:, index]
+
+
+def write_sites(folder: Path, celeba: Path, sites: int = 3) -> list[Path]:
+    """Cut a folder of `write_celeba` by identity: its train images as image folders of sites."""
+    found = annotations(celeba)
+    folders = []
+    for site in range(sites):
+        rows = np.flatnonzero((found.celeb_id % sites == site) & (found.split == 0))
+        folders.append(folder / f"hospital-{'abcdefg'[site]}")
+        (folders[-1] / "faces").mkdir(parents=True)
+        with (folders[-1] / "metadata.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["file_name", *ATTRIBUTES])
+            for row in rows:
+                name = found.image[row]
+                shutil.copy(celeba / "img_align_celeba" / name, folders[-1] / "faces")
+                table.writerow([f"faces/{name}", *found.labels[row].astype(int)])
+    return folders

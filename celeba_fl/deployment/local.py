@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ START_SECONDS = 120.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.5
 VALID_DAYS = 365
+# Flower's children ask for work once a second; on one machine more often costs nothing.
+POLLING = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}
 
 
 class LocalDeployment:
@@ -57,11 +59,15 @@ class LocalDeployment:
         if not re.fullmatch(r"[\w-]+", name):
             raise InputError(f"--name {name!r}: letters, digits, _ and - only")
         self.folder, self.name, self.nodes = folder, name, nodes
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self._user = {**FLOWER_ENVIRONMENT, **os.environ, "PATH": path}
         self._lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
         self._port, *self._node_ports = free_ports(1 + len(nodes))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """Of Flower's commands: those beside this Python come first, as Flower looks for them."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**FLOWER_ENVIRONMENT, **POLLING, **os.environ, "PATH": path}
 
     @property
     def address(self) -> str:
@@ -160,21 +166,14 @@ class LocalDeployment:
         listed = self._flwr("supernode", "list", self.name)["nodes"]
         return sum(node["status"] == "online" for node in listed)
 
-    def watch(self) -> Iterator[str]:
-        """Say which processes end; for ever, or until the SuperLink has."""
-        said: set[str] = set()
-        while "superlink" not in said:
-            for name, process in self._processes.items():
-                if process.poll() is not None and name not in said:
-                    said.add(name)
-                    yield self._ended(name)
-            time.sleep(POLL_SECONDS)
-
-    def _ended(self, name: str) -> str:
-        return (
-            f"{name} has ended with status {self._processes[name].poll()}; the last lines of "
+    def ended(self) -> dict[str, str]:
+        """Processes that should run and do not, and their last words."""
+        return {
+            name: f"{name} has ended with status {process.returncode}; the last lines of "
             f"{self._log(name)}:\n{_tail(self._log(name))}"
-        )
+            for name, process in self._processes.items()
+            if process.poll() is not None
+        }
 
     def _log(self, name: str) -> Path:
         return self.folder / "logs" / f"{name}.log"
@@ -183,7 +182,7 @@ class LocalDeployment:
         with self._log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 command,
-                env={**self._user, "FLWR_HOME": str(self.folder / "flwr")},
+                env={**self.environment(), "FLWR_HOME": str(self.folder / "flwr")},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -191,14 +190,13 @@ class LocalDeployment:
             )
 
     def _flwr(self, *command: str) -> dict[str, Any]:
-        return flower_json(["flwr", *command, "--format", "json"], self._user)
+        return flower_json(["flwr", *command, "--format", "json"], self.environment())
 
     def _await(self, trouble: str, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not done():
-            for name, process in self._processes.items():
-                if process.poll() is not None:
-                    raise InputError(self._ended(name))
+            if ended := self.ended():
+                raise InputError("\n".join(ended.values()))
             if time.monotonic() > deadline:
                 raise InputError(f"{trouble} after {START_SECONDS:.0f} s: see {self.folder}/logs")
             time.sleep(POLL_SECONDS)
