@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +206,11 @@ class LocalDeployment:
         """Kill what is left: Flower's children do not always end with their parents."""
         while left := processes_with(f"FLWR_HOME={self.folder / 'flwr'}"):
             for process in left:
-                os.kill(process, signal.SIGKILL)
-            for child in self._processes.values():
-                child.poll()
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             time.sleep(0.1)
+        for child in self._processes.values():
+            child.wait()
 
 
 def node_configs(nodes: int | None, data: Sequence[Path]) -> list[dict[str, Any]]:

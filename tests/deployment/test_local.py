@@ -1,7 +1,19 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from celeba_fl.deployment import local
-from celeba_fl.deployment.local import LocalDeployment, free_ports, node_configs
+from celeba_fl.deployment.local import (
+    LocalDeployment,
+    free_ports,
+    node_configs,
+    processes_with,
+)
 from celeba_fl.progress import InputError
 
 
@@ -72,7 +84,7 @@ def test_what_was_started_is_ended_when_the_rest_does_not_come_up(silent, tmp_pa
     monkeypatch.setattr(local, "STOP_SECONDS", 1.0)
     with pytest.raises(InputError, match="cannot be reached after 1 s"):
         LocalDeployment(tmp_path / "here", "sites", []).__enter__()
-    assert local.processes_with(f"FLWR_HOME={tmp_path / 'here' / 'flwr'}") == []
+    assert processes_with(f"FLWR_HOME={tmp_path / 'here' / 'flwr'}") == []
 
 
 def test_one_deployment_at_a_time(silent, tmp_path, monkeypatch):
@@ -110,6 +122,72 @@ def test_a_connection_of_ours_is_written_beside_the_users(silent, tmp_path, monk
         "address": deployment.address,
         "root-certificates": str(tmp_path / "here" / "credentials" / "ca.crt"),
     }
+
+
+SUPERLINK = """
+import signal, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])))
+signal.pause()
+"""
+FLWR = """
+print('{"success": true, "nodes": [{"status": "online"}, {"status": "online"}]}')
+"""
+SUPERNODE = """
+import signal
+print("no such face", flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def deployed(tmp_path, monkeypatch):
+    """`celeba-fl deploy local` of Flower's commands that do nothing, once it is up."""
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    scripts = {"flower-superlink": SUPERLINK, "flwr": FLWR, "flower-supernode": SUPERNODE}
+    for name, script in scripts.items():
+        (bin / name).write_text(f"#!{sys.executable}\n{script}")
+        (bin / name).chmod(0o755)
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flwr"))
+    monkeypatch.setenv("CELEBA_FL_HOME", str(tmp_path / "home"))
+    code = f"import sys; sys.executable = {str(bin / 'python')!r}\n"
+    code += "from celeba_fl import cli; cli.main()"
+    command = [sys.executable, "-c", code, "deploy", "local", "--nodes", "2", "--name", "mine"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        said = ""
+        while not said.endswith("celeba-fl run drawn-iid mine\n"):
+            said += process.stdout.readline() or pytest.fail(said)
+        assert "2 SuperNodes online" in said
+        assert "flwr run . mine --stream" in said
+        assert len(running(tmp_path)) == 3
+        yield process
+    assert running(tmp_path) == []
+
+
+def running(tmp_path):
+    home = tmp_path / "home" / "deployments" / "mine" / "flwr"
+    return processes_with(f"FLWR_HOME={home}")
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_deploy_local_ends_all_that_it_started(deployed, end):
+    deployed.send_signal(end)
+    assert deployed.stdout.read() == "Ended.\n"
+    assert deployed.wait() == 0
+
+
+def test_deploy_local_says_who_died_and_ends_with_the_superlink(deployed, tmp_path):
+    by_name = {
+        Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[1].split(b"/")[-1]: process
+        for process in running(tmp_path)
+    }
+    os.kill(by_name[b"flower-supernode"], signal.SIGKILL)
+    said = [deployed.stdout.readline() for _ in range(2)]
+    assert re.fullmatch(r"node-\d has ended with status -9; .*logs/node-\d.log:\n", said[0])
+    assert said[1] == "no such face\n"
+    os.kill(by_name[b"flower-superlink"], signal.SIGKILL)
+    assert "superlink has ended with status -9" in deployed.stdout.read()
+    assert deployed.wait() == 1
 
 
 def test_free_ports_are_different():
