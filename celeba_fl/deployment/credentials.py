@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 from celeba_fl.progress import InputError
 
 CA = "celeba-fl CA"
+# The SuperLink's own children call it here, and check its certificate as everyone does.
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def write_credentials(folder: Path, nodes: int, hosts: Sequence[str], days: int) -> datetime:
@@ -51,7 +53,7 @@ def write_credentials(folder: Path, nodes: int, hosts: Sequence[str], days: int)
     InputError
         If `folder` is there already, or a host is neither a name nor an address.
     """
-    names = [_general_name(host) for host in hosts]
+    names = [_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]
     if folder.exists():
         raise InputError(
             f"{folder} is there already; credentials are never overwritten. Name a new folder"

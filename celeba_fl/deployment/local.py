@@ -107,7 +107,7 @@ class LocalDeployment:
     def _start(self) -> None:
         self._kill_all()  # of one that was killed itself
         shutil.rmtree(self.folder, ignore_errors=True)
-        write_credentials(self.credentials, len(self.nodes), [HOST, "localhost"], VALID_DAYS)
+        write_credentials(self.credentials, len(self.nodes), [HOST], VALID_DAYS)
         (self.folder / "logs").mkdir()
         self.start_superlink()
         self._connect()
