@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,23 +18,20 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from celeba_fl.config import PACKAGE, PYPROJECT, RunConfig
+from celeba_fl.flower import FLOWER_ENVIRONMENT, flower_json
 from celeba_fl.progress import InputError
 from celeba_fl.runs import find_directory, find_run, read_runs
 
 EXPERIMENTS = PACKAGE / "experiments"
 SIMULATION = PACKAGE / "federations" / "simulation-50.toml"
 
-# Packages are installed where this command is, so Flower need not install them again for a run;
-# and what needs no network must not use it.
-FLOWER_ENVIRONMENT = {
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-}
-
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
+
+
+deploy = typer.Typer(help="Run the app on processes of their own.", no_args_is_help=True)
+app.add_typer(deploy, name="deploy")
 
 
 def main() -> None:
@@ -228,6 +227,58 @@ def compare(
     print(write_comparison([find_directory(run, folder) for run in runs], out))
 
 
+@app.command()
+def credentials(
+    nodes: Annotated[int, typer.Option(min=1, help="number of SuperNodes")],
+    host: Annotated[
+        list[str], typer.Option(help="name or IP address of the SuperLink's machine; repeatable")
+    ],
+    out: Annotated[Path, typer.Option(help="a new folder")],
+    days: Annotated[int, typer.Option(min=1, help="how long certificates are valid")] = 365,
+) -> None:
+    """Make a CA, the SuperLink's certificate, and a key pair for each SuperNode."""
+    from celeba_fl.deployment.credentials import write_credentials
+
+    expiry = write_credentials(out, nodes, host, days)
+    print(f"{out}: ca.crt and server.crt for {', '.join(host)}, valid until {expiry:%Y-%m-%d}")
+    print(f"To each node: ca.crt and its own of node-0.key ... node-{nodes - 1}.key")
+    print("To the SuperLink: ca.crt, server.crt, server.key and all .pub. ca.key: nowhere")
+
+
+@deploy.command()
+def local(
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="number of SuperNodes (one a --data, or 3)")
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="own images of one node, repeatable; other nodes get partitions"),
+    ] = None,
+    name: Annotated[str, typer.Option(help="of the connection, for `flwr run`")] = "local-sites",
+) -> None:
+    """Run SuperLink and SuperNodes on this machine, secured, until Ctrl-C or SIGTERM."""
+    from celeba_fl.deployment.local import LocalDeployment, node_configs
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = RunConfig.load().home_dir / "deployments" / name
+    print(f"Starting; everything is in {folder}", flush=True)
+    try:
+        with LocalDeployment(folder, name, node_configs(nodes, data or [])) as deployment:
+            print(f"SuperLink on {deployment.address}; {len(deployment.nodes)} SuperNodes online")
+            print(f"In another terminal:  flwr run . {name} --stream")
+            print(f"or:                   celeba-fl run drawn-iid {name}", flush=True)
+            said: set[str] = set()
+            while "superlink" not in said:
+                time.sleep(1)
+                for process, words in deployment.ended().items():
+                    if process not in said:
+                        print(words, flush=True)
+                    said.add(process)
+            raise SystemExit(1)
+    except KeyboardInterrupt:
+        print("Ended.")
+
+
 def read_experiment(name: str) -> dict[str, Any]:
     """The run-config keys of a TOML file, or of an experiment of ours by its name.
 
@@ -285,7 +336,7 @@ def _run_flower(overrides: dict[str, Any], federation: Path | None, superlink: l
             command += ["--run-config", str(merged)]
         if federation is not None:
             command += ["--federation-config", str(federation)]
-        submitted = _flower_json(command, environment)
+        submitted = flower_json(command, environment)
     run_id = submitted["run-id"]
     try:
         subprocess.run(
@@ -295,20 +346,9 @@ def _run_flower(overrides: dict[str, Any], federation: Path | None, superlink: l
         where = " ".join([run_id, *superlink])
         print(f"\nThe run goes on; stop it with: flwr stop {where}")
         return 130
-    listed = _flower_json(
+    listed = flower_json(
         ["flwr", "ls", *superlink, "--run-id", run_id, "--format", "json"], environment
     )
     status = listed["runs"][0]
     print(f"Run {run_id}: {status['status']} {status['status-details']}".rstrip())
     return 0 if status["status"] == "finished:completed" else 1
-
-
-def _flower_json(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
-    """What a `flwr` command says in JSON; other lines that it prints come before."""
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    start = done.stdout.find("{")
-    said: dict[str, Any] = json.loads(done.stdout[start:]) if start >= 0 else {}
-    if not said.get("success"):
-        reason = said.get("error-message") or f"{done.stdout}{done.stderr}".strip()
-        raise InputError(f"{' '.join(command[:2])}: {reason}")
-    return said

@@ -38,7 +38,7 @@ def query(message: Message, context: Context) -> Message:
         for sha256, file in message.content.array_records["files"].items():
             task.receive(sha256, file.numpy().tobytes())
         said = task.describe(context.node_config, _instructions(message))
-    except InputError as error:  # the server does not know yet who answers
+    except (InputError, OSError) as error:  # the server does not know yet who answers
         raise InputError(f"client {name}: {error}") from error
     content = RecordDict(
         {

@@ -4,12 +4,18 @@ Flower's node ids are random in every run, so a cohort drawn over them cannot be
 clients are drawn by name.
 """
 
+import math
 import random
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Collection, Iterable, Sequence
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+
+from celeba_fl.progress import LOG
+
+POLL_SECONDS = 0.5
 
 
 def draw_cohort(
@@ -36,6 +42,21 @@ def draw_cohort(
     names = sorted(names)
     size = min(len(names), max(int(len(names) * fraction), minimum)) if fraction else 0
     return sorted(random.Random(repr(parts)).sample(names, size))
+
+
+def await_nodes(grid: Grid, nodes: Collection[int], fraction: float, timeout: float) -> None:
+    """Wait until this part of `nodes`, rounded up, is online, or `timeout` seconds are over.
+
+    A node that was killed is offline within 60 s of its last sign of life, and cannot come back
+    before: each question to it would fail at once.
+    """
+    start, minimum = time.monotonic(), math.ceil(fraction * len(nodes))
+    number = len({*nodes} & {*grid.get_node_ids()})
+    if number < minimum:
+        LOG.info("Waiting for clients to come back: %d online, %d are needed", number, minimum)
+    while number < minimum and time.monotonic() - start < timeout:
+        time.sleep(POLL_SECONDS)
+        number = len({*nodes} & {*grid.get_node_ids()})
 
 
 class CohortGrid(Grid):

@@ -48,7 +48,9 @@ class RunConfig:
     """A validated run config; field `learning_rate` is the key `learning-rate`."""
 
     task: str = _key("what is learned: a name in celeba_fl/task.py, or module:Class of your own")
-    dataset: str = _key("drawn, a hub id (flwrlabs/celeba), or a folder of the data")
+    dataset: str = _key(
+        "drawn, a hub id (flwrlabs/celeba), a folder of the data, or none: clients bring their own"
+    )
     partitioner: str = _key("who holds which train images", choices=("iid", "dirichlet", "natural"))
     partition_by: str = _key(
         "attributes, comma-separated, whose combination dirichlet skews (lenet: the class)"

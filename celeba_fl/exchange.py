@@ -13,6 +13,9 @@ from flwr.serverapp import Grid
 from celeba_fl.progress import LOG
 
 POLL_SECONDS = 0.1
+# A message that is still there after its time would be worked off in vain; it ends after ours, so
+# that it is us who say that there was no answer.
+GRACE_SECONDS = 10.0
 LOG_EVERY_SECONDS = 10.0
 
 
@@ -95,6 +98,8 @@ def ask(
         answer is unusable, if it is. Answers are then pulled one by one.
     """
     messages = sorted(messages, key=lambda message: names[message.metadata.dst_node_id])
+    for message in messages:
+        message.metadata.ttl = timeout + GRACE_SECONDS
     answers = Answers(bytes_down=sum(_num_bytes(message.content) for message in messages))
     since, start = time.time(), time.monotonic()
     sent = set(grid.push_messages(messages))

@@ -65,15 +65,15 @@ class FeatureStore:
         self.backbone, self.weights, self.image_size = backbone, weights, image_size
         parts = (table.fingerprint, weights, preprocessing_hash(backbone, image_size))
         self.folder = keep(home / "features" / hash_key(*parts), self._create)
-        self._rows = np.load(self.folder / "rows.npy", mmap_mode="r+")
+        self._rows = np.load(self.folder / "rows.npy", mmap_mode="r")
         self._state = np.load(self.folder / "state.npy", mmap_mode="r+")
 
     def _create(self, folder: Path) -> None:
-        """Make files of the right size; they are sparse until rows are filled in."""
+        """Make files of the right size; rows are a hole until they are filled in."""
         folder.mkdir()
         shape = (len(self.table), BACKBONES[self.backbone].dim)
         np.lib.format.open_memmap(folder / "rows.npy", "w+", np.float32, shape)
-        np.lib.format.open_memmap(folder / "state.npy", "w+", np.uint8, shape[:1])
+        np.save(folder / "state.npy", np.full(shape[:1], EMPTY, np.uint8))
 
     def fill(self, rows: np.ndarray, bad_images: str) -> None:
         """Compute the rows that are not there yet.
@@ -93,7 +93,10 @@ class FeatureStore:
         missing = rows[self._state[rows] == EMPTY]
         if len(missing):
             progress = Progress("Computing features", len(missing))
-            with FeatureExtractor(self.home, self.backbone, self.weights, self.image_size) as run:
+            with (
+                FeatureExtractor(self.home, self.backbone, self.weights, self.image_size) as run,
+                (self.folder / "rows.npy").open("r+b") as file,
+            ):
                 for start in range(0, len(missing), CHUNK):
                     chunk = missing[start : start + CHUNK]
                     state = np.full(len(chunk), DONE, np.uint8)
@@ -102,9 +105,12 @@ class FeatureStore:
                         if feature is None:
                             state[i] = BAD
                         else:
-                            self._rows[chunk[i]] = feature
+                            # Not through the map: on a full disk that is no error but SIGBUS.
+                            file.seek(self._rows.offset + chunk[i] * feature.nbytes)
+                            file.write(feature.tobytes())
                         progress.advance()
-                    self._rows.flush()
+                    file.flush()
+                    os.fsync(file.fileno())
                     self._state[chunk] = state
         self._report(rows[self._state[rows] == BAD], bad_images)
 

@@ -5,7 +5,7 @@ its answer is pulled, by calling the ClientApp; nothing else in the app knows of
 """
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -25,15 +25,20 @@ class InlineGrid(Grid):
     ----------
     client_app : ClientApp
         What every node runs.
-    num_supernodes : int
-        Number of nodes.
+    nodes : int | Sequence[Mapping[str, Any]]
+        The node config of each node; or their number, for as many partitions.
     run_config : Mapping[str, Any]
         What the nodes see as their run config.
     """
 
     def __init__(
-        self, client_app: ClientApp, num_supernodes: int, run_config: Mapping[str, Any]
+        self,
+        client_app: ClientApp,
+        nodes: int | Sequence[Mapping[str, Any]],
+        run_config: Mapping[str, Any],
     ) -> None:
+        if isinstance(nodes, int):
+            nodes = [{"partition-id": i, "num-partitions": nodes} for i in range(nodes)]
         self._app = client_app
         self._run = Run.create_empty(secrets.randbits(63))
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = self._run.run_id, 1, 1
@@ -41,11 +46,11 @@ class InlineGrid(Grid):
             node_id: Context(
                 run_id=self._run.run_id,
                 node_id=node_id,
-                node_config={"partition-id": partition, "num-partitions": num_supernodes},
+                node_config=dict(node),
                 state=RecordDict(),
                 run_config=dict(run_config),
             )
-            for partition, node_id in enumerate(secrets.randbits(62) for _ in range(num_supernodes))
+            for node_id, node in ((secrets.randbits(62), node) for node in nodes)
         }
         self._waiting: dict[str, Message] = {}
 
@@ -102,7 +107,10 @@ class InlineGrid(Grid):
 
 
 def run_inline(
-    config: RunConfig, num_supernodes: int, server_app: ServerApp, client_app: ClientApp
+    config: RunConfig,
+    nodes: int | Sequence[Mapping[str, Any]],
+    server_app: ServerApp,
+    client_app: ClientApp,
 ) -> None:
     """Run an experiment in this process; it ends, or raises, as the ServerApp does.
 
@@ -110,11 +118,11 @@ def run_inline(
     ----------
     config : RunConfig
         The run config.
-    num_supernodes : int
-        Number of clients.
+    nodes : int | Sequence[Mapping[str, Any]]
+        As for `InlineGrid`.
     server_app, client_app
         The apps.
     """
-    grid = InlineGrid(client_app, num_supernodes, config.to_dict())
+    grid = InlineGrid(client_app, nodes, config.to_dict())
     context = Context(grid.run.run_id, 0, {}, RecordDict(), dict(config.to_dict()))
     server_app(grid, context)

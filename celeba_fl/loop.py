@@ -19,7 +19,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from celeba_fl.checkpoints import Checkpoints
-from celeba_fl.cohort import CohortGrid, draw_cohort
+from celeba_fl.cohort import CohortGrid, await_nodes, draw_cohort
 from celeba_fl.exchange import Answers, Waiting, ask, num_examples, reject_unusable
 from celeba_fl.progress import LOG
 from celeba_fl.stopping import StopRules
@@ -90,7 +90,8 @@ class Loop:
     min_replies : float (default: 0.0)
         Part of a round's cohort that must send a usable model, or the round does not count.
     retries : int (default: 0)
-        How often such a round is tried again before the run fails.
+        How often such a round is tried again before the run fails; first, as many of its clients
+        as must reply are awaited, up to `timeout` seconds.
     stop : StopRules
         When to end before the last round.
     init : Strategy | None (default: None)
@@ -191,9 +192,11 @@ class Loop:
     ) -> tuple[Answers, ArrayRecord, MetricRecord]:
         """Train on a cohort until enough of it has sent a usable model, and aggregate."""
         cohort = self._draw(number, "train", self.fraction_train, self.min_train)
-        for _ in range(self.retries + 1):
+        for attempt in range(self.retries + 1):
+            if attempt:
+                await_nodes(grid, cohort, self.min_replies, timeout)
             messages = strategy.configure_train(
-                number, arrays, config or ConfigRecord(), self._show(grid, cohort)
+                number, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
             )
             # A strategy that adds answers up as they arrive judges them itself.
             take = getattr(strategy, "take", None)
@@ -223,7 +226,7 @@ class Loop:
         cohort = self._draw(number, "evaluate", self.fraction_evaluate, self.min_evaluate)
         if cohort:
             messages = strategy.configure_evaluate(
-                number, arrays, config or ConfigRecord(), self._show(grid, cohort)
+                number, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
             )
         central = MetricRecord()
 
@@ -239,11 +242,9 @@ class Loop:
             averages = strategy.aggregate_evaluate(number, list(answers.usable.values()))
         return answers, averages or MetricRecord(), central
 
-    def _draw(self, number: int, phase: str, fraction: float, minimum: int) -> list[str]:
-        return draw_cohort(self.clients, fraction, minimum, self.seed, number, phase)
-
-    def _show(self, grid: Grid, cohort: Iterable[str]) -> CohortGrid:
-        return CohortGrid(grid, [self.clients[name] for name in cohort])
+    def _draw(self, number: int, phase: str, fraction: float, minimum: int) -> list[int]:
+        names = draw_cohort(self.clients, fraction, minimum, self.seed, number, phase)
+        return [self.clients[name] for name in names]
 
     def _ask(
         self,

@@ -276,7 +276,7 @@ def client_name(node: NodeConfig) -> str:
             return str(node[key])
     raise InputError(
         "this node has no name: start it with --node-config 'partition-id=0 num-partitions=2' "
-        "or with a site"
+        'or with \'site="hospital-a" data-path="/srv/faces"\''
     )
 
 

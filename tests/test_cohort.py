@@ -1,6 +1,7 @@
 """Cohorts: a function of seed, round, phase and names, and of nothing else."""
 
 import random
+from collections.abc import Iterable
 
 import pytest
 from adding import Nodes, adding_app
@@ -8,7 +9,8 @@ from flwr.app import Message, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeba_fl.cohort import CohortGrid, draw_cohort
+from celeba_fl import cohort
+from celeba_fl.cohort import CohortGrid, await_nodes, draw_cohort
 
 NAMES = [str(i) for i in range(50)]
 
@@ -69,6 +71,38 @@ def test_global_chance_is_left_alone() -> None:
     before = random.getstate()
     draw_cohort(NAMES, 0.5, 1, 7, 1, "train")
     assert random.getstate() == before
+
+
+class Absent(Nodes):
+    """Of four nodes, those in `away` are offline, each for so many questions."""
+
+    def __init__(self, away: dict[str, int]) -> None:
+        super().__init__(adding_app(), 4)
+        self.away = away
+
+    def get_node_ids(self) -> Iterable[int]:
+        here = set(super().get_node_ids())
+        if hasattr(self, "away"):
+            gone = {self.by_name[name] for name, times in self.away.items() if times > 0}
+            self.away = {name: times - 1 for name, times in self.away.items()}
+            return here - gone
+        return here
+
+
+@pytest.mark.parametrize(("fraction", "asked"), [(0.1, 1), (0.5, 4), (2 / 3, 4), (0.7, 9), (1, 9)])
+def test_nodes_that_are_needed_are_awaited(
+    monkeypatch: pytest.MonkeyPatch, fraction: float, asked: int
+) -> None:
+    monkeypatch.setattr(cohort, "POLL_SECONDS", 0)
+    nodes = Absent({"0": 99, "1": 3, "2": 8})
+    await_nodes(nodes, [nodes.by_name[name] for name in "123"], fraction, timeout=60)
+    assert nodes.away["0"] == 99 - asked
+
+
+def test_nodes_that_do_not_come_back_are_awaited_up_to_the_timeout() -> None:
+    nodes = Absent({"1": 10**9})
+    await_nodes(nodes, [nodes.by_name["1"]], 1, timeout=0.01)
+    assert nodes.away["1"] < 10**9
 
 
 def test_on_the_grid_of_a_cohort_there_is_no_one_else() -> None:

@@ -167,6 +167,19 @@ def test_bytes_are_those_of_the_arrays() -> None:
     assert (answers.bytes_down, answers.bytes_up) == (3 * size, 2 * size)
 
 
+def test_nobody_works_on_a_question_whose_time_is_over() -> None:
+    lifetimes = []
+
+    def step(client: int, number: int) -> Any:
+        return lambda message: (
+            lifetimes.append(message.metadata.ttl),
+            reply(message, MODEL, num_examples=1),
+        )[1]
+
+    put(Nodes(adding_app(step), 2), timeout=60)
+    assert lifetimes == [70.0, 70.0]
+
+
 def test_no_question_no_answer() -> None:
     answers = ask(Nodes(adding_app(), 1), [], {}, number=1, phase="evaluate", timeout=9)
     assert (answers.usable, answers.failures, answers.bytes_down) == ({}, {}, 0)

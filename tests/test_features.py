@@ -265,6 +265,20 @@ def test_a_failing_source_is_an_error_not_a_bad_image(home, table, weights):
         store.readable(ALL)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a disk that is full")
+def test_on_a_full_disk_filling_is_an_error_and_no_row_counts(
+    home, table, weights, tmp_path, monkeypatch
+):
+    store = FeatureStore(home, table, "mobilenet_v2", weights, 32)
+    (store.folder / "rows.npy").unlink()
+    (store.folder / "rows.npy").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        store.fill(np.arange(len(table)), "skip")
+    (store.folder / "rows.npy").unlink()
+    with pytest.raises(RuntimeError, match="before they are filled"):
+        store.readable(np.arange(len(table)))
+
+
 def test_backbone_is_exported_once(home, weights, monkeypatch):
     monkeypatch.setattr(features, "_export", None)
     for _ in range(2):

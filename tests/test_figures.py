@@ -69,7 +69,7 @@ def run(request, toy, tmp_path_factory):
     task = Attributes(config)
     told = task.prepare().instructions
     task.describe({"partition-id": 0, "num-partitions": 1}, told)
-    head = spread_head(task._store(told["weights"]).read(np.arange(len(task.table)))[:])
+    head = spread_head(task._store(task.table, told["weights"]).read(np.arange(len(task.table)))[:])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollcall, "SETTLE_SECONDS", 0)
         patch.setattr(server_app, "_draw_report", lambda run: None)

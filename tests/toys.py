@@ -1,6 +1,8 @@
 """Small data in CelebA's layout, a head for it, and the long way round to check a short one."""
 
+import csv
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
+from celeba_fl.data.folder import annotations
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.intervals import draw_identities
 from celeba_fl.metrics import Counts
@@ -108,3 +111,21 @@ def write_cifar10(folder: Path, *, train: int = 40, test: int = 20, seed: int = 
         table = pa.table({"img": images, "label": labels})
         parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
     return folder
+
+
+def write_sites(folder: Path, celeba: Path, sites: int = 3) -> list[Path]:
+    """Cut a folder of `write_celeba` by identity: its train images as image folders of sites."""
+    found = annotations(celeba)
+    folders = []
+    for site in range(sites):
+        rows = np.flatnonzero((found.celeb_id % sites == site) & (found.split == 0))
+        folders.append(folder / f"hospital-{'abcdefg'[site]}")
+        (folders[-1] / "faces").mkdir(parents=True)
+        with (folders[-1] / "metadata.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["file_name", *ATTRIBUTES])
+            for row in rows:
+                name = found.image[row]
+                shutil.copy(celeba / "img_align_celeba" / name, folders[-1] / "faces")
+                table.writerow([f"faces/{name}", *found.labels[row].astype(int)])
+    return folders

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from celeba_fl.data import folder, hub
-from celeba_fl.data.schema import SPLITS
+from celeba_fl.data import folder, hub, imagefolder
+from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.table import Annotations, Source, Table, repeats
 from celeba_fl.files import keep, stamp_key
 from celeba_fl.progress import LOG, InputError, Progress
@@ -28,7 +28,8 @@ def load(dataset: str, home: Path) -> Table:
     ----------
     dataset : str
         ``"drawn"``, a hub id such as ``"flwrlabs/celeba"``, or a folder: of the official CelebA
-        layout, or of parquet files of the hub's shape.
+        layout, of parquet files of the hub's shape, or of images with a `metadata.csv`. ``"none"``:
+        a table without rows, for a server whose clients bring their own.
     home : Path
         Parsed tables are kept in ``home/tables``, drawn faces in ``home/drawn``, downloads in
         ``home/hub``. A table is parsed again when its text or parquet files change, or when images
@@ -42,8 +43,18 @@ def load(dataset: str, home: Path) -> Table:
     Raises
     ------
     InputError
-        If there is no such data set, or if something in it is not as it should be.
+        If there is no such data set, if it cannot be read, or if something in it is not as it
+        should be.
     """
+    if dataset == "none":
+        return _nothing()
+    try:
+        return _load(dataset, home)
+    except OSError as error:  # names the file
+        raise InputError(f"{dataset} cannot be read or kept: {error}") from error
+
+
+def _load(dataset: str, home: Path) -> Table:
     source = _source(dataset, home)
     kept = keep(home / "tables" / stamp_key(source.files), partial(_parse, dataset, source))
     arrays = {name: np.load(kept / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
@@ -60,16 +71,34 @@ ARRAYS = (*Annotations._fields, "content")
 
 def _source(dataset: str, home: Path) -> Source:
     path = keep(home / "drawn", _draw) if dataset == "drawn" else hub.fetch(dataset, home)
-    source = path.is_dir() and (folder.source(path) or hub.source(path, home))
+    source = path.is_dir() and (
+        folder.source(path) or imagefolder.source(path) or hub.source(path, home)
+    )
     if not source:
         what = "holds no data set" if path.is_dir() else "is no folder"
         raise InputError(
             f"dataset = {dataset!r}: {path.absolute()} {what}. `dataset` should be 'drawn', a hub "
-            "id such as 'flwrlabs/celeba', or a folder, either in the official CelebA layout "
-            "(img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt, "
-            "identity_CelebA.txt) or of parquet files with the columns of flwrlabs/celeba"
+            "id such as 'flwrlabs/celeba', 'none' (clients bring their own), or a folder: in the "
+            "official CelebA layout (img_align_celeba/, list_attr_celeba.txt, "
+            "list_eval_partition.txt, identity_CelebA.txt), of parquet files with the columns of "
+            "flwrlabs/celeba, or of images with a metadata.csv"
         )
     return source
+
+
+def _nothing() -> Table:
+    annotations = Annotations(
+        image=np.empty(0, "<U1"),
+        celeb_id=np.empty(0, np.int32),
+        labels=np.empty((0, len(ATTRIBUTES)), bool),
+        split=np.empty(0, np.uint8),
+    )
+    content = np.empty(0, np.uint64)
+    return Table("none", _fingerprint(annotations, content), *annotations, content, read=_no_image)
+
+
+def _no_image(row: int) -> bytes:
+    raise IndexError(row)
 
 
 def _draw(path: Path) -> None:

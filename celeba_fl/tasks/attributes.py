@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,8 @@ class Attributes(Task):
         self.home = config.home_dir
         self._weights = ""
         self._central: dict[str, tuple[FeatureStore, np.ndarray]] = {}
-        self._stores: dict[str, FeatureStore] = {}
+        self._tables: dict[str, Table] = {}
+        self._stores: dict[tuple[str, str], FeatureStore] = {}
 
     @property
     def count_names(self) -> tuple[str, ...]:
@@ -73,7 +74,7 @@ class Attributes(Task):
             backbone, self.config.weights, self.home, lambda: sources.load("drawn", self.home)
         )
         self._weights = weights
-        store = self._store(weights)
+        store = self._store(table, weights)
         for part, split in CENTRAL.items():
             rows = table.rows(split)
             store.fill(rows, self.config.bad_images)
@@ -135,7 +136,7 @@ class Attributes(Task):
         valid = _part(sums, "valid")
         if not valid:
             store, rows = self._central["server_valid"]
-            labels = self._labels(rows)
+            labels = self._labels(self.table, rows)
             weights = self._example_weight(labels, instructions)
             valid = ridge.sums_of(store.read(rows), labels, weights)
         if not valid["xx"][-1]:
@@ -157,7 +158,7 @@ class Attributes(Task):
         result = {}
         for part, (store, rows) in self._central.items():
             if len(rows):
-                outputs, labels = scores(arrays, store.read(rows)), self._labels(rows)
+                outputs, labels = scores(arrays, store.read(rows)), self._labels(self.table, rows)
                 result[part] = _means(Counts.of(outputs, labels), exact_auroc(outputs, labels))
         return result
 
@@ -178,7 +179,7 @@ class Attributes(Task):
         parquet = {}
         store, test = self._central["test"]
         if len(test):
-            outputs, labels = scores(arrays, store.read(test)), self._labels(test)
+            outputs, labels = scores(arrays, store.read(test)), self._labels(self.table, test)
             judged = Counts.of(outputs, labels).at(thresholds)
             curves = _exact_curves(outputs, labels)
             rows += _attribute_rows("test", judged, curves)
@@ -217,7 +218,8 @@ class Attributes(Task):
             return np.zeros(len(ATTRIBUTES))
         store, rows = self._central["server_valid"]
         if len(rows):
-            return best_thresholds(Counts.of(scores(arrays, store.read(rows)), self._labels(rows)))
+            labels = self._labels(self.table, rows)
+            return best_thresholds(Counts.of(scores(arrays, store.read(rows)), labels))
         if "valid" in counts:
             return best_thresholds(Counts.from_arrays(counts["valid"]))
         return np.zeros(len(ATTRIBUTES))
@@ -242,9 +244,10 @@ class Attributes(Task):
         weights = str(instructions["weights"])
         if not weights_path(self.home, weights).exists():
             return Description(0, 0, np.zeros(len(self.count_names), np.int64), missing=weights)
-        self._store(weights).fill(self._held(node), self.config.bad_images)
+        table = self._table(node)
+        self._store(table, weights).fill(self._held(node), self.config.bad_images)
         train, valid = self._parts(node, weights)
-        labels = self._labels(train)
+        labels = self._labels(table, train)
         members = [membership(labels, ATTRIBUTES, grouping) for grouping in self._counted]
         counts = np.concatenate([*members, labels], axis=1).sum(axis=0)
         return Description(len(train), len(valid), counts)
@@ -263,16 +266,16 @@ class Attributes(Task):
         """
         from celeba_fl.models.training import train_head
 
-        weights = str(instructions["weights"])
+        weights, table = str(instructions["weights"]), self._table(node)
         rows, _ = self._parts(node, weights)
         if not len(rows):
             return arrays, 0, float("nan")
-        labels, config = self._labels(rows), self.config
+        labels, config = self._labels(table, rows), self.config
         weight = self._example_weight(labels, instructions)
         positive_weight = instructions.get("positive-weight")
         trained, loss = train_head(
             arrays,
-            self._store(weights).read(rows),
+            self._store(table, weights).read(rows),
             labels,
             epochs=config.local_epochs,
             batch_size=config.batch_size,
@@ -288,14 +291,14 @@ class Attributes(Task):
 
     def summarise(self, node: NodeConfig, instructions: Instructions) -> tuple[Arrays, int]:
         """Of the train images, and of the validation images if those are asked for."""
-        weights = str(instructions["weights"])
+        weights, table = str(instructions["weights"]), self._table(node)
         parts = dict(zip(("train", "valid"), self._parts(node, weights), strict=True))
         sums: Arrays = {}
         for part, rows in parts.items():
             if f"{part}_xx" in instructions["sums"]:  # type: ignore[operator]
-                labels = self._labels(rows)
+                labels = self._labels(table, rows)
                 weight = self._example_weight(labels, instructions)
-                own = ridge.sums_of(self._store(weights).read(rows), labels, weight)
+                own = ridge.sums_of(self._store(table, weights).read(rows), labels, weight)
                 sums |= {f"{part}_{key}": array for key, array in own.items()}
         return sums, len(parts["train"])
 
@@ -308,12 +311,12 @@ class Attributes(Task):
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions
     ) -> tuple[dict[str, Arrays], int]:
         """Counts over the client's train and validation images; per group of the final model."""
-        weights = str(instructions["weights"])
-        store = self._store(weights)
+        weights, table = str(instructions["weights"]), self._table(node)
+        store = self._store(table, weights)
         train, valid = self._parts(node, weights)
         counts = {}
         for part, rows in (("train", train), ("valid", valid)):
-            outputs, labels = scores(arrays, store.read(rows)), self._labels(rows)
+            outputs, labels = scores(arrays, store.read(rows)), self._labels(table, rows)
             counts[part] = Counts.of(outputs, labels).to_arrays()
             if "final" in instructions:
                 counts[part] |= self._count_groups(outputs, labels)
@@ -332,32 +335,53 @@ class Attributes(Task):
 
     # ---- data ------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def table(self) -> Table:
         """The images of `dataset`."""
-        return sources.load(self.config.dataset, self.home)
+        return self._open(self.config.dataset)
 
-    def _store(self, weights: str) -> FeatureStore:
-        if weights not in self._stores:
+    def _open(self, dataset: str) -> Table:
+        if dataset not in self._tables:
+            self._tables[dataset] = sources.load(dataset, self.home)
+        return self._tables[dataset]
+
+    def _table(self, node: NodeConfig) -> Table:
+        """The images that a node takes its own from: those at its `data-path`, or of `dataset`."""
+        if "data-path" not in node:
+            return self.table
+        path = str(node["data-path"])
+        if not Path(path).expanduser().is_dir():
+            raise InputError(f"data-path = {path!r}: there is no such folder on this machine")
+        return self._open(path)
+
+    def _store(self, table: Table, weights: str) -> FeatureStore:
+        key = table.fingerprint, weights
+        if key not in self._stores:
             config = self.config
-            self._stores[weights] = FeatureStore(
-                self.home, self.table, config.backbone, weights, config.image_size
+            self._stores[key] = FeatureStore(
+                self.home, table, config.backbone, weights, config.image_size
             )
-        return self._stores[weights]
+        return self._stores[key]
 
-    def _labels(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(self.table.labels[rows])
+    def _labels(self, table: Table, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(table.labels[rows])
 
     def _held(self, node: NodeConfig) -> np.ndarray:
-        """Rows of the images that a node holds."""
-        config = self.config
-        if not {"partition-id", "num-partitions"} <= node.keys():
+        """Rows of the images that a node holds: all train images of its own, or its partition."""
+        config, table = self.config, self._table(node)
+        if "data-path" in node:
+            rows = table.rows("train")
+            if not len(rows):
+                raise InputError(f"data-path = {node['data-path']!r} holds no train images")
+            return rows
+        if config.dataset == "none" or not {"partition-id", "num-partitions"} <= node.keys():
             raise InputError(
-                f"node config {dict(node)}: say which part of {config.dataset} it holds, with "
-                f"--node-config 'partition-id=0 num-partitions=2'"
+                f"node config {dict(node)}, dataset = {config.dataset!r}: say where its images "
+                f'are, with --node-config \'site="hospital-a" data-path="/srv/faces"\', or which '
+                f"part of a data set it holds, with --node-config 'partition-id=0 num-partitions=2'"
             )
         partition = partitions.assign(
-            self.table,
+            table,
             partitioner=config.partitioner,
             num_partitions=int(node["num-partitions"]),
             partition_by=config.partition_by,
@@ -371,8 +395,9 @@ class Attributes(Task):
     def _parts(self, node: NodeConfig, weights: str) -> tuple[np.ndarray, np.ndarray]:
         """Rows that a node trains on, and rows that it validates on."""
         config = self.config
-        rows = self._store(weights).readable(self._held(node))
-        valid = partitions.valid_mask(self.table, rows, config.valid_fraction, config.seed)
+        table = self._table(node)
+        rows = self._store(table, weights).readable(self._held(node))
+        valid = partitions.valid_mask(table, rows, config.valid_fraction, config.seed)
         return rows[~valid], rows[valid]
 
 

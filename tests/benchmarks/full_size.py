@@ -65,13 +65,14 @@ def fill(dataset: Path, weights: Path, home: Path) -> None:
     table = load(str(dataset), home)
     sha256 = resolve_weights(NAME, str(weights), home, lambda: table)
     store = FeatureStore(home, table, NAME, sha256, SIZE)
+    features = np.load(store.folder / "rows.npy", mmap_mode="r+")
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(len(ATTRIBUTES), BACKBONES[NAME].dim)).astype(np.float32)
     for start in range(0, len(table), CHUNK):
         labels = np.asarray(table.labels[start : start + CHUNK], np.float32)
         noise = rng.standard_normal((len(labels), BACKBONES[NAME].dim), np.float32)
-        store._rows[start : start + CHUNK] = np.abs(0.1 * labels @ spread + noise)
-    store._rows.flush()
+        features[start : start + CHUNK] = np.abs(0.1 * labels @ spread + noise)
+    features.flush()
     store._state[:] = DONE
     store._state.flush()
 

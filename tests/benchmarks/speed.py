@@ -104,9 +104,13 @@ def bare_loop(settings: dict[str, Any], home: Path) -> dict[str, float]:
         trained, _, _ = task.train(arrays, node, instructions, seed=0)
         task.evaluate(trained, node, instructions)
         ours.append(time.perf_counter() - start)
-    store, held = task._store(task._weights), [task._parts(n, task._weights)[0] for n in nodes]
+    store = task._store(task.table, task._weights)
+    held = [task._parts(node, task._weights)[0] for node in nodes]
     data = [
-        (torch.from_numpy(store.read(rows)[:]), torch.from_numpy(task._labels(rows)).float())
+        (
+            torch.from_numpy(store.read(rows)[:]),
+            torch.from_numpy(task._labels(task.table, rows)).float(),
+        )
         for rows in held
     ]
     layer = torch.nn.Linear(1280, 40)

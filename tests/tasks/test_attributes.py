@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn
-from toys import nothing_counted, spread_head
+from toys import nothing_counted, spread_head, write_sites
 
 from celeba_fl import features, ridge
 from celeba_fl.config import RunConfig
@@ -603,6 +603,104 @@ def test_thresholds_of_a_server_without_images_are_the_clients(make, celeba_fold
     found = json.loads(task.finish(head, counts).model_metadata["thresholds"])
     np.testing.assert_array_equal(found, best_thresholds(Counts.from_arrays(counts["valid"])))
     assert json.loads(task.finish(head, {}).model_metadata["thresholds"]) == [0] * 40
+
+
+@pytest.fixture
+def sites(toy, tmp_path):
+    """Node configs of three sites that hold the toy's train images by identity."""
+    folders = write_sites(tmp_path, Path(toy["dataset"]))
+    return [{"site": folder.name, "data-path": str(folder)} for folder in folders]
+
+
+def test_a_site_holds_all_its_own_train_images(make, sites, told, table, toy):
+    task = make(dataset="none")
+    identity = table.celeb_id[:60] % 3
+    chosen = partitions.valid_mask(table, np.arange(60), 0.2, 42)
+    for number, site in enumerate(sites):
+        said = task.describe(site, told)
+        mine = identity == number
+        assert (said.num_train, said.num_valid) == ((mine & ~chosen).sum(), (mine & chosen).sum())
+        np.testing.assert_array_equal(said.counts[-40:], table.labels[:60][mine & ~chosen].sum(0))
+
+
+def test_a_site_counts_and_trains_as_a_partition_with_its_images(make, sites, told, head, table):
+    """Sites together count what one partition of everything counts."""
+    lone, task = make(), make(dataset="none")
+    lone.describe(node(0, of=1), told)
+    whole, _ = lone.evaluate(head, node(0, of=1), told)
+    parts = []
+    for site in sites:
+        task.describe(site, told)
+        parts.append(task.evaluate(head, site, told)[0])
+    for part in ("train", "valid"):
+        summed = sum_counts([counts[part] for counts in parts])
+        for key in ("positives", "negatives"):
+            np.testing.assert_array_equal(summed[key], whole[part][key])
+
+    trained, number, _ = task.train(head, sites[0], told, 1)
+    mine = table.celeb_id[:60] % 3 == 0
+    rows = np.flatnonzero(mine)
+    rows = rows[~partitions.valid_mask(table, rows, 0.2, 42)]
+    store = lone._store(lone.table, told["weights"])
+    expected, _ = train_head(
+        head,
+        store.read(rows),
+        table.labels[rows],
+        epochs=1,
+        batch_size=16,
+        learning_rate=0.003,
+        optimizer="adam",
+        dropout=0.2,
+        positive_weight=None,
+        example_weight=np.ones(len(rows)),
+        proximal_mu=0.0,
+        seed=1,
+    )
+    assert number == len(rows)
+    assert_equal(trained, expected)
+
+
+def test_sites_and_partitions_mix(make, sites, told, described):
+    task = make()
+    own = task.describe(sites[0], told)
+    assert own.num_train + own.num_valid == 20
+    assert task.describe(node(1), told).num_train == described[1].num_train
+
+
+def test_a_server_without_a_data_set_of_its_own(make, sites, head):
+    task = make(dataset="none")
+    prepared = task.prepare()
+    splits = {"train": 0, "valid": 0, "test": 0}
+    assert prepared.provenance["dataset"] == {
+        "name": "none",
+        "fingerprint": load("none", task.home).fingerprint,
+        "splits": splits,
+    }
+    task.describe(sites[0], prepared.instructions)
+    assert task.evaluate_centrally(head) == {}
+    counts, _ = task.evaluate(head, sites[0], {**prepared.instructions, "final": True})
+    tables = task.finish(head, counts)
+    assert (tables.summary, tables.parquet) == ({}, {})
+    assert {row["split"] for row in tables.csv["groups.csv"]} == {"train", "valid"}
+
+
+def test_a_partition_of_no_data_set_is_refused(make, told):
+    with pytest.raises(InputError, match=r"dataset = 'none': say where its images are"):
+        make(dataset="none").describe(node(0), told)
+
+
+def test_a_site_whose_data_cannot_be_used_is_refused(make, sites, told, celeba_folder, tmp_path):
+    def refused(path, words):
+        with pytest.raises(InputError, match=words):
+            make(dataset="none").describe({"site": "a", "data-path": str(path)}, told)
+
+    refused(tmp_path / "gone", "data-path = .*gone': there is no such folder")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "empty holds no data set")
+    refused(celeba_folder(splits="1" * 6 + "2" * 6), "data-path = .* holds no train images")
+    metadata = Path(sites[0]["data-path"]) / "metadata.csv"
+    metadata.write_text(metadata.read_text().replace("Smiling", "Smile"))
+    refused(metadata.parent, "lacks the columns Smiling")
 
 
 def test_a_node_that_does_not_say_what_it_holds_is_refused(make, prepared):

@@ -1,0 +1,142 @@
+"""What a secured federation needs: a CA, the server's certificate, and a key pair for each node.
+
+Nodes and users check the server's certificate by the CA's; the SuperLink knows a SuperNode by a
+P-384 key in OpenSSH format, whose public half was registered:
+https://flower.ai/docs/framework/how-to-authenticate-supernodes.html.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from celeba_fl.progress import InputError
+
+CA = "celeba-fl CA"
+# The SuperLink's own children call it here, and check its certificate as everyone does.
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def write_credentials(folder: Path, nodes: int, hosts: Sequence[str], days: int) -> datetime:
+    """Write `ca.crt`, `server.crt` and `node-0.pub`, `node-1.pub`..., each with its `.key`.
+
+    Parameters
+    ----------
+    folder : Path
+        A new folder; only its owner may enter it, or read what is private in it.
+    nodes : int
+        Number of nodes.
+    hosts : Sequence[str]
+        Names and IP addresses by which nodes and users reach the SuperLink.
+    days : int
+        How long the certificates are valid; the nodes' keys do not expire.
+
+    Returns
+    -------
+    datetime
+        When the certificates expire.
+
+    Raises
+    ------
+    InputError
+        If `folder` is there already, or a host is neither a name nor an address.
+    """
+    names = [_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]
+    if folder.exists():
+        raise InputError(
+            f"{folder} is there already; credentials are never overwritten. Name a new folder"
+        )
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    server_key = ec.generate_private_key(ec.SECP256R1())
+    expiry = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+    ca = _certificate(CA, ca_key, ca_key, expiry, names=[])
+    server = _certificate(hosts[0], server_key, ca_key, expiry, names)
+
+    folder.mkdir(parents=True, mode=0o700)
+    for name, key, certificate in (("ca", ca_key, ca), ("server", server_key, server)):
+        _write(folder / f"{name}.key", _private(key, PrivateFormat.PKCS8), 0o600)
+        _write(folder / f"{name}.crt", certificate.public_bytes(Encoding.PEM), 0o644)
+    for node in range(nodes):
+        key = ec.generate_private_key(ec.SECP384R1())
+        public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        _write(folder / f"node-{node}.key", _private(key, PrivateFormat.OpenSSH), 0o600)
+        _write(folder / f"node-{node}.pub", public + b"\n", 0o644)
+    return expiry
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", host):
+            raise InputError(
+                f"--host {host!r}: should be a name such as fl.example.org or an IP address, "
+                "without a port"
+            ) from None
+        return x509.DNSName(host)
+
+
+def _certificate(
+    subject: str,
+    key: ec.EllipticCurvePrivateKey,
+    ca_key: ec.EllipticCurvePrivateKey,
+    expiry: datetime,
+    names: Sequence[x509.GeneralName],
+) -> x509.Certificate:
+    """The server's, for its names; without any, the CA's own (RFC 5280)."""
+    is_ca = not names
+    usage = x509.KeyUsage(
+        digital_signature=not is_ca,
+        key_cert_sign=is_ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name(subject))
+        .issuer_name(_name(CA))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # Clocks of sites are not all alike.
+        .not_valid_before(datetime.now(UTC) - timedelta(hours=1))
+        .not_valid_after(expiry)
+        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=0 if is_ca else None), True)
+        .add_extension(usage, True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        .add_extension(authority, False)
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
+    return builder.sign(ca_key, SHA256())
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+
+
+def _private(key: ec.EllipticCurvePrivateKey, form: PrivateFormat) -> bytes:
+    return key.private_bytes(Encoding.PEM, form, NoEncryption())
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that was never open to others, not even while it was empty."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)

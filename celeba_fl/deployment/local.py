@@ -1,0 +1,280 @@
+"""A whole deployment on one machine: SuperLink and SuperNodes with TLS and node authentication.
+
+What real machines would run (see the README), as processes here: to try a federation out before
+it goes to its sites, and for tests.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from filelock import FileLock, Timeout
+from flwr.cli.flower_config import read_flower_config, write_superlink_connection
+from flwr.cli.typing import SuperLinkConnection
+
+from celeba_fl.deployment.credentials import write_credentials
+from celeba_fl.flower import FLOWER_ENVIRONMENT, flower_json
+from celeba_fl.progress import InputError
+
+HOST = "127.0.0.1"
+START_SECONDS = 120.0
+STOP_SECONDS = 10.0
+POLL_SECONDS = 0.5
+VALID_DAYS = 365
+# Flower's children ask for work once a second; on one machine more often costs nothing.
+POLLING = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}
+
+
+class LocalDeployment:
+    """Processes on this machine; a context manager that leaves none behind.
+
+    Parameters
+    ----------
+    folder : Path
+        Emptied first. Has credentials, the SuperLink's database, Flower's home of all processes,
+        and their logs.
+    name : str
+        Under which `flwr run` finds it: a connection of this name is written into the
+        configuration of Flower's commands, where others stay.
+    nodes : Sequence[Mapping[str, Any]]
+        The node config of each SuperNode.
+
+    Raises
+    ------
+    InputError
+        If `name` is none; when it is entered, if it is another connection's, or if the deployment
+        runs already or does not come up.
+    """
+
+    def __init__(self, folder: Path, name: str, nodes: Sequence[Mapping[str, Any]]) -> None:
+        if not re.fullmatch(r"[\w-]+", name):
+            raise InputError(f"--name {name!r}: letters, digits, _ and - only")
+        self.folder, self.name, self.nodes = folder, name, nodes
+        self._lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
+        self._port, *self._node_ports = free_ports(1 + len(nodes))
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """Of Flower's commands: those beside this Python come first, as Flower looks for them."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**FLOWER_ENVIRONMENT, **POLLING, **os.environ, "PATH": path}
+
+    @property
+    def address(self) -> str:
+        """Where the SuperLink is."""
+        return f"{HOST}:{self._port}"
+
+    @property
+    def credentials(self) -> Path:
+        """Folder of the certificates and keys."""
+        return self.folder / "credentials"
+
+    def __enter__(self) -> "LocalDeployment":
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise InputError(f"a deployment is running in {self.folder} already") from None
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        while any(process.poll() is None for process in self._processes.values()):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_SECONDS)
+        self._kill_all()
+        self._lock.release()
+
+    def _start(self) -> None:
+        self._kill_all()  # of one that was killed itself
+        shutil.rmtree(self.folder, ignore_errors=True)
+        write_credentials(self.credentials, len(self.nodes), [HOST], VALID_DAYS)
+        (self.folder / "logs").mkdir()
+        self.start_superlink()
+        self._connect()
+        for node in range(len(self.nodes)):
+            key = str(self.credentials / f"node-{node}.pub")
+            self._flwr("supernode", "register", key, self.name)
+            self.start_node(node)
+        self._await("the SuperNodes are not online", lambda: self.online() == len(self.nodes))
+
+    def _connect(self) -> None:
+        """Tell Flower's commands of this deployment."""
+        ca = str(self.credentials / "ca.crt")
+        known = read_flower_config()[0].get("superlink", {}).get(self.name)
+        if known and known.get("root-certificates") != ca:
+            raise InputError(
+                f"Flower's commands have a connection {self.name!r} already, to "
+                f"{known.get('address')}; take another --name"
+            )
+        connection = SuperLinkConnection(self.name, address=self.address, root_certificates=ca)
+        write_superlink_connection(connection)
+
+    def start_superlink(self) -> None:
+        """Start the SuperLink, also again, and wait until it can be reached."""
+        self._spawn(
+            "superlink",
+            "flower-superlink",
+            *("--host", HOST, "--port", str(self._port)),
+            *("--ssl-ca-certfile", str(self.credentials / "ca.crt")),
+            *("--ssl-certfile", str(self.credentials / "server.crt")),
+            *("--ssl-keyfile", str(self.credentials / "server.key")),
+            "--enable-supernode-auth",
+            *("--database", str(self.folder / "superlink.db")),
+        )
+        self._await("the SuperLink cannot be reached", lambda: _listens(self._port))
+
+    def start_node(self, node: int) -> None:
+        """Start a SuperNode, also again."""
+        config = self.folder / f"node-{node}.toml"
+        config.write_text(tomli_w.dumps(self.nodes[node]), encoding="utf-8")
+        self._spawn(
+            f"node-{node}",
+            "flower-supernode",
+            *("--superlink", self.address),
+            *("--root-certificates", str(self.credentials / "ca.crt")),
+            *("--auth-supernode-private-key", str(self.credentials / f"node-{node}.key")),
+            *("--host", HOST, "--port", str(self._node_ports[node])),
+            *("--node-config", str(config)),
+        )
+
+    def kill(self, name: str) -> None:
+        """End ``superlink`` or ``node-0`` as a power cut would."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+
+    def online(self) -> int:
+        """How many SuperNodes the SuperLink can ask."""
+        listed = self._flwr("supernode", "list", self.name)["nodes"]
+        return sum(node["status"] == "online" for node in listed)
+
+    def ended(self) -> dict[str, str]:
+        """Processes that should run and do not, and their last words."""
+        return {
+            name: f"{name} has ended with status {process.returncode}; the last lines of "
+            f"{self._log(name)}:\n{_tail(self._log(name))}"
+            for name, process in self._processes.items()
+            if process.poll() is not None
+        }
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name}.log"
+
+    def _spawn(self, name: str, *command: str) -> None:
+        with self._log(name).open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                command,
+                env={**self.environment(), "FLWR_HOME": str(self.folder / "flwr")},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us; we end them in order
+            )
+
+    def _flwr(self, *command: str) -> dict[str, Any]:
+        return flower_json(["flwr", *command, "--format", "json"], self.environment())
+
+    def _await(self, trouble: str, done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not done():
+            if ended := self.ended():
+                raise InputError("\n".join(ended.values()))
+            if time.monotonic() > deadline:
+                raise InputError(f"{trouble} after {START_SECONDS:.0f} s: see {self.folder}/logs")
+            time.sleep(POLL_SECONDS)
+
+    def _kill_all(self) -> None:
+        """Kill what is left: Flower's children do not always end with their parents."""
+        while left := processes_with(f"FLWR_HOME={self.folder / 'flwr'}"):
+            for process in left:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.1)
+        for child in self._processes.values():
+            child.wait()
+
+
+def node_configs(nodes: int | None, data: Sequence[Path]) -> list[dict[str, Any]]:
+    """Node configs: first the sites with images of their own, then partitions of `dataset`.
+
+    Parameters
+    ----------
+    nodes : int | None
+        Number of all; None for the sites alone or, without any, 3 partitions.
+    data : Sequence[Path]
+        Their folders; a site has its folder's name.
+
+    Raises
+    ------
+    InputError
+        If there are more folders than nodes, one is not there, or two have one name.
+    """
+    sites = {folder.resolve().name: folder.resolve() for folder in data}
+    total = len(data) or 3 if nodes is None else nodes
+    for folder in data:
+        if not folder.is_dir():
+            raise InputError(f"--data {folder}: there is no such folder")
+    if len(sites) < len(data):
+        raise InputError(
+            f"--data {', '.join(map(str, data))}: a site is called as its folder is; give the "
+            "folders different names"
+        )
+    if len(data) > total:
+        raise InputError(f"--nodes {total} with {len(data)} --data: there is one a node")
+    partitions = total - len(data)
+    return [
+        *({"site": name, "data-path": str(folder)} for name, folder in sites.items()),
+        *({"partition-id": i, "num-partitions": partitions} for i in range(partitions)),
+    ]
+
+
+def processes_with(entry: str) -> list[int]:
+    """Ids of the processes whose environment has ``NAME=value``; Linux only."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if entry.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+        except OSError:  # gone, or another user's
+            continue
+    return found
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex((HOST, port)) == 0
+
+
+def _tail(path: Path, lines: int = 8) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

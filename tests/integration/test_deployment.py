@@ -1,0 +1,184 @@
+"""A real SuperLink with TLS and authentication, and SuperNodes with images of their own."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+from flwr.cli.flower_config import write_superlink_connection
+from flwr.cli.typing import SuperLinkConnection
+from safetensors.numpy import load_file
+from toys import write_sites
+
+from celeba_fl.client_app import app as client_app
+from celeba_fl.config import RunConfig
+from celeba_fl.deployment.credentials import write_credentials
+from celeba_fl.deployment.local import LocalDeployment, free_ports, node_configs, processes_with
+from celeba_fl.inline import run_inline
+from celeba_fl.runs import read_csv, read_runs
+from celeba_fl.server_app import app as server_app
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalDeployment]:
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("processes are found through /proc, which is not here")
+    folder = tmp_path_factory.mktemp("deployed")
+    sites = write_sites(folder / "sites", Path(toy["dataset"]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLWR_HOME", str(folder / "flwr"))
+        with LocalDeployment(folder / "here", "sites", node_configs(None, sites)) as deployed:
+            yield deployed
+    assert processes_with(f"FLWR_HOME={folder / 'here' / 'flwr'}") == []
+
+
+@pytest.fixture
+def settings(toy: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    return {
+        **toy,
+        "dataset": "none",
+        "fraction-evaluate": 0.0,  # each message is a new process
+        "min-available-clients": 3,
+        "min-replies": 1.0,
+        "results-dir": str(tmp_path / "runs"),
+    }
+
+
+def start(settings: dict[str, Any], connection: str = "sites") -> "subprocess.Popen[str]":
+    """`celeba-fl run` with these run-config keys."""
+    experiment = Path(settings["results-dir"]).with_name("experiment.toml")
+    experiment.write_text(tomli_w.dumps(settings))
+    return subprocess.Popen(
+        ["celeba-fl", "run", str(experiment), connection],
+        env=LocalDeployment.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def inline(deployment: LocalDeployment, settings: dict[str, Any], results: Path) -> Path:
+    config = RunConfig.load({**settings, "results-dir": str(results)})
+    run_inline(config, deployment.nodes, server_app, client_app)
+    return Path(read_runs(results)[0]["path"])
+
+
+def assert_equal_models(one: Path, other: Path) -> None:
+    models = [load_file(path / "model.safetensors") for path in (one, other)]
+    assert models[0].keys() == models[1].keys()
+    for key in models[0]:
+        np.testing.assert_allclose(models[0][key], models[1][key], rtol=0, atol=1e-6)
+
+
+def test_sites_with_images_of_their_own_learn_what_the_simulation_does(
+    deployment: LocalDeployment, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    settings |= {"num-server-rounds": 1}
+    process = start(settings)
+    output, _ = process.communicate()
+
+    assert process.returncode == 0, output
+    (run,) = read_runs(tmp_path / "runs")
+    assert (run["status"], run["dataset"]["name"]) == ("completed", "none")
+    held = {
+        row["client"]: int(row["num_examples"]) for row in read_csv(run["path"] / "partitions.csv")
+    }
+    assert list(held) == ["hospital-a", "hospital-b", "hospital-c"]
+    again = inline(deployment, settings, tmp_path / "inline")
+    assert_equal_models(run["path"], again)
+    tables = [read_csv(path / "attributes.csv") for path in (run["path"], again)]
+    assert tables[0] == tables[1]
+    assert {row["split"] for row in tables[0]} == {"train", "valid"}
+
+
+@pytest.mark.slow
+def test_a_node_killed_in_a_round_and_back_later(
+    deployment: LocalDeployment, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    process = start(settings)
+    wait_for(tmp_path / "runs", phase="train")
+    deployment.kill("node-1")
+    while process.poll() is None:
+        time.sleep(5)
+        if next(iter(deployment.ended()), "") == "node-1":
+            deployment.start_node(1)  # refused until the SuperLink has noticed; systemd does this
+    output = process.communicate()[0]
+
+    assert process.returncode == 0, output
+    assert "round 1 does not count: 2 of 3" in output
+    (run,) = read_runs(tmp_path / "runs")
+    assert [row["clients"] for row in read_csv(run["path"] / "rounds.csv")] == ["0", "3", "3"]
+    assert_equal_models(run["path"], inline(deployment, settings, tmp_path / "inline"))
+
+
+def wait_for(runs: Path, phase: str) -> None:
+    """Return once a run there waits for answers."""
+    for _ in range(1200):
+        for path in runs.glob("*/progress.json"):
+            said = json.loads(path.read_text())
+            if said["phase"] == phase and said["replied"] < said["asked"]:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"no run in {runs} came to {phase}")
+
+
+def supernode(deployment: LocalDeployment, folder: Path, *options: str) -> tuple[int, str]:
+    """A SuperNode of a stranger's: its exit status and output.
+
+    Into a file, as a child of it lives on, with all that is open, until we have seen its end.
+    """
+    (port,) = free_ports(1)
+    command = ["flower-supernode", "--superlink", deployment.address, "--port", str(port)]
+    # By its home the deployment finds the child.
+    environment = {**LocalDeployment.environment(), "FLWR_HOME": str(deployment.folder / "flwr")}
+    with (folder / "log").open("w+") as log:
+        ended = subprocess.run(
+            [*command, "--max-retries", "1", *options],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            check=False,
+        )
+        log.seek(0)
+        return ended.returncode, log.read()
+
+
+def test_a_node_whose_key_is_not_registered_is_refused(
+    deployment: LocalDeployment, tmp_path: Path
+) -> None:
+    write_credentials(tmp_path / "stranger", 1, ["localhost"], 1)
+    status, output = supernode(
+        deployment,
+        tmp_path,
+        *("--root-certificates", str(deployment.credentials / "ca.crt")),
+        *("--auth-supernode-private-key", str(tmp_path / "stranger" / "node-0.key")),
+    )
+    assert status != 0
+    assert "Failed to activate SuperNode" in output
+    assert deployment.online() == 3
+
+
+def test_a_node_without_tls_is_refused(deployment: LocalDeployment, tmp_path: Path) -> None:
+    status, output = supernode(deployment, tmp_path, "--insecure")
+    assert status != 0
+    assert "Failed to initialize the connection" in output
+    assert deployment.online() == 3
+
+
+def test_a_user_without_the_ca_is_refused(
+    deployment: LocalDeployment, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    write_superlink_connection(SuperLinkConnection("no-ca", address=deployment.address))
+    process = start(settings, "no-ca")
+    output, _ = process.communicate()
+    assert process.returncode == 2
+    assert "Connection to the SuperLink is unavailable" in output
+    assert not (tmp_path / "runs").exists()
