@@ -265,8 +265,11 @@ def local(
     try:
         with LocalDeployment(folder, name, node_configs(nodes, data or [])) as deployment:
             print(f"SuperLink on {deployment.address}; {len(deployment.nodes)} SuperNodes online")
-            print(f"In another terminal:  flwr run . {name} --stream")
-            print(f"or:                   celeba-fl run drawn-iid {name}", flush=True)
+            config, key = "", ""
+            if all("data-path" in node for node in deployment.nodes):
+                config, key = " --run-config 'dataset=\"none\"'", " dataset=none"
+            print(f"In another terminal:  flwr run . {name} --stream{config}")
+            print(f"or:                   celeba-fl run drawn-iid {name}{key}", flush=True)
             said: set[str] = set()
             while "superlink" not in said:
                 time.sleep(1)

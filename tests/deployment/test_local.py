@@ -3,6 +3,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -152,15 +153,21 @@ def deployed(tmp_path, monkeypatch):
     monkeypatch.setenv("CELEBA_FL_HOME", str(tmp_path / "home"))
     code = f"import sys; sys.executable = {str(bin / 'python')!r}\n"
     code += "from celeba_fl import cli; cli.main()"
-    command = [sys.executable, "-c", code, "deploy", "local", "--nodes", "2", "--name", "mine"]
+    command = [sys.executable, "-c", code, "deploy", "local", "--name", "mine"]
+    for site in ("a", "b"):
+        (tmp_path / site).mkdir()
+        command += ["--data", str(tmp_path / site)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         said = ""
-        while not said.endswith("celeba-fl run drawn-iid mine\n"):
+        while not said.endswith("celeba-fl run drawn-iid mine dataset=none\n"):
             said += process.stdout.readline() or pytest.fail(said)
         assert "2 SuperNodes online" in said
         assert "flwr run . mine --stream" in said
         assert len(running(tmp_path)) == 3
-        yield process
+        try:
+            yield process
+        finally:
+            process.terminate()
     assert running(tmp_path) == []
 
 
@@ -177,6 +184,9 @@ def test_deploy_local_ends_all_that_it_started(deployed, end):
 
 
 def test_deploy_local_says_who_died_and_ends_with_the_superlink(deployed, tmp_path):
+    logs = [tmp_path / f"home/deployments/mine/logs/node-{node}.log" for node in (0, 1)]
+    while not all("no such face" in log.read_text() for log in logs):
+        time.sleep(0.05)
     by_name = {
         Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[1].split(b"/")[-1]: process
         for process in running(tmp_path)
@@ -188,6 +198,18 @@ def test_deploy_local_says_who_died_and_ends_with_the_superlink(deployed, tmp_pa
     os.kill(by_name[b"flower-superlink"], signal.SIGKILL)
     assert "superlink has ended with status -9" in deployed.stdout.read()
     assert deployed.wait() == 1
+
+
+def test_what_a_killed_deployment_has_left_is_ended_first(deployed, tmp_path, monkeypatch):
+    deployed.kill()
+    deployed.wait()
+    orphans = running(tmp_path)
+    assert len(orphans) == 3
+    monkeypatch.setattr(local.sys, "executable", str(tmp_path / "bin" / "python"))
+    folder = tmp_path / "home" / "deployments" / "mine"
+    with LocalDeployment(folder, "mine", node_configs(2, [])):
+        assert len(running(tmp_path)) == 3
+        assert not {*orphans} & {*running(tmp_path)}
 
 
 def test_free_ports_are_different():
