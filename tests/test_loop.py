@@ -370,16 +370,13 @@ def test_a_retry_starts_from_the_same_model() -> None:
     assert done[1].train.failures == {}
 
 
-@pytest.mark.parametrize(("min_replies", "needed"), [(1.0, 4), (0.7, 3), (0.0, 0)])
-def test_before_a_retry_those_who_must_reply_are_awaited(
-    monkeypatch: pytest.MonkeyPatch, min_replies: float, needed: int
-) -> None:
+def test_before_a_retry_those_who_must_reply_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     awaited = []
     monkeypatch.setattr(loop, "await_nodes", lambda grid, *about: awaited.append(about))
     nodes = Nodes(adding_app(raising(*range(4))), 4)
     with pytest.raises(RoundFailedError):
-        train(nodes, min_replies=min_replies, retries=2, timeout=9, fraction_evaluate=0)
-    assert awaited == [([nodes.by_name[name] for name in "0123"], needed, 9)] * 2
+        train(nodes, min_replies=0.7, retries=2, timeout=9, fraction_evaluate=0)
+    assert awaited == [([nodes.by_name[name] for name in "0123"], 0.7, 9)] * 2
 
 
 def test_a_failed_run_keeps_its_last_good_checkpoint(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def load(dataset: str, home: Path) -> Pictures:
     ----------
     dataset : str
         A hub id such as ``"uoft-cs/cifar10"``, or a folder with the parquet files of one, in it or
-        one level below.
+        one level below. ``"none"``: no image, as clients bring their own.
     home : Path
         Decoded images are kept in ``home/cifar10``, downloads in ``home/hub``. Files that change
         are decoded again.
@@ -89,6 +89,8 @@ def load(dataset: str, home: Path) -> Pictures:
         If there is no such data set, or if something in it is not as it should be; images that
         cannot be decoded are only noted.
     """
+    if dataset == "none":
+        return Pictures("none", "none", **_arrays([], np.empty((0, 3, IMAGE_SIZE, IMAGE_SIZE)), []))
     folder = hub.fetch(dataset, home)
     files = sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
     if not files:
@@ -130,15 +132,7 @@ def _parse(dataset: str, files: list[Path], folder: Path) -> None:
         ) from error
     if not rows:
         raise InputError(f"{files[0].parent} holds no image that can be read")
-    images, labels, splits, contents = zip(*rows, strict=True)
-    arrays = {
-        "image": np.array(images),
-        "labels": np.array(labels, np.int64),
-        "split": np.array(splits, np.uint8),
-        "content": np.array(contents, np.uint64),
-        "pixels": pixels[: len(rows)],
-        "unreadable": np.array(unreadable, str),
-    }
+    arrays = _arrays(rows, pixels, unreadable)
     sha = hashlib.sha256()
     for name in ("pixels", "labels", "split"):
         sha.update(arrays[name].tobytes())
@@ -146,6 +140,21 @@ def _parse(dataset: str, files: list[Path], folder: Path) -> None:
     for name in ARRAYS:
         np.save(folder / f"{name}.npy", arrays[name])
     (folder / "fingerprint").write_text(sha.hexdigest())
+
+
+def _arrays(
+    rows: list[tuple[str, int, int, int]], pixels: np.ndarray, unreadable: list[str]
+) -> dict[str, np.ndarray]:
+    """What `Pictures` holds, from the name, class, split and hash of each image."""
+    images, labels, splits, contents = zip(*rows, strict=True) if rows else ([], [], [], [])
+    return {
+        "image": np.array(images, str),
+        "labels": np.array(labels, np.int64),
+        "split": np.array(splits, np.uint8),
+        "content": np.array(contents, np.uint64),
+        "pixels": np.asarray(pixels[: len(rows)], np.uint8),
+        "unreadable": np.array(unreadable, str),
+    }
 
 
 def _read(files: list[Path]) -> Iterator[tuple[str, int, bytes, int]]:

@@ -185,7 +185,7 @@ class Lenet(Task):
         if "data-path" in node:
             images = self._load(str(Path(str(node["data-path"])).expanduser().absolute()))
             rows = images.rows("train")
-        elif {"partition-id", "num-partitions"} <= node.keys():
+        elif config.dataset != "none" and {"partition-id", "num-partitions"} <= node.keys():
             images = self.images
             partition = partitions.assign(
                 images,
@@ -199,9 +199,9 @@ class Lenet(Task):
             rows = np.flatnonzero(partition == int(node["partition-id"]))
         else:
             raise InputError(
-                f"node config {dict(node)}: say which part of {config.dataset} it holds, with "
-                f"--node-config 'partition-id=0 num-partitions=2', or where its own images are, "
-                f'with \'site="..." data-path="..."\''
+                f"node config {dict(node)}, dataset = {config.dataset!r}: say which part of a data "
+                f"set it holds, with --node-config 'partition-id=0 num-partitions=2', or where its "
+                f'own images are, with \'site="..." data-path="..."\''
             )
         valid = partitions.valid_mask(images, rows, config.valid_fraction, config.seed)
         return images, rows[~valid], rows[valid]

@@ -371,6 +371,17 @@ def test_a_server_without_test_images(make, tmp_path):
     assert tables.summary == {}
 
 
+def test_a_server_without_images(make, tmp_path):
+    task = make(dataset="none")
+    prepared = task.prepare().provenance["dataset"]
+    assert prepared == {"name": "none", "fingerprint": "none", "splits": {"train": 0, "test": 0}}
+    assert task.evaluate_centrally(task.initial_arrays()) == {}
+    site = {"site": "b", "data-path": str(write_cifar10(tmp_path / "own", train=30))}
+    assert task.describe(site, {}).num_train > 0
+    with pytest.raises(InputError, match="dataset = 'none': say which part"):
+        task.describe(node(0), {})
+
+
 def test_bad_images_can_be_an_error(make, tmp_path):
     folder = write_cifar10(tmp_path / "data")
     table = parquet.read_table(folder / "train-00000-of-00001.parquet").to_pydict()
