@@ -1,6 +1,8 @@
 """The ClientApp: reads a message, asks the task, replies."""
 
 import time
+from functools import lru_cache
+from typing import Any
 
 from flwr.app import (
     Array,
@@ -92,7 +94,13 @@ def evaluate(message: Message, context: Context) -> Message:
 
 
 def _task(context: Context) -> Task:
-    return load_task(RunConfig.from_dict(context.run_config))
+    return load_task(_checked(tuple(context.run_config.items())))
+
+
+@lru_cache(maxsize=4)
+def _checked(items: tuple[tuple[str, Any], ...]) -> RunConfig:
+    """The run config, which comes with every message and is the same in all of a run."""
+    return RunConfig.from_dict(dict(items))
 
 
 def _instructions(message: Message) -> Instructions:

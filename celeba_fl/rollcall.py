@@ -12,7 +12,7 @@ from celeba_fl.config import code_hash
 from celeba_fl.exchange import Answers, Waiting, ask, num_examples, reject_unusable
 from celeba_fl.progress import LOG, InputError
 
-SETTLE_SECONDS = 0.5
+SETTLE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)

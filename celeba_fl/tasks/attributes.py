@@ -1,7 +1,7 @@
 """The main task: CelebA's 40 attributes from the features of a frozen, pretrained backbone."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Attributes(Task):
         self._central: dict[str, tuple[FeatureStore, np.ndarray]] = {}
         self._tables: dict[str, Table] = {}
         self._stores: dict[tuple[str, str], FeatureStore] = {}
+        self._known: dict[Hashable, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def count_names(self) -> tuple[str, ...]:
@@ -393,12 +394,14 @@ class Attributes(Task):
         return np.flatnonzero(partition == int(node["partition-id"]))
 
     def _parts(self, node: NodeConfig, weights: str) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that a node trains on, and rows that it validates on."""
-        config = self.config
-        table = self._table(node)
-        rows = self._store(table, weights).readable(self._held(node))
-        valid = partitions.valid_mask(table, rows, config.valid_fraction, config.seed)
-        return rows[~valid], rows[valid]
+        """Rows that a node trains on, and rows that it validates on; known once they are asked."""
+        key = weights, *sorted(node.items())
+        if key not in self._known:
+            config, table = self.config, self._table(node)
+            rows = self._store(table, weights).readable(self._held(node))
+            valid = partitions.valid_mask(table, rows, config.valid_fraction, config.seed)
+            self._known[key] = rows[~valid], rows[valid]
+        return self._known[key]
 
 
 def _means(counts: Counts, auroc: np.ndarray) -> dict[str, float]:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
@@ -25,12 +26,16 @@ MB = 2**20
 
 @dataclass
 class Run:
-    """One `flwr run`: wall seconds, seconds of its rounds, and memory of its largest worker."""
+    """One run: wall seconds, seconds of its rounds, and memory of its largest worker.
+
+    Of the wall seconds, those of ours that drew the report, once the run was completed.
+    """
 
     seconds: float
     rounds: list[float]
     memory: dict[str, float] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
+    report: float = 0.0
 
     @property
     def later(self) -> float:
@@ -101,7 +106,9 @@ def read_run(path: Path, seconds: float, memory: dict[str, float] | None = None)
         "bytes_up": int(rows[1]["bytes_up"]) // cohort,
         "bytes_down": int(rows[1]["bytes_down"]) // cohort,
     }
-    return Run(seconds, [float(row["seconds"]) for row in rows[1:]], memory or {}, result)
+    finished = datetime.fromisoformat(info["finished"]).timestamp()
+    report = (path / "report.html").stat().st_mtime - finished
+    return Run(seconds, [float(row["seconds"]) for row in rows[1:]], memory or {}, result, report)
 
 
 def timed_run(flower: Flower, app: Path, settings: Mapping[str, Any], nodes: int) -> float:
