@@ -1,9 +1,4 @@
-"""Training the head on one client's examples.
-
-A head is logistic regression, whose gradient is one formula: equal to autograd's to the last digit
-and, with what it takes to make an optimiser of `torch.optim`, nearly twice as fast (0.4 instead of
-0.7 ms a step of 16 images on one core, half of it the dropout mask).
-"""
+"""Training the head on one client's examples."""
 
 import numpy as np
 import torch
@@ -55,8 +50,8 @@ def train_head(
     """
     torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
     y = torch.from_numpy(labels.astype(np.float32))
-    weight, bias = torch.tensor(head["weight"]), torch.tensor(head["bias"])
-    start = weight.clone(), bias.clone()
+    weight, bias = (torch.tensor(head[key], requires_grad=True) for key in ("weight", "bias"))
+    start = weight.detach().clone(), bias.detach().clone()
     positives = None if positive_weight is None else torch.from_numpy(positive_weight).float()
     factor = torch.from_numpy(example_weight / example_weight.mean()).float()[:, None]
     step = make_optimizer(optimizer, [weight, bias], learning_rate)
@@ -73,23 +68,10 @@ def train_head(
                     logits, targets, weight=factor[batch], pos_weight=positives
                 )
                 total += loss.item() * len(batch)
-                errors = factor[batch] * _gradient(logits, targets, positives)
-                weight.grad, bias.grad = errors.T @ inputs, errors.sum(dim=0)
                 if proximal_mu:
-                    weight.grad += proximal_mu * (weight - start[0])
-                    bias.grad += proximal_mu * (bias - start[1])
+                    moved = ((weight - start[0]) ** 2).sum() + ((bias - start[1]) ** 2).sum()
+                    loss = loss + proximal_mu / 2 * moved
+                loss.backward()
                 step()
-    return {"weight": weight.numpy(), "bias": bias.numpy()}, total / len(y)
-
-
-def _gradient(
-    logits: torch.Tensor, targets: torch.Tensor, positives: torch.Tensor | None
-) -> torch.Tensor:
-    """Of the mean binary cross-entropy with respect to the logits, (batch, outputs)."""
-    predicted = torch.sigmoid(logits)
-    if positives is None:
-        errors = predicted - targets
-    else:
-        weighted = positives * targets
-        errors = (weighted + 1 - targets) * predicted - weighted
-    return errors / logits.numel()
+    trained = {"weight": weight.detach().numpy(), "bias": bias.detach().numpy()}
+    return trained, total / len(y)
