@@ -114,7 +114,7 @@ def kill_and_resume(flower: Flower, settings: dict[str, Any], rounds: int, delay
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
     flower: Flower, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings |= {"num-server-rounds": 8, "strategy": "fedadam"}
+    settings |= {"num-server-rounds": 30, "strategy": "fedadam"}
     path = kill_and_resume(flower, settings, rounds=2, delay=0.3)
     assert_equal_runs(path, inline(settings, NODES, tmp_path / "inline"))
 
@@ -125,7 +125,7 @@ def test_killed_at_any_moment(
     flower: Flower, settings: dict[str, Any], tmp_path: Path, moment: int
 ) -> None:
     chance = random.Random(moment)
-    settings |= {"num-server-rounds": 8}
+    settings |= {"num-server-rounds": 30}
     rounds, delay = chance.randrange(0, 6), chance.uniform(0, 1)
     path = kill_and_resume(flower, settings, rounds, delay)
     assert_equal_runs(path, inline(settings, NODES, tmp_path / "inline"))
