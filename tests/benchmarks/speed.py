@@ -3,9 +3,9 @@
 python tests/benchmarks/speed.py --dataset ../shared/data/celeba \
         --weights ../shared/weights/mobilenet_v2_imagenet.pt
 
-All on the same images, one after the other, in homes and SuperLinks of their own; a quarter of an
-hour on 2 cores. Prints a table, and writes the figures to `--out` as JSON. The data set is a folder
-in CelebA's official layout, the weights a state dict of torchvision's whole MobileNetV2.
+All on the same images, one after the other, in a home and a SuperLink of their own; about ten
+minutes on 2 cores. Prints a table, and writes the figures to `--out` as JSON. The data set is a
+folder in CelebA's official layout, the weights a state dict of torchvision's whole MobileNetV2.
 
 The plain app takes minutes a round, so its whole time is that of 2 rounds plus 8 times the second.
 """
