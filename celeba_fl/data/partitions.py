@@ -7,12 +7,14 @@ again nor import what deals.
 import difflib
 import io
 import warnings
+from collections.abc import Mapping
 from contextlib import redirect_stderr, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES, group_name
 from celeba_fl.data.table import Labelled, Table, repeats
 from celeba_fl.files import hash_key, keep
@@ -20,6 +22,38 @@ from celeba_fl.progress import LOG, InputError
 
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner
+
+
+def held(table: Labelled, node: Mapping[str, Any], config: RunConfig, home: Path) -> np.ndarray:
+    """Rows of the partition that a node's config names, as a run config has them dealt.
+
+    Parameters
+    ----------
+    table : Labelled
+        The data.
+    node : Mapping[str, Any]
+        Has ``partition-id`` and ``num-partitions``.
+    config : RunConfig
+        Says how to deal.
+    home : Path
+        As for `assign`, which says what is raised.
+
+    Returns
+    -------
+    np.ndarray
+        (k,) int64, ascending.
+    """
+    partition = assign(
+        table,
+        partitioner=config.partitioner,
+        num_partitions=int(node["num-partitions"]),
+        partition_by=config.partition_by,
+        alpha=config.dirichlet_alpha,
+        min_size=config.min_partition_size,
+        seed=config.seed,
+        home=home,
+    )
+    return np.flatnonzero(partition == int(node["partition-id"]))
 
 
 def assign(

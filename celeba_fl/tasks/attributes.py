@@ -381,17 +381,7 @@ class Attributes(Task):
                 f'are, with --node-config \'site="hospital-a" data-path="/srv/faces"\', or which '
                 f"part of a data set it holds, with --node-config 'partition-id=0 num-partitions=2'"
             )
-        partition = partitions.assign(
-            table,
-            partitioner=config.partitioner,
-            num_partitions=int(node["num-partitions"]),
-            partition_by=config.partition_by,
-            alpha=config.dirichlet_alpha,
-            min_size=config.min_partition_size,
-            seed=config.seed,
-            home=self.home,
-        )
-        return np.flatnonzero(partition == int(node["partition-id"]))
+        return partitions.held(table, node, config, self.home)
 
     def _parts(self, node: NodeConfig, weights: str) -> tuple[np.ndarray, np.ndarray]:
         """Rows that a node trains on, and rows that it validates on; known once they are asked."""

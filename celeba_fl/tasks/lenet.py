@@ -187,16 +187,7 @@ class Lenet(Task):
             rows = images.rows("train")
         elif config.dataset != "none" and {"partition-id", "num-partitions"} <= node.keys():
             images = self.images
-            partition = partitions.assign(
-                images,
-                partitioner=config.partitioner,
-                num_partitions=int(node["num-partitions"]),
-                alpha=config.dirichlet_alpha,
-                min_size=config.min_partition_size,
-                seed=config.seed,
-                home=self.home,
-            )
-            rows = np.flatnonzero(partition == int(node["partition-id"]))
+            rows = partitions.held(images, node, config, self.home)
         else:
             raise InputError(
                 f"node config {dict(node)}, dataset = {config.dataset!r}: say which part of a data "
