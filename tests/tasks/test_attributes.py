@@ -223,24 +223,28 @@ def test_training_is_the_heads_on_the_clients_images(make, held, table, x, told,
     assert (number, loss) == (len(train), expected_loss)
 
 
-def test_training_without_weights_or_proximal_term(server, held, table, x, told, head):
-    train, _ = held[0]
-    trained, _, _ = server.train(head, node(0), told, seed=9)
-    config = server.config
-    expected, _ = train_head(
+def train_as_told(config, head, features, labels, example_weight=None):
+    """The head that the run config's keys give by themselves, with seed 9."""
+    return train_head(
         head,
-        x[train],
-        table.labels[train],
+        features,
+        labels,
         epochs=config.local_epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         optimizer=config.optimizer,
         dropout=config.dropout,
         positive_weight=None,
-        example_weight=np.ones(len(train)),
+        example_weight=np.ones(len(labels)) if example_weight is None else example_weight,
         proximal_mu=0,
         seed=9,
     )
+
+
+def test_training_without_weights_or_proximal_term(server, held, table, x, told, head):
+    train, _ = held[0]
+    trained, _, _ = server.train(head, node(0), told, seed=9)
+    expected, _ = train_as_told(server.config, head, x[train], table.labels[train])
     assert_equal(trained, expected)
     other, _, _ = server.train(head, node(0), told, seed=10)
     assert (other["weight"] != trained["weight"]).any()
@@ -369,20 +373,8 @@ def test_training_weighs_examples_by_their_group(make, held, table, x, told, hea
     task = make(group_weighting="Male")
     weight = np.where(table.labels[train, ATTRIBUTES.index("Male")], 5.0, 0.4)
     trained, number, loss = task.train(head, node(1), {**told, "group-weights": [0.4, 5.0]}, seed=9)
-    config = task.config
-    expected, expected_loss = train_head(
-        head,
-        x[train],
-        table.labels[train],
-        epochs=config.local_epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        optimizer=config.optimizer,
-        dropout=config.dropout,
-        positive_weight=None,
-        example_weight=weight,
-        proximal_mu=0,
-        seed=9,
+    expected, expected_loss = train_as_told(
+        task.config, head, x[train], table.labels[train], weight
     )
     assert_equal(trained, expected)
     assert (number, loss) == (round(weight.sum()), expected_loss)
