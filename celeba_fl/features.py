@@ -1,10 +1,9 @@
-"""Image -> backbone output, computed once an image, kept on disk, shared by every process.
+"""Image -> backbone output: the backbone is frozen, so each image goes through it once.
 
-The backbone is frozen, so what it makes of an image never changes. The rows are a NumPy file, read
-where they are needed; the next run, with another partition, seed or learning rate, computes none.
-Images go through one at a time, so no row depends on the others around it; cores are filled by
-threads, which costs nothing against batches (MobileNetV2 at 224 pixels, ONNX Runtime, one core: 115
-images a second alone, 108 in batches of 16).
+The next run, with another partition, seed or learning rate, computes nothing. Images go through one
+at a time, so no row depends on the others around it; cores are filled by threads, which costs
+nothing against batches (MobileNetV2 at 224 pixels, ONNX Runtime, one core: 115 images a second
+alone, 108 in batches of 16).
 """
 
 import hashlib
@@ -21,13 +20,12 @@ from celeba_fl.data.table import Table
 from celeba_fl.files import hash_key, keep
 from celeba_fl.images import PREPROCESSING, BadImageError, decode
 from celeba_fl.models.backbones import BACKBONES, load_backbone
-from celeba_fl.progress import LOG, InputError, Progress
+from celeba_fl.progress import LOG
+from celeba_fl.rowstore import RowStore
 
 if TYPE_CHECKING:
     from torch import nn
 
-EMPTY, DONE, BAD = 0, 1, 2
-CHUNK = 256
 GPU_BATCH = 64
 
 
@@ -38,11 +36,8 @@ def preprocessing_hash(backbone: str, image_size: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class FeatureStore:
-    """The features of a table's images under one backbone.
-
-    Several processes may fill and read it at once, and be killed at any moment: a row counts as
-    there only after it was written, and is computed again otherwise.
+class FeatureStore(RowStore):
+    """The features of a table's images under one backbone, (dim,) float32 each.
 
     Parameters
     ----------
@@ -58,105 +53,20 @@ class FeatureStore:
         Edge in pixels.
     """
 
+    what = "Computing features"
+
     def __init__(
         self, home: Path, table: Table, backbone: str, weights: str, image_size: int
     ) -> None:
-        self.home, self.table = home, table
-        self.backbone, self.weights, self.image_size = backbone, weights, image_size
+        self.home, self.backbone = home, backbone
+        self.weights, self.image_size = weights, image_size
         parts = (table.fingerprint, weights, preprocessing_hash(backbone, image_size))
-        self.folder = keep(home / "features" / hash_key(*parts), self._create)
-        self._rows = np.load(self.folder / "rows.npy", mmap_mode="r")
-        self._state = np.load(self.folder / "state.npy", mmap_mode="r+")
+        folder = home / "features" / hash_key(*parts)
+        super().__init__(folder, table, (BACKBONES[backbone].dim,), np.float32)
 
-    def _create(self, folder: Path) -> None:
-        """Make files of the right size; rows are a hole until they are filled in."""
-        folder.mkdir()
-        shape = (len(self.table), BACKBONES[self.backbone].dim)
-        np.lib.format.open_memmap(folder / "rows.npy", "w+", np.float32, shape)
-        np.save(folder / "state.npy", np.full(shape[:1], EMPTY, np.uint8))
-
-    def fill(self, rows: np.ndarray, bad_images: str) -> None:
-        """Compute the rows that are not there yet.
-
-        Parameters
-        ----------
-        rows : np.ndarray
-            (k,) row numbers of the table.
-        bad_images : str
-            ``skip``: an image that cannot be read is logged and left out; ``fail``: it is an error.
-
-        Raises
-        ------
-        InputError
-            Naming the first unreadable image, under ``fail``.
-        """
-        missing = rows[self._state[rows] == EMPTY]
-        if len(missing):
-            progress = Progress("Computing features", len(missing))
-            with (
-                FeatureExtractor(self.home, self.backbone, self.weights, self.image_size) as run,
-                (self.folder / "rows.npy").open("r+b") as file,
-            ):
-                for start in range(0, len(missing), CHUNK):
-                    chunk = missing[start : start + CHUNK]
-                    state = np.full(len(chunk), DONE, np.uint8)
-                    images = (self.table.read(row) for row in chunk)
-                    for i, feature in enumerate(run(images)):
-                        if feature is None:
-                            state[i] = BAD
-                        else:
-                            # Not through the map: on a full disk that is no error but SIGBUS.
-                            file.seek(self._rows.offset + chunk[i] * feature.nbytes)
-                            file.write(feature.tobytes())
-                        progress.advance()
-                    file.flush()
-                    os.fsync(file.fileno())
-                    self._state[chunk] = state
-        self._report(rows[self._state[rows] == BAD], bad_images)
-
-    def _report(self, bad: np.ndarray, bad_images: str) -> None:
-        names = ", ".join(str(self.table.image[row]) for row in bad[:5])
-        if len(bad) and bad_images == "fail":
-            raise InputError(
-                f"{len(bad)} of the images of {self.table.name} cannot be read: {names}; delete "
-                f"them, and only then put whole ones in their place, or leave them out with "
-                f"bad-images = 'skip'"
-            )
-        if len(bad):
-            LOG.warning("Left out %d unreadable images of %s: %s", len(bad), self.table.name, names)
-
-    def readable(self, rows: np.ndarray) -> np.ndarray:
-        """Those of `rows` that have features: all but unreadable images."""
-        if (self._state[rows] == EMPTY).any():
-            raise RuntimeError("features are read before they are filled")
-        return rows[self._state[rows] == DONE]
-
-    def read(self, rows: np.ndarray) -> "Features":
-        """The features of `rows`, to be indexed like an array (k, dim) float32."""
-        return Features(self.folder / "rows.npy", self._rows.offset, self._rows.shape[1], rows)
-
-
-class Features:
-    """Rows of a feature store; each is read from disk when it is asked for, by slice or positions.
-
-    So a process that trains on many images holds one batch of them. (Pages of a mapped file would
-    be memory of each process that has ever read them.)
-    """
-
-    def __init__(self, path: Path, offset: int, dim: int, rows: np.ndarray) -> None:
-        self._path, self._offset, self._rows = path, offset, rows
-        self.shape = (len(rows), dim)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-        rows = self._rows[index]
-        features = np.empty((len(rows), self.shape[1]), np.float32)
-        with self._path.open("rb", buffering=0) as file:
-            for feature, row in zip(features, rows.tolist(), strict=True):
-                os.preadv(file.fileno(), [feature.data], self._offset + row * feature.nbytes)
-        return features
+    def computing(self) -> "FeatureExtractor":
+        """The backbone."""
+        return FeatureExtractor(self.home, self.backbone, self.weights, self.image_size)
 
 
 class FeatureExtractor:

@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision.models import MobileNet_V2_Weights
 from torchvision.transforms.v2.functional import normalize
 
-from celeba_fl import features
+from celeba_fl import features, rowstore
 from celeba_fl.data.sources import load
 from celeba_fl.data.table import Table
 from celeba_fl.features import FeatureExtractor, FeatureStore, preprocessing_hash
@@ -130,7 +130,7 @@ def test_photographs_under_imagenet_weights(shared_data, tmp_path):
 def test_a_row_does_not_depend_on_the_others(store, home, weights, images, monkeypatch):
     store.fill(ALL, "fail")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setattr(features, "CHUNK", 5)
+    monkeypatch.setattr(rowstore, "CHUNK", 5)
     backwards = make_table(images[::-1], fingerprint="backwards")
     other = FeatureStore(home, backwards, NAME, weights, SIZE)
     for rows in (ALL[3:4], ALL[7:], ALL[:9]):
@@ -317,12 +317,12 @@ WRITER = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from celeba_fl import features
+from celeba_fl import features, rowstore
 from celeba_fl.data.sources import load
 
 home, dataset, weights = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 first, last, step, death = map(int, sys.argv[4:])
-features.CHUNK, calls, decode = 4, [], features.decode
+rowstore.CHUNK, calls, decode = 4, [], features.decode
 
 def count(data, size):
     calls.append(size)

@@ -23,8 +23,9 @@ from pyarrow import parquet
 
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.sources import load
-from celeba_fl.features import DONE, FeatureStore
+from celeba_fl.features import FeatureStore
 from celeba_fl.models.backbones import BACKBONES, resolve_weights
+from celeba_fl.rowstore import DONE
 
 from engine import Flower  # isort: skip  (on the path once `measure` is imported)
 
