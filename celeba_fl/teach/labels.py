@@ -106,9 +106,12 @@ class LabelFile:
         size = len(HEADER)
         for start in range(1, len(lines), len(ATTRIBUTES)):
             block = lines[start : start + len(ATTRIBUTES)]
-            rows = list(csv.reader(line.decode() for line in block))
-            image = rows[0][0] if rows[0] else ""
-            if [row[:2] for row in rows] != [[image, name] for name in ATTRIBUTES[: len(rows)]]:
+            try:
+                rows = list(csv.reader(line.decode() for line in block))
+            except (UnicodeDecodeError, csv.Error):
+                rows = []
+            image = rows[0][0] if rows and rows[0] else ""
+            if [row[:2] for row in rows] != [[image, name] for name in ATTRIBUTES[: len(block)]]:
                 raise InputError(
                     f"{self.path}, from line {start + 1}: must be the {len(ATTRIBUTES)} attributes "
                     f"of one image, as celeba-fl teach writes them"

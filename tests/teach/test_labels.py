@@ -67,6 +67,7 @@ def test_another_teacher_is_refused(path):
         ("image;label\na.jpg;1\n", "its first line must be image,attribute,value,confidence"),
         ("image,attribute,value,confidence\na.jpg,Male,1,\n", "from line 2: must be the 40"),
         ("image,attribute,value,confidence\n\n", "from line 2: must be the 40"),
+        ("image,attribute,value,confidence\n\0\n", "from line 2: must be the 40"),
     ],
 )
 def test_a_file_of_another_form_is_refused_and_left_alone(path, content, message):
