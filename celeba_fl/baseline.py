@@ -28,6 +28,7 @@ from celeba_fl.task import (
     client_name,
     derived_seed,
     load_task,
+    starting_arrays,
     sum_counts,
 )
 
@@ -59,7 +60,7 @@ class Lone:
         """Train in these rounds, `local-epochs` each; the model after each."""
         said = self.describe()
         own = self.task.instruct(said.counts, said.num_train)
-        arrays, name = self.task.initial_arrays(), client_name(self.node)
+        arrays, name = starting_arrays(self.task), client_name(self.node)
         if self.task.config.init == "closed-form":
             told = {**self.instructions, **own, "sums": list(self.task.zero_sums())}
             arrays = self.task.solve(self.task.summarise(self.node, told)[0], told)

@@ -1,6 +1,8 @@
 """From encoded images to pixels."""
 
 import io
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +16,9 @@ class BadImageError(ValueError):
     """Bytes that are no whole image."""
 
 
-def decode(data: bytes, size: int) -> np.ndarray:
+def decode(
+    data: bytes, size: int, alter: Callable[[Image.Image], Any] = lambda image: image
+) -> np.ndarray:
     """Decode and resize an image.
 
     Parameters
@@ -23,6 +27,8 @@ def decode(data: bytes, size: int) -> np.ndarray:
         A JPEG, PNG or anything else that Pillow reads.
     size : int
         Edge of the result in pixels; the aspect ratio is not kept.
+    alter : Callable[[Image], Image]
+        Applied to the RGB image before it is resized.
 
     Returns
     -------
@@ -36,7 +42,8 @@ def decode(data: bytes, size: int) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            pixels = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+            altered = alter(image.convert("RGB"))
+            pixels = altered.resize((size, size), Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadImageError(str(error)) from error
     return np.ascontiguousarray(np.asarray(pixels).transpose(2, 0, 1))
