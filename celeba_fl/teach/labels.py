@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.teacher import COLUMNS
 from celeba_fl.files import write_json
 from celeba_fl.progress import LOG, InputError
 from celeba_fl.teach.questions import Answer
 
-COLUMNS = ("image", "attribute", "value", "confidence")
 HEADER = f"{','.join(COLUMNS)}\n".encode()
 
 

@@ -16,6 +16,7 @@ from celeba_fl import cli
 from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.teacher import UNSURE, Teacher
 from celeba_fl.teach import endpoint, labelling
 from celeba_fl.teach.labelling import Spending, held_rows
 
@@ -84,7 +85,9 @@ def read(out):
     return found
 
 
-def test_all_images_that_clients_hold_are_labelled_once(teach, server, image_of, out, caplog):
+def test_all_images_that_clients_hold_are_labelled_once(
+    teach, server, image_of, out, caplog, folder, tmp_path
+):
     def reply(number, image):
         bald = "yes" if image_of[image] == "000003.jpg" else "unsure"
         return 200, completion(answers(Bald={"answer": bald, "confidence": 0.5}))
@@ -101,6 +104,11 @@ def test_all_images_that_clients_hold_are_labelled_once(teach, server, image_of,
     assert caplog.messages[-1].startswith("Asking the teacher: 8 of 8 (")
     assert caplog.messages[-1].endswith(", 8,000 tokens in, 4,800 out)")
 
+    table = sources.load(str(folder), tmp_path / "home")
+    teacher = Teacher(RunConfig.load({"teacher": str(out)}), table, tmp_path / "home")
+    known = teacher(np.arange(8))[:, ATTRIBUTES.index("Bald")]
+    assert known.tolist() == [1 if row == 2 else UNSURE for row in range(8)]
+
     assert teach()[0] == 0
     assert "8 of 8 images are labelled" in caplog.text
     assert len(server.requests) == 8
@@ -111,6 +119,11 @@ def test_held_rows_are_those_of_all_partitions(folder, tmp_path):
     table = sources.load(str(folder), config.home_dir)
     rows = held_rows(table, config, 3)
     np.testing.assert_array_equal(rows, np.arange(8))
+
+
+def test_images_that_no_client_holds_are_not_asked_for(teach, server, out):
+    assert teach("partition-size=3")[0] == 0
+    assert len(read(out)) == len(server.requests) == 6
 
 
 def test_max_images_are_the_first_ones_also_in_a_second_run(teach, server, out):
