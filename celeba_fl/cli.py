@@ -168,6 +168,77 @@ def sweep(
 
 
 @app.command()
+def teach(
+    experiment: Annotated[str, typer.Argument(help="as for `run`")],
+    out: Annotated[Path, typer.Option(help="CSV file to write, or to go on with")],
+    model: Annotated[str, typer.Option(help="name of a vision model at the endpoint")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE ...]", help="keys that override the experiment's"),
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="of the API (OPENAI_BASE_URL, or OpenAI's)")
+    ] = None,
+    federation: Annotated[
+        Path | None, typer.Option(help="TOML file with num-supernodes (simulation-50.toml)")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="number of clients, instead")] = None,
+    max_images: Annotated[int | None, typer.Option(min=1, help="only the first so many")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="USD that this command may spend; needs prices")
+    ] = None,
+    price_in: Annotated[
+        float | None, typer.Option(min=0, help="USD for a million tokens of requests")
+    ] = None,
+    price_out: Annotated[
+        float | None, typer.Option(min=0, help="USD for a million tokens of answers")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="requests at a time")] = 4,
+    timeout: Annotated[float, typer.Option(min=0.001, help="seconds to wait for an answer")] = 120,
+) -> None:
+    """Have a vision model label the train images that an experiment's clients hold.
+
+    The images are sent to an OpenAI-compatible endpoint, whose key is in OPENAI_API_KEY: one
+    request an image, answers written to the CSV file as they come. Interrupted, the same command
+    goes on. If some images are left without labels, the exit status is 1.
+    """
+    from celeba_fl.teach.labelling import Spending, label
+
+    overrides = {**read_experiment(experiment), **dict(parse_pair(pair) for pair in pairs or [])}
+    config = RunConfig.load(overrides)
+    spending = Spending(price_in, price_out, max_cost)
+    out = out.expanduser().absolute()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        outcome = label(
+            config,
+            nodes or _num_supernodes(federation),
+            out,
+            model=model,
+            base_url=base_url,
+            timeout=timeout,
+            workers=workers,
+            max_images=max_images,
+            spending=spending,
+        )
+    except KeyboardInterrupt:
+        print(f"{out}: interrupted ({spending}); the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
+    except InputError:
+        print(f"{out}: stopped ({spending}); the same command goes on", file=sys.stderr)
+        raise
+    for image, why in outcome.failed.items():
+        print(f"celeba-fl: {image} has no labels: {why}", file=sys.stderr)
+    if outcome.left:
+        print(f"celeba-fl: --max-cost {max_cost}: {outcome.left} images left", file=sys.stderr)
+    print(
+        f"{out}: {outcome.labelled} more images, {outcome.refused} refused, {outcome.unsure} "
+        f"answers unsure ({spending})"
+    )
+    raise SystemExit(bool(outcome.failed or outcome.left))
+
+
+@app.command()
 def predict(
     images: Annotated[list[Path], typer.Argument(help="JPEG, PNG, of any size")],
     run: Annotated[str, typer.Option(help="a run directory, or its name")] = "latest",

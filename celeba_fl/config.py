@@ -17,6 +17,7 @@ from typing import Any
 import tomli
 
 from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.models.backbones import BACKBONES, check_settings
 from celeba_fl.progress import InputError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -64,7 +65,7 @@ class RunConfig:
     valid_fraction: float = _key("part of a client's images that validates", low=0, high=0.9)
     bad_images: str = _key("what an unreadable image does to a run", choices=("skip", "fail"))
     seed: int = _key("of partitions, cohorts, initial head and local training", low=0)
-    backbone: str = _key("frozen feature extractor", choices=("mobilenet_v2",))
+    backbone: str = _key("frozen feature extractor", choices=tuple(BACKBONES))
     weights: str = _key("of the backbone: drawn, imagenet, or a .pt or .safetensors file")
     image_size: int = _key("images are resized to N x N pixels", low=32, high=1024)
     num_server_rounds: int = _key("rounds", low=1)
@@ -131,6 +132,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
+        check_settings(self.backbone, self.weights, self.image_size)
         unknown = [name for name in self.groupby if name not in ATTRIBUTES]
         if unknown or not self.groupby:
             raise InputError(

@@ -31,8 +31,8 @@ class Progress:
         self.done = 0
         self.start = self.last = time.monotonic()
 
-    def advance(self, count: int = 1) -> None:
-        """Count `count` more items as done, and log a line if one is due."""
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count `count` more items as done, and log a line, with a note, if one is due."""
         self.done += count
         now = time.monotonic()
         finished = self.done >= self.total
@@ -42,4 +42,6 @@ class Progress:
         seconds = max(now - self.start, 1e-9)
         rate = self.done / seconds
         rest = f"{seconds:.0f} s" if finished else f"{(self.total - self.done) / rate:.0f} s left"
-        LOG.info("%s: %d of %d (%.0f/s, %s)", self.what, self.done, self.total, rate, rest)
+        speed = f"{rate:.0f}" if rate >= 1 else f"{rate:.2g}"
+        told = ", ".join([f"{speed}/s", rest, *([note] if note else [])])
+        LOG.info("%s: %d of %d (%s)", self.what, self.done, self.total, told)

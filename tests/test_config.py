@@ -9,6 +9,7 @@ import tomli
 from celeba_fl import config
 from celeba_fl.config import RunConfig, app_version, code_hash, default_values
 from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.models.backbones import BACKBONES
 from celeba_fl.progress import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +24,7 @@ REFUSED = {
     "valid-fraction": [(-0.1, "at least 0"), (0.95, "at most 0.9"), (math.nan, "finite")],
     "bad-images": [("ignore", "one of skip, fail")],
     "seed": [(-1, "at least 0"), (True, "a whole number")],
-    "backbone": [("resnet50", "one of mobilenet_v2")],
+    "backbone": [("resnet50", f"one of {', '.join(BACKBONES)}")],
     "image-size": [(31, "at least 32"), (1025, "at most 1024")],
     "num-server-rounds": [(0, "at least 1"), (False, "a whole number")],
     "fraction-train": [(0.0, "above 0"), (1.1, "at most 1")],
@@ -281,3 +282,9 @@ def test_error_rates_that_are_none(text):
 def test_keys_that_do_not_go_together(keys, words):
     with pytest.raises(InputError, match=words):
         RunConfig.load(keys)
+
+
+def test_settings_of_a_backbone_that_do_not_go_together_are_refused():
+    with pytest.raises(InputError, match=r"image-size = 100: must be a multiple of 16"):
+        RunConfig.load({"backbone": "vit_tiny", "image-size": 100})
+    assert RunConfig.load({"backbone": "vit_tiny"}).image_size == 96

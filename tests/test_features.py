@@ -20,7 +20,7 @@ from celeba_fl.data.sources import load
 from celeba_fl.data.table import Table
 from celeba_fl.features import FeatureExtractor, FeatureStore, preprocessing_hash
 from celeba_fl.images import decode
-from celeba_fl.models.backbones import load_backbone, resolve_weights
+from celeba_fl.models.backbones import BACKBONES, load_backbone, resolve_weights
 from celeba_fl.progress import InputError
 
 NAME, SIZE, NUMBER = "mobilenet_v2", 32, 24
@@ -96,12 +96,12 @@ def decoded(monkeypatch):
     return found
 
 
-def eager(home, sha256, images, size):
+def eager(home, sha256, images, size, name=NAME):
     """Features by PyTorch, normalised as torchvision does for ImageNet."""
     norm = MobileNet_V2_Weights.IMAGENET1K_V2.transforms()
     pixels = torch.from_numpy(np.stack([decode(image, size) for image in images]))
     with torch.inference_mode():
-        module = load_backbone(NAME, home, sha256)
+        module = load_backbone(name, home, sha256)
         return module(normalize(pixels / 255, norm.mean, norm.std)).numpy()
 
 
@@ -112,6 +112,22 @@ def test_features_are_those_of_eager_pytorch(store, home, weights, images):
     assert (found.shape, found.dtype) == ((NUMBER, 1280), np.float32)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.max())
     assert np.ptp(found, axis=0).max() > 0.01 * found.max()
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("vit_tiny", 64), pytest.param("vit_b_16", 224, marks=pytest.mark.slow)]
+)
+def test_features_of_transformers(tmp_path, images, name, size):
+    torch.manual_seed(0)
+    torch.save(BACKBONES[name].build().state_dict(), tmp_path / "weights.pt")
+    sha256 = resolve_weights(name, str(tmp_path / "weights.pt"), tmp_path, lambda: None)
+    with FeatureExtractor(tmp_path, name, sha256, size) as run:
+        found = np.stack(list(run(iter(images[:3]))))
+    assert (found.shape, found.dtype) == ((3, BACKBONES[name].dim), np.float32)
+    np.testing.assert_allclose(
+        found, eager(tmp_path, sha256, images[:3], size, name), rtol=1e-3, atol=1e-4
+    )
+    assert np.ptp(found, axis=0).max() > 0.01
 
 
 def test_photographs_under_imagenet_weights(shared_data, tmp_path):

@@ -50,6 +50,13 @@ def test_a_short_job_logs_its_end_only(clock, lines):
     assert lines() == ["Sorting: 3 of 3 (2/s, 2 s)"]
 
 
+def test_a_slow_job_has_a_rate_and_a_line_may_have_a_note(clock, lines):
+    work = Progress("Asking", 10)
+    clock.now += 8
+    work.advance(2, note="5 tokens")
+    assert lines() == ["Asking: 2 of 10 (0.25/s, 32 s left, 5 tokens)"]
+
+
 def test_a_job_that_takes_no_time_at_all(clock, lines):
     Progress("Sorting", 1).advance()
     assert lines()[0].startswith("Sorting: 1 of 1 (")

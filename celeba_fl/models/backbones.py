@@ -6,8 +6,9 @@ run on known weights imports neither torch nor torchvision on the server.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ from celeba_fl.progress import LOG, InputError
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from torchvision.models import WeightsEnum
 
     State = dict[str, torch.Tensor]
 
@@ -32,19 +32,25 @@ class Backbone:
     dim : int
         Number of features an image.
     build : Callable[[], nn.Module]
-        Makes the module with random weights; its state dict has `prefix`ed torchvision keys.
-    prefix : str
-        Which of torchvision's keys belong to the extractor; the classifier's are left out.
-    imagenet : Callable[[], WeightsEnum]
-        torchvision's ImageNet weights.
+        Makes the module with random weights; the keys of its state dict are torchvision's.
+    imagenet : str (default: "")
+        The name of torchvision's ImageNet weights; empty: there are none.
+    learning_rate : float (default: 0.0)
+        The highest in training on the drawn faces; 0: it is too large to be trained on them.
+    patch : int (default: 1)
+        Of what the edge N of an image must be a multiple.
+    legacy : Mapping[str, str] (default: {})
+        Parts of keys in older files of torchvision's, and what they are called now.
     mean, std : tuple[float, float, float]
         By which pixels in [0, 1] are normalised.
     """
 
     dim: int
     build: Callable[[], "nn.Module"]
-    prefix: str
-    imagenet: Callable[[], "WeightsEnum"]
+    imagenet: str = ""
+    learning_rate: float = 0.0
+    patch: int = 1
+    legacy: Mapping[str, str] = field(default_factory=dict)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -69,15 +75,111 @@ def _mobilenet_v2() -> "nn.Module":
     return MobileNetV2Features()
 
 
-def _mobilenet_v2_imagenet() -> "WeightsEnum":
-    from torchvision.models import MobileNet_V2_Weights
+def _vision_transformer(**shape: Any) -> "nn.Module":
+    import torch
+    from torch import nn
+    from torchvision.models import VisionTransformer
 
-    return MobileNet_V2_Weights.IMAGENET1K_V2
+    class ViTFeatures(VisionTransformer):  # type: ignore[misc]
+        """A Vision Transformer (Dosovitskiy et al., ICLR 2021) up to its class token.
+
+        For images of another size than it was made for, its position embeddings are interpolated
+        as torchvision's `interpolate_embeddings` does.
+        """
+
+        def __init__(self) -> None:
+            super().__init__(**shape)
+            del self.heads
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            """(n, 3, N, N) -> (n, dim)."""
+            maps: torch.Tensor = self.conv_proj(images)
+            patches = maps.flatten(2).transpose(1, 2)
+            tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1)
+            tokens = self.encoder.layers(tokens + self._positions(maps.shape[-1]))
+            features: torch.Tensor = self.encoder.ln(tokens)[:, 0]
+            return features
+
+        def _positions(self, grid: int) -> torch.Tensor:
+            """The embeddings (1, 1 + grid^2, dim) of the class token and of a square of patches."""
+            stored: torch.Tensor = self.encoder.pos_embedding
+            own = math.isqrt(stored.shape[1] - 1)
+            if grid == own:
+                return stored
+            square = stored[:, 1:].transpose(1, 2).unflatten(2, (own, own))
+            square = nn.functional.interpolate(
+                square, size=(grid, grid), mode="bicubic", align_corners=True
+            )
+            return torch.cat([stored[:, :1], square.flatten(2).transpose(1, 2)], dim=1)
+
+    return ViTFeatures()
+
+
+def _vit_b_16() -> "nn.Module":
+    return _vision_transformer(
+        image_size=224, patch_size=16, num_layers=12, num_heads=12, hidden_dim=768, mlp_dim=3072
+    )
+
+
+def _vit_tiny() -> "nn.Module":
+    """A third of a million numbers a layer; convolutions cut the patches.
+
+    Without those, a transformer learns little from few images (Xiao et al., "Early Convolutions
+    Help Transformers See Better", NeurIPS 2021).
+    """
+    from torchvision.models.vision_transformer import ConvStemConfig
+
+    return _vision_transformer(
+        image_size=96,
+        patch_size=16,
+        num_layers=4,
+        num_heads=4,
+        hidden_dim=128,
+        mlp_dim=512,
+        conv_stem_configs=[ConvStemConfig(width, 3, 2) for width in (16, 32, 64, 128)],
+    )
 
 
 BACKBONES: Mapping[str, Backbone] = {
-    "mobilenet_v2": Backbone(1280, _mobilenet_v2, "features.", _mobilenet_v2_imagenet),
+    "mobilenet_v2": Backbone(
+        1280,
+        _mobilenet_v2,
+        imagenet="MobileNet_V2_Weights.IMAGENET1K_V2",
+        learning_rate=3e-3,
+    ),
+    "vit_b_16": Backbone(
+        768,
+        _vit_b_16,
+        imagenet="ViT_B_16_Weights.IMAGENET1K_V1",
+        patch=16,
+        legacy={"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."},
+    ),
+    "vit_tiny": Backbone(128, _vit_tiny, learning_rate=1e-3, patch=16),
 }
+
+
+def check_settings(name: str, weights: str, image_size: int) -> None:
+    """Refuse settings that do not go together, whatever is on the disk.
+
+    Raises
+    ------
+    InputError
+        If the backbone takes no images of this size, or there are no weights of this name for it.
+    """
+    backbone = BACKBONES[name]
+    below = image_size // backbone.patch * backbone.patch
+    if image_size != below:
+        raise InputError(
+            f"image-size = {image_size}: must be a multiple of {backbone.patch}, the patch of "
+            f"backbone {name!r}, such as {below} or {below + backbone.patch}"
+        )
+    origins = {"drawn": backbone.learning_rate, "imagenet": backbone.imagenet}
+    if not origins.get(weights, True):
+        others = [repr(origin) for origin, found in origins.items() if found]
+        raise InputError(
+            f"weights = {weights!r}: there are none for backbone {name!r}; take "
+            f"{', '.join([*others, 'or the path of a .pt or .safetensors file'])}"
+        )
 
 
 def weights_path(home: Path, sha256: str) -> Path:
@@ -173,11 +275,15 @@ def _extractor_state(backbone: Backbone, name: str, weights: str, state: Any) ->
 
     if not isinstance(state, Mapping) or not all(torch.is_tensor(v) for v in state.values()):
         raise InputError(f"weights = {weights!r}: not a state dict (a mapping of names to tensors)")
+    with torch.device("meta"):  # only the shapes matter
+        module = backbone.build()
     wanted = {
         key: value.shape
-        for key, value in backbone.build().state_dict().items()
+        for key, value in module.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }
+    for old, new in backbone.legacy.items():
+        state = {key.replace(old, new): value for key, value in state.items()}
     found = {key: value for key, value in state.items() if key in wanted}
     wrong = [k for k in wanted if k not in found or found[k].shape != wanted[k]]
     if wrong:
@@ -209,7 +315,9 @@ def _imagenet(name: str, home: Path) -> Path:
     file = home / "weights" / f"imagenet-{name}.pth"
 
     def download(path: Path) -> None:
-        enum = BACKBONES[name].imagenet()
+        from torchvision.models import get_weight
+
+        enum = get_weight(BACKBONES[name].imagenet)
         LOG.info("Downloading %s", enum.url)
         try:
             enum.get_state_dict(progress=False, model_dir=str(path.parent), check_hash=True)

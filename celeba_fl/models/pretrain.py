@@ -18,7 +18,6 @@ from celeba_fl.progress import LOG, Progress
 
 IMAGE_SIZES = (64,) * 8 + (96,) * 2  # of each epoch
 BATCH_SIZE = 32
-LEARNING_RATE = 3e-3
 SEED = 42
 # What is not drawn is noise to a backbone.
 DRAWN = [i for i, name in enumerate(ATTRIBUTES) if name not in SAMPLED]
@@ -54,9 +53,11 @@ def pretrain(backbone: Backbone, table: Table) -> nn.Module:
         module = backbone.build()
         network = nn.Sequential(module, nn.Linear(backbone.dim, len(DRAWN))).train()
         network.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=backbone.learning_rate, weight_decay=0.01
+        )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, LEARNING_RATE, total_steps=len(IMAGE_SIZES) * steps
+            optimizer, backbone.learning_rate, total_steps=len(IMAGE_SIZES) * steps
         )
         for size in IMAGE_SIZES:
             for batch in torch.randperm(len(rows)).split(BATCH_SIZE)[:steps]:

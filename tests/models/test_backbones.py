@@ -1,18 +1,32 @@
-import dataclasses
 import hashlib
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torchvision.models import MobileNet_V2_Weights, WeightsEnum, mobilenet_v2, mobilenet_v3_small
+from torchvision import models
+from torchvision.models import (
+    MobileNet_V2_Weights,
+    ViT_B_16_Weights,
+    WeightsEnum,
+    mobilenet_v2,
+    mobilenet_v3_small,
+    vit_b_16,
+)
 from torchvision.models._api import Weights
+from torchvision.models.vision_transformer import (
+    ConvStemConfig,
+    VisionTransformer,
+    interpolate_embeddings,
+)
 
 from celeba_fl.models import backbones, pretrain
 from celeba_fl.models.backbones import (
     BACKBONES,
+    check_settings,
     hash_state,
     load_backbone,
     resolve_weights,
@@ -207,6 +221,89 @@ def test_features_are_torchvisions_pooled_ones(stored, home, state):
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-6)
 
 
+def store(name, state, home, tmp_path):
+    return resolve_weights(name, save(tmp_path / f"{name}.pt", state), home, never)
+
+
+def test_features_of_vit_b_16_are_torchvisions_and_older_files_are_read(home, tmp_path):
+    torch.manual_seed(0)
+    whole = vit_b_16()
+    # torchvision's IMAGENET1K_V1 still has these keys; it renames them while loading.
+    older = {
+        re.sub(r"mlp\.([03])\.", lambda found: f"mlp.linear_{int(found[1]) // 3 + 1}.", key): value
+        for key, value in whole.state_dict().items()
+    }
+    assert sum("linear_1" in key or "linear_2" in key for key in older) == 12 * 2 * 2
+    whole.heads = torch.nn.Identity()
+    image = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        features = load_backbone("vit_b_16", home, store("vit_b_16", older, home, tmp_path))(image)
+        expected = whole.eval()(image)
+    assert features.shape == (1, BACKBONES["vit_b_16"].dim)
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Torchvision's own model of vit_tiny's shape, without a classifier, for an image size."""
+
+    def build(size):
+        stem = [ConvStemConfig(width, 3, 2) for width in (16, 32, 64, 128)]
+        model = VisionTransformer(size, 16, 4, 4, 128, 512, conv_stem_configs=stem)
+        model.heads = torch.nn.Identity()
+        return model.eval()
+
+    return build
+
+
+@pytest.mark.parametrize("size", [96, 64, 128])
+def test_position_embeddings_are_interpolated_as_torchvision_does(home, tmp_path, tiny, size):
+    torch.manual_seed(0)
+    state = tiny(96).state_dict()
+    expected = tiny(size)
+    expected.load_state_dict(interpolate_embeddings(size, 16, dict(state)))
+    images = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        module = load_backbone("vit_tiny", home, store("vit_tiny", state, home, tmp_path))
+        features = module(images)
+        torch.testing.assert_close(features, expected(images), rtol=1e-4, atol=1e-5)
+    assert features.shape == (2, BACKBONES["vit_tiny"].dim)
+    assert module.encoder.pos_embedding.shape == (1, 37, 128)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "size", "message"),
+    [
+        ("vit_b_16", "imagenet", 218, r"image-size = 218: must be a multiple of 16, .* 208 or 224"),
+        ("vit_tiny", "drawn", 40, r"image-size = 40: .*'vit_tiny', such as 32 or 48"),
+        (
+            "vit_b_16",
+            "drawn",
+            224,
+            r"'drawn': there are none for .*'vit_b_16'; take 'imagenet', or",
+        ),
+        ("vit_tiny", "imagenet", 96, r"'imagenet': there are none .*'vit_tiny'; take 'drawn', or"),
+    ],
+)
+def test_settings_that_do_not_go_together(name, weights, size, message):
+    with pytest.raises(InputError, match=message):
+        check_settings(name, weights, size)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "size"),
+    [
+        ("mobilenet_v2", "drawn", 97),
+        ("mobilenet_v2", "imagenet", 218),
+        ("vit_b_16", "imagenet", 224),
+        ("vit_b_16", "mine.pt", 160),
+        ("vit_tiny", "drawn", 96),
+    ],
+)
+def test_settings_that_do(name, weights, size):
+    check_settings(name, weights, size)
+
+
 def test_backbone_is_frozen_and_stays_as_it_is(stored, home):
     module = load_backbone(NAME, home, stored)
     assert not any(parameter.requires_grad for parameter in module.parameters())
@@ -235,16 +332,25 @@ def imagenet(monkeypatch, tmp_path):
         prefix = prefix or hashlib.sha256(content).hexdigest()[:8]
         path = tmp_path / f"mobilenet_v2-{prefix}.pth"
         enum = WeightsEnum("Fake", {"V2": Weights(path.as_uri(), transforms=None, meta={})})
-        entry = dataclasses.replace(BACKBONES[NAME], imagenet=lambda: enum.V2)
-        monkeypatch.setattr(backbones, "BACKBONES", {NAME: entry})
+        known = {BACKBONES[NAME].imagenet: enum.V2}
+        monkeypatch.setattr(models, "get_weight", known.__getitem__)
         path.write_bytes(content)
         return path
 
     return serve
 
 
-def test_imagenet_is_torchvisions_second_set():
-    assert BACKBONES[NAME].imagenet() is MobileNet_V2_Weights.IMAGENET1K_V2
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("mobilenet_v2", MobileNet_V2_Weights.IMAGENET1K_V2),
+        ("vit_b_16", ViT_B_16_Weights.IMAGENET1K_V1),
+    ],
+)
+def test_imagenet_is_torchvisions(name, weights):
+    assert models.get_weight(BACKBONES[name].imagenet) is weights
+    norm, backbone = weights.transforms(), BACKBONES[name]
+    assert (backbone.mean, backbone.std) == (tuple(norm.mean), tuple(norm.std))
 
 
 def test_imagenet_is_downloaded_once(imagenet, toy, stored, home, caplog):

@@ -83,8 +83,7 @@ def losses(monkeypatch):
 
 def test_loss_falls(faces, losses, monkeypatch):
     monkeypatch.setattr(module, "IMAGE_SIZES", (16,) * 15)
-    monkeypatch.setattr(module, "LEARNING_RATE", 0.1)
-    pretrain(BACKBONE, faces)
+    pretrain(dataclasses.replace(BACKBONE, learning_rate=0.1), faces)
     assert len(losses) == 15 * (FACES // 8)
     assert losses[0] > 0.5
     assert max(losses[-4:]) < 0.1
@@ -137,3 +136,10 @@ def test_progress_ends_where_the_work_does(faces, caplog):
     pretrain(BACKBONE, faces)
     assert "on 38 faces, once" in caplog.messages[0]
     assert "96 of 96" in caplog.messages[-1]
+
+
+def test_vit_tiny_learns_at_every_image_size(faces, losses, monkeypatch):
+    monkeypatch.setattr(module, "IMAGE_SIZES", (32, 64))
+    result = pretrain(BACKBONES["vit_tiny"], faces)
+    assert max(losses[-2:]) < 0.5 < losses[0]
+    assert result.state_dict()["encoder.pos_embedding"].shape == (1, 1 + 36, 128)

@@ -1,0 +1,196 @@
+"""One request an image to an OpenAI-compatible endpoint, and what can come of it.
+
+Retries of what passes (rate limits, with their Retry-After, errors of the server, connections) are
+those of the `openai` package.
+"""
+
+import base64
+import io
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from PIL import Image
+
+from celeba_fl.images import BadImageError
+from celeba_fl.progress import InputError
+from celeba_fl.teach.questions import INSTRUCTIONS, SCHEMA, UNSURE, Answer, parse_answers
+
+RETRIES = 5
+# An answer takes about 600; a model that reasons writes more, and one that rambles must end.
+MAX_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of a request.
+
+    Parameters
+    ----------
+    answers : tuple[Answer, ...], optional
+        In the order of `ATTRIBUTES`; None: no answer that could be read.
+    why : str
+        Why there is none, or why the teacher refused; empty for an answer.
+    tokens : tuple[int, int], optional
+        Of the request and of its answer; None: not told.
+    rejected : bool (default: False)
+        Whether the endpoint took the request for a wrong one.
+    """
+
+    answers: tuple[Answer, ...] | None
+    why: str = ""
+    tokens: tuple[int, int] | None = None
+    rejected: bool = False
+
+
+class Endpoint:
+    """A vision model to ask; an async context manager.
+
+    Parameters
+    ----------
+    model : str
+        Its name there.
+    base_url : str, optional
+        None: the rules of the `openai` package (OPENAI_BASE_URL, else OpenAI's own).
+    timeout : float
+        Seconds to wait for an answer.
+
+    Raises
+    ------
+    InputError
+        If the `openai` package or the key, OPENAI_API_KEY, is missing.
+    """
+
+    def __init__(self, model: str, base_url: str | None, timeout: float) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise InputError(
+                "celeba-fl teach needs the package openai: pip install 'celeba-fl[teach]'"
+            ) from error
+        self.model = model
+        try:
+            self._client = openai.AsyncOpenAI(
+                base_url=base_url, timeout=timeout, max_retries=RETRIES
+            )
+        except openai.OpenAIError as error:
+            raise InputError(
+                "no key for the endpoint: set the environment variable OPENAI_API_KEY (to any word "
+                "for a server that asks for none)"
+            ) from error
+        self.base_url = str(self._client.base_url)
+
+    async def __aenter__(self) -> "Endpoint":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.close()
+
+    async def ask(self, image: bytes) -> Reply:
+        """Ask for all attributes of an encoded image.
+
+        Raises
+        ------
+        BadImageError
+            If it is no image.
+        InputError
+            If no further request would fare better: a wrong key, model or address, an endpoint out
+            of reach, or limits that retries do not get over.
+        """
+        import openai
+
+        try:
+            completion = await self._client.chat.completions.create(
+                model=self.model,
+                messages=[
+                    {"role": "system", "content": INSTRUCTIONS},
+                    {
+                        "role": "user",
+                        "content": [
+                            {
+                                "type": "image_url",
+                                "image_url": {"url": data_url(image), "detail": "low"},
+                            }
+                        ],
+                    },
+                ],
+                response_format={
+                    "type": "json_schema",
+                    "json_schema": {"name": "attributes", "strict": True, "schema": SCHEMA},
+                },
+                max_completion_tokens=MAX_TOKENS,
+            )
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            if error.code in ("content_filter", "content_policy_violation"):
+                return Reply(UNSURE, self._said(error))
+            return Reply(None, self._said(error), rejected=True)
+        except openai.OpenAIError as error:
+            raise InputError(f"{self.base_url}: {self._advice(error)}") from None
+        return self._read(completion)
+
+    def _read(self, completion: Any) -> Reply:
+        try:
+            choice = completion.choices[0]
+            reason, message = choice.finish_reason, choice.message
+            text, refusal = message.content, getattr(message, "refusal", None)
+        except (AttributeError, IndexError, TypeError):
+            raise InputError(
+                f"{self.base_url} answers with something else than a chat completion; give the "
+                f"address of the API in --base-url, which ends in /v1 as a rule"
+            ) from None
+        usage = completion.usage
+        tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else None
+        if refusal or reason == "content_filter":
+            return Reply(UNSURE, str(refusal or reason), tokens)
+        if reason == "length":
+            return Reply(None, f"cut off after {MAX_TOKENS} tokens", tokens)
+        try:
+            return Reply(parse_answers(text or ""), "", tokens)
+        except ValueError as error:
+            return Reply(None, str(error), tokens)
+
+    def _advice(self, error: Exception) -> str:
+        """What an error that ends the run means, and what to do."""
+        import openai
+
+        said = self._said(error)
+        match error:
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                return f"the key is not accepted ({said}); set OPENAI_API_KEY"
+            case openai.NotFoundError():
+                return f"not found ({said}); see --model {self.model!r} and --base-url"
+            case openai.RateLimitError():
+                return f"the rate limit stays, after {RETRIES} retries ({said})"
+            case openai.APITimeoutError():
+                return f"no answer in time, after {RETRIES} retries; see --timeout"
+            case openai.APIConnectionError():
+                return f"cannot be reached, after {RETRIES} retries ({said}); see --base-url"
+        return said
+
+    def _said(self, error: Exception) -> str:
+        """The error's text, from which a server's echo of the key is taken out."""
+        text = " ".join(str(error.__cause__ or error).split())
+        key = self._client.api_key
+        return (text.replace(key, "***") if key else text)[:300]
+
+
+def data_url(image: bytes) -> str:
+    """An encoded image as it is, in a URL.
+
+    Raises
+    ------
+    BadImageError
+        If the bytes are no image, or a truncated one.
+    """
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            opened.load()
+            kind = Image.MIME[str(opened.format)]
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadImageError(str(error)) from error
+    return f"data:{kind};base64,{base64.b64encode(image).decode()}"

@@ -1,0 +1,276 @@
+"""Which images a teacher labels, in what order, and when it is enough."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from celeba_fl.config import RunConfig
+from celeba_fl.data import sources
+from celeba_fl.data.partitions import held
+from celeba_fl.data.table import Table
+from celeba_fl.images import BadImageError
+from celeba_fl.progress import LOG, InputError, Progress
+from celeba_fl.teach.endpoint import MAX_TOKENS, Endpoint, Reply
+from celeba_fl.teach.labels import LabelFile
+from celeba_fl.teach.questions import QUESTIONS_HASH, UNSURE
+
+# How often an image is asked for until its answer can be read.
+ATTEMPTS = 3
+# So many requests that the endpoint takes for wrong, before any answer, are no fault of the images.
+REJECTED = 3
+
+
+@dataclass
+class Spending:
+    """What an answering endpoint has cost, and whether it may cost more.
+
+    Parameters
+    ----------
+    price_in, price_out : float, optional
+        USD for a million tokens of requests and of answers; None: not given.
+    limit : float, optional
+        USD; None: none.
+    """
+
+    price_in: float | None
+    price_out: float | None
+    limit: float | None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    largest: int = field(default=0, init=False)  # request, in tokens
+
+    def __post_init__(self) -> None:
+        if (self.price_in is None) != (self.price_out is None):
+            raise InputError("--price-in and --price-out go together: USD per million tokens")
+        if self.limit is not None and self.price_in is None:
+            raise InputError(
+                f"--max-cost {self.limit:g} needs the prices: --price-in and --price-out, in USD "
+                f"per million tokens"
+            )
+
+    def cost(self, tokens_in: int, tokens_out: int) -> float:
+        """USD for so many tokens; 0 without prices."""
+        return (tokens_in * (self.price_in or 0) + tokens_out * (self.price_out or 0)) / 1e6
+
+    @property
+    def usd(self) -> float:
+        """USD so far."""
+        return self.cost(self.tokens_in, self.tokens_out)
+
+    def allows(self, running: int) -> bool:
+        """Whether one more request stays under the limit, with `running` others unanswered.
+
+        Requests are taken to be as large as the largest so far, and answers as long as they can
+        be; so the first request, of unknown size, goes alone.
+        """
+        if self.limit is None:
+            return True
+        if not self.largest and running:
+            return False
+        return self.usd + (running + 1) * self.cost(self.largest, MAX_TOKENS) <= self.limit
+
+    def add(self, tokens: tuple[int, int] | None) -> None:
+        """Count a request and its answer.
+
+        Raises
+        ------
+        InputError
+            If there is a limit and the endpoint does not tell what it counts.
+        """
+        if tokens is None:
+            if self.limit is not None:
+                raise InputError(
+                    f"--max-cost {self.limit:g} cannot be kept: the endpoint does not tell how "
+                    f"many tokens it took (usage); limit with --max-images instead"
+                )
+            return
+        self.tokens_in += tokens[0]
+        self.tokens_out += tokens[1]
+        self.largest = max(self.largest, tokens[0])
+
+    def __str__(self) -> str:
+        text = f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out"
+        return text if self.price_in is None else f"{text}, {self.usd:.4f} USD"
+
+
+@dataclass
+class Outcome:
+    """What came of labelling.
+
+    Parameters
+    ----------
+    spending : Spending
+        What this run has cost.
+    labelled : int
+        Images that were labelled, refused ones among them.
+    refused : int
+        Images of which the teacher refused to speak.
+    unsure : int
+        (image, attribute) pairs without a value.
+    failed : dict[str, str]
+        Images without a label, and why.
+    left : int
+        Images that were not asked for, since the money is spent.
+    """
+
+    spending: Spending
+    labelled: int = 0
+    refused: int = 0
+    unsure: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    left: int = 0
+
+
+def held_rows(table: Table, config: RunConfig, nodes: int) -> np.ndarray:
+    """Rows (k,) int64, ascending, of the images that the clients of an experiment hold."""
+    home = config.home_dir
+    parts = [
+        held(table, {"partition-id": i, "num-partitions": nodes}, config, home)
+        for i in range(nodes)
+    ]
+    return np.sort(np.concatenate(parts))
+
+
+def label(
+    config: RunConfig,
+    nodes: int,
+    out: Path,
+    *,
+    model: str,
+    base_url: str | None,
+    timeout: float,
+    workers: int,
+    max_images: int | None,
+    spending: Spending,
+) -> Outcome:
+    """Have a teacher label the train images of an experiment's clients, as far as it has not yet.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Of the experiment: which data, and how they are dealt.
+    nodes : int
+        Number of clients.
+    out : Path
+        The file, as of `LabelFile`.
+    model, base_url, timeout
+        As of `Endpoint`.
+    workers : int
+        Requests at a time.
+    max_images : int, optional
+        Only so many, the first in the order of the table; None: all.
+    spending : Spending
+        Counts, and limits.
+
+    Raises
+    ------
+    InputError
+        If something that was given is wrong, or the endpoint cannot be used. What is labelled by
+        then is kept, and the same call goes on.
+    """
+    table = sources.load(config.dataset, config.home_dir)
+    rows = held_rows(table, config, nodes)[:max_images]
+    endpoint = Endpoint(model, base_url, timeout)
+    teacher = {
+        "model": model,
+        "base_url": endpoint.base_url,
+        "dataset": table.fingerprint,
+        "questions": QUESTIONS_HASH,
+    }
+    with _alone(out):
+        file = LabelFile(out, teacher)
+        try:
+            todo = [row for row in rows.tolist() if str(table.image[row]) not in file.done]
+            LOG.info("%d of %d images are labelled", len(rows) - len(todo), len(rows))
+            labelling = _Labelling(table, endpoint, file, workers, Outcome(spending), len(todo))
+            asyncio.run(labelling.run(todo))
+            return labelling.outcome
+        finally:
+            file.close()
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other processes off a file."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise InputError(f"--out {out}: another process is labelling into it") from None
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error}") from error
+
+
+class _Labelling:
+    """The state of a run: requests under way, in one thread."""
+
+    def __init__(
+        self,
+        table: Table,
+        endpoint: Endpoint,
+        file: LabelFile,
+        workers: int,
+        outcome: Outcome,
+        total: int,
+    ) -> None:
+        self.table, self.endpoint, self.file = table, endpoint, file
+        self.workers, self.outcome = workers, outcome
+        self.progress = Progress("Asking the teacher", total)
+        self.rejected = 0
+
+    async def run(self, rows: list[int]) -> None:
+        """Ask for `rows` until all are answered or given up, or the money is spent."""
+        waiting = deque((row, 1) for row in rows)
+        running: dict[asyncio.Task[Reply], tuple[int, int]] = {}
+        async with self.endpoint:
+            while waiting or running:
+                while (
+                    waiting
+                    and len(running) < self.workers
+                    and self.outcome.spending.allows(len(running))
+                ):
+                    row, attempt = waiting.popleft()
+                    task = asyncio.create_task(self.endpoint.ask(self.table.read(row)))
+                    running[task] = row, attempt
+                if not running:
+                    self.outcome.left = len(waiting)
+                    return
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                # What is answered is kept before another's error ends the run.
+                for task in sorted(done, key=lambda task: task.exception() is not None):
+                    row, attempt = running.pop(task)
+                    if not self._take(row, task, last=attempt == ATTEMPTS):
+                        waiting.appendleft((row, attempt + 1))
+
+    def _take(self, row: int, task: "asyncio.Task[Reply]", last: bool) -> bool:
+        """Whether an image is done with, by what came of asking for it."""
+        image, outcome = str(self.table.image[row]), self.outcome
+        try:
+            reply = task.result()
+        except BadImageError as error:
+            reply = Reply(None, f"cannot be read: {error}")
+            last = True
+        else:
+            if not reply.rejected:
+                outcome.spending.add(reply.tokens)
+        if reply.answers is None:
+            self.rejected += reply.rejected
+            if self.rejected >= REJECTED and not outcome.labelled:
+                raise InputError(f"{self.endpoint.base_url} refuses all requests: {reply.why}")
+            if not last and not reply.rejected:
+                return False
+            outcome.failed[image] = reply.why
+        else:
+            self.file.append(image, reply.answers)
+            outcome.labelled += 1
+            outcome.refused += reply.answers is UNSURE
+            outcome.unsure += sum(answer.value == "" for answer in reply.answers)
+        self.progress.advance(note=str(outcome.spending))
+        return True

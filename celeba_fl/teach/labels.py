@@ -1,0 +1,122 @@
+"""The file of a teacher's labels: 40 rows an image, written at once; so one can go on with it.
+
+Beside ``labels.csv`` stands ``labels.csv.json``, which says who labelled: labels of two teachers
+must not be mixed.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.teacher import COLUMNS
+from celeba_fl.files import write_json
+from celeba_fl.progress import LOG, InputError
+from celeba_fl.teach.questions import Answer
+
+HEADER = f"{','.join(COLUMNS)}\n".encode()
+
+
+class LabelFile:
+    """A teacher's labels on the disk; what a killed process has half written is taken off.
+
+    The caller must be the only one who writes.
+
+    Parameters
+    ----------
+    path : Path
+        The CSV file; it is made if it is not there.
+    teacher : Mapping[str, Any]
+        Who labels; if the file is there, it must be by the same.
+
+    Attributes
+    ----------
+    done : set[str]
+        The images that are labelled.
+
+    Raises
+    ------
+    InputError
+        If the file is by another teacher, or none of ours.
+    """
+
+    def __init__(self, path: Path, teacher: Mapping[str, Any]) -> None:
+        self.path = path
+        self.done: set[str] = set()
+        beside = path.with_name(f"{path.name}.json")
+        try:
+            known = json.loads(beside.read_text()) if beside.exists() else None
+            content = path.read_bytes() if path.exists() else b""
+        except (OSError, ValueError) as error:
+            raise InputError(f"{beside} or {path} cannot be read: {error}") from error
+        if known is None:
+            if content:
+                raise InputError(
+                    f"{path} is there, and {beside} does not say who labelled it; give another "
+                    f"file in --out"
+                )
+            write_json(beside, dict(teacher))
+        elif known != teacher:
+            differ = {key: known.get(key) for key in teacher if known.get(key) != teacher[key]}
+            raise InputError(
+                f"{path} is labelled by another teacher: {differ or known}, now "
+                f"{ {key: teacher[key] for key in differ} or dict(teacher) }; give another file in "
+                f"--out, or the same settings as then"
+            )
+        whole = self._whole(content)
+        if whole < len(content):
+            LOG.info("%s: took off %d bytes half written", path, len(content) - whole)
+        self._file = path.open("ab", buffering=0)
+        self._file.truncate(whole)
+        if not whole:
+            self._file.write(HEADER)
+
+    def close(self) -> None:
+        """Make sure that all is on the disk."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def append(self, image: str, answers: Sequence[Answer]) -> None:
+        """Write the labels of an image."""
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        for attribute, answer in zip(ATTRIBUTES, answers, strict=True):
+            confidence = "" if answer.confidence is None else f"{answer.confidence:g}"
+            rows.writerow([image, attribute, answer.value, confidence])
+        data = text.getvalue().encode()
+        start = self._file.tell()
+        if self._file.write(data) != len(data):  # the disk is full
+            self._file.truncate(start)
+            raise InputError(f"{self.path} cannot be written: the disk is full")
+        self.done.add(image)
+
+    def _whole(self, content: bytes) -> int:
+        """How many bytes hold whole images, which are noted as done."""
+        lines = content.splitlines(keepends=True)
+        if not lines or HEADER.startswith(content):
+            return len(HEADER) * (content == HEADER)
+        if lines[0] != HEADER:
+            raise InputError(f"{self.path}: its first line must be {','.join(COLUMNS)}")
+        if not lines[-1].endswith(b"\n"):
+            lines.pop()
+        size = len(HEADER)
+        for start in range(1, len(lines), len(ATTRIBUTES)):
+            block = lines[start : start + len(ATTRIBUTES)]
+            try:
+                rows = list(csv.reader(line.decode() for line in block))
+            except (UnicodeDecodeError, csv.Error):
+                rows = []
+            image = rows[0][0] if rows and rows[0] else ""
+            if [row[:2] for row in rows] != [[image, name] for name in ATTRIBUTES[: len(block)]]:
+                raise InputError(
+                    f"{self.path}, from line {start + 1}: must be the {len(ATTRIBUTES)} attributes "
+                    f"of one image, as celeba-fl teach writes them"
+                )
+            if len(block) == len(ATTRIBUTES):
+                self.done.add(image)
+                size += sum(map(len, block))
+        return size

@@ -1,0 +1,167 @@
+import asyncio
+import io
+import time
+
+import pytest
+from api import KEY, answers, completion, error
+from PIL import Image
+
+from celeba_fl.images import BadImageError
+from celeba_fl.progress import InputError
+from celeba_fl.teach import endpoint as module
+from celeba_fl.teach.endpoint import Endpoint, data_url
+from celeba_fl.teach.questions import INSTRUCTIONS, SCHEMA, UNSURE, parse_answers
+
+SOON = {"retry-after-ms": "5"}
+
+
+def picture(kind="JPEG"):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (9, 8, 7)).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def few_retries(monkeypatch):
+    monkeypatch.setattr(module, "RETRIES", 2)
+
+
+@pytest.fixture
+def ask(server):
+    """Ask the server once, which answers with these, one after the other, the last for ever."""
+
+    def ask(*replies, timeout=20.0):
+        if replies:
+            server.reply = lambda number, image: replies[min(number, len(replies)) - 1]
+
+        async def once():
+            async with Endpoint("seer", server.url, timeout) as endpoint:
+                return await endpoint.ask(picture())
+
+        return asyncio.run(once())
+
+    return ask
+
+
+def test_request(server, ask):
+    reply = ask()
+    assert reply.answers == parse_answers(answers())
+    assert (reply.tokens, reply.why, reply.rejected) == ((1000, 600), "", False)
+    (request,) = server.requests
+    assert (request["path"], request["key"]) == ("/v1/chat/completions", f"Bearer {KEY}")
+    assert request["image"] == picture()
+    body = request["body"]
+    assert body["model"] == "seer"
+    assert body["messages"][0] == {"role": "system", "content": INSTRUCTIONS}
+    (content,) = body["messages"][1]["content"]
+    assert content["image_url"]["detail"] == "low"
+    assert content["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    told = {"name": "attributes", "strict": True, "schema": SCHEMA}
+    assert body["response_format"] == {"type": "json_schema", "json_schema": told}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (200, completion(refusal="I will not judge people.")),
+        (200, completion(answers(), reason="content_filter")),
+        (400, error("The prompt was filtered", "content_filter")),
+        (400, error("Not safe", "content_policy_violation")),
+    ],
+)
+def test_refusals_are_unsure_of_everything(server, ask, reply):
+    found = ask(reply)
+    assert found.answers is UNSURE
+    assert found.why
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (completion("yes"), "no JSON: 'yes'"),
+        (completion(None), "no JSON"),
+        (completion(answers(), reason="length"), "cut off after 4096 tokens"),
+    ],
+)
+def test_unreadable_answers_cost_too(ask, body, why):
+    reply = ask((200, body))
+    assert (reply.answers, reply.tokens, reply.rejected) == (None, (1000, 600), False)
+    assert why in reply.why
+
+
+def test_an_endpoint_need_not_tell_tokens(ask):
+    assert ask((200, completion(answers(), usage=None))).tokens is None
+
+
+def test_a_wrong_request_is_told_apart(ask):
+    reply = ask((400, error("Invalid image")))
+    assert (reply.answers, reply.rejected) == (None, True)
+    assert "Invalid image" in reply.why
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_what_passes_is_tried_again(server, ask, status):
+    reply = ask((status, error("later"), SOON), (200, completion(answers())))
+    assert reply.answers == parse_answers(answers())
+    assert len(server.requests) == 2
+
+
+def test_retry_after_is_honoured(ask):
+    start = time.monotonic()
+    ask((429, error("later"), {"Retry-After": "0.3"}), (200, completion(answers())))
+    assert time.monotonic() - start >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("reply", "requests", "message"),
+    [
+        ((401, error("wrong")), 1, "the key is not accepted .*wrong.*set OPENAI_API_KEY"),
+        ((403, error("not you")), 1, "the key is not accepted .*not you"),
+        ((404, error("no model")), 1, r"not found .*see --model 'seer' and --base-url"),
+        ((402, error("pay first")), 1, "pay first"),
+        ((429, error("slow down"), SOON), 3, "rate limit stays, after 2 retries .*slow down"),
+        ((500, error("broken"), SOON), 3, "broken"),
+        ((200, b"<html>A page</html>"), 1, "something else than a chat completion.*--base-url"),
+        ((200, {"choices": []}), 1, "something else than a chat completion"),
+        ((200, {"detail": "?"}), 1, "something else than a chat completion"),
+    ],
+)
+def test_what_no_further_request_would_mend(server, ask, reply, requests, message):
+    with pytest.raises(InputError, match=message) as raised:
+        ask(reply)
+    assert str(raised.value).startswith(server.url)
+    assert len(server.requests) == requests
+
+
+def test_out_of_reach(server, ask):
+    server.url = "http://127.0.0.1:9/v1"
+    with pytest.raises(InputError, match=r"cannot be reached, after 2 retries .*see --base-url"):
+        ask()
+
+
+def test_no_answer_in_time(server, ask):
+    server.reply = lambda number, image: time.sleep(0.5) or (200, completion(answers()))
+    with pytest.raises(InputError, match="no answer in time, after 2 retries; see --timeout"):
+        ask(timeout=0.05)
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_repeats_the_key_does_not_make_us_tell_it(ask):
+    with pytest.raises(InputError, match=r"Bearer \*\*\*") as raised:
+        ask((401, error(f"Bearer {KEY} is unknown")))
+    assert KEY not in str(raised.value)
+    assert KEY not in ask((400, error(f"{KEY}?"))).why
+
+
+def test_without_a_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(InputError, match="set the environment variable OPENAI_API_KEY"):
+        Endpoint("seer", None, 1)
+
+
+def test_images_are_sent_as_they_are():
+    assert data_url(picture("PNG")).startswith("data:image/png;base64,")
+    for broken in (b"", b"no image", picture()[:200]):
+        with pytest.raises(BadImageError):
+            data_url(broken)
