@@ -23,6 +23,9 @@ from celeba_fl.runs import read_csv, read_runs
 CLIENTS = 100
 TEACHERS = {"perfect": "0", "10 % wrong": "0.1"}
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
+# Those of least loss on the official validation split of the drawn faces, at seed 42 with a perfect
+# teacher (`--rates`). From disagreements alone every rate raises it, the smallest least.
+WAYS = {"all": 1e-3, "disagreements": 3e-5}
 
 
 def measure(settings: dict[str, Any]) -> dict[str, Any]:
@@ -82,8 +85,6 @@ def main() -> None:
     said = parser.parse_args()
     settings = {**read_experiment("corrections"), **dict(said.pairs)}
     seeds = [42] if said.rates else range(1, said.seeds + 1)
-    rates = RATES if said.rates else [settings["learning-rate"]]
-    ways = ("all", "disagreements")
     with ProcessPoolExecutor(said.jobs, get_context("spawn")) as pool:
         planned = {
             (teacher, way, rate): [
@@ -99,7 +100,8 @@ def main() -> None:
                 )
                 for seed in seeds
             ]
-            for teacher, way, rate in product(TEACHERS, ways, rates)
+            for teacher, way in product(TEACHERS, WAYS)
+            for rate in (RATES if said.rates else (WAYS[way],))
         }
         for (teacher, way, rate), futures in planned.items():
             runs = [future.result() for future in futures]
@@ -107,7 +109,7 @@ def main() -> None:
                 course = " ".join(f"{loss:.4f}" for loss in runs[0]["valid"])
                 print(f"{teacher}, {way}, {rate:g}: validation loss {course}", flush=True)
                 continue
-            if way == ways[0]:
+            if way == "all":
                 if teacher == "perfect":
                     head = ["teacher", "learns from", *runs[0]["after"]]
                     print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
