@@ -29,6 +29,7 @@ from torch import nn
 from celeba_fl.models.heads import Arrays, Rows
 from celeba_fl.models.optimizers import make_optimizer
 
+NETWORK = "celeba_fl.models.dcgan:generator"
 SIZE = 64
 NOISE = 100
 BETA1 = 0.5

@@ -156,7 +156,7 @@ class Dcgan(Task):
         return Tables(
             summary={f"test_{name}": value for name, value in distances.items()},
             model_metadata={
-                "network": "celeba_fl.models.dcgan:generator",
+                "network": dcgan.NETWORK,
                 "feature-maps": str(self.config.feature_maps),
                 "noise": f"(n, {dcgan.NOISE}) standard normal",
                 "pixels": f"(n, 3, {dcgan.SIZE}, {dcgan.SIZE}) RGB within [-1, 1]",
