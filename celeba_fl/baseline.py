@@ -6,7 +6,7 @@ in the run, with the same examples, seeds and settings, and no task needs code f
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -28,6 +28,7 @@ from celeba_fl.task import (
     client_name,
     derived_seed,
     load_task,
+    starting_arrays,
     sum_counts,
 )
 
@@ -59,7 +60,7 @@ class Lone:
         """Train in these rounds, `local-epochs` each; the model after each."""
         said = self.describe()
         own = self.task.instruct(said.counts, said.num_train)
-        arrays, name = self.task.initial_arrays(), client_name(self.node)
+        arrays, name = starting_arrays(self.task), client_name(self.node)
         if self.task.config.init == "closed-form":
             told = {**self.instructions, **own, "sums": list(self.task.zero_sums())}
             arrays = self.task.solve(self.task.summarise(self.node, told)[0], told)
@@ -128,7 +129,9 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
         Lone(task, {"partition-id": i, "num-partitions": len(held)}, prepared.instructions)
         for i in range(len(held))
     ]
-    everyone = Lone(task, EVERYTHING, prepared.instructions)
+    whole = load_task(replace(config, partition_size=config.partition_size * len(held)))
+    whole.prepare()
+    everyone = Lone(whole, EVERYTHING, prepared.instructions)
     _check_clients(config, held, [client.describe() for client in clients], everyone.describe())
 
     tables, chosen = _central(everyone, run["rounds"])

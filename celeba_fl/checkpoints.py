@@ -14,9 +14,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import Strategy
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from celeba_fl.files import write_bytes
+from celeba_fl.files import pack_arrays, write_bytes
 from celeba_fl.progress import LOG
 
 
@@ -69,7 +68,7 @@ class Checkpoints:
             forms[prefix], named = _flatten(value)
             tensors.update({f"{prefix}/{key}": array for key, array in named.items()})
         metadata = {"round": number, "state": state, "forms": forms}
-        write_bytes(self._path(number), save(tensors, {"checkpoint": json.dumps(metadata)}))
+        write_bytes(self._path(number), pack_arrays(tensors, {"checkpoint": json.dumps(metadata)}))
         # Later ones could not be read when the run went on, or it would not be at this round.
         past = [old for old in self.rounds() if old <= number]
         for old in set(self.rounds()) - {*past[-self.keep :], best}:

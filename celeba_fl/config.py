@@ -57,6 +57,10 @@ class RunConfig:
     )
     dirichlet_alpha: float = _key("concentration of dirichlet; small is skewed", above=0)
     min_partition_size: int = _key("fewest images of a client under dirichlet", low=0)
+    partition_size: int = _key("images of each client under iid, exactly; 0: all there are", low=0)
+    public_fraction: float = _key(
+        "part of the train images that no client holds, for init = 'public'", low=0, high=0.9
+    )
     valid_fraction: float = _key("part of a client's images that validates", low=0, high=0.9)
     bad_images: str = _key("what an unreadable image does to a run", choices=("skip", "fail"))
     seed: int = _key("of partitions, cohorts, initial head and local training", low=0)
@@ -83,6 +87,23 @@ class RunConfig:
     max_seconds: float = _key("end after the round in which so long has passed; 0: never", low=0)
     keep_checkpoints: int = _key("how many checkpoints stay, besides the best", low=1)
     resume: str = _key("go on with this run directory, or with 'latest'; empty: a new run")
+    labels: str = _key(
+        "what clients learn their train images by", choices=("annotations", "teacher")
+    )
+    teacher: str = _key("of labels = 'teacher': a file of its answers, or simulated")
+    teacher_error: str = _key(
+        "share of wrong answers of a simulated teacher: 0.1, or 0.1, Bald=0.02, Male=0"
+    )
+    teacher_confidence: float = _key(
+        "a less sure answer of a teacher counts as none", low=0, high=1
+    )
+    train_on: str = _key(
+        "all pairs of image and attribute, or those where label and received model disagree",
+        choices=("all", "disagreements"),
+    )
+    augmentations: int = _key(
+        "altered versions of each train image, besides itself", low=0, high=50
+    )
     local_epochs: int = _key("passes of a client over its train images in a round", low=1)
     batch_size: int = _key("images a step of local training", low=1)
     learning_rate: float = _key("of local training", above=0)
@@ -92,7 +113,10 @@ class RunConfig:
     group_weighting: str = _key(
         "attributes whose combinations count equally in the loss: Male,Young; empty: as they come"
     )
-    init: str = _key("what round 1 starts from", choices=("random", "closed-form"))
+    init: str = _key(
+        "what round 1 starts from; public: a head of the public-fraction",
+        choices=("random", "closed-form", "public"),
+    )
     strategy: str = _key("how the server aggregates", choices=STRATEGIES)
     weighting: str = _key("of clients in the average", choices=("examples", "uniform"))
     server_learning_rate: float = _key("of fedavgm, fedadam, fedyogi; 0: Flower's default", low=0)
@@ -127,8 +151,55 @@ class RunConfig:
                 "class-weights = true: has no closed form (each attribute would need sums of its "
                 "own); set it to false, or take another strategy and init"
             )
+        if self.init == "public" and not self.public_fraction:
+            raise InputError("init = 'public': needs a public-fraction above 0 to learn from")
+        if self.partition_size and self.partitioner != "iid":
+            raise InputError(
+                f"partition-size = {self.partition_size}: clients of one size exist under "
+                f"partitioner = 'iid' only, and it is {self.partitioner!r}; set the size to 0"
+            )
+        self._check_labels()
         if not 0 < len(self.demographics) == len(set(self.demographics)):
             raise InputError(f"groupings = {self.groupings!r}: must name each grouping once")
+
+    def _check_labels(self) -> None:
+        """Raise InputError if what clients learn by does not go with how they learn."""
+        closed = "closed-form" in (self.strategy, self.init)
+        if self.labels == "teacher" and (closed or self.class_weights or self.group_weighting):
+            raise InputError(
+                "labels = 'teacher': goes neither with class-weights and group-weighting, which "
+                "count annotations, nor with the closed form, which has no place for a label that "
+                "is not known; set them to their defaults"
+            )
+        if self.train_on == "disagreements" and closed:
+            raise InputError(
+                "train-on = 'disagreements': the closed form learns from all; take 'all', or "
+                "another strategy and init"
+            )
+        _ = self.teacher_errors
+
+    @property
+    def teacher_errors(self) -> tuple[float, ...]:
+        """The error rate of a simulated teacher for each of `ATTRIBUTES`.
+
+        Raises
+        ------
+        InputError
+            If `teacher-error` is not of the form ``0.1`` or ``0.1, Bald=0.02``.
+        """
+        rates = {"": 0.0}  # of those that are not named
+        for part in _names(self.teacher_error):
+            name, _, text = (word.strip() for word in part.rpartition("="))
+            try:
+                rates[name] = float(text)
+            except ValueError:
+                rates[name] = math.nan
+            if name not in ("", *ATTRIBUTES) or not 0 <= rates[name] <= 1:
+                raise InputError(
+                    f"teacher-error = {self.teacher_error!r}: {part!r} should be a rate from 0 to "
+                    f"1, such as 0.1 for all attributes, or one for an attribute, Bald=0.02"
+                )
+        return tuple(rates.get(name, rates[""]) for name in ATTRIBUTES)
 
     @property
     def groupby(self) -> tuple[str, ...]:

@@ -32,6 +32,12 @@ class Faces:
         """The images of `dataset`."""
         return self._open(self.config.dataset)
 
+    @property
+    def public(self) -> np.ndarray:
+        """Rows of the public part of `dataset`."""
+        config = self.config
+        return partitions.public_rows(self.table, config.public_fraction, config.seed)
+
     def of(self, node: Mapping[str, Any]) -> Table:
         """The images that a node takes its own from: those at its `data-path`, or of `dataset`."""
         if "data-path" not in node:
@@ -73,6 +79,8 @@ class Faces:
         """Of `dataset`, for `run.json`."""
         table = self.table
         sizes = {split: len(table.rows(split)) for split in ("train", "valid", "test")}
+        if self.config.public_fraction:
+            sizes["public"] = len(self.public)
         return {
             "name": self.config.dataset,
             "fingerprint": table.fingerprint,

@@ -8,7 +8,7 @@ alone, 108 in batches of 16).
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -21,7 +21,7 @@ from celeba_fl.files import hash_key, keep
 from celeba_fl.images import PREPROCESSING, BadImageError, decode
 from celeba_fl.models.backbones import BACKBONES, load_backbone
 from celeba_fl.progress import LOG
-from celeba_fl.rowstore import RowStore
+from celeba_fl.rowstore import RowStore, StoredRows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,22 +51,61 @@ class FeatureStore(RowStore):
         SHA-256 (hex) of its weights, as from `resolve_weights`.
     image_size : int
         Edge in pixels.
+    version : tuple[int, int] | None (default: None)
+        Of altered versions of the images, seed and number; None: as they are.
     """
 
     what = "Computing features"
 
     def __init__(
-        self, home: Path, table: Table, backbone: str, weights: str, image_size: int
+        self,
+        home: Path,
+        table: Table,
+        backbone: str,
+        weights: str,
+        image_size: int,
+        version: tuple[int, int] | None = None,
     ) -> None:
         self.home, self.backbone = home, backbone
-        self.weights, self.image_size = weights, image_size
-        parts = (table.fingerprint, weights, preprocessing_hash(backbone, image_size))
+        self.weights, self.image_size, self.version = weights, image_size, version
+        parts: tuple[object, ...] = (table.fingerprint, weights)
+        parts += (preprocessing_hash(backbone, image_size),)
+        if version:
+            from celeba_fl.augmentation import AUGMENTATION
+
+            parts += (AUGMENTATION, *version)
         folder = home / "features" / hash_key(*parts)
         super().__init__(folder, table, (BACKBONES[backbone].dim,), np.float32)
 
     def computing(self) -> "FeatureExtractor":
         """The backbone."""
-        return FeatureExtractor(self.home, self.backbone, self.weights, self.image_size)
+        return FeatureExtractor(
+            self.home, self.backbone, self.weights, self.image_size, self.version
+        )
+
+
+class Versions:
+    """Several sets of rows as one, the first ones first: those of an image's versions.
+
+    Parameters
+    ----------
+    parts : Sequence[StoredRows]
+        Of one shape, (n, dim).
+    """
+
+    def __init__(self, parts: Sequence[StoredRows]) -> None:
+        self._parts, self._each = parts, len(parts[0])
+        self.shape = (len(parts) * self._each, *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        version, row = np.divmod(np.arange(len(self))[index], self._each)
+        found = np.empty((len(row), *self.shape[1:]), np.float32)
+        for number in np.unique(version):
+            found[version == number] = self._parts[number][row[version == number]]
+        return found
 
 
 class FeatureExtractor:
@@ -77,10 +116,17 @@ class FeatureExtractor:
     process.
     """
 
-    def __init__(self, home: Path, backbone: str, weights: str, image_size: int) -> None:
+    def __init__(
+        self,
+        home: Path,
+        backbone: str,
+        weights: str,
+        image_size: int,
+        version: tuple[int, int] | None = None,
+    ) -> None:
         import torch
 
-        self.image_size = image_size
+        self.image_size, self.version = image_size, version
         if torch.cuda.is_available():
             self._run = _cuda_runner(home, backbone, weights)
             self._batch = GPU_BATCH
@@ -106,6 +152,11 @@ class FeatureExtractor:
 
     def _decode(self, data: bytes) -> np.ndarray | None:
         try:
+            if self.version:
+                from celeba_fl.augmentation import alteration
+
+                alter = alteration(data, self.image_size, *self.version)
+                return decode(data, self.image_size, alter)
             return decode(data, self.image_size)
         except BadImageError:
             return None

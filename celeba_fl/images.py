@@ -2,22 +2,25 @@
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 # What an image goes through before the backbone; part of the key of stored features and of what a
 # client and the server must agree on.
 PREPROCESSING = "rgb, resized to NxN without cropping (PIL bilinear, antialiased)"
 # What it goes through before networks that make images; part of the key of stored pixels.
-CROPPING = "rgb, short edge resized to N, centre cropped to NxN (PIL bilinear, antialiased)"
+CROPPING = "rgb, centre cropped to a square, resized to NxN (PIL bilinear, antialiased)"
 
 
 class BadImageError(ValueError):
     """Bytes that are no whole image."""
 
 
-def decode(data: bytes, size: int) -> np.ndarray:
+def decode(
+    data: bytes, size: int, alter: Callable[[Image.Image], Any] = lambda image: image
+) -> np.ndarray:
     """Decode and resize an image.
 
     Parameters
@@ -26,6 +29,8 @@ def decode(data: bytes, size: int) -> np.ndarray:
         A JPEG, PNG or anything else that Pillow reads.
     size : int
         Edge of the result in pixels; the aspect ratio is not kept.
+    alter : Callable[[Image], Image]
+        Applied to the RGB image before it is resized.
 
     Returns
     -------
@@ -37,12 +42,20 @@ def decode(data: bytes, size: int) -> np.ndarray:
     BadImageError
         If the bytes are no image, or a truncated one.
     """
-    return _decode(data, lambda image: image.resize((size, size), Image.Resampling.BILINEAR))
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            altered = alter(image.convert("RGB"))
+            pixels = altered.resize((size, size), Image.Resampling.BILINEAR)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadImageError(str(error)) from error
+    return np.ascontiguousarray(np.asarray(pixels).transpose(2, 0, 1))
 
 
-def decode_cropped(data: bytes, size: int) -> np.ndarray:
-    """Decode an image, resize its short edge and crop the centre; as `decode` otherwise."""
-    return _decode(data, lambda image: ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR))
+def centre_square(image: Image.Image) -> Image.Image:
+    """The largest square in the middle of an image; for `decode`, so that nothing is stretched."""
+    edge = min(image.size)
+    left, top = ((side - edge) // 2 for side in image.size)
+    return image.crop((left, top, left + edge, top + edge))
 
 
 def encode(pixels: np.ndarray) -> bytes:
@@ -64,12 +77,3 @@ def tile(images: np.ndarray) -> np.ndarray:
     cells[:number] = images
     grid = cells.reshape(rows, columns, 3, height, width).transpose(2, 0, 3, 1, 4)
     return grid.reshape(3, rows * height, columns * width)
-
-
-def _decode(data: bytes, fit: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = fit(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadImageError(str(error)) from error
-    return np.ascontiguousarray(np.asarray(pixels).transpose(2, 0, 1))

@@ -9,12 +9,12 @@ import numpy as np
 
 from celeba_fl.data.table import Table
 from celeba_fl.files import hash_key
-from celeba_fl.images import CROPPING, BadImageError, decode_cropped, encode
+from celeba_fl.images import CROPPING, BadImageError, centre_square, decode, encode
 from celeba_fl.rowstore import Compute, RowStore
 
 
 class PixelStore(RowStore):
-    """The images of a table, resized and cropped, (3, size, size) uint8 each.
+    """The images of a table, cropped and resized, (3, size, size) uint8 each.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class PixelStore(RowStore):
         def decoded(images: Iterator[bytes]) -> Iterator[np.ndarray | None]:
             for data in images:
                 try:
-                    yield decode_cropped(data, self.size)
+                    yield decode(data, self.size, centre_square)
                 except BadImageError:
                     yield None
 

@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
-from celeba_fl.files import write_bytes
+from celeba_fl.files import pack_arrays, write_bytes
 from celeba_fl.progress import LOG
 
 # A run that was cut off goes on at the round that was not finished, from what the one before left.
@@ -34,7 +34,7 @@ class Private:
 
     def save(self, number: int, arrays: dict[str, np.ndarray]) -> None:
         """Keep arrays as those after round `number`, and of older ones the newest."""
-        write_bytes(self._path(number), save(arrays))
+        write_bytes(self._path(number), pack_arrays(arrays, {}))
         # Later ones are of rounds that the run, which goes on here, has not done.
         past = [old for old in self._rounds() if old <= number]
         for old in set(self._rounds()) - set(past[-KEEP:]):

@@ -66,6 +66,8 @@ class Recorder:
 
     def record(self, done: Round) -> dict[str, float]:
         """Add a round to `rounds.csv` and those of the clients, log it, and return its metrics."""
+        if not done.number:
+            self.run.write_model("base", _arrays(done.arrays), {})
         said = _counts(done.evaluate)
         total = _total(said)
         row: dict[str, Any] = {"round": done.number}
@@ -138,11 +140,13 @@ class Recorder:
         """Write what there is to say of the final model."""
         arrays = _arrays(model)
         tables = self.task.finish(arrays, _total(_counts(final)))
-        for name, rows in tables.csv.items():
+        base = self.run.read_model("base")
+        changed = self.task.compare(base, arrays) if base else {}
+        for name, rows in {**tables.csv, **changed}.items():
             self.run.write_csv(name, rows)
         for name, columns in tables.parquet.items():
             self.run.write_parquet(name, columns)
-        self.run.write_model(arrays, tables.model_metadata)
+        self.run.write_model("model", arrays, tables.model_metadata)
         self.run.write_summary(tables.summary)
 
 

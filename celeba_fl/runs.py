@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from safetensors.numpy import save
+from safetensors.numpy import load
 
 from celeba_fl.checkpoints import Checkpoints
 from celeba_fl.config import PACKAGE, RESUMABLE, RunConfig, app_version, code_hash
 from celeba_fl.exchange import Waiting
-from celeba_fl.files import write_bytes, write_json
+from celeba_fl.files import pack_arrays, write_bytes, write_json
 from celeba_fl.progress import LOG, InputError
 
 HEARTBEAT_SECONDS = 5.0
@@ -191,9 +191,16 @@ class RunDirectory:
         """Write `summary.json`; what is undefined is null."""
         write_json(self.path / "summary.json", {k: defined(v) for k, v in summary.items()})
 
-    def write_model(self, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
-        """Write `model.safetensors`."""
-        write_bytes(self.path / "model.safetensors", save(dict(arrays), metadata))
+    def write_model(
+        self, name: str, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
+    ) -> None:
+        """Write `model.safetensors`, or `base.safetensors`: the one after round 0."""
+        write_bytes(self.path / f"{name}.safetensors", pack_arrays(arrays, metadata))
+
+    def read_model(self, name: str) -> dict[str, np.ndarray]:
+        """Read the arrays of a model; empty if it is not there, as the base of older runs."""
+        path = self.path / f"{name}.safetensors"
+        return load(path.read_bytes()) if path.exists() else {}
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from celeba_fl.rollcall import roll_call
 from celeba_fl.runs import RunDirectory
 from celeba_fl.stopping import StopRules
 from celeba_fl.strategy import make_strategy
-from celeba_fl.task import load_task, sum_counts
+from celeba_fl.task import load_task, starting_arrays, sum_counts
 
 app = ServerApp()
 
@@ -72,7 +72,7 @@ def main(grid: Grid, context: Context) -> None:
             loop.init = ClosedForm(loop, task)
         result = make_strategy(config, loop, task).start(
             grid,
-            ArrayRecord({key: Array(array) for key, array in task.initial_arrays().items()}),
+            ArrayRecord({key: Array(array) for key, array in starting_arrays(task).items()}),
             num_rounds=config.num_server_rounds,
             timeout=config.round_timeout,
             train_config=ConfigRecord({**instructions}),

@@ -160,6 +160,10 @@ class Task(ABC):
     def initial_arrays(self) -> Arrays:
         """The arrays that travel, as training starts."""
 
+    def public_arrays(self) -> Arrays:
+        """The arrays that travel, trained on the public part of the train images."""
+        raise InputError(f"task {self.config.task}: cannot learn from a public part; change init")
+
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
         """What clients must be told that depends on all of them.
 
@@ -210,6 +214,16 @@ class Task(ABC):
         counts : Mapping[str, dict[str, np.ndarray]]
             The summed counts of the last evaluation on the clients, by part.
         """
+
+    def compare(self, base: Arrays, arrays: Arrays) -> dict[str, list[dict[str, Any]]]:
+        """Rows of CSV files, by file name, on what the rounds changed.
+
+        Parameters
+        ----------
+        base, arrays : dict[str, np.ndarray]
+            The model after round 0, and the final one.
+        """
+        return {}
 
     # ---- on a client -----------------------------------------------------------------------
 
@@ -272,6 +286,11 @@ def _load(config: RunConfig) -> Task:
         ) from error
     made: Task = task(config)
     return made
+
+
+def starting_arrays(task: Task) -> Arrays:
+    """The arrays that a run starts from, by its `init`; the closed form comes after them."""
+    return task.public_arrays() if task.config.init == "public" else task.initial_arrays()
 
 
 def client_name(node: NodeConfig) -> str:

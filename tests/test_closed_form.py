@@ -20,6 +20,7 @@ from celeba_fl.data.sources import load
 from celeba_fl.features import FeatureStore
 from celeba_fl.inline import run_inline
 from celeba_fl.loop import RoundFailedError
+from celeba_fl.models import heads
 from celeba_fl.progress import InputError
 from celeba_fl.runs import read_csv, read_runs
 from celeba_fl.task import Arrays, Instructions, NodeConfig
@@ -199,14 +200,16 @@ def test_a_run_that_goes_on_asks_for_no_sums(
 # ---- the main task ------------------------------------------------------------------------
 
 
-def faces(toy: dict[str, Any], folder: Path, nodes: int = 5, order: Any = None, **keys: Any) -> Any:
-    """A run of the closed form: its model, and its last row of `rounds.csv`.
-
-    Of features of which some tell labels; the toy's own are hardly apart.
-    """
-    labels = load(toy["dataset"], Path(toy["home"])).labels
+def telling(labels: np.ndarray) -> np.ndarray:
+    """Features that tell labels; the toy's own are hardly apart."""
     rows = np.random.default_rng(0).random((len(labels), 1280), np.float32)
     rows[:, : labels.shape[1]] += labels
+    return rows
+
+
+def faces(toy: dict[str, Any], folder: Path, nodes: int = 5, order: Any = None, **keys: Any) -> Any:
+    """A run of the closed form on `telling` features: its model, and its last round's row."""
+    rows = telling(load(toy["dataset"], Path(toy["home"])).labels)
     own = {"strategy": "closed-form", "results-dir": str(folder), "min-available-clients": 1}
     written = {key.replace("_", "-"): value for key, value in keys.items()}
     config = RunConfig.load({**toy, **own, **written})
@@ -254,6 +257,14 @@ def test_the_partition_changes_not_one_bit(
     assert {key: row[key] for key in row if key.startswith("test_")} == {
         key: value for key, value in iid[1].items() if key.startswith("test_")
     }
+
+
+def test_the_model_that_is_kept_is_the_one_that_was_judged(toy: dict[str, Any], iid: Any) -> None:
+    model, row = iid
+    table = load(toy["dataset"], Path(toy["home"]))
+    test = table.rows("test")
+    right = (heads.scores(model, telling(table.labels)[test]) > 0) == table.labels[test]
+    assert right.mean() == pytest.approx(float(row["test_accuracy"]))
 
 
 def test_the_order_of_arrival_changes_not_one_bit(

@@ -6,10 +6,12 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load
 
 from celeba_fl import files
-from celeba_fl.files import hash_key, keep, write_bytes, write_json
+from celeba_fl.files import hash_key, keep, pack_arrays, write_bytes, write_json
 
 
 def test_folders_are_made_and_others_may_read(tmp_path):
@@ -160,3 +162,10 @@ def test_a_killed_creator_stops_nobody(tmp_path):
     assert not (tmp_path / "file").exists()
     keep(tmp_path / "file", lambda unfinished: unfinished.write_text("whole"))
     assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_arrays_that_lie_in_columns_are_packed_as_they_read():
+    columns = np.arange(6.0).reshape(2, 3).T
+    found = load(pack_arrays({"a": columns, "n": np.array(3)}, {"k": "v"}))
+    np.testing.assert_array_equal(found["a"], columns)
+    assert found["n"].shape == ()

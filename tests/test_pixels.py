@@ -8,7 +8,7 @@ from PIL import Image
 from toys import png
 
 from celeba_fl.data.table import Table
-from celeba_fl.images import decode_cropped, encode, tile
+from celeba_fl.images import centre_square, decode, encode, tile
 from celeba_fl.pixels import PixelStore
 
 
@@ -36,10 +36,12 @@ def test_the_centre_is_cropped_and_nothing_is_stretched():
     pixels = np.zeros((6, 2, 3), np.uint8)
     pixels[2:4] = [[[10, 20, 30], [40, 50, 60]], [[70, 80, 90], [1, 2, 3]]]
     for data in (png(pixels), png(pixels.transpose(1, 0, 2))):
-        found = decode_cropped(data, 2)
+        found = decode(data, 2, centre_square)
         assert found.shape == (3, 2, 2)
         assert sorted(found[0].ravel().tolist()) == [1, 10, 40, 70]
-    np.testing.assert_array_equal(decode_cropped(png(pixels), 2), pixels[2:4].transpose(2, 0, 1))
+    np.testing.assert_array_equal(
+        decode(png(pixels), 2, centre_square), pixels[2:4].transpose(2, 0, 1)
+    )
 
 
 def test_a_grid_is_filled_row_by_row():
@@ -56,7 +58,7 @@ def test_rows_are_decoded_once_and_kept(tmp_path, images):
     PixelStore(tmp_path, make_table(images), 8).fill(rows, "fail")
     store = PixelStore(tmp_path, make_table([b""] * 3), 8)
     store.fill(rows, "fail")
-    expected = [decode_cropped(image, 8) for image in images]
+    expected = [decode(image, 8, centre_square) for image in images]
     np.testing.assert_array_equal(store.read(rows)[:], expected)
     assert PixelStore(tmp_path, make_table(images), 16).folder != store.folder
 
@@ -74,7 +76,7 @@ def test_as_a_table_it_reads_the_stored_pixels(tmp_path, images):
     small = store.as_table()
     with Image.open(io.BytesIO(small.read(1))) as image:
         np.testing.assert_array_equal(
-            np.asarray(image).transpose(2, 0, 1), decode_cropped(images[1], 8)
+            np.asarray(image).transpose(2, 0, 1), decode(images[1], 8, centre_square)
         )
     # Features of small and of whole images must not be taken for each other.
     assert small.fingerprint != table.fingerprint

@@ -190,7 +190,7 @@ def test_progress(tmp_path: Path) -> None:
 
 def test_the_model_and_what_it_needs(tmp_path: Path) -> None:
     with open_run(tmp_path) as run:
-        run.write_model({"w": np.float32([1, 2])}, {"image-size": "96"})
+        run.write_model("model", {"w": np.float32([1, 2])}, {"image-size": "96"})
     with safe_open(run.path / "model.safetensors", "numpy") as file:
         assert file.get_tensor("w").tolist() == [1, 2]
         assert file.metadata() == {"image-size": "96"}

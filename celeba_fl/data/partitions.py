@@ -23,6 +23,9 @@ from celeba_fl.progress import LOG, InputError
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner
 
+# Apart from the keys of `valid_mask`, which are seeds.
+PUBLIC = 2**63
+
 
 def held(table: Labelled, node: Mapping[str, Any], config: RunConfig, home: Path) -> np.ndarray:
     """Rows of the partition that a node's config names, as a run config has them dealt.
@@ -50,6 +53,8 @@ def held(table: Labelled, node: Mapping[str, Any], config: RunConfig, home: Path
         partition_by=config.partition_by,
         alpha=config.dirichlet_alpha,
         min_size=config.min_partition_size,
+        size=config.partition_size,
+        public=config.public_fraction,
         seed=config.seed,
         home=home,
     )
@@ -64,10 +69,12 @@ def assign(
     partition_by: str = "Male,Young",
     alpha: float = 0.1,
     min_size: int = 0,
+    size: int = 0,
+    public: float = 0.0,
     seed: int,
     home: Path,
 ) -> np.ndarray:
-    """Deal the rows of the train split to partitions.
+    """Deal the rows of the train split to partitions, but for those that are public.
 
     Parameters
     ----------
@@ -87,6 +94,10 @@ def assign(
         Concentration of ``dirichlet``; the smaller, the more unlike the partitions.
     min_size : int (default: 0)
         Rows that each partition of ``dirichlet`` should have at least.
+    size : int (default: 0)
+        Rows that each partition of ``iid`` should have; 0 deals all there are.
+    public : float (default: 0.0)
+        Part of the rows that is in no partition; see `public_rows`.
     seed : int
         The same seed gives the same partitions.
     home : Path
@@ -95,19 +106,25 @@ def assign(
     Returns
     -------
     np.ndarray
-        (n,) int32, memory-mapped: the partition of each train row, -1 for all other rows.
+        (n,) int32, memory-mapped: the partition of each row that is dealt, -1 for all others.
 
     Raises
     ------
     InputError
-        If there are more partitions than rows to deal, if an attribute is unknown, if `min_size`
-        is out of reach, or if there are no identities to deal by.
+        If there are more partitions than rows to deal, if an attribute is unknown, if `size` or
+        `min_size` is out of reach, or if there are no identities to deal by.
     """
 
     def deal(path: Path) -> None:
-        rows = table.rows("train")
+        rows = np.setdiff1d(table.rows("train"), public_rows(table, public, seed))
         if not len(rows):
             raise InputError(f"{table.name} has no train images, so there is nothing to deal")
+        if num_partitions * size > len(rows):
+            raise InputError(
+                f"partition-size = {size}: {num_partitions} nodes would need "
+                f"{num_partitions * size} train images, and {table.name} has {len(rows)} for them "
+                f"(public-fraction = {public}); start fewer nodes, or make them smaller"
+            )
         if num_partitions > len(rows) and partitioner != "natural":
             raise InputError(
                 f"{num_partitions} nodes are too many for partitioner = {partitioner!r} and the "
@@ -115,6 +132,8 @@ def assign(
             )
         match partitioner:
             case "iid":
+                if size:
+                    rows = np.random.default_rng(seed).permutation(rows)[: num_partitions * size]
                 dealt = _iid(len(rows), num_partitions, seed)
             case "dirichlet":
                 label = table.labels[rows]
@@ -138,7 +157,16 @@ def assign(
         with path.open("wb") as file:
             np.save(file, partitions)
 
-    settings = (partitioner, num_partitions, partition_by, float(alpha), min_size, seed)
+    settings = (
+        partitioner,
+        num_partitions,
+        partition_by,
+        float(alpha),
+        min_size,
+        size,
+        public,
+        seed,
+    )
     name = f"{hash_key(table.fingerprint, *settings)}.npy"
     kept: np.ndarray = np.load(keep(home / "partitions" / name, deal), mmap_mode="r")
     return kept
@@ -180,9 +208,6 @@ def combination(labels: np.ndarray, partition_by: str) -> np.ndarray:
 def valid_mask(table: Labelled, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Choose the validation part of `rows`, image by image.
 
-    Whether an image is chosen depends on its bytes and the seed alone: not on who holds it, and
-    copies of one image are always on the same side.
-
     Parameters
     ----------
     table : Table
@@ -199,10 +224,39 @@ def valid_mask(table: Labelled, rows: np.ndarray, fraction: float, seed: int) ->
     np.ndarray
         (k,) bool.
     """
-    start = _mix(np.array([seed % 2**64], np.uint64))
-    uniform = (_mix(table.content[rows] ^ start) >> np.uint64(11)) * 2.0**-53
-    chosen: np.ndarray = uniform < fraction
+    chosen: np.ndarray = uniform(table.content[rows], seed) < fraction
     return chosen
+
+
+def public_rows(table: Labelled, fraction: float, seed: int) -> np.ndarray:
+    """Rows of the train images that are public: no partition holds them.
+
+    Parameters
+    ----------
+    table : Table
+        The data.
+    fraction : float
+        The chance of an image to be public, 0 to 1; independent of that in `valid_mask`.
+    seed : int
+        Another seed gives another choice.
+
+    Returns
+    -------
+    np.ndarray
+        (k,) int64, ascending.
+    """
+    rows = table.rows("train")
+    chosen: np.ndarray = rows[uniform(table.content[rows], seed + PUBLIC) < fraction]
+    return chosen
+
+
+def uniform(content: np.ndarray, key: int) -> np.ndarray:
+    """A number from [0, 1) for each image, (n,) float64, that follows from `key` and its bytes.
+
+    So a choice does not depend on who holds an image, and copies of one are on the same side.
+    """
+    start = _mix(np.array([key % 2**64], np.uint64))
+    return (_mix(content ^ start) >> np.uint64(11)) * 2.0**-53
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:

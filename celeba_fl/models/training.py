@@ -20,6 +20,7 @@ def train_head(
     dropout: float,
     positive_weight: np.ndarray | None,
     example_weight: np.ndarray,
+    counted: np.ndarray | None = None,
     proximal_mu: float,
     seed: int,
 ) -> tuple[Arrays, float]:
@@ -37,6 +38,10 @@ def train_head(
         (outputs,) by which the loss of positives is multiplied.
     example_weight : np.ndarray
         (n,) of the mean over the examples; only their ratios matter.
+    counted : np.ndarray | None (default: None)
+        (n, outputs) bool, not all False: the labels that are learned from. The terms of others are
+        left out of the loss of a batch, whose divisor stays that of all: each label that counts
+        moves the head as far as it does among all. None: all.
     proximal_mu : float
         Weight of (mu / 2) ||w - w_0||^2 in the loss, w_0 where training starts (FedProx, Li et al.,
         MLSys 2020).
@@ -46,7 +51,8 @@ def train_head(
     Returns
     -------
     tuple[dict[str, np.ndarray], float]
-        The trained head, and the weighted mean training loss of the last epoch in nats.
+        The trained head, and the weighted mean training loss of the last epoch in nats, over the
+        labels that count.
     """
     torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
     y = torch.from_numpy(labels.astype(np.float32))
@@ -54,6 +60,10 @@ def train_head(
     start = weight.detach().clone(), bias.detach().clone()
     positives = None if positive_weight is None else torch.from_numpy(positive_weight).float()
     factor = torch.from_numpy(example_weight / example_weight.mean()).float()[:, None]
+    share = 1.0
+    if counted is not None:
+        factor = factor * torch.from_numpy(counted)
+        share = float(factor.mean())
     step = make_optimizer(optimizer, [weight, bias], learning_rate)
 
     with torch.random.fork_rng(devices=[]):
@@ -74,4 +84,4 @@ def train_head(
                 loss.backward()
                 step()
     trained = {"weight": weight.detach().numpy(), "bias": bias.detach().numpy()}
-    return trained, total / len(y)
+    return trained, total / (share * len(y))

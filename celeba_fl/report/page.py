@@ -12,6 +12,7 @@ import numpy as np
 from celeba_fl.config import default_values, meanings
 from celeba_fl.files import write_bytes
 from celeba_fl.report import plots
+from celeba_fl.report.corrections import corrections
 from celeba_fl.report.groups import groups
 from celeba_fl.report.html import (
     UNKNOWN,
@@ -58,6 +59,7 @@ def write_report(path: Path) -> Path:
         "Learning curves": partial(curves, run, album),
         "Generated pictures": partial(samples, run, album),
         "Attributes": partial(attributes, run, album),
+        "Before and after": partial(corrections, run, album),
         "Who holds which data": partial(partitions, run, album),
         "Groups": partial(groups, run, album),
         "Clients": partial(clients, run, album),

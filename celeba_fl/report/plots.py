@@ -140,6 +140,22 @@ def ranking(rows: Rows) -> "Figure":
     return figure
 
 
+def corrections(rows: Rows) -> "Figure":
+    """Answers on each attribute that were fixed, to the right, and broken, to the left."""
+    figure, axes = _axes(WIDTH, 0.6 + 0.19 * len(rows), across=True)
+    places = range(len(rows))
+    fixed, broken = floats(rows, "fixed"), floats(rows, "broken")
+    axes.barh(places, fixed, 0.7, color=COLOURS[0], label="fixed")
+    axes.barh(places, -broken, 0.7, color=COLOURS[5], label="broken", hatch="///", ec="white", lw=0)
+    axes.plot(fixed - broken, places, "D", ms=3.5, color="black", ls="", label="fixed less broken")
+    axes.axvline(0, color="black", lw=1)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
+    axes.set_xlabel("test images")
+    _name_rows(axes, rows)
+    _legend(figure)
+    return figure
+
+
 def compared_attributes(runs: Mapping[str, Rows], metric: str) -> "Figure":
     """A metric of each attribute, one mark a run."""
     first = next(iter(runs.values()))

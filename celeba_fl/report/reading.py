@@ -63,7 +63,7 @@ class Run:
         The directory.
     info : dict[str, Any]
         As `runs.read_run` gives it.
-    rounds, clients, epochs, partitions, attributes, groups, fairness : Rows
+    rounds, clients, epochs, partitions, attributes, groups, fairness, corrections, teacher : Rows
         The CSV files.
     baseline : dict[str, Any]
         `baseline.json`, which `celeba-fl baseline` writes.
@@ -82,6 +82,8 @@ class Run:
     attributes: Rows
     groups: Rows
     fairness: Rows
+    corrections: Rows
+    teacher: Rows
     baseline: dict[str, Any]
     scores: Scores | None
     central: Scores | None
@@ -99,7 +101,8 @@ class Run:
                 problems.append(f"{name} cannot be read: {error}")
                 return otherwise
 
-        names = ("rounds", "clients", "epochs", "partitions", "attributes", "groups", "fairness")
+        names = ["rounds", "clients", "epochs", "partitions", "attributes", "groups", "fairness"]
+        names += ["corrections", "teacher"]
         return cls(
             path,
             read_run(path),

@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from celeba_fl import fairness, metrics, ridge
+from celeba_fl import corrections, fairness, metrics, ridge
 from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.table import Table
+from celeba_fl.data.teacher import Answers, Teacher
 from celeba_fl.faces import Faces
-from celeba_fl.features import FeatureStore, preprocessing_hash
+from celeba_fl.features import FeatureStore, Versions, preprocessing_hash
 from celeba_fl.files import write_bytes
 from celeba_fl.metrics import Counts, best_thresholds, exact_auroc, exact_average_precision
 from celeba_fl.models.backbones import BACKBONES, resolve_weights, weights_path
@@ -31,6 +33,7 @@ from celeba_fl.task import (
 # Parts that the server evaluates, and the splits that they are.
 CENTRAL = {"server_valid": "valid", "test": "test"}
 METRICS = ("loss", "accuracy", "majority_accuracy", "balanced_accuracy", "macro_f1", "auroc")
+AGREEMENT = "teacher_agreement"
 
 
 class Attributes(Task):
@@ -42,7 +45,8 @@ class Attributes(Task):
         self.faces = Faces(config)
         self._weights = ""
         self._central: dict[str, tuple[FeatureStore, np.ndarray]] = {}
-        self._stores: dict[tuple[str, str], FeatureStore] = {}
+        self._stores: dict[tuple[str, str, int], FeatureStore] = {}
+        self._teachers: dict[tuple[str, str], Teacher] = {}
 
     @property
     def count_names(self) -> tuple[str, ...]:
@@ -56,8 +60,8 @@ class Attributes(Task):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Means over the attributes."""
-        return METRICS
+        """Means over the attributes; of the teacher's answers, the share that the model gives."""
+        return (*METRICS, AGREEMENT) if self.config.labels == "teacher" else METRICS
 
     @property
     def central_parts(self) -> tuple[str, ...]:
@@ -93,6 +97,27 @@ class Attributes(Task):
     def initial_arrays(self) -> Arrays:
         """A head with random weights, by the run's seed."""
         return initial_head(BACKBONES[self.config.backbone].dim, len(ATTRIBUTES), self.config.seed)
+
+    def public_arrays(self) -> Arrays:
+        """The closed form on the public part of the train images.
+
+        Lambda and calibration are by the official validation split; see `celeba_fl.ridge`.
+        """
+        store, valid = self._central["server_valid"]
+        if not len(valid) or not len(self.faces.public):
+            raise InputError(
+                f"init = 'public': {self.config.dataset} has {len(self.faces.public)} public train "
+                f"images (public-fraction = {self.config.public_fraction}) and {len(valid)} of the "
+                f"official validation split; both are needed"
+            )
+        store.fill(self.faces.public, self.config.bad_images)
+        sums = [
+            ridge.sums_of(store.read(rows), self._labels(self.table, rows), np.ones(len(rows)))
+            for rows in (store.readable(self.faces.public), valid)
+        ]
+        head, ratio = ridge.solve(*sums)
+        LOG.info("Learned from %d public images, lambda = %.3g", len(self.faces.public), ratio)
+        return head
 
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
         """What `class-weights` and `group-weighting` ask for.
@@ -146,7 +171,8 @@ class Attributes(Task):
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Means over the attributes, AUROC from score bins."""
         total = Counts.from_arrays(counts)
-        return _means(total, total.auroc())
+        told = {AGREEMENT: corrections.agreement(counts)} if "teacher_asked" in counts else {}
+        return {**_means(total, total.auroc()), **told}
 
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
         """Metrics of the official validation and test splits, AUROC exact."""
@@ -162,7 +188,10 @@ class Attributes(Task):
         config = self.config
         thresholds = self._thresholds(arrays, counts)
         rows, groups, gaps = [], [], []
+        teacher: dict[str, list[dict[str, Any]]] = {}
         for part, total in counts.items():
+            if "teacher_asked" in total:
+                teacher["teacher.csv"] = corrections.teacher_rows(part, total, ATTRIBUTES)
             judged = Counts.from_arrays(total).at(thresholds)
             rows += _attribute_rows(part, judged, _binned_curves(judged))
             if "group_positives" in total:
@@ -192,7 +221,7 @@ class Attributes(Task):
             gaps += more[1]
         return Tables(
             summary={f"test_{name}": value for name, value in summary.items()},
-            csv={"attributes.csv": rows, "groups.csv": groups, "fairness.csv": gaps},
+            csv={"attributes.csv": rows, "groups.csv": groups, "fairness.csv": gaps, **teacher},
             parquet=parquet,
             model_metadata={
                 "attributes": json.dumps(ATTRIBUTES),
@@ -202,6 +231,19 @@ class Attributes(Task):
                 "thresholds": json.dumps(thresholds.tolist()),
             },
         )
+
+    def compare(self, base: Arrays, arrays: Arrays) -> dict[str, list[dict[str, Any]]]:
+        """What the rounds fixed and broke on the test images, unless they started from chance."""
+        store, rows = self._central["test"]
+        if self.config.init == "random" or not len(rows):
+            return {}
+        base_yes, yes = (
+            scores(head, store.read(rows)) > self._thresholds(head, {}) for head in (base, arrays)
+        )
+        labels, people = self._labels(self.table, rows), self.table.celeb_id[rows]
+        groupings = self.config.demographics
+        changed = corrections.compare(base_yes, yes, labels, people, ATTRIBUTES, groupings)
+        return {"corrections.csv": changed}
 
     def _thresholds(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> np.ndarray:
         """The scores above which the final model sees an attribute, (attributes,).
@@ -239,9 +281,11 @@ class Attributes(Task):
         weights = str(instructions["weights"])
         if not weights_path(self.home, weights).exists():
             return Description(0, 0, np.zeros(len(self.count_names), np.int64), missing=weights)
-        table = self.faces.of(node)
-        self._store(table, weights).fill(self.faces.held(node), self.config.bad_images)
+        table, config = self.faces.of(node), self.config
+        self._store(table, weights).fill(self.faces.held(node), config.bad_images)
         train, valid = self._parts(node, weights)
+        for version in range(1, config.augmentations + 1):
+            self._store(table, weights, version).fill(train, config.bad_images)
         labels = self._labels(table, train)
         members = [membership(labels, ATTRIBUTES, grouping) for grouping in self._counted]
         counts = np.concatenate([*members, labels], axis=1).sum(axis=0)
@@ -254,31 +298,40 @@ class Attributes(Task):
     def train(
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
     ) -> tuple[Arrays, int, float]:
-        """Train the head; a client without images returns it as it came.
+        """Train the head; a client without anything to learn from returns it as it came.
 
         Under `group-weighting` a client counts by the weights of its examples: a factor of all of
-        them, as where they are of one group, changes nothing in its own weighted mean.
+        them, as where they are of one group, changes nothing in its own weighted mean. Under
+        `train-on = "disagreements"` it counts by the images of which it learns something.
         """
         from celeba_fl.models.training import train_head
 
         weights, table = str(instructions["weights"]), self.faces.of(node)
+        config, store = self.config, self._store(table, weights)
         rows, _ = self._parts(node, weights)
-        if not len(rows):
+        labels, answers, predicted = self._labels(table, rows), self._answers(node, rows), None
+        if config.train_on == "disagreements":
+            predicted = scores(arrays, store.read(rows)) > 0
+        taught, counted = corrections.targets(labels, answers, predicted)
+        chosen = counted.any(axis=1)
+        if not chosen.any():
             return arrays, 0, float("nan")
-        labels, config = self._labels(table, rows), self.config
-        weight = self._example_weight(labels, instructions)
+        weight = self._example_weight(labels[chosen], instructions)
         positive_weight = instructions.get("positive-weight")
+        copies = config.augmentations + 1
+        versions = [self._store(table, weights, v).read(rows[chosen]) for v in range(copies)]
         trained, loss = train_head(
             arrays,
-            self._store(table, weights).read(rows),
-            labels,
+            Versions(versions),
+            np.tile(taught[chosen], (copies, 1)),
             epochs=config.local_epochs,
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,
             optimizer=config.optimizer,
             dropout=config.dropout,
             positive_weight=None if positive_weight is None else np.array(positive_weight),
-            example_weight=weight,
+            example_weight=np.tile(weight, copies),
+            counted=None if counted.all() else np.tile(counted[chosen], (copies, 1)),
             proximal_mu=float(instructions.get("proximal-mu", 0.0)),  # type: ignore[arg-type]
             seed=seed,
         )
@@ -313,6 +366,9 @@ class Attributes(Task):
         for part, rows in (("train", train), ("valid", valid)):
             outputs, labels = scores(arrays, store.read(rows)), self._labels(table, rows)
             counts[part] = Counts.of(outputs, labels).to_arrays()
+            answers = self._answers(node, rows)
+            if part == "train" and answers is not None:
+                counts[part] |= corrections.count_answers(answers, labels, outputs > 0)
             if "final" in instructions:
                 counts[part] |= self._count_groups(outputs, labels)
         return counts, len(valid)
@@ -335,14 +391,26 @@ class Attributes(Task):
         """The images of `dataset`."""
         return self.faces.table
 
-    def _store(self, table: Table, weights: str) -> FeatureStore:
-        key = table.fingerprint, weights
+    def _store(self, table: Table, weights: str, version: int = 0) -> FeatureStore:
+        """The features of a version of the images, 0 being themselves."""
+        key = table.fingerprint, weights, version
         if key not in self._stores:
             config = self.config
+            altered = (config.seed, version) if version else None
             self._stores[key] = FeatureStore(
-                self.home, table, config.backbone, weights, config.image_size
+                self.home, table, config.backbone, weights, config.image_size, altered
             )
         return self._stores[key]
+
+    def _answers(self, node: NodeConfig, rows: np.ndarray) -> Answers | None:
+        """What a node's teacher says of its images; None where annotations are learned from."""
+        if self.config.labels != "teacher":
+            return None
+        table = self.faces.of(node)
+        key = table.fingerprint, str(node.get("teacher", self.config.teacher))
+        if key not in self._teachers:
+            self._teachers[key] = Teacher(replace(self.config, teacher=key[1]), table, self.home)
+        return self._teachers[key](rows)
 
     def _labels(self, table: Table, rows: np.ndarray) -> np.ndarray:
         return np.asarray(table.labels[rows])

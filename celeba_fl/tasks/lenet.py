@@ -13,7 +13,7 @@ from celeba_fl import metrics
 from celeba_fl.config import RunConfig
 from celeba_fl.data import cifar10, partitions
 from celeba_fl.data.cifar10 import CLASSES, Pictures
-from celeba_fl.files import write_bytes
+from celeba_fl.files import pack_arrays, write_bytes
 from celeba_fl.models.lenet import MEAN, STD, initial_arrays, scores, train_lenet
 from celeba_fl.progress import LOG, InputError
 from celeba_fl.task import (
@@ -211,7 +211,6 @@ def own_model_path(home: Path, run: str, client: str) -> Path:
 
 def _keep_best(path: Path, model: Arrays, place: str, valid: Mapping[str, float]) -> None:
     from safetensors import SafetensorError, safe_open
-    from safetensors.numpy import save
 
     best = float("inf")
     if path.exists():
@@ -222,7 +221,7 @@ def _keep_best(path: Path, model: Arrays, place: str, valid: Mapping[str, float]
             LOG.warning("%s cannot be read and is replaced: %s", path, error)
     if not valid["loss"] >= best:
         said = {f"valid-{name}": repr(valid[name]) for name in ("loss", "accuracy")}
-        write_bytes(path, save(model, {**_metadata(), "trained": place, **said}))
+        write_bytes(path, pack_arrays(model, {**_metadata(), "trained": place, **said}))
 
 
 def _metadata() -> dict[str, str]:

@@ -1,0 +1,116 @@
+"""A teacher: labels from elsewhere for the train images, such as a stronger model's answers.
+
+Its file has a row for each question that was asked, an attribute of an image; `celeba-fl teach`
+writes it. A simulated teacher is right but for a chosen share of its answers.
+"""
+
+import csv
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from celeba_fl.config import RunConfig
+from celeba_fl.data.partitions import uniform
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.table import Table
+from celeba_fl.files import hash_key, keep, stamp_key
+from celeba_fl.progress import LOG, InputError
+
+COLUMNS = ("image", "attribute", "value", "confidence")
+VALUES = {"1": 1, "0": 0, "": -1}
+UNSURE, UNASKED = -1, -2
+# Apart from the keys of other choices by the content of an image.
+SIMULATED = 2**62
+
+Answers = NDArray[np.int8]
+
+
+class Teacher:
+    """What a teacher says of the images of a table.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Says who it is: `teacher`, `teacher-error`, `teacher-confidence`, `seed`.
+    table : Table
+        The images.
+    home : Path
+        Files that were read are kept in ``home/teachers``.
+
+    Raises
+    ------
+    InputError
+        If its file is not there, is not of the form above, or is of other images.
+    """
+
+    def __init__(self, config: RunConfig, table: Table, home: Path) -> None:
+        self.table, self.seed, self.errors = table, config.seed, np.array(config.teacher_errors)
+        self._answers: Answers | None = None
+        if config.teacher != "simulated":
+            path = Path(config.teacher).expanduser()
+            if not path.is_file():
+                raise InputError(
+                    f"teacher = {config.teacher!r}: no such file; celeba-fl teach writes one, and "
+                    f"'simulated' needs none"
+                )
+            key = hash_key(stamp_key([path]), table.fingerprint, config.teacher_confidence)
+            parse = partial(_parse, path, table, config.teacher_confidence)
+            self._answers = np.load(keep(home / "teachers" / f"{key}.npy", parse), mmap_mode="r")
+
+    def __call__(self, rows: np.ndarray) -> Answers:
+        """Its labels of some images, (k, attributes): 1, 0, `UNSURE` or `UNASKED`."""
+        if self._answers is not None:
+            return np.asarray(self._answers[rows])
+        content = self.table.content[rows]
+        keys = [self.seed + SIMULATED + i * 2**32 for i in range(len(ATTRIBUTES))]
+        chance = np.stack([uniform(content, key) for key in keys], axis=1)
+        return (self.table.labels[rows] ^ (chance < self.errors)).astype(np.int8)
+
+
+def _parse(path: Path, table: Table, least: float, kept: Path) -> None:
+    """Write the answers to the images of a table, (n, attributes) int8, as a NumPy file."""
+    LOG.info("Reading the answers of the teacher, %s, once", path)
+    row_of = {name: row for row, name in enumerate(table.image.tolist())}
+    column_of = {name: column for column, name in enumerate(ATTRIBUTES)}
+    answers = np.full((len(table), len(ATTRIBUTES)), UNASKED, np.int8)
+    others = 0
+    for number, (image, attribute, value, confidence) in _lines(path):
+        try:
+            sure = float(confidence or 1)
+            place = row_of.get(image, -1), column_of[attribute]
+            answer = VALUES[value] if sure >= least else UNSURE
+            if not 0 <= sure <= 1:
+                raise ValueError(confidence)
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"{path}, line {number}: {error.args[0]!r} is none of an attribute of CelebA, a "
+                f"value (1, 0, or empty for unsure) and a confidence (0 to 1, or empty)"
+            ) from error
+        if place[0] < 0:
+            others += 1
+        elif answers[place] != UNASKED:
+            raise InputError(f"{path}, line {number}: a second answer for {attribute} of {image}")
+        else:
+            answers[place] = answer
+    if (answers == UNASKED).all():
+        raise InputError(f"{path} has no answer for any image of {table.name}")
+    if others:
+        LOG.warning("%s has %d answers for images that are not in %s", path, others, table.name)
+    with kept.open("wb") as file:
+        np.save(file, answers)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows after the header, with the number of their line."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        if header != [*COLUMNS]:
+            raise InputError(f"{path}, line 1: should be {','.join(COLUMNS)}, not {header}")
+        for row in reader:
+            if len(row) != len(COLUMNS):
+                raise InputError(f"{path}, line {reader.line_num}: {row} should have 4 cells")
+            yield reader.line_num, row
