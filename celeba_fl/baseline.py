@@ -170,7 +170,8 @@ def baseline_table(summary: Metrics, made: Mapping[str, Any]) -> Table:
 
 def _central(everyone: Lone, rounds: int) -> tuple[Tables, dict[str, Any]]:
     """The best central model judged, and how it was chosen."""
-    task, rules = everyone.task, StopRules(everyone.task.config.watch)
+    task = everyone.task
+    rules = StopRules(task.config.watch, lower_is_better=task.lower_is_better)
     progress = Progress("Training centrally", rounds)
     best: tuple[int, Arrays] = 0, {}
     for number, arrays in everyone.rounds(range(1, rounds + 1)):
