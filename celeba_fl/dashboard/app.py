@@ -1,0 +1,23 @@
+"""What `streamlit run` starts: the pages, and what holds for all of them."""
+
+import streamlit as st
+
+from celeba_fl.dashboard import all_runs, devices, one_run, try_model
+from celeba_fl.dashboard.launch import exposure
+
+st.set_page_config(page_title="celeba-fl", page_icon=":material/hub:", layout="wide")
+pages = {
+    "all": st.Page(all_runs.show_page, title="Runs", icon=":material/list:", url_path="runs"),
+    "one": st.Page(one_run.show_page, title="A run", icon=":material/monitoring:", url_path="run"),
+    "devices": st.Page(
+        devices.show_page, title="Devices", icon=":material/devices:", url_path="devices"
+    ),
+    "model": st.Page(
+        try_model.show_page, title="Try the model", icon=":material/image_search:", url_path="model"
+    ),
+}
+st.session_state.pages = pages
+chosen = st.navigation(list(pages.values()), position="top")
+if said := exposure(str(st.get_option("server.address"))):
+    st.warning(said, icon=":material/public:")
+chosen.run()
