@@ -82,13 +82,10 @@ def _list(folder: Path) -> None:
         hide_index=True,
         alt="All runs, the newest first",
         column_config={
-            "rounds": st.column_config.ProgressColumn(
-                "done", min_value=0, max_value=1, format="percent", width="small"
+            "done": st.column_config.ProgressColumn(
+                min_value=0, max_value=1, format="percent", width=110
             ),
-            **{
-                name_of(metric): st.column_config.NumberColumn(format="%.3f", width="small")
-                for metric in SHOWN
-            },
+            **{name_of(metric): st.column_config.NumberColumn(format="%.3f") for metric in SHOWN},
         },
     )
 
@@ -102,8 +99,8 @@ def _row(path: Path) -> dict[str, Any]:
     return {
         "run": path.name[:19].replace("_", " "),
         "status": status(info),
-        "rounds": share,
-        "of": "" if share is None else f"{done} / {total}",
+        "done": share,
+        "rounds": "" if share is None else f"{done} of {total}",
         **{name_of(metric): figures.get(metric) for metric in SHOWN},
         "task": str(config.get("task", "")),
         "dataset": str(config.get("dataset", "")),

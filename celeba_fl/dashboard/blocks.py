@@ -15,12 +15,12 @@ import streamlit as st
 
 from celeba_fl.dashboard import charts
 from celeba_fl.progress import InputError
-from celeba_fl.report.html import Block, Cards, Cell, Picture, Pictures, Table
+from celeba_fl.report.html import UNKNOWN, Block, Cards, Cell, Picture, Pictures, Table
 from celeba_fl.report.plots import Album, draw
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-!|~$:<>&^])")
 # A metric is never cut off, and a row of them breaks where it has to.
-METRIC_WIDTH = 190
+METRIC_WIDTH = 165
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,10 @@ def show(blocks: Sequence[Block], key: str) -> None:
         elif isinstance(block, Cards):
             with st.container(horizontal=True):
                 for label, value, against in block.cards:
-                    with st.container(width=METRIC_WIDTH):
-                        st.metric(plain(label), value, help=plain(against) or None)
+                    if value != UNKNOWN:
+                        with st.container(width=METRIC_WIDTH, gap=None):
+                            st.metric(plain(label), value)
+                            st.caption(plain(against))
         elif isinstance(block, Table):
             _show_table(block)
         else:
@@ -78,7 +80,7 @@ def show_chart(figure: go.Figure, alt: str, caption: str, key: str) -> None:
     """A chart, what it shows in words, and its numbers for those who ask."""
     st.plotly_chart(figure, key=f"chart-{key}", config=charts.CONFIG, alt=alt)
     st.caption(plain(caption))
-    if st.toggle("As a table", key=f"table-{key}", help=plain(caption)):
+    if st.toggle("As a table", key=f"table-{key}"):
         st.dataframe(charts.table(figure), hide_index=True, alt=plain(caption))
 
 

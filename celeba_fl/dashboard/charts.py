@@ -12,13 +12,14 @@ import plotly.graph_objects as go
 
 from celeba_fl.metrics import ratio
 from celeba_fl.report import plots
-from celeba_fl.report.html import named
+from celeba_fl.report.html import UNKNOWN, named
 from celeba_fl.report.reading import PARTS, Rows, floats, name_of
 
 REFERENCE = "#808a93"  # can be seen on white and on black
 COLOURS = (*plots.COLOURS[:-1], REFERENCE)
 DASHES = ("solid", "dash", "dashdot", "dot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "star", "x")
+SHAPES = ("", "/", ".", "x", "\\", "-", "|", "+")
 HEIGHT = 320
 ROW = 19  # pixels of an attribute
 # Not the zoom that would keep a finger from scrolling the page.
@@ -85,7 +86,7 @@ def partitions(rows: Rows, shares: bool = False) -> go.Figure:
     names = [row["client"] for row in rows]
     for i, bars in enumerate(counts):
         label = named(groups[i]) if groups else "train examples"
-        pattern = {"shape": ("", "/", ".", "x", "\\", "-", "|", "+")[i % 8], "size": 5}
+        pattern = {"shape": SHAPES[i % 8], "fillmode": "overlay", "fgopacity": 0.45, "size": 6}
         figure.add_bar(
             x=names, y=bars, name=label, marker={"color": _colour(i), "pattern": pattern}
         )
@@ -102,18 +103,18 @@ def attributes(rows: Rows) -> go.Figure:
         (accuracy >= majority, 0, "circle", "accuracy, not below the majority"),
         (accuracy < majority, 5, "diamond", "accuracy, below it"),
     ):
-        x, y = _stems(majority[over], accuracy[over], np.array(names)[over])
-        line = {"color": COLOURS[colour], "width": 8}
-        figure.add_scatter(
-            x=x,
-            y=y,
-            mode="lines",
-            line=line,
+        there = np.array(names)[over]
+        figure.add_bar(
+            x=(accuracy - majority)[over],
+            base=majority[over],
+            y=there,
+            orientation="h",
+            width=0.5,
+            marker={"color": COLOURS[colour], "opacity": 0.5},
             hoverinfo="skip",
             showlegend=False,
             legendgroup=label,
         )
-        there = np.array(names)[over]
         _marks(figure, accuracy[over], there, label, colour, mark, legendgroup=label)
     _marks(figure, majority, names, "majority's answer", -1, "line-ns-open", size=11)
     return _listed(figure, names)
@@ -164,21 +165,30 @@ def gaps(rows: Rows) -> go.Figure:
         colorbar={"orientation": "h", "y": -0.02, "yanchor": "top", "thickness": 10},
         hovertemplate="%{y}<br>%{x}: %{z:.1f} points",
     )
-    figure.update_xaxes(side="top", tickangle=-45, showgrid=False)
+    missing = np.argwhere(np.isnan(cells))
+    figure.add_scatter(
+        x=[figure.data[0].x[j] for _, j in missing],
+        y=[named(names[i]) for i, _ in missing],
+        text=[UNKNOWN] * len(missing),
+        mode="text",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    figure.update_xaxes(side="top", tickangle=-45, showgrid=False, dtick=1)
     return _listed(figure, [named(name) for name in names])
 
 
 def group_rates(shown: Sequence[tuple[str, Rows]]) -> go.Figure:
     """TPR and FPR with their intervals, of each group of some titled sets of groups."""
-    total = sum(len(rows) for _, rows in shown)
-    figure = _across("rate", total)
-    titles = [title for title, rows in shown for _ in rows]
     groups = [row for _, rows in shown for row in rows]
-    labels = [f"{title}: {named(row['group'])}" for title, row in zip(titles, groups, strict=True)]
+    figure = _across("rate", 1.5 * len(groups))
+    labels = [f"{named(row['attribute'])}: {named(row['group'])}" for row in groups]
     for rate, mark, colour in (("tpr", "circle", 0), ("fpr", "square", 5)):
         value, low, high = (floats(groups, f"{rate}{end}") for end in ("", "_low", "_high"))
         bars = {"type": "data", "array": high - value, "arrayminus": value - low, "thickness": 1.5}
-        _marks(figure, value, labels, name_of(rate), colour, mark, error_x=bars)
+        apart: Any = {"orientation": "h", "offsetgroup": rate, "error_x": bars}
+        _marks(figure, value, labels, name_of(rate), colour, mark, **apart)
+    figure.update_layout(scattermode="group", scattergap=0.5, xaxis={"range": [-0.02, 1.02]})
     return _listed(figure, labels)
 
 
@@ -208,7 +218,7 @@ def client_spread(rows: Rows, metric: str) -> go.Figure:
     ).T
     bands = ((low, high, "middle 80 %", 0.25), (lower, upper, "middle half", 0.5))
     for bottom, top, label, opacity in bands:
-        edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "legendgroup": label}
+        edge = {"mode": "lines", "line": {"width": 0}, "legendgroup": label}
         figure.add_scatter(x=numbers, y=bottom, name=f"{label}, from", showlegend=False, **edge)
         fill = {"fill": "tonexty", "fillcolor": f"rgba(86, 180, 233, {opacity})"}
         figure.add_scatter(x=numbers, y=top, name=label, **fill, **edge)
@@ -221,8 +231,8 @@ def table(figure: go.Figure) -> list[dict[str, Any]]:
     x, y = (figure.layout[f"{axis}axis"].title.text or axis for axis in "xy")
     rows: list[dict[str, Any]] = []
     for trace in figure.data:
-        if trace.hoverinfo == "skip" and trace.mode == "lines" and not trace.name:
-            continue  # a stem of marks that are there themselves
+        if trace.hoverinfo == "skip":
+            continue  # it leads to marks that are there themselves
         if trace.type == "heatmap":
             for name, cells in zip(trace.y, trace.z, strict=True):
                 rows.append({y: name, **dict(zip(trace.x, map(_number, cells), strict=True))})
@@ -258,9 +268,9 @@ def _figure(x: str, y: str, height: int = HEIGHT) -> go.Figure:
     return figure
 
 
-def _across(x: str, rows: int) -> go.Figure:
+def _across(x: str, rows: float) -> go.Figure:
     """An empty figure of named rows."""
-    figure = _figure(x, "", 130 + ROW * rows)
+    figure = _figure(x, "", 130 + int(ROW * rows))
     figure.update_layout(yaxis={"type": "category", "showgrid": False}, barmode="overlay")
     return figure
 
@@ -299,14 +309,6 @@ def _marks(
     line = {"width": 2 if symbol.endswith("-open") else 0}
     marker = {"color": COLOURS[colour], "symbol": symbol, "size": size, "line": line}
     figure.add_scatter(x=x, y=y, name=name, mode="markers", marker=marker, **options)
-
-
-def _stems(
-    start: np.ndarray, end: np.ndarray, names: np.ndarray
-) -> tuple[list[float | None], list[str | None]]:
-    """Lines from start to end, one a name, as one trace with gaps."""
-    x = [at for low, high in zip(start, end, strict=True) for at in (low, high, None)]
-    return x, [at for name in names for at in (name, name, None)]
 
 
 def _colour(i: int) -> str:

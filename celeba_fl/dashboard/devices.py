@@ -33,10 +33,13 @@ def show_page() -> None:
             format_func=lambda name: f"{name} ({_where(known[name])})",
             key="connection",
         )
-        simulated = jobs.is_simulation(known[connection])
-        federation, names = _simulated() if simulated else (None, _real(connection))
-        clients = _choose(names, f"{connection}-{federation}")
-        _start(connection, federation, clients)
+        left, right = st.columns(2, gap="large")
+        with left:
+            simulated = jobs.is_simulation(known[connection])
+            federation, names = _simulated() if simulated else (None, _real(connection))
+            clients = _choose(names, f"{connection}-{federation}")
+        with right:
+            _start(connection, federation, clients)
     with part("The last start"):
         st.fragment(run_every=EVERY)(_last)(_folder())
     with part("Stopping runs"):
@@ -161,7 +164,7 @@ def _choose(names: list[str], where: str) -> list[str] | None:
             st.session_state[key] = []
     text = "Clients that take part in the next run"
     if len(names) <= MOST_SWITCHES:
-        chosen = st.pills(text, names, selection_mode="multi", key=key)
+        chosen = st.pills(text, names, selection_mode="multi", key=key, wrap=True)
     else:
         chosen = st.multiselect(text, names, key=key)
     st.markdown(f"{len(chosen)} of {len(names)} take part.")

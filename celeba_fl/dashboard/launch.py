@@ -13,7 +13,8 @@ OPTIONS = {
     "server.fileWatcherType": "none",
     "server.headless": "true",
     "server.maxUploadSize": str(MAX_UPLOAD_MB),
-    "theme.primaryColor": "#0072B2",
+    "theme.light.primaryColor": "#0072B2",
+    "theme.dark.primaryColor": "#56B4E9",
 }
 
 

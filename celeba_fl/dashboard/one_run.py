@@ -15,7 +15,7 @@ from celeba_fl.dashboard.all_runs import EVERY, label, status
 from celeba_fl.dashboard.blocks import Charts, part, plain, show, show_chart
 from celeba_fl.report import page
 from celeba_fl.report.groups import groups
-from celeba_fl.report.html import figure, named
+from celeba_fl.report.html import figure, named, sentence
 from celeba_fl.report.reading import Run, floats, name_of, rows_of
 from celeba_fl.report.results import results
 
@@ -25,10 +25,11 @@ MOST_HIGHLIGHTED = 7  # colours
 
 def show_page() -> None:
     """The page."""
-    st.title("A run")
     folder = RunConfig.load().runs_dir
     paths = watching.directories(folder)
+    heading = st.container()
     if not paths:
+        heading.title("A run")
         st.info(plain(f"There is no run in {folder} yet. Start one on the page Devices."))
         return
     name = st.selectbox(
@@ -42,11 +43,13 @@ def show_page() -> None:
     with part("The state of the run"):
         st.fragment(run_every=EVERY)(_now)(path, watching.version(path))
     run = watching.watch(path)
+    with part("The title"):
+        heading.title(plain(sentence(page.title_of(run))))
     if run.info["status"] == "unreadable":
         return
     with part("The notes"):
-        for note in page.notes(run):
-            st.info(plain(note))
+        if notes := page.notes(run):
+            st.info(plain(" ".join(notes)))
     album = Charts()
     parts: Mapping[str, Callable[[], None]] = {
         "Learning": partial(_learning, run, album),
@@ -125,8 +128,8 @@ def _clients(run: Run, album: Charts) -> None:
         if name in ends
     ]
     summary = (
-        f"{columns[column]} of {len(names)} clients by round; after round {last} the median is "
-        f"{figure(float(np.median(values)))}, from {figure(values.min())} to {figure(values.max())}"
+        f"{sentence(columns[column])} of {len(names)} clients by round; after round {last} the "
+        f"median is {figure(float(np.median(values)))}, from {figure(values.min())} to {figure(values.max())}"
         f"{''.join(f'; {one}' for one in said)}."
     )
     drawn = charts.client_curves(run.clients, column, set(chosen))

@@ -60,7 +60,11 @@ def _predictor(path: Path) -> Predictor:
     return _ready(path, watching.stamp(path, ("model.safetensors", "run.json")))
 
 
-@st.cache_resource(max_entries=KEPT, on_release=lambda predictor: predictor.__exit__(*[None] * 3))
+@st.cache_resource(
+    max_entries=KEPT,
+    show_spinner="The model is loaded",
+    on_release=lambda predictor: predictor.__exit__(None, None, None),
+)
 def _ready(path: Path, found: watching.Stamp) -> Predictor:
     info = watching.look(path)
     if info["status"] == "unreadable":
