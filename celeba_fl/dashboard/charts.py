@@ -22,13 +22,14 @@ MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross
 SHAPES = ("", "/", ".", "x", "\\", "-", "|", "+")
 HEIGHT = 320
 ROW = 19  # pixels of an attribute
+MOST_TICKS = 12
 # Not the zoom that would keep a finger from scrolling the page.
 CONFIG = {"displayModeBar": False, "scrollZoom": False}
 
 
 def rounds(rows: Rows, metric: str, reference: Mapping[str, float]) -> go.Figure:
     """A metric by round on every split, with level lines to hold the test curve against."""
-    figure = _figure("round", name_of(metric))
+    figure = _by_round(rows, name_of(metric))
     x = floats(rows, "round")
     for i, (part, label) in enumerate(PARTS.items()):
         _curve(figure, x, floats(rows, f"{part}_{metric}"), label, i)
@@ -40,7 +41,9 @@ def rounds(rows: Rows, metric: str, reference: Mapping[str, float]) -> go.Figure
 
 def compared_rounds(runs: Mapping[str, Rows], part: str, metric: str) -> go.Figure:
     """A metric of a split by round, one curve a run."""
-    figure = _figure("round", f"{name_of(metric)}, {PARTS[part]}")
+    figure = _by_round(
+        [row for rows in runs.values() for row in rows], f"{name_of(metric)}, {PARTS[part]}"
+    )
     for i, (name, rows) in enumerate(runs.items()):
         _curve(figure, floats(rows, "round"), floats(rows, f"{part}_{metric}"), name, i)
     return figure
@@ -51,7 +54,7 @@ def client_curves(rows: Rows, column: str, chosen: Collection[str]) -> go.Figure
     lines: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
         lines.setdefault(row["client"], []).append(row)
-    figure = _figure("round", name_of(column.replace("valid_", "validation ")))
+    figure = _by_round(rows, name_of(column.replace("valid_", "validation ")))
     others = [row for name, line in lines.items() if name not in chosen for row in (*line, {})]
     figure.add_scatter(
         x=floats(others, "round"),
@@ -207,7 +210,7 @@ def clients(rows: Rows, metric: str) -> go.Figure:
 
 def client_spread(rows: Rows, metric: str) -> go.Figure:
     """Quantiles over the clients of a validation metric, by round."""
-    figure = _figure("round", f"validation {name_of(metric)}")
+    figure = _by_round(rows, f"validation {name_of(metric)}")
     numbers = sorted({int(row["round"]) for row in rows})
     values = [
         floats([row for row in rows if int(row["round"]) == number], f"valid_{metric}")
@@ -265,6 +268,14 @@ def _figure(x: str, y: str, height: int = HEIGHT) -> go.Figure:
         hoverlabel={"namelength": -1},
         uirevision="kept",
     )
+    return figure
+
+
+def _by_round(rows: Rows, y: str) -> go.Figure:
+    """An empty figure over the rounds; there is nothing between two of them."""
+    figure = _figure("round", y)
+    last = max((int(row["round"]) for row in rows), default=0)
+    figure.update_xaxes(dtick=1 if last <= MOST_TICKS else None)
     return figure
 
 

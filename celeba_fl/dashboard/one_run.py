@@ -122,6 +122,7 @@ def _clients(run: Run, album: Charts) -> None:
     last = max(int(row["round"]) for row in run.clients if row.get(column))
     ends = {r["client"]: r for r in run.clients if int(r["round"]) == last and r.get(column)}
     values = floats(list(ends.values()), column)
+    median, low, high = map(figure, (float(np.median(values)), values.min(), values.max()))
     said = [
         f"client {name} {figure(floats([ends[name]], column)[0])}"
         for name in chosen
@@ -129,7 +130,7 @@ def _clients(run: Run, album: Charts) -> None:
     ]
     summary = (
         f"{sentence(columns[column])} of {len(names)} clients by round; after round {last} the "
-        f"median is {figure(float(np.median(values)))}, from {figure(values.min())} to {figure(values.max())}"
+        f"median is {median}, from {low} to {high}"
         f"{''.join(f'; {one}' for one in said)}."
     )
     drawn = charts.client_curves(run.clients, column, set(chosen))
