@@ -52,11 +52,10 @@ def show_page() -> None:
 
 
 def label(path: Path) -> str:
-    """A run in a list to choose from."""
-    info = watching.look(path)
-    config = info["config"]
+    """A run in a list to choose from; the same as long as there is the run, as Streamlit needs."""
+    config = watching.look(path)["config"]
     what = f"{config.get('dataset')}, {partitioning(config)}" if config else "no settings"
-    return f"{path.name[:19].replace('_', ' ')} · {what} · {info['status']}"
+    return f"{path.name[:19].replace('_', ' ')} · {what}"
 
 
 def status(info: dict[str, Any]) -> str:

@@ -11,6 +11,8 @@ STYLE = """<style>
 h1 { font-size: clamp(1.5rem, 4vw, 2.2rem) !important; padding-top: 0 !important; }
 </style>"""
 
+EVERY_ADDRESS = "0.0.0.0"  # what Streamlit takes if it is told none
+
 st.set_page_config(page_title="celeba-fl", page_icon=":material/hub:", layout="wide")
 st.html(STYLE)
 pages = {
@@ -25,6 +27,6 @@ pages = {
 }
 st.session_state.pages = pages
 chosen = st.navigation(list(pages.values()), position="top")
-if said := exposure(str(st.get_option("server.address"))):
+if said := exposure(st.get_option("server.address") or EVERY_ADDRESS):
     st.warning(said, icon=":material/public:")
 chosen.run()

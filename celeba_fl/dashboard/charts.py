@@ -231,7 +231,7 @@ def client_spread(rows: Rows, metric: str) -> go.Figure:
 
 def table(figure: go.Figure) -> list[dict[str, Any]]:
     """What a figure shows, a point a row: for those who do not see it."""
-    x, y = (figure.layout[f"{axis}axis"].title.text or axis for axis in "xy")
+    x, y = (figure.layout[f"{axis}axis"].title.text or "of" for axis in "xy")
     rows: list[dict[str, Any]] = []
     for trace in figure.data:
         if trace.hoverinfo == "skip":
@@ -240,7 +240,7 @@ def table(figure: go.Figure) -> list[dict[str, Any]]:
             for name, cells in zip(trace.y, trace.z, strict=True):
                 rows.append({y: name, **dict(zip(trace.x, map(_number, cells), strict=True))})
             continue
-        at = trace.customdata if trace.base is not None else trace.x
+        at = trace.customdata if trace.type == "bar" and trace.base is not None else trace.x
         texts = trace.text if trace.text is not None else [None] * len(trace.y)
         error = trace.error_x if trace.type == "scatter" else None
         for i, (left, right, text) in enumerate(zip(at, trace.y, texts, strict=True)):

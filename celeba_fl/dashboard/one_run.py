@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from celeba_fl.report.results import results
 
 PHASES = {"query": "asking who is here", "train": "training", "evaluate": "evaluating"}
 MOST_HIGHLIGHTED = 7  # colours
+LATER = ["This is measured at the end of the run."]
 
 
 def show_page() -> None:
@@ -32,14 +32,7 @@ def show_page() -> None:
         heading.title("A run")
         st.info(plain(f"There is no run in {folder} yet. Start one on the page Devices."))
         return
-    name = st.selectbox(
-        "Run",
-        [path.name for path in paths],
-        format_func=lambda name: label(folder / name),
-        key="run",
-        bind="query-params",
-    )
-    path = folder / name
+    path = folder / _choose([path.name for path in paths], lambda name: label(folder / name))
     with part("The state of the run"):
         st.fragment(run_every=EVERY)(_now)(path, watching.version(path))
     run = watching.watch(path)
@@ -50,23 +43,24 @@ def show_page() -> None:
     with part("The notes"):
         if notes := page.notes(run):
             st.info(plain(" ".join(notes)))
-    album = Charts()
-    parts: Mapping[str, Callable[[], None]] = {
-        "Learning": partial(_learning, run, album),
-        "Clients": partial(_clients, run, album),
-        "Data": lambda: show(page.partitions(run, album), "data"),
-        "Attributes": lambda: show(page.attributes(run, album) or _later(), "attributes"),
-        "Groups": partial(_groups, run, album),
-        "Images": partial(_images, path),
-        "Settings": lambda: show([*page.settings(run), *page.foundations(run)], "settings"),
-    }
-    if not _samples(path):
-        parts = {title: build for title, build in parts.items() if title != "Images"}
-    chosen = st.segmented_control(
-        "Show", list(parts), default="Learning", required=True, key="part"
-    )
+    parts = [title for title in PARTS if title != "Images" or _samples(path)]
+    chosen = st.segmented_control("Show", parts, default=parts[0], required=True, key="part")
     with part(str(chosen)):
-        parts[str(chosen)]()
+        PARTS[str(chosen)](run)
+
+
+def _choose(names: list[str], say: Callable[[str], str]) -> str:
+    """The run that the address names, which the choice changes: it can be shared and kept."""
+    wanted = st.query_params.get("run", names[0])
+    if wanted not in names:
+        st.warning(plain(f"There is no run {wanted} here; this is the newest one."))
+        wanted = names[0]
+    st.session_state.run = wanted
+
+    def follow() -> None:
+        st.query_params["run"] = st.session_state.run
+
+    return st.selectbox("Run", names, format_func=say, key="run", on_change=follow)
 
 
 def _now(path: Path, shown: tuple[Any, ...]) -> None:
@@ -94,14 +88,15 @@ def _now(path: Path, shown: tuple[Any, ...]) -> None:
     )
 
 
-def _learning(run: Run, album: Charts) -> None:
+def _learning(run: Run) -> None:
+    """Headline figures, and how they were reached."""
     show(results(run)[:1], "results")
-    show(page.curves(run, album), "curves")
+    show(page.curves(run, Charts()), "curves")
     with st.expander("All figures beside their reference points"):
         show(results(run)[1:], "figures")
 
 
-def _clients(run: Run, album: Charts) -> None:
+def _clients(run: Run) -> None:
     """Curves of each client, and how they are served."""
     columns = {
         column: name_of(column.replace("valid_", "validation ").replace("train_", "train "))
@@ -135,14 +130,22 @@ def _clients(run: Run, album: Charts) -> None:
     )
     drawn = charts.client_curves(run.clients, column, set(chosen))
     show_chart(drawn, f"Line chart: {summary}", summary, "client-curves")
-    show(page.clients(run, album), "clients")
+    show(page.clients(run, Charts()), "clients")
 
 
-def _groups(run: Run, album: Charts) -> None:
+def _data(run: Run) -> None:
+    show(page.partitions(run, Charts()), "data")
+
+
+def _attributes(run: Run) -> None:
+    show(page.attributes(run, Charts()) or LATER, "attributes")
+
+
+def _groups(run: Run) -> None:
     """Any attribute in the groups of any grouping; then what the report says."""
     rates = rows_of(run.groups)
     if not rates:
-        show(groups(run, album) or _later(), "groups")
+        show(groups(run, Charts()) or LATER, "groups")
         return
     groupings = list(dict.fromkeys(row["grouping"] for row in rates))
     left, right = st.columns(2)
@@ -164,7 +167,7 @@ def _groups(run: Run, album: Charts) -> None:
     )
     drawn = charts.group_rates([(named(attribute), shown)])
     show_chart(drawn, f"Dot chart: {summary}", summary, "rates")
-    show(groups(run, album), "groups")
+    show(groups(run, Charts()), "groups")
 
 
 def _gap(row: Mapping[str, str], end: str) -> float:
@@ -176,9 +179,9 @@ def _samples(path: Path) -> list[Path]:
     return sorted((path / "samples").glob("*.png"))
 
 
-def _images(path: Path) -> None:
+def _images(run: Run) -> None:
     """A grid of generated images: the newest, or one before it."""
-    found = {grid.stem.replace("-", " "): grid for grid in _samples(path)}
+    found = {grid.stem.replace("-", " "): grid for grid in _samples(run.path)}
     names = list(found)
     name = names[-1]
     if len(names) > 1:
@@ -186,5 +189,16 @@ def _images(path: Path) -> None:
     st.image(found[name].read_bytes(), name, alt=f"Grid of images that the model made, {name}")
 
 
-def _later() -> list[str]:
-    return ["This is measured at the end of the run."]
+def _settings(run: Run) -> None:
+    show([*page.settings(run), *page.foundations(run)], "settings")
+
+
+PARTS: Mapping[str, Callable[[Run], None]] = {
+    "Learning": _learning,
+    "Clients": _clients,
+    "Data": _data,
+    "Attributes": _attributes,
+    "Groups": _groups,
+    "Images": _images,
+    "Settings": _settings,
+}
