@@ -116,6 +116,11 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
             f"{path.name}: strategy = 'closed-form' solves for the same head however the examples "
             f"are spread; take a run of another strategy"
         )
+    if config.clients:
+        raise InputError(
+            f"{path.name}: clients = {config.clients!r} took part alone, and nothing trained on "
+            f"the examples of all would be its reference; take a run of all clients"
+        )
     trained = _trained_rounds(read_csv(path / "clients.csv"))
     if not trained or run["status"] == "running":
         raise InputError(f"{path} is {run['status']}, and nothing can be put beside it yet")

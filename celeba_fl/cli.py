@@ -313,6 +313,19 @@ def compare(
 
 
 @app.command()
+def dashboard(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="of the page")] = 8501,
+    host: Annotated[
+        str, typer.Option(help="address to listen on; another one opens it to others")
+    ] = "127.0.0.1",
+) -> None:
+    """Show runs as they go, start and stop them, and try their models, in a browser."""
+    from celeba_fl.dashboard.launch import launch
+
+    launch(host, port)
+
+
+@app.command()
 def credentials(
     nodes: Annotated[int, typer.Option(min=1, help="number of SuperNodes")],
     host: Annotated[

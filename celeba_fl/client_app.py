@@ -20,6 +20,7 @@ from celeba_fl.config import PACKAGE, RunConfig, code_hash
 from celeba_fl.progress import InputError
 from celeba_fl.task import (
     EPOCH,
+    SITS_OUT,
     Arrays,
     Instructions,
     Task,
@@ -35,8 +36,11 @@ app = ClientApp()
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Tell the server who this client is and what it has to learn from."""
-    task, name = _task(context), client_name(context.node_config)
+    config, name = _config(context), client_name(context.node_config)
+    if config.chosen and name not in config.chosen:  # it has nothing to load or to compute
+        return Message(RecordDict({SITS_OUT: ConfigRecord({"name": name})}), reply_to=message)
     try:
+        task = load_task(config)
         for sha256, file in message.content.array_records["files"].items():
             task.receive(sha256, file.numpy().tobytes())
         said = task.describe(context.node_config, _instructions(message))
@@ -94,7 +98,11 @@ def evaluate(message: Message, context: Context) -> Message:
 
 
 def _task(context: Context) -> Task:
-    return load_task(_checked(tuple(context.run_config.items())))
+    return load_task(_config(context))
+
+
+def _config(context: Context) -> RunConfig:
+    return _checked(tuple(context.run_config.items()))
 
 
 @lru_cache(maxsize=4)

@@ -65,6 +65,7 @@ class RunConfig:
     valid_fraction: float = _key("part of a client's images that validates", low=0, high=0.9)
     bad_images: str = _key("what an unreadable image does to a run", choices=("skip", "fail"))
     seed: int = _key("of partitions, cohorts, initial head and local training", low=0)
+    clients: str = _key("names of those that take part, comma-separated; empty: all there are")
     backbone: str = _key("frozen feature extractor", choices=tuple(BACKBONES))
     weights: str = _key("of the backbone: drawn, imagenet, or a .pt or .safetensors file")
     image_size: int = _key("images are resized to N x N pixels", low=32, high=1024)
@@ -78,7 +79,9 @@ class RunConfig:
     fraction_evaluate: float = _key("part of the clients that evaluate a round", low=0, high=1)
     min_train_clients: int = _key("fewest clients that train in a round", low=1)
     min_evaluate_clients: int = _key("fewest clients that evaluate a round", low=0)
-    min_available_clients: int = _key("clients to wait for before round 1", low=1)
+    min_available_clients: int = _key(
+        "clients (or nodes, where some are chosen) to wait for before round 1", low=1
+    )
     round_timeout: float = _key("seconds to wait for a client's answer", above=0)
     min_replies: float = _key("part of a cohort without whose models a round fails", low=0, high=1)
     round_retries: int = _key("how often a failed round is tried again", low=0)
@@ -148,6 +151,8 @@ class RunConfig:
             _check_grouping("groupings", self.groupings, grouping)
         if self.group_weighting:
             _check_grouping("group-weighting", self.group_weighting, self.weighted)
+        if len(set(self.chosen)) < len(self.chosen) or (self.clients and not self.chosen):
+            raise InputError(f"clients = {self.clients!r}: must name each client once, as in '0,2'")
         if self.class_weights and "closed-form" in (self.strategy, self.init):
             raise InputError(
                 "class-weights = true: has no closed form (each attribute would need sums of its "
@@ -207,6 +212,11 @@ class RunConfig:
     def groupby(self) -> tuple[str, ...]:
         """The attributes named in `partition-by`."""
         return _names(self.partition_by)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The clients named in `clients`; none: all take part."""
+        return _names(self.clients)
 
     @property
     def weighted(self) -> tuple[str, ...]:
@@ -347,7 +357,7 @@ def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
         right = f"at most {rules['high']}"
     elif rules["below"] is not None and not value < rules["below"]:
         right = f"below {rules['below']}"
-    elif value == "" and field.name not in ("resume", "group_weighting"):
+    elif value == "" and field.name not in ("resume", "group_weighting", "clients"):
         right = "a text that is not empty"
     if right:
         raise InputError(f"{_name(field)} = {value!r}: must be {right} ({rules['meaning']})")

@@ -1,8 +1,11 @@
 """Flower's own commands, as this app calls them."""
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from celeba_fl.progress import InputError
@@ -14,6 +17,12 @@ FLOWER_ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
 }
+
+
+def flower_environment() -> dict[str, str]:
+    """Of Flower's commands: those beside this Python come first, as Flower looks for them."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**FLOWER_ENVIRONMENT, **os.environ, "PATH": path}
 
 
 def flower_json(command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:

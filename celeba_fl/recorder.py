@@ -33,8 +33,12 @@ class Recorder:
         self.task, self.run, self.clients = task, run, clients
 
     def record_partitions(self) -> None:
-        """Write `partitions.csv`, and log who holds how much and who lacks what."""
+        """Write `partitions.csv` and `nodes.csv`, and log who holds how much and lacks what."""
         names = self.task.count_names
+        self.run.write_csv(
+            "nodes.csv",
+            [{"client": name, "node_id": client.node_id} for name, client in self.clients.items()],
+        )
         self.run.set_partitions(
             [
                 {

@@ -1,7 +1,7 @@
 """Before round 1: every node is asked once who it is, and gets what it lacks."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from celeba_fl.config import code_hash
 from celeba_fl.exchange import Answers, Waiting, ask, num_examples, reject_unusable
 from celeba_fl.progress import LOG, InputError
+from celeba_fl.task import SITS_OUT
 
 SETTLE_SECONDS = 0.1
 
@@ -58,6 +59,7 @@ def roll_call(
     minimum: int,
     timeout: float,
     strict: bool = False,
+    chosen: Collection[str] = (),
     on_waiting: Callable[[Waiting], None] = lambda _: None,
 ) -> dict[str, Client]:
     """Ask all nodes who they are; the query answers with a ConfigRecord ``client``.
@@ -71,11 +73,15 @@ def roll_call(
     deliver : Callable[[str], bytes]
         The file of a hash, for clients that miss it.
     minimum : int
-        Fewest clients to start with.
+        Fewest clients to start with; with `chosen`, fewest nodes to wait for.
     timeout : float
         Seconds to wait for the answers.
     strict : bool (default: False)
-        Whether a client that must be refused is an error; else the others go on without it.
+        Whether a client that must be refused is an error; else the others go on without it. Of
+        `chosen` ones it always is, and of others never.
+    chosen : Collection[str] (default: ())
+        The clients that take part, all of which must; none: all there are. The nodes know it from
+        the run config, and those of other clients say at once that they sit out.
     on_waiting : Callable[[Waiting], None]
         Called as answers arrive.
 
@@ -87,10 +93,11 @@ def roll_call(
     Raises
     ------
     InputError
-        If two clients have one name, fewer than `minimum` can take part, or, under `strict`, any
-        is refused.
+        If two clients have one name, fewer than `minimum` or not all of `chosen` can take part,
+        or, under `strict`, any is refused.
     """
     config = ConfigRecord(dict(instructions))  # type: ignore[arg-type]
+    sitting_out: list[str] = []
 
     def query(node_ids: list[int], files: ArrayRecord) -> Answers:
         content = RecordDict({"config": config, "files": files})
@@ -105,10 +112,14 @@ def roll_call(
             timeout=timeout,
             on_waiting=on_waiting,
         )
+        for node, message in list(answers.usable.items()):
+            if SITS_OUT in message.content.config_records:
+                sitting_out.append(str(message.content.config_records[SITS_OUT]["name"]))
+                del answers.usable[node]
         reject_unusable(answers)
         return answers
 
-    answers = query(wait_for_nodes(grid, minimum), ArrayRecord())
+    answers = query(wait_for_nodes(grid, max(minimum, len(chosen))), ArrayRecord())
     lacking = {
         message.metadata.src_node_id: str(_about(message)["missing"])
         for message in answers.usable.values()
@@ -133,7 +144,7 @@ def roll_call(
             )
     for node, reason in answers.failures.items():
         LOG.warning("%s is refused: %s", node, reason)
-    if strict and answers.failures:
+    if strict and answers.failures and not chosen:
         raise InputError(f"not all clients can take part: {_first(answers.failures)}")
 
     clients: dict[str, Client] = {}
@@ -150,7 +161,17 @@ def roll_call(
             num_valid=int(metrics["num-valid"]),  # type: ignore[arg-type]
             counts=message.content["counts"]["counts"].numpy(),  # type: ignore[union-attr]
         )
-    if len(clients) < minimum:
+    if sitting_out:
+        LOG.info("%d clients are not chosen (clients) and sit out", len(sitting_out))
+    missing = sorted(set(chosen) - clients.keys(), key=natural_order)
+    if missing:
+        here = sorted({*clients, *sitting_out}, key=natural_order)
+        refused = f" ({_first(answers.failures)})" if answers.failures else ""
+        raise InputError(
+            f"clients: {', '.join(missing)} cannot take part{refused}; there are "
+            f"{', '.join(here) or 'none'}"
+        )
+    if not chosen and len(clients) < minimum:
         raise InputError(
             f"only {len(clients)} clients can take part, at least {minimum} are needed "
             f"(min-available-clients): {_first(answers.failures)}"

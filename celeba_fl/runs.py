@@ -345,12 +345,19 @@ def read_run(path: Path) -> dict[str, Any]:
         age = (datetime.now(UTC) - updated).total_seconds()
         if info["status"] == "running" and age > STALE_SECONDS:
             info["status"] = "interrupted"
-        rounds = len(read_csv(path / "rounds.csv")) - 1  # round 0 is none
+        rounds = _num_rounds(path / "rounds.csv")
         summary = path / "summary.json"
         info["summary"] = _read_json(summary) if summary.exists() else {}
     except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
         return {"path": path, "status": "unreadable", "reason": str(error)}
-    return {**info, "path": path, "rounds": max(rounds, 0)}
+    return {**info, "path": path, "rounds": rounds}
+
+
+def _num_rounds(path: Path) -> int:
+    try:
+        return max(len(read_csv(path)) - 1, 0)  # round 0 is none
+    except (ValueError, OSError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
 
 
 def _csv(rows: Iterable[Mapping[str, Any]], header: bool) -> str:

@@ -38,6 +38,7 @@ def main(grid: Grid, context: Context) -> None:
             minimum=config.min_available_clients,
             timeout=config.round_timeout,
             strict=config.bad_images == "fail",
+            chosen=config.chosen,
             on_waiting=run.progress,
         )
         recorder = Recorder(task, run, clients)

@@ -30,6 +30,8 @@ TASKS = {
 
 # In front of the columns of `epochs.csv`, in a client's reply.
 EPOCH = "epoch-"
+# The record with the name of a client that is not among the chosen ones: its whole answer.
+SITS_OUT = "sits-out"
 
 Arrays = dict[str, np.ndarray]
 NodeConfig = Mapping[str, Any]

@@ -58,3 +58,22 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "num-server-rounds": 2,
         "local-epochs": 1,
     }
+
+
+@pytest.fixture(scope="session")
+def toy_run(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the main task with three clients; without its report."""
+    from celeba_fl import rollcall, server_app
+    from celeba_fl.client_app import app as client_app
+    from celeba_fl.config import RunConfig
+    from celeba_fl.inline import run_inline
+    from celeba_fl.runs import read_runs
+
+    folder = tmp_path_factory.mktemp("toy-runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollcall, "SETTLE_SECONDS", 0)
+        patch.setattr(server_app, "_draw_report", lambda run: None)
+        config = RunConfig.load({**toy, "results-dir": str(folder)})
+        run_inline(config, 3, server_app.app, client_app)
+    (said,) = read_runs(folder)
+    return Path(said["path"])

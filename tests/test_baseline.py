@@ -33,6 +33,12 @@ def run_of(nodes: int, keys: dict[str, Any]) -> dict[str, Any]:
     return find_run("latest", config.runs_dir)
 
 
+def test_a_run_of_chosen_clients_has_no_baseline(tmp_path: Path) -> None:
+    run = run_of(3, settings(tmp_path, clients="0,2"))
+    with pytest.raises(InputError, match="clients = '0,2' took part alone"):
+        make_baseline(run)
+
+
 # ---- the main task ------------------------------------------------------------------------
 
 

@@ -9,12 +9,13 @@ import pytest
 from adding import Adding, record, settings, values
 from flwr.app import ConfigRecord, Context, RecordDict
 
+from celeba_fl import client_app
 from celeba_fl.client_app import app
 from celeba_fl.config import RunConfig, code_hash
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.inline import InlineGrid
 from celeba_fl.progress import InputError
-from celeba_fl.task import derived_seed, load_task
+from celeba_fl.task import SITS_OUT, derived_seed, load_task
 
 NODE = {"partition-id": 1, "num-partitions": 3}
 SENT = {
@@ -146,6 +147,19 @@ def test_an_error_of_the_tasks_is_not_swallowed(
     monkeypatch.setattr(Adding, "fault", staticmethod(fail))
     with pytest.raises(RuntimeError, match="no power"):
         call("train", keys, config={"server-round": 1}, arrays=SENT)
+
+
+def test_a_client_that_is_not_chosen_does_nothing(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_app, "load_task", lambda config: pytest.fail("it loads the task"))
+    said = call("query", {**keys, "clients": "0, 2"}, files={"abc": np.zeros(1)})
+    assert {name: dict(record) for name, record in said.items()} == {SITS_OUT: {"name": "1"}}
+
+
+def test_a_chosen_client_answers_as_ever(keys: dict[str, Any]) -> None:
+    chosen = call("query", {**keys, "clients": "0,1"}, files={})
+    assert chosen == call("query", keys, files={})
 
 
 # ---- the main task ------------------------------------------------------------------------

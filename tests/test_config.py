@@ -183,6 +183,17 @@ def test_group_weighting_by_something_else_is_refused(value, wrong):
         RunConfig.load({"group-weighting": value})
 
 
+def test_clients_are_names_with_commas():
+    assert RunConfig.load().chosen == ()
+    assert RunConfig.load({"clients": "hospital-a, 3,0"}).chosen == ("hospital-a", "3", "0")
+
+
+@pytest.mark.parametrize("value", [",", " ", "0,1, 0"])
+def test_clients_are_named_once(value):
+    with pytest.raises(InputError, match=f"clients = '{value}': must name each client once"):
+        RunConfig.load({"clients": value})
+
+
 def test_group_weighting_is_one_grouping_or_none():
     assert RunConfig.load().weighted == ()
     assert RunConfig.load({"group-weighting": "Male, Young"}).weighted == ("Male", "Young")

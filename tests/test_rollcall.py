@@ -14,6 +14,7 @@ from celeba_fl.config import code_hash
 from celeba_fl.exchange import Waiting
 from celeba_fl.progress import InputError
 from celeba_fl.rollcall import Client, natural_order, roll_call, wait_for_nodes
+from celeba_fl.task import SITS_OUT
 
 
 @pytest.fixture(autouse=True)
@@ -187,6 +188,51 @@ def test_too_few_clients_are_an_error_that_says_why() -> None:
     with pytest.raises(InputError, match=r"only 2 clients .* at least 3 .*another way") as caught:
         call(Nodes(app, 3), minimum=3)
     assert "min-available-clients" in str(caught.value)
+
+
+def choosing(chosen: set[int]) -> ClientApp:
+    """Clients that know, as the app's do, who is chosen."""
+
+    def answer(message: Message, i: int) -> Message:
+        if i in chosen:
+            return present(message, str(i))
+        return Message(RecordDict({SITS_OUT: ConfigRecord({"name": str(i)})}), reply_to=message)
+
+    return clients_who(answer)
+
+
+def test_only_the_chosen_take_part_and_all_are_asked(caplog: pytest.LogCaptureFixture) -> None:
+    nodes = Nodes(choosing({1, 4}), 6)
+    with caplog.at_level("INFO", "flwr.celeba_fl"):
+        assert list(call(nodes, chosen=("4", "1"), minimum=3)) == ["1", "4"]
+    assert nodes.asked == [("query", list("012345"))]
+    assert "4 clients are not chosen" in caplog.text
+
+
+def test_as_many_nodes_as_are_chosen_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    awaited = []
+    wait = wait_for_nodes
+    monkeypatch.setattr(
+        rollcall, "wait_for_nodes", lambda grid, n: awaited.append(n) or wait(grid, n)
+    )
+    nodes = Nodes(choosing({0, 1, 2}), 4)
+    call(nodes, chosen=("0", "1", "2"), minimum=2)
+    call(nodes, chosen=("0", "1", "2"), minimum=4)
+    assert awaited == [3, 4]
+
+
+def test_chosen_clients_that_are_not_there_are_named() -> None:
+    with pytest.raises(InputError, match=r"clients: 7, Rome cannot take part; there are 0, 1, 2"):
+        call(Nodes(choosing({1}), 3), chosen=("Rome", "1", "7"))
+
+
+def test_a_chosen_client_that_fails_is_an_error_that_says_why() -> None:
+    with pytest.raises(InputError, match=r"clients: 1 cannot take part \(.*in another way.*are 0"):
+        call(Nodes(clients_who(refusing), 2), chosen=("0", "1"))
+
+
+def test_under_strict_it_is_the_chosen_who_must_be_well() -> None:
+    assert list(call(Nodes(clients_who(refusing), 3), chosen=("0", "2"), strict=True)) == ["0", "2"]
 
 
 def test_progress_is_told() -> None:

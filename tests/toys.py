@@ -2,8 +2,12 @@
 
 import csv
 import io
+import json
 import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -129,3 +133,26 @@ def write_sites(folder: Path, celeba: Path, sites: int = 3) -> list[Path]:
                 shutil.copy(celeba / "img_align_celeba" / name, folders[-1] / "faces")
                 table.writerow([f"faces/{name}", *found.labels[row].astype(int)])
     return folders
+
+
+def write_run(
+    path: Path,
+    *,
+    info: Mapping[str, Any] | None = None,
+    csv: Mapping[str, str] | None = None,
+    summary: Mapping[str, float] | None = None,
+    scores: Mapping[str, Sequence[Any]] | None = None,
+) -> Path:
+    """A run directory by hand; `scores` are the columns of `test_scores.parquet`."""
+    path.mkdir()
+    now = datetime.now(UTC).isoformat()
+    known = {"status": "completed", "reason": "", "updated": now, **(info or {})}
+    (path / "run.json").write_text(json.dumps(known))
+    for name, text in (csv or {}).items():
+        (path / f"{name}.csv").write_text(text)
+    if summary is not None:
+        (path / "summary.json").write_text(json.dumps(summary))
+    if scores is not None:
+        columns = {name: pa.array(np.asarray(column)) for name, column in scores.items()}
+        parquet.write_table(pa.table(columns), path / "test_scores.parquet")
+    return path

@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from flwr.cli.flower_config import read_flower_config, write_superlink_connectio
 from flwr.cli.typing import SuperLinkConnection
 
 from celeba_fl.deployment.credentials import write_credentials
-from celeba_fl.flower import FLOWER_ENVIRONMENT, flower_json
+from celeba_fl.flower import flower_environment, flower_json
 from celeba_fl.progress import InputError
 
 HOST = "127.0.0.1"
@@ -66,9 +65,8 @@ class LocalDeployment:
 
     @staticmethod
     def environment() -> dict[str, str]:
-        """Of Flower's commands: those beside this Python come first, as Flower looks for them."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**FLOWER_ENVIRONMENT, **POLLING, **os.environ, "PATH": path}
+        """Of Flower's commands, which ask more often."""
+        return {**POLLING, **flower_environment()}
 
     @property
     def address(self) -> str:

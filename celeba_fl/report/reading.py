@@ -90,13 +90,14 @@ class Run:
     problems: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, path: Path) -> "Run":
-        """Read what there is."""
+    def read(cls, path: Path, whole: bool = True) -> "Run":
+        """Read what there is; all of it, or only how the run went as a whole."""
         problems: list[str] = []
 
         def attempt(name: str, read: Callable[[Path], Any], otherwise: Any) -> Any:
+            wanted = whole or name == "rounds.csv"
             try:
-                return read(path / name) if (path / name).exists() else otherwise
+                return read(path / name) if wanted and (path / name).exists() else otherwise
             except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
                 problems.append(f"{name} cannot be read: {error}")
                 return otherwise

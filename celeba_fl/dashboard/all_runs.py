@@ -1,0 +1,157 @@
+"""All runs, as they go: what they are, how far, how good; and several laid over each other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from celeba_fl.config import RunConfig
+from celeba_fl.dashboard import charts, watching
+from celeba_fl.dashboard.blocks import part, plain, show_chart
+from celeba_fl.report.page import partitioning
+from celeba_fl.report.plots import first_metrics
+from celeba_fl.report.reading import METRICS, PARTS, Run, name_of
+
+EVERY = 1.0  # seconds
+MARKS = {
+    "running": "▶",
+    "completed": "✔",
+    "stopped": "■",
+    "failed": "✖",
+    "interrupted": "⏸",
+    "unreadable": "?",
+}
+# Of the final model, or of the latest one.
+SHOWN = ("balanced_accuracy", "auroc", "accuracy")
+
+
+def show_page() -> None:
+    """The page."""
+    st.title("Runs")
+    folder = RunConfig.load().runs_dir
+    st.caption(plain(f"Run directories in {folder}"))
+    with part("The list of runs"):
+        st.fragment(run_every=EVERY)(_list)(folder)
+    paths = watching.directories(folder)
+    if not paths:
+        return
+    names = st.multiselect(
+        "Choose a run to open it, several to lay them over each other",
+        [path.name for path in paths],
+        format_func=lambda name: label(folder / name),
+        key="laid",
+        placeholder="Choose runs",
+    )
+    if len(names) == 1:
+        if st.button("Open this run", type="primary", icon=":material/monitoring:"):
+            st.switch_page(st.session_state.pages["one"], query_params={"run": names[0]})
+    elif names:
+        with part("The comparison"):
+            st.fragment(run_every=EVERY)(_overlay)([folder / name for name in names])
+
+
+def label(path: Path) -> str:
+    """A run in a list to choose from; the same as long as there is the run, as Streamlit needs."""
+    config = watching.look(path)["config"]
+    what = f"{config.get('dataset')}, {partitioning(config)}" if config else "no settings"
+    return f"{path.name[:19].replace('_', ' ')} · {what}"
+
+
+def status(info: dict[str, Any]) -> str:
+    """How a run stands, with a mark besides the word."""
+    word = str(info["status"])
+    reason = f": {info['reason']}" if info.get("reason") else ""
+    return f"{MARKS.get(word, '')} {word}{reason}".strip()
+
+
+def _list(folder: Path) -> None:
+    paths = watching.directories(folder)
+    if not paths:
+        st.info(
+            "There is no run yet. Start one on the page Devices, or with "
+            "`celeba-fl run drawn-iid`; it is listed here within a second."
+        )
+        return
+    rows = [_row(path) for path in paths]
+    running = sum(row["status"].startswith(MARKS["running"]) for row in rows)
+    st.markdown(f"{len(rows)} runs, {running} running.")
+    st.dataframe(
+        rows,
+        hide_index=True,
+        alt="All runs, the newest first",
+        column_config={
+            "done": st.column_config.ProgressColumn(
+                min_value=0, max_value=1, format="percent", width=110
+            ),
+            **{name_of(metric): st.column_config.NumberColumn(format="%.3f") for metric in SHOWN},
+        },
+    )
+
+
+def _row(path: Path) -> dict[str, Any]:
+    info = watching.look(path)
+    config = info["config"]
+    done, total = info.get("rounds"), config.get("num-server-rounds")
+    share = done / total if isinstance(done, int) and isinstance(total, int) and total else None
+    figures = _figures(path) if config else {}
+    return {
+        "run": path.name[:19].replace("_", " "),
+        "status": status(info),
+        "done": share,
+        "rounds": "" if share is None else f"{done} of {total}",
+        **{name_of(metric): figures.get(metric) for metric in SHOWN},
+        "task": str(config.get("task", "")),
+        "dataset": str(config.get("dataset", "")),
+        "who holds what": partitioning(config) if config else "",
+        "strategy": str(config.get("strategy", "")),
+        "clients": str(info.get("num_clients", "")),
+        "directory": path.name,
+    }
+
+
+def _figures(path: Path) -> dict[str, float]:
+    try:
+        return watching.watch(path, whole=False).results().values
+    except (ValueError, TypeError, KeyError):  # of somebody else's files
+        return {}
+
+
+def _overlay(paths: Sequence[Path]) -> None:
+    runs = {label(path): watching.watch(path, whole=False) for path in paths}
+    broken = {name: run for name, run in runs.items() if not run.rounds}
+    for name, run in broken.items():
+        why = "; ".join(run.problems) or run.status
+        st.warning(plain(f"{name} has no rounds to draw: {why}"))
+    drawn = {name: run for name, run in runs.items() if run.rounds}
+    if not drawn:
+        return
+    metrics = sorted({name for run in drawn.values() for name in run.metric_names()}, key=_rank)
+    left, right = st.columns(2)
+    shown = first_metrics(metrics, 4)
+    chosen = left.multiselect("Metrics", metrics, shown[:2], format_func=name_of, key="metrics")
+    where = right.selectbox("Measured on", list(PARTS), 3, format_func=PARTS.__getitem__, key="on")
+    columns = st.columns(2)
+    for number, metric in enumerate(chosen):
+        with columns[number % 2]:
+            _compare(drawn, where, metric)
+
+
+def _compare(runs: dict[str, Run], where: str, metric: str) -> None:
+    rows = {name: run.rounds for name, run in runs.items()}
+    ends = [
+        f"{name}: {float(run.rounds[-1][column]):.3f} after round {run.last_round}"
+        for name, run in runs.items()
+        if run.rounds[-1].get(column := f"{where}_{metric}")
+    ]
+    what = f"{name_of(metric)}, {PARTS[where]}"
+    show_chart(
+        charts.compared_rounds(rows, where, metric),
+        f"Line chart of {what} over the rounds of {len(runs)} runs.",
+        f"{what}. {'; '.join(ends) or 'Not measured'}.",
+        f"over-{metric}",
+    )
+
+
+def _rank(metric: str) -> int:
+    return METRICS.index(metric) if metric in METRICS else len(METRICS)

@@ -1,0 +1,32 @@
+"""What `streamlit run` starts: the pages, and what holds for all of them."""
+
+import streamlit as st
+
+from celeba_fl.dashboard import all_runs, devices, one_run, try_model
+from celeba_fl.dashboard.launch import exposure
+
+# Less empty space above a page than Streamlit leaves; headings of a size that a phone has room for.
+STYLE = """<style>
+[data-testid="stMainBlockContainer"] { padding-top: 4.5rem; padding-bottom: 3rem; }
+h1 { font-size: clamp(1.5rem, 4vw, 2.2rem) !important; padding-top: 0 !important; }
+</style>"""
+
+EVERY_ADDRESS = "0.0.0.0"  # what Streamlit takes if it is told none
+
+st.set_page_config(page_title="celeba-fl", page_icon=":material/hub:", layout="wide")
+st.html(STYLE)
+pages = {
+    "all": st.Page(all_runs.show_page, title="Runs", icon=":material/list:"),
+    "one": st.Page(one_run.show_page, title="A run", icon=":material/monitoring:", url_path="run"),
+    "devices": st.Page(
+        devices.show_page, title="Devices", icon=":material/devices:", url_path="devices"
+    ),
+    "model": st.Page(
+        try_model.show_page, title="Try the model", icon=":material/image_search:", url_path="model"
+    ),
+}
+st.session_state.pages = pages
+chosen = st.navigation(list(pages.values()), position="top")
+if said := exposure(st.get_option("server.address") or EVERY_ADDRESS):
+    st.warning(said, icon=":material/public:")
+chosen.run()

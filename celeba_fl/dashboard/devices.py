@@ -1,0 +1,264 @@
+"""The devices: which are there and which take part in the next run; that run started, stopped."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+import tomli
+
+from celeba_fl.cli import EXPERIMENTS, parse_pair, read_experiment
+from celeba_fl.config import PACKAGE, RunConfig
+from celeba_fl.dashboard import jobs, watching
+from celeba_fl.dashboard.all_runs import EVERY, label, status
+from celeba_fl.dashboard.blocks import part, plain
+from celeba_fl.progress import InputError
+from celeba_fl.runs import read_csv
+
+FEDERATIONS = PACKAGE / "federations"
+ASK_EVERY = 10.0  # seconds; asking a SuperLink is a process of its own
+MOST_SWITCHES = 100
+UNKNOWN = "not known yet"
+
+
+def show_page() -> None:
+    """The page."""
+    st.title("Devices")
+    st.caption("Which clients take part in the next run, and that run.")
+    with part("The connections of flwr"):
+        known = jobs.connections()
+        connection = st.selectbox(
+            "Connection",
+            list(known),
+            format_func=lambda name: f"{name} ({_where(known[name])})",
+            key="connection",
+        )
+        left, right = st.columns(2, gap="large")
+        with left:
+            simulated = jobs.is_simulation(known[connection])
+            federation, names = _simulated() if simulated else (None, _real(connection))
+            clients = _choose(names, f"{connection}-{federation}")
+        with right:
+            _start(connection, federation, clients)
+    with part("The last start"):
+        st.fragment(run_every=EVERY)(_last)(_folder())
+    with part("Stopping runs"):
+        _stop(connection)
+
+
+def _folder() -> Path:
+    return RunConfig.load().home_dir / "dashboard"
+
+
+def _where(address: str) -> str:
+    return "simulation on this machine" if jobs.is_simulation(address) else address
+
+
+# ---- who is there -------------------------------------------------------------------------
+
+
+def _simulated() -> tuple[Path, list[str]]:
+    """The federation file, and the clients that it makes."""
+    ours = [str(path) for path in sorted(FEDERATIONS.glob("*.toml"))]
+    chosen = st.selectbox(
+        "Federation file",
+        ours,
+        next((i for i, path in enumerate(ours) if path.endswith("simulation-10.toml")), 0),
+        format_func=lambda path: Path(path).name if path in ours else path,
+        accept_new_options=True,
+        help="one of ours, or the path of another one",
+        key="federation",
+    )
+    path = Path(chosen).expanduser().absolute()
+    try:
+        number = tomli.loads(path.read_text(encoding="utf-8")).get("num-supernodes", 2)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
+    if type(number) is not int or number < 1:
+        raise InputError(f"{path}: num-supernodes = {number!r}: must be a whole number above 0")
+    st.markdown(f"Simulated clients are called by their partitions: 0 to {number - 1}.")
+    return path, [str(i) for i in range(number)]
+
+
+def _real(connection: str) -> list[str]:
+    """The names of the SuperNodes of a connection, as far as they are known."""
+    st.fragment(run_every=ASK_EVERY)(_nodes)(connection)
+    found: list[str] = st.session_state.get(f"names-{connection}", [])
+    typed = st.text_input(
+        "Other clients by name, comma-separated",
+        key=f"typed-{connection}",
+        help="a SuperNode is called as the site of its node config says, or by its partition id",
+    )
+    return list(dict.fromkeys([*found, *(n.strip() for n in typed.split(",") if n.strip())]))
+
+
+def _nodes(connection: str) -> None:
+    """A table of the SuperNodes; the names of those that took part in a run before."""
+    try:
+        nodes = jobs.supernodes(connection)
+    except InputError as error:
+        st.error(plain(error))
+        return
+    names = known_names()
+    rows = [
+        {
+            "client": names.get(str(node.get("node-id")), UNKNOWN),
+            "status": str(node.get("status", "")),
+            "since": _since(node),
+            "node": str(node.get("node-id")),
+        }
+        for node in nodes
+        if node.get("status") != "unregistered"
+    ]
+    online = [row for row in rows if row["status"] == "online"]
+    st.markdown(f"{len(rows)} SuperNodes, {len(online)} online.")
+    if rows:
+        st.dataframe(rows, hide_index=True, alt=f"SuperNodes of {connection}")
+    if any(row["client"] == UNKNOWN for row in rows):
+        st.info(
+            "A SuperLink does not know what its SuperNodes are called. A name is known here once "
+            "its SuperNode took part in a run that was recorded on this machine; until then, type "
+            "it below, or let all take part."
+        )
+    found = sorted({row["client"] for row in online} - {UNKNOWN})
+    if st.session_state.get(f"names-{connection}") != found:
+        st.session_state[f"names-{connection}"] = found
+        st.rerun()
+
+
+def known_names() -> dict[str, str]:
+    """The client that each SuperNode was when it last took part, by its id."""
+    names: dict[str, str] = {}
+    for path in reversed(watching.directories(RunConfig.load().runs_dir)):
+        try:
+            rows = read_csv(path / "nodes.csv")
+        except (OSError, ValueError):
+            continue
+        names |= {
+            row["node_id"]: row["client"] for row in rows if row.keys() >= {"client", "node_id"}
+        }
+    return names
+
+
+def _since(node: Mapping[str, Any]) -> str:
+    key = "online-at" if node.get("status") == "online" else "offline-at"
+    since = str(node.get(key, ""))
+    return since if since[:1].isdigit() else "never online"
+
+
+# ---- the next run -------------------------------------------------------------------------
+
+
+def _choose(names: list[str], where: str) -> list[str] | None:
+    """Those that take part; None for all there are."""
+    if not names:
+        st.markdown("All SuperNodes take part.")
+        return None
+    key = f"on-{where}"
+    kept = [name for name in st.session_state.get(key, names) if name in names]
+    st.session_state[key] = kept
+    with st.container(horizontal=True):
+        if st.button("All on", key="all-on"):
+            st.session_state[key] = names
+        if st.button("All off", key="all-off"):
+            st.session_state[key] = []
+    text = "Clients that take part in the next run"
+    if len(names) <= MOST_SWITCHES:
+        chosen = st.pills(text, names, selection_mode="multi", key=key, wrap=True)
+    else:
+        chosen = st.multiselect(text, names, key=key)
+    st.markdown(f"{len(chosen)} of {len(names)} take part.")
+    return None if len(chosen) == len(names) else sorted(chosen, key=names.index)
+
+
+def _start(connection: str, federation: Path | None, clients: list[str] | None) -> None:
+    """An experiment, its settings, and the button."""
+    ours = sorted(path.stem for path in EXPERIMENTS.glob("*.toml"))
+    experiment = st.selectbox(
+        "Experiment",
+        ours,
+        ours.index("drawn-iid") if "drawn-iid" in ours else 0,
+        accept_new_options=True,
+        help="one of ours, or the path of a TOML file of run-config keys",
+        key="experiment",
+    )
+    text = st.text_area(
+        "Settings that override it, one key=value a line",
+        key="settings",
+        placeholder="num-server-rounds=5",
+        height=100,
+    )
+    pressed = st.button(
+        "Start the run", type="primary", icon=":material/play_arrow:", disabled=clients == []
+    )
+    if clients == []:
+        st.markdown("Switch some clients on first.")
+    if pressed:
+        pairs = [line.strip() for line in text.splitlines() if line.strip()]
+        words = command(experiment, pairs, clients)
+        where = [connection] if federation is None else ["--federation", str(federation)]
+        jobs.start(_folder(), [*words, *where])
+
+
+def command(experiment: str, pairs: list[str], clients: list[str] | None) -> list[str]:
+    """The words of `celeba-fl run`, its settings checked.
+
+    Raises
+    ------
+    InputError
+        If a setting, or the experiment, would be refused.
+    """
+    wrong = next((pair for pair in pairs if "=" not in pair), None)
+    if wrong:
+        raise InputError(f"{wrong!r}: settings are written key=value")
+    if clients:
+        pairs = [*pairs, f'clients="{",".join(clients)}"']
+    RunConfig.load({**read_experiment(experiment), **dict(map(parse_pair, pairs))})
+    return [experiment, *pairs]
+
+
+# ---- what became of it --------------------------------------------------------------------
+
+
+def _last(folder: Path) -> None:
+    """The last start, in the words of its log."""
+    job = jobs.last_job(folder)
+    if job is None:
+        return
+    st.subheader("The last start")
+    st.code(job.command, language=None, wrap_lines=True)
+    if job.run and job.run.is_dir():
+        st.markdown(f"{plain(status(watching.look(job.run)))} · {plain(job.run.name)}")
+        if st.button("Watch this run", icon=":material/monitoring:"):
+            st.switch_page(st.session_state.pages["one"], query_params={"run": job.run.name})
+    elif job.alive:
+        st.markdown("It is being started; the first run on a machine takes longest.")
+    else:
+        st.error("It has ended before there was a run directory; its log says why.")
+    with st.expander("Log", expanded=not job.alive and job.run is None):
+        st.code(job.text or "Nothing yet.", language=None, wrap_lines=True, height=240)
+        st.caption(plain(job.log))
+
+
+def _stop(connection: str) -> None:
+    """A run to stop."""
+    folder = RunConfig.load().runs_dir
+    running = [
+        path.name
+        for path in watching.directories(folder)
+        if watching.look(path)["status"] == "running"
+    ]
+    st.subheader("Stop a run")
+    if not running:
+        st.markdown(
+            "No run is running. One that is interrupted has nothing left to be stopped; its "
+            "checkpoints stay, and `resume` goes on with it."
+        )
+        return
+    name = st.selectbox("Running", running, format_func=lambda n: label(folder / n), key="stopped")
+    if st.button("Stop it", icon=":material/stop:"):
+        jobs.stop(watching.look(folder / name), connection)
+        st.success(
+            "Flower has been asked to stop it. It ends without a last word, so that it is shown "
+            "as interrupted within a minute; what it computed stays."
+        )

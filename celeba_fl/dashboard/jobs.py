@@ -1,0 +1,129 @@
+"""Runs that the dashboard starts and stops, with the commands that a person would type."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flwr.cli.flower_config import read_flower_config
+
+from celeba_fl.flower import flower_environment, flower_json
+from celeba_fl.progress import InputError
+
+TAIL_BYTES = 8192
+# Children of ours: one that is not asked how it ended stays a zombie.
+_started: dict[Path, "subprocess.Popen[bytes]"] = {}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that was started here.
+
+    Parameters
+    ----------
+    log : Path
+        Its command, and what that said.
+    command : str
+        As in a shell.
+    text : str
+        The end of what it said.
+    run : Path | None
+        The run directory, once it is known.
+    alive : bool
+        Whether the command, which follows the run, is still there.
+    """
+
+    log: Path
+    command: str
+    text: str
+    run: Path | None
+    alive: bool
+
+
+def connections() -> dict[str, str]:
+    """The connections of `flwr` with their addresses, its default in front."""
+    known: dict[str, Any] = read_flower_config()[0].get("superlink", {})
+    default = known.get("default")
+    names = [name for name, options in known.items() if isinstance(options, dict)]
+    names.sort(key=lambda name: name != default)
+    return {name: str(known[name].get("address", "")) for name in names}
+
+
+def is_simulation(address: str) -> bool:
+    """Whether a connection is the SuperLink that `flwr` starts itself, with simulated nodes."""
+    return address.startswith(":")
+
+
+def supernodes(connection: str) -> list[dict[str, Any]]:
+    """The SuperNodes that a SuperLink knows, as `flwr supernode list` says.
+
+    Raises
+    ------
+    InputError
+        If it cannot be asked.
+    """
+    command = ["flwr", "supernode", "list", connection, "--format", "json"]
+    return list(flower_json(command, flower_environment())["nodes"])
+
+
+def start(folder: Path, words: Sequence[str]) -> Path:
+    """Start `celeba-fl run` with these words, to go on without us; its log in `folder`."""
+    command = [str(Path(sys.executable).with_name("celeba-fl")), "run", *words]
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{datetime.now(UTC):%Y-%m-%d_%H-%M-%S-%f}.log"
+    with log.open("wb") as file:
+        file.write(f"$ {shlex.join(['celeba-fl', 'run', *words])}\n".encode())
+        file.flush()
+        _started[log] = subprocess.Popen(
+            command,
+            env=flower_environment(),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return log
+
+
+def last_job(folder: Path) -> Job | None:
+    """The run that was started last, None without any."""
+    logs = sorted(folder.glob("*.log"))
+    if not logs:
+        return None
+    log = logs[-1]
+    with log.open("rb") as file:
+        command = file.readline(TAIL_BYTES).decode(errors="replace").removeprefix("$ ").strip()
+        said = file.read().decode(errors="replace")
+    said = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    found = re.search(r"Run directory: (\S.*)", said)
+    process = _started.get(log)
+    alive = process is not None and process.poll() is None
+    return Job(log, command, said[-TAIL_BYTES:], Path(found[1]) if found else None, alive)
+
+
+def stop(run: dict[str, Any], connection: str) -> None:
+    """Ask Flower to stop a run.
+
+    Raises
+    ------
+    InputError
+        If the run does not say which one it is, or the SuperLink does not know it.
+    """
+    ids = run.get("flwr_run_ids")
+    if not isinstance(ids, list) or not ids:
+        raise InputError(f"{run['path']}/run.json names no run of Flower's (flwr_run_ids)")
+    command = ["flwr", "stop", str(ids[-1]), connection, "--format", "json"]
+    try:
+        flower_json(command, flower_environment())
+    except InputError as error:
+        raise InputError(
+            f"{run['path'].name} was not stopped: {' '.join(str(error).split())} If it was started "
+            f"on another connection, choose that one; a run of `--inline`, of a sweep or of a test "
+            f"is none of Flower's, and is ended where it was started, with Ctrl-C."
+        ) from error

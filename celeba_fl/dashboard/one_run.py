@@ -1,0 +1,204 @@
+"""A run, live: how far it is, and all that its report says, as soon as it is in its files."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from celeba_fl.config import RunConfig
+from celeba_fl.dashboard import charts, watching
+from celeba_fl.dashboard.all_runs import EVERY, label, status
+from celeba_fl.dashboard.blocks import Charts, part, plain, show, show_chart
+from celeba_fl.report import page
+from celeba_fl.report.groups import groups
+from celeba_fl.report.html import figure, named, sentence
+from celeba_fl.report.reading import Run, floats, name_of, rows_of
+from celeba_fl.report.results import results
+
+PHASES = {"query": "asking who is here", "train": "training", "evaluate": "evaluating"}
+MOST_HIGHLIGHTED = 7  # colours
+LATER = ["This is measured at the end of the run."]
+
+
+def show_page() -> None:
+    """The page."""
+    folder = RunConfig.load().runs_dir
+    paths = watching.directories(folder)
+    heading = st.container()
+    if not paths:
+        heading.title("A run")
+        st.info(plain(f"There is no run in {folder} yet. Start one on the page Devices."))
+        return
+    path = folder / _choose([path.name for path in paths], lambda name: label(folder / name))
+    with part("The state of the run"):
+        st.fragment(run_every=EVERY)(_now)(path, watching.version(path))
+    run = watching.watch(path)
+    with part("The title"):
+        heading.title(plain(sentence(page.title_of(run))))
+    if run.info["status"] == "unreadable":
+        return
+    with part("The notes"):
+        if notes := page.notes(run):
+            st.info(plain(" ".join(notes)))
+    parts = [title for title in PARTS if title != "Images" or _samples(path)]
+    chosen = st.segmented_control("Show", parts, default=parts[0], required=True, key="part")
+    with part(str(chosen)):
+        PARTS[str(chosen)](run)
+
+
+def _choose(names: list[str], say: Callable[[str], str]) -> str:
+    """The run that the address names, which the choice changes: it can be shared and kept."""
+    wanted = st.query_params.get("run", names[0])
+    if wanted not in names:
+        st.warning(plain(f"There is no run {wanted} here; this is the newest one."))
+        wanted = names[0]
+    st.session_state.run = wanted
+
+    def follow() -> None:
+        st.query_params["run"] = st.session_state.run
+
+    return st.selectbox("Run", names, format_func=say, key="run", on_change=follow)
+
+
+def _now(path: Path, shown: tuple[Any, ...]) -> None:
+    """How the run stands; drawn again every second, the page only when there is more to show."""
+    if watching.version(path) != shown:
+        st.rerun()
+    info = watching.look(path)
+    st.markdown(f"**{plain(status(info))}** · {plain(path.name)}")
+    done, total = info.get("rounds"), info["config"].get("num-server-rounds")
+    if not isinstance(done, int) or not isinstance(total, int) or total < 1:
+        return
+    st.progress(min(done / total, 1.0), f"{done} of {total} rounds")
+    now = watching.waiting(path)
+    if info["status"] != "running":
+        return
+    if now is None:
+        st.markdown("Preparing: data, weights and features are looked up or made.")
+        return
+    what = PHASES.get(now.phase, now.phase)
+    st.markdown(
+        plain(
+            f"Round {now.round}, {what}: {now.replied} of {now.asked} clients have answered, "
+            f"{now.failed} failed, {max(time.time() - now.since, 0):.0f} s since they were asked."
+        )
+    )
+
+
+def _learning(run: Run) -> None:
+    """Headline figures, and how they were reached."""
+    show(results(run)[:1], "results")
+    show(page.curves(run, Charts()), "curves")
+    with st.expander("All figures beside their reference points"):
+        show(results(run)[1:], "figures")
+
+
+def _clients(run: Run) -> None:
+    """Curves of each client, and how they are served."""
+    columns = {
+        column: name_of(column.replace("valid_", "validation ").replace("train_", "train "))
+        for column in ("valid_accuracy", "valid_loss", "train_loss", "local_loss")
+        if any(row.get(column) for row in run.clients)
+    }
+    if not columns:
+        st.markdown("No client has been evaluated yet.")
+        return
+    names = list(dict.fromkeys(row["client"] for row in run.clients))
+    left, right = st.columns(2)
+    column = left.selectbox(
+        "Curves of", list(columns), format_func=columns.__getitem__, key="column"
+    )
+    chosen = right.multiselect(
+        "Highlight clients", names, max_selections=MOST_HIGHLIGHTED, key="highlighted"
+    )
+    last = max(int(row["round"]) for row in run.clients if row.get(column))
+    ends = {r["client"]: r for r in run.clients if int(r["round"]) == last and r.get(column)}
+    values = floats(list(ends.values()), column)
+    median, low, high = map(figure, (float(np.median(values)), values.min(), values.max()))
+    said = [
+        f"client {name} {figure(floats([ends[name]], column)[0])}"
+        for name in chosen
+        if name in ends
+    ]
+    summary = (
+        f"{sentence(columns[column])} of {len(names)} clients by round; after round {last} the "
+        f"median is {median}, from {low} to {high}"
+        f"{''.join(f'; {one}' for one in said)}."
+    )
+    drawn = charts.client_curves(run.clients, column, set(chosen))
+    show_chart(drawn, f"Line chart: {summary}", summary, "client-curves")
+    show(page.clients(run, Charts()), "clients")
+
+
+def _data(run: Run) -> None:
+    show(page.partitions(run, Charts()), "data")
+
+
+def _attributes(run: Run) -> None:
+    show(page.attributes(run, Charts()) or LATER, "attributes")
+
+
+def _groups(run: Run) -> None:
+    """Any attribute in the groups of any grouping; then what the report says."""
+    rates = rows_of(run.groups)
+    if not rates:
+        show(groups(run, Charts()) or LATER, "groups")
+        return
+    groupings = list(dict.fromkeys(row["grouping"] for row in rates))
+    left, right = st.columns(2)
+    grouping = left.selectbox("Compare by", groupings, format_func=named, key="grouping")
+    rows = [row for row in rates if row["grouping"] == grouping]
+    names = sorted({row["attribute"] for row in rows})
+    gaps = {r["attribute"]: r for r in rows_of(run.fairness) if r["grouping"] == grouping}
+    widest = max(names, key=lambda n: np.nan_to_num(_gap(gaps.get(n, {}), "_low"), nan=-1.0))
+    attribute = right.selectbox(
+        "Attribute", names, names.index(widest), format_func=named, key="attribute"
+    )
+    shown = [row for row in rows if row["attribute"] == attribute]
+    gap = gaps.get(attribute, {})
+    value, low, high = (figure(_gap(gap, end)) for end in ("", "_low", "_high"))
+    title = f"{named(attribute)} by {named(grouping)}"
+    summary = (
+        f"{title}: true and false positive rates with 95 % intervals; the equalized odds "
+        f"difference is {value}, between {low} and {high}."
+    )
+    drawn = charts.group_rates([(named(attribute), shown)])
+    show_chart(drawn, f"Dot chart: {summary}", summary, "rates")
+    show(groups(run, Charts()), "groups")
+
+
+def _gap(row: Mapping[str, str], end: str) -> float:
+    return float(floats([row], f"equalized_odds_difference{end}")[0])
+
+
+def _samples(path: Path) -> list[Path]:
+    """Grids of generated images, the oldest first."""
+    return sorted((path / "samples").glob("*.png"))
+
+
+def _images(run: Run) -> None:
+    """A grid of generated images: the newest, or one before it."""
+    found = {grid.stem.replace("-", " "): grid for grid in _samples(run.path)}
+    names = list(found)
+    name = names[-1]
+    if len(names) > 1:
+        name = st.select_slider("Images after", names, names[-1], key=f"images-{len(names)}")
+    st.image(found[name].read_bytes(), name, alt=f"Grid of images that the model made, {name}")
+
+
+def _settings(run: Run) -> None:
+    show([*page.settings(run), *page.foundations(run)], "settings")
+
+
+PARTS: Mapping[str, Callable[[Run], None]] = {
+    "Learning": _learning,
+    "Clients": _clients,
+    "Data": _data,
+    "Attributes": _attributes,
+    "Groups": _groups,
+    "Images": _images,
+    "Settings": _settings,
+}

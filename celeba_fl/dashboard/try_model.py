@@ -1,0 +1,115 @@
+"""A picture, and what the models of one or two runs see in it."""
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from celeba_fl.config import RunConfig
+from celeba_fl.dashboard import watching
+from celeba_fl.dashboard.all_runs import label
+from celeba_fl.dashboard.blocks import part, plain
+from celeba_fl.predict import Prediction, Predictor, load_model
+from celeba_fl.progress import InputError
+from celeba_fl.report.html import named
+
+NO_OTHER = "none"
+KEPT = 4  # models in memory
+
+
+def show_page() -> None:
+    """The page."""
+    st.title("Try the model")
+    folder = RunConfig.load().runs_dir
+    names = [p.name for p in watching.directories(folder) if (p / "model.safetensors").exists()]
+    if not names:
+        st.info("No run has a model yet: it is written at the end of a run.")
+        return
+
+    def described(name: str) -> str:
+        return "no other run" if name == NO_OTHER else label(folder / name)
+
+    left, right = st.columns(2)
+    first = left.selectbox("Model of", names, format_func=described, key="first")
+    others = [NO_OTHER, *(name for name in names if name != first)]
+    second = right.selectbox("Beside it", others, format_func=described, key="second")
+    chosen = [name for name in (first, second) if name != NO_OTHER]
+    predictors: dict[str, Predictor] = {}
+    for name in chosen:
+        with part(name):
+            predictors[name] = _predictor(folder / name)
+    for name, predictor in predictors.items():
+        st.markdown(
+            plain(
+                f"{described(name)}: trained on {predictor.model.faces}. It knows faces that are "
+                f"aligned and cropped as those are, and nothing else: of other pictures its "
+                f"answers mean little."
+            )
+        )
+    upload = st.file_uploader("A picture of a face (JPEG, PNG)", key="picture")
+    st.caption(
+        "It stays in this page's memory, is written nowhere, and is forgotten with the page."
+    )
+    if upload is not None and predictors:
+        with part("The picture"):
+            _judge(upload.name, upload.getvalue(), predictors)
+
+
+def _predictor(path: Path) -> Predictor:
+    """The model of a run, ready for images; ready once, for all who ask."""
+    return _ready(path, watching.stamp(path, ("model.safetensors", "run.json")))
+
+
+@st.cache_resource(
+    max_entries=KEPT,
+    show_spinner="The model is loaded",
+    on_release=lambda predictor: predictor.__exit__(None, None, None),
+)
+def _ready(path: Path, found: watching.Stamp) -> Predictor:
+    info = watching.look(path)
+    if info["status"] == "unreadable":
+        raise InputError(f"{path.name} is unreadable: {info['reason']}")
+    return Predictor(load_model(info))
+
+
+def _judge(name: str, data: bytes, predictors: dict[str, Predictor]) -> None:
+    """The picture, and the answers beside it."""
+    said: dict[str, dict[str, Prediction]] = {}
+    for run, predictor in predictors.items():
+        (answer,) = predictor([data])
+        if answer is None:
+            raise InputError(f"{name} is no image that can be read, or not a whole one")
+        said[run] = answer
+    picture, answers = st.columns([1, 2])
+    picture.image(data, plain(name), alt=f"The uploaded picture {name}", width=240)
+    with answers:
+        for run, answer in said.items():
+            seen = [named(a) for a, p in answer.items() if p.present]
+            which = f" {plain(run[:19].replace('_', ' '))}" if len(said) > 1 else ""
+            st.markdown(f"**Seen by the model{which}:** {plain(', '.join(seen) or 'nothing')}.")
+    _table(said)
+
+
+def _table(said: dict[str, dict[str, Prediction]]) -> None:
+    """Every attribute, the likeliest first."""
+    first = next(iter(said.values()))
+    order = sorted(first, key=lambda name: -first[name].probability)
+    rows: list[dict[str, Any]] = []
+    columns: dict[str, Any] = {}
+    for name in order:
+        row: dict[str, Any] = {"attribute": named(name)}
+        for number, answer in enumerate(said.values()):
+            which = "" if len(said) == 1 else (" (first)", " (second)")[number]
+            row[f"seen{which}"] = "yes" if answer[name].present else "no"
+            row[f"probability{which}"] = answer[name].probability
+            columns[f"probability{which}"] = st.column_config.ProgressColumn(
+                min_value=0, max_value=1, format="percent"
+            )
+        rows.append(row)
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config=columns,
+        height="content",
+        alt="Every attribute with its probability, the likeliest first",
+    )

@@ -1,0 +1,93 @@
+"""Run directories as they change: read again only when a file has, so that looking is cheap."""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from celeba_fl.exchange import Waiting
+from celeba_fl.report.reading import Run
+from celeba_fl.runs import STALE_SECONDS, read_run
+
+# A heartbeat changes `run.json` every few seconds; what else there is need not be read for that.
+HEAD = ("run.json", "summary.json", "rounds.csv")
+TABLES = (
+    *("summary.json", "rounds.csv", "clients.csv", "partitions.csv", "attributes.csv"),
+    *("groups.csv", "fairness.csv", "baseline.json"),
+    *("test_scores.parquet", "baseline_scores.parquet"),
+)
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+def directories(folder: Path) -> list[Path]:
+    """What may be a run in a results directory, the newest first; also what turns out not to be."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+    return sorted(found, reverse=True)
+
+
+def stamp(path: Path, names: Iterable[str]) -> Stamp:
+    """Differs once a file of a directory has been replaced, appended to, added or removed."""
+    return tuple(_stamp(path / name) for name in names)
+
+
+def look(path: Path) -> dict[str, Any]:
+    """What `read_run` says of a directory, with texts, numbers and objects where they belong."""
+    known = _read_run(path, stamp(path, HEAD), _silent(path))
+    known = {**known, "status": str(known["status"])}
+    for key in ("config", "summary", "dataset"):
+        known = {**known, key: known[key] if isinstance(known.get(key), dict) else {}}
+    return known
+
+
+def watch(path: Path, whole: bool = True) -> Run:
+    """What there is to show of a run; arguments as `Run.read`."""
+    read = _read if whole else _read_course
+    return replace(read(path, stamp(path, TABLES if whole else HEAD[1:])), info=look(path))
+
+
+def version(path: Path) -> tuple[Any, ...]:
+    """Differs once there is something new to show of a run, signs of life aside."""
+    samples = path / "samples"
+    return (look(path)["status"], stamp(path, TABLES), stamp(samples, (".",)))
+
+
+def waiting(path: Path) -> Waiting | None:
+    """The exchange in progress, None if there is none or it cannot be read."""
+    try:
+        return Waiting(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _silent(path: Path) -> bool:
+    """Whether the heartbeat may have stopped, which shows in no file."""
+    found = _stamp(path / "run.json")
+    return found is not None and time.time() - found[1] / 1e9 > STALE_SECONDS
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=4096)
+def _read_run(path: Path, found: Stamp, silent: bool) -> dict[str, Any]:
+    return read_run(path)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, found: Stamp) -> Run:
+    return Run.read(path)
+
+
+@lru_cache(maxsize=1024)
+def _read_course(path: Path, found: Stamp) -> Run:
+    return Run.read(path, whole=False)

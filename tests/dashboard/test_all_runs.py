@@ -1,0 +1,123 @@
+"""The page of all runs."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from toys import write_run
+from words import text_of
+
+ROUNDS = "round,valid_loss,valid_accuracy,test_loss,test_accuracy\n0,0.7,0.5,0.7,0.5\n"
+CONFIG = {
+    "task": "attributes",
+    "dataset": "drawn",
+    "partitioner": "dirichlet",
+    "dirichlet-alpha": 0.1,
+    "strategy": "fedprox",
+    "num-server-rounds": 4,
+}
+Open = Callable[..., AppTest]
+
+
+def row(page: AppTest, number: int = 0) -> dict[str, object]:
+    (table,) = page.dataframe
+    return dict(table.value.iloc[number])
+
+
+def test_without_runs_it_says_how_to_get_one(runs: Path, page: Open) -> None:
+    assert "There is no run yet" in text_of(page("all_runs"))
+    runs.rmdir()
+    assert "There is no run yet" in text_of(page("all_runs"))
+
+
+def test_a_run_in_one_row(runs: Path, page: Open) -> None:
+    path = write_run(
+        runs / "2026-11-24_10-00-00_1",
+        info={"status": "running", "config": CONFIG, "num_clients": 5},
+        csv={"rounds": f"{ROUNDS}1,0.6,0.8,0.6,0.75\n"},
+    )
+    opened = page("all_runs")
+    said = row(opened)
+    assert said["status"] == "▶ running"
+    assert (said["done"], said["rounds"]) == (0.25, "1 of 4")
+    assert said["accuracy"] == 0.75
+    assert (said["who holds what"], said["strategy"]) == ("dirichlet (alpha 0.1)", "fedprox")
+    assert (said["dataset"], said["clients"], said["directory"]) == ("drawn", "5", path.name)
+    assert "1 runs, 1 running" in text_of(opened)
+
+    with (path / "rounds.csv").open("a") as file:
+        file.write("2,0.5,0.9,0.5,0.85\n")
+    assert (row(opened.run())["rounds"], row(opened)["accuracy"]) == ("2 of 4", 0.85)
+
+
+def test_the_final_figures_count_and_the_newest_run_comes_first(runs: Path, page: Open) -> None:
+    for number, accuracy in enumerate((0.7, 0.9)):
+        write_run(
+            runs / f"2026-11-2{number}_10-00-00_1",
+            info={"config": CONFIG},
+            csv={"rounds": ROUNDS},
+            summary={"test_accuracy": accuracy, "test_auroc": None},
+        )
+    opened = page("all_runs")
+    assert [row(opened, i)["accuracy"] for i in (0, 1)] == [0.9, 0.7]
+    assert row(opened)["status"] == "✔ completed"
+
+
+@pytest.mark.parametrize(
+    ("info", "said"),
+    [
+        ({"status": "failed", "reason": "no faces"}, "✖ failed: no faces"),
+        ({"status": "stopped", "reason": "target"}, "■ stopped: target"),
+        (
+            {"status": "running", "updated": (datetime.now(UTC) - timedelta(1)).isoformat()},
+            "⏸ interrupted",
+        ),
+        ({"status": "running", "updated": 5}, "? unreadable: fromisoformat: argument must be str"),
+    ],
+)
+def test_how_a_run_stands(runs: Path, page: Open, info: dict[str, object], said: str) -> None:
+    write_run(runs / "run", info=info)
+    assert row(page("all_runs"))["status"] == said
+
+
+def test_runs_are_laid_over_each_other(runs: Path, page: Open) -> None:
+    for i in range(3):
+        rows = ROUNDS + f"1,0.6,0.{7 + i},0.6,0.{6 + i}\n" if i < 2 else "round\n"
+        write_run(runs / f"run-{i}", info={"config": CONFIG}, csv={"rounds": rows})
+    opened = page("all_runs")
+    opened.multiselect(key="laid").set_value(["run-0", "run-1", "run-2"]).run()
+    said = text_of(opened)
+    assert "run-2 · drawn, dirichlet (alpha 0.1) has no rounds to draw" in said
+    assert "run-0 · drawn, dirichlet (alpha 0.1): 0.600 after round 1" in said
+    opened.selectbox(key="on").set_value("valid").run()
+    opened.multiselect(key="metrics").set_value(["accuracy"]).run()
+    assert ": 0.800 after round 1" in text_of(opened)
+    opened.toggle(key="table-over-accuracy").set_value(True).run()
+    table = opened.dataframe[-1].value
+    assert list(table["accuracy, clients, validation"]) == [0.5, 0.7, 0.5, 0.8]
+
+
+def test_one_run_is_opened(runs: Path, run: Path, app: AppTest) -> None:
+    write_run(runs / "zzz", info={"config": CONFIG})
+    app.run()
+    app.multiselect(key="laid").set_value([run.name]).run()
+    assert not app.selectbox
+    app.button[0].click().run()
+    assert app.selectbox(key="run").value == run.name
+    assert f"completed** · {run.name}" in text_of(app)
+
+
+def test_what_is_no_run_is_listed_with_its_reason(runs: Path, page: Open) -> None:
+    (runs / "photos").mkdir()
+    write_run(runs / "half")
+    (runs / "half" / "run.json").write_text('{"status": "runn')
+    write_run(runs / "list")
+    (runs / "list" / "run.json").write_text(json.dumps([1]))
+    opened = page("all_runs")
+    reasons = {str(row(opened, i)["directory"]): str(row(opened, i)["status"]) for i in range(3)}
+    assert "No such file" in reasons["photos"]
+    assert "half/run.json cannot be read" in reasons["half"]
+    assert "it is no JSON object" in reasons["list"]
