@@ -106,7 +106,7 @@ def _show_pictures(block: Pictures, key: str) -> None:
                 if isinstance(picture, Chart):
                     show_chart(picture.figure, picture.alt, picture.caption, f"{key}-{number}")
                 else:
-                    st.image(picture.png, plain(picture.caption), alt=picture.alt)
+                    st.image(picture.data, plain(picture.caption), alt=picture.alt)
 
 
 def _height(picture: Picture) -> int:
