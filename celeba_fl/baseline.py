@@ -6,7 +6,7 @@ in the run, with the same examples, seeds and settings, and no task needs code f
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -129,7 +129,9 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
         Lone(task, {"partition-id": i, "num-partitions": len(held)}, prepared.instructions)
         for i in range(len(held))
     ]
-    everyone = Lone(task, EVERYTHING, prepared.instructions)
+    whole = load_task(replace(config, partition_size=config.partition_size * len(held)))
+    whole.prepare()
+    everyone = Lone(whole, EVERYTHING, prepared.instructions)
     _check_clients(config, held, [client.describe() for client in clients], everyone.describe())
 
     tables, chosen = _central(everyone, run["rounds"])
@@ -168,7 +170,8 @@ def baseline_table(summary: Metrics, made: Mapping[str, Any]) -> Table:
 
 def _central(everyone: Lone, rounds: int) -> tuple[Tables, dict[str, Any]]:
     """The best central model judged, and how it was chosen."""
-    task, rules = everyone.task, StopRules(everyone.task.config.watch)
+    task = everyone.task
+    rules = StopRules(task.config.watch, lower_is_better=task.lower_is_better)
     progress = Progress("Training centrally", rounds)
     best: tuple[int, Arrays] = 0, {}
     for number, arrays in everyone.rounds(range(1, rounds + 1)):

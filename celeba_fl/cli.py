@@ -267,6 +267,20 @@ def predict(
 
 
 @app.command()
+def sample(
+    count: Annotated[int, typer.Option(min=1, help="number of faces")] = 64,
+    run: Annotated[str, typer.Option(help="a run directory, or its name")] = "latest",
+    out: Annotated[Path, typer.Option(help="folder for the PNG files")] = Path("faces"),
+    seed: Annotated[int, typer.Option(min=0, help="of the noise that faces are made of")] = 0,
+) -> None:
+    """Generate faces with the model of a run of the task dcgan."""
+    from celeba_fl.sample import load_generator, write_faces
+
+    generator = load_generator(find_run(run, RunConfig.load().runs_dir))
+    print(write_faces(generator, count, seed, out)[-1])
+
+
+@app.command()
 def report(
     run: Annotated[
         str, typer.Argument(help="a run directory, or a run's name in the results directory")

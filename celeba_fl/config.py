@@ -68,6 +68,11 @@ class RunConfig:
     backbone: str = _key("frozen feature extractor", choices=tuple(BACKBONES))
     weights: str = _key("of the backbone: drawn, imagenet, or a .pt or .safetensors file")
     image_size: int = _key("images are resized to N x N pixels", low=32, high=1024)
+    feature_maps: int = _key("of dcgan: width of its networks, 64 in the paper", low=1)
+    exchange: str = _key(
+        "of dcgan: both networks travel, or the generator and discriminators stay private",
+        choices=("both", "generator"),
+    )
     num_server_rounds: int = _key("rounds", low=1)
     fraction_train: float = _key("part of the clients that train in a round", above=0, high=1)
     fraction_evaluate: float = _key("part of the clients that evaluate a round", low=0, high=1)

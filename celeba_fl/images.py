@@ -1,4 +1,4 @@
-"""From encoded images to pixels."""
+"""From encoded images to pixels, and back."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -11,6 +11,8 @@ from PIL import Image
 # What an image goes through before the backbone; part of the key of stored features and of what a
 # client and the server must agree on.
 PREPROCESSING = "rgb, resized to NxN without cropping (PIL bilinear, antialiased)"
+# What it goes through before networks that make images; part of the key of stored pixels.
+CROPPING = "rgb, centre cropped to a square, resized to NxN (PIL bilinear, antialiased)"
 
 
 class BadImageError(ValueError):
@@ -58,6 +60,34 @@ def media_type(data: bytes) -> str:
     with _opened(data) as image:
         image.load()
         return Image.MIME[str(image.format)]
+
+
+def centre_square(image: Image.Image) -> Image.Image:
+    """The largest square in the middle of an image; for `decode`, so that nothing is stretched."""
+    edge = min(image.size)
+    left, top = ((side - edge) // 2 for side in image.size)
+    return image.crop((left, top, left + edge, top + edge))
+
+
+def encode(pixels: np.ndarray) -> bytes:
+    """PNG of (3, height, width) uint8."""
+    with io.BytesIO() as png:
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(png, "PNG")
+        return png.getvalue()
+
+
+def tile(images: np.ndarray) -> np.ndarray:
+    """Images (n, 3, height, width) side by side, row by row, as one; a square if n is one.
+
+    What is left of the last row is black.
+    """
+    number, _, height, width = images.shape
+    columns = int(np.ceil(np.sqrt(number)))
+    rows = -(-number // columns)
+    cells = np.zeros((rows * columns, 3, height, width), images.dtype)
+    cells[:number] = images
+    grid = cells.reshape(rows, columns, 3, height, width).transpose(2, 0, 3, 1, 4)
+    return grid.reshape(3, rows * height, columns * width)
 
 
 @contextmanager

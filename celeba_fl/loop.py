@@ -177,9 +177,11 @@ class Loop:
         self, grid: Grid, arrays: ArrayRecord, config: ConfigRecord, timeout: float
     ) -> Answers:
         """Have every client, in the cohort or not, evaluate a model."""
-        content = RecordDict({"arrays": arrays, "config": config})
+        number = self.stop.memory.round
+        told = ConfigRecord({**config, "server-round": number})
+        content = RecordDict({"arrays": arrays, "config": told})
         messages = [Message(content, node, "evaluate") for node in self.clients.values()]
-        return self._ask(grid, messages, self.stop.memory.round, "final evaluation", timeout)
+        return self._ask(grid, messages, number, "final evaluation", timeout)
 
     def _train(
         self,

@@ -88,6 +88,8 @@ class Recorder:
         self.run.append("clients.csv", self._client_rows(done, said))
         self.run.append("epochs.csv", self._epoch_rows(done))
         self.run.append("rounds.csv", [row])
+        for name, png in self.task.illustrate(_arrays(done.arrays)).items():
+            self.run.write_picture(name, done.number, png)
         LOG.info("round %d: %s", done.number, _headline(row))
         return row
 
@@ -165,7 +167,7 @@ def _total(said: Mapping[str, Mapping[str, Arrays]]) -> dict[str, Arrays]:
 def _headline(row: Mapping[str, Any]) -> str:
     """What people watch: the metrics of `test`, or of `valid` without any; clients and time."""
     known = {key: value for key, value in row.items() if value == value}
-    part = "test_" if "test_loss" in known else "valid_"
+    part = "test_" if any(key.startswith("test_") for key in known) else "valid_"
     figures = [f"{k.removeprefix(part)} {v:.4f}" for k, v in known.items() if k.startswith(part)]
     left_out = f", {row['failures']} left out" if row["failures"] else ""
     clients = f"{row['clients']} clients{left_out}, {row['seconds']:.1f} s"

@@ -141,7 +141,7 @@ class RunDirectory:
         self.update(num_clients=len(rows))
 
     def cut(self, first: int) -> None:
-        """Drop the rows of round `first` and later ones, which are to be done again."""
+        """Drop rows and pictures of round `first` and later ones, which are to be done again."""
         for name in ("rounds.csv", "clients.csv", "epochs.csv"):
             rows = read_csv(self.path / name)
             kept = [row for row in rows if int(row["round"]) < first]
@@ -149,6 +149,9 @@ class RunDirectory:
                 self.write_csv(name, kept)
             else:
                 (self.path / name).unlink(missing_ok=True)
+        for picture in self.path.glob("*/round-*.png"):
+            if int(picture.stem.partition("-")[2]) >= first:
+                picture.unlink()
 
     def update(self, **values: Any) -> None:
         """Set keys of `run.json`; every write is a sign of life too."""
@@ -175,6 +178,10 @@ class RunDirectory:
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write a whole CSV file."""
         write_csv(self.path / name, rows)
+
+    def write_picture(self, name: str, number: int, png: bytes) -> None:
+        """Write the PNG of a round, such as ``samples/round-0005.png``."""
+        write_bytes(self.path / name / f"round-{number:04d}.png", png)
 
     def write_parquet(self, name: str, columns: Mapping[str, np.ndarray]) -> None:
         """Write a parquet file."""

@@ -5,9 +5,12 @@ clients'.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+# Metrics that are the better, the lower; of most tasks.
+LOWER_IS_BETTER = ("loss",)
 
 
 @dataclass
@@ -45,20 +48,22 @@ class StopRules:
     Parameters
     ----------
     watch : str (default: "loss")
-        The metric that `target`, `patience` and the best checkpoint go by; of ``loss`` less is
-        better, of all others more.
+        The metric that `target`, `patience` and the best checkpoint go by.
     target : float (default: 0.0)
         End once the metric is this good.
     patience : int (default: 0)
         End after so many rounds without a better value.
     max_seconds : float (default: 0.0)
         End after the round in which the run has taken so long.
+    lower_is_better : Collection[str] (default: LOWER_IS_BETTER)
+        Of which metrics less is better; of all others more.
     """
 
     watch: str = "loss"
     target: float = 0.0
     patience: int = 0
     max_seconds: float = 0.0
+    lower_is_better: Collection[str] = LOWER_IS_BETTER
     memory: Memory = field(default_factory=Memory)
 
     def note(self, number: int, metrics: Mapping[str, float], seconds: float) -> None:
@@ -112,4 +117,4 @@ class StopRules:
     def _better(self, value: float, than: float | None) -> bool:
         if than is None:
             return True
-        return value < than if self.watch == "loss" else value > than
+        return value < than if self.watch in self.lower_is_better else value > than

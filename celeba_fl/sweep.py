@@ -162,8 +162,8 @@ def run_sweep(
     out : Path
         Where the run directories and the two files are.
     metric : str | None (default: None)
-        A validation column of `rounds.csv`; less is better of a loss, of all others more. None:
-        the metric that `watch` names, on the server's validation split, or without one on the
+        A validation column of `rounds.csv`; the task knows of which less is better. None: the
+        metric that `watch` names, on the server's validation split, or without one on the
         clients'.
 
     Raises
@@ -255,7 +255,8 @@ def _rank(
         )
         for values, configs in groups.items()
     ]
-    sign = 1 if metric.endswith("_loss") else -1
+    lower = load_task(next(iter(runs))).lower_is_better
+    sign = 1 if metric.removeprefix("server_").removeprefix("valid_") in lower else -1
     settings.sort(key=lambda s: sign * fmean(s.scores) if s.ranks else float("inf"))
     if not settings[0].ranks:
         why = f": {next(iter(reasons.values()))}" if reasons else ""

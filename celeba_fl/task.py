@@ -20,10 +20,12 @@ from flwr.app import ConfigRecordValues
 
 from celeba_fl.config import RunConfig
 from celeba_fl.progress import InputError
+from celeba_fl.stopping import LOWER_IS_BETTER
 
 TASKS = {
     "attributes": "celeba_fl.tasks.attributes:Attributes",
     "lenet": "celeba_fl.tasks.lenet:Lenet",
+    "dcgan": "celeba_fl.tasks.dcgan:Dcgan",
 }
 
 # In front of the columns of `epochs.csv`, in a client's reply.
@@ -141,6 +143,11 @@ class Task(ABC):
         """The keys of `metrics`; with a part in front, columns of `rounds.csv`."""
 
     @property
+    def lower_is_better(self) -> tuple[str, ...]:
+        """Those of `metric_names` of which less is better."""
+        return LOWER_IS_BETTER
+
+    @property
     def central_parts(self) -> tuple[str, ...]:
         """The parts that `evaluate_centrally` judges where the server has data."""
         return ("test",)
@@ -191,6 +198,10 @@ class Task(ABC):
     @abstractmethod
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
         """Metrics of the server's own parts, e.g. ``{"test": {"loss": 0.3}}``; may be empty."""
+
+    def illustrate(self, arrays: Arrays) -> dict[str, bytes]:
+        """PNG pictures of what a round's model does, by a name for each kind, e.g. ``samples``."""
+        return {}
 
     @abstractmethod
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
@@ -244,8 +255,8 @@ class Task(ABC):
         """Counts that add up over clients, by part, and the number of validation examples.
 
         The parts are ``{"train": {...}, "valid": {...}}``; the shapes are alike on all clients,
-        also where there is nothing to count. Once, for the final model, the instructions have the
-        key ``final``: then there may be more counts, for `finish`.
+        also where there is nothing to count. The instructions are as for `train`. Once, for the
+        final model, they have the key ``final``: then there may be more counts, for `finish`.
         """
 
 

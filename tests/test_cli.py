@@ -1,6 +1,7 @@
 """The `celeba-fl` command; what it does with the real `flwr` is tested in `integration`."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,11 @@ import tomli
 import tomli_w
 from adding import run as run_adding
 from adding import settings
+from safetensors.numpy import save
 
 from celeba_fl import cli, rollcall, server_app
 from celeba_fl.config import PYPROJECT, RunConfig
+from celeba_fl.models.dcgan import NETWORK, initial_arrays
 from celeba_fl.progress import InputError
 from celeba_fl.runs import read_csv, read_runs
 
@@ -367,7 +370,26 @@ def test_predict_says_what_the_model_knows(
     assert "aligned and cropped as CelebA's are" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("words", [("predict", "a.jpg"), ("baseline",)])
+def test_sample(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    toy_run: Path,
+    tmp_path: Path,
+) -> None:
+    assert call(monkeypatch, "sample", "--run", str(toy_run)) == 2
+    assert "no model of the task dcgan" in capsys.readouterr().err
+
+    run = tmp_path / "home" / "runs" / "run"
+    shutil.copytree(toy_run, run)
+    model = save(initial_arrays(maps=1, seed=0), {"network": NETWORK})
+    (run / "model.safetensors").write_bytes(model)
+    assert call(monkeypatch, "sample", "--count", "3", "--out", "new", "--seed", "1") == 0
+    assert capsys.readouterr().out.split() == ["new/grid.png"]
+    faces = {path.name for path in (tmp_path / "new").iterdir()}
+    assert faces == {"face-0001.png", "face-0002.png", "face-0003.png", "grid.png"}
+
+
+@pytest.mark.parametrize("words", [("predict", "a.jpg"), ("baseline",), ("sample",)])
 def test_without_a_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:

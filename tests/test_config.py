@@ -45,7 +45,14 @@ REFUSED = {
     "dropout": [(-0.1, "at least 0"), (1.0, "at most 0.9")],
     "class-weights": [(1, "true or false"), ("true", "true or false")],
     "strategy": [("krum", "one of fedavg, fedavgm, fedprox, fedadam, fedyogi, closed-form")],
-    "init": [("zeros", "one of random, closed-form")],
+    "init": [("zeros", "one of random, closed-form, public")],
+    "partition-size": [(-1, "at least 0")],
+    "public-fraction": [(1.0, "at most 0.9")],
+    "labels": [("none", "one of annotations, teacher")],
+    "teacher": [("", "a text that is not empty")],
+    "teacher-confidence": [(1.1, "at most 1")],
+    "train-on": [("errors", "one of all, disagreements")],
+    "augmentations": [(-1, "at least 0"), (51, "at most 50")],
     "weighting": [("size", "one of examples, uniform")],
     "server-momentum": [(1.1, "at most 1")],
     "tau": [(0.0, "above 0")],
@@ -240,6 +247,41 @@ def test_code_hash_by_hand_and_of_any_change(monkeypatch, tmp_path):
     assert hashed() == first
     (tmp_path / "sub" / "b.py").write_text("3")
     assert hashed() != first
+
+
+def test_error_rates_of_a_simulated_teacher():
+    def rates(text):
+        errors = RunConfig.load({"teacher-error": text}).teacher_errors
+        return {name: rate for name, rate in zip(ATTRIBUTES, errors, strict=True) if rate}
+
+    assert rates("0") == {}
+    assert rates("0.1") == dict.fromkeys(ATTRIBUTES, 0.1)
+    assert rates("Bald=0.2") == {"Bald": 0.2}
+    assert rates("0.1, Bald=0.2, Male = 0") == {
+        name: 0.2 if name == "Bald" else 0.1 for name in ATTRIBUTES if name != "Male"
+    }
+
+
+@pytest.mark.parametrize("text", ["often", "1.1", "-0.1", "Bold=0.1", "Bald=", "0.1, Bald=nan"])
+def test_error_rates_that_are_none(text):
+    with pytest.raises(InputError, match=f"teacher-error = '{text}': .* should be a rate from 0"):
+        RunConfig.load({"teacher-error": text})
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"init": "public"}, "init = 'public': needs a public-fraction"),
+        ({"partition-size": 20, "partitioner": "natural"}, "partition-size = 20: .*'natural'"),
+        ({"labels": "teacher", "class-weights": True}, "labels = 'teacher': goes neither"),
+        ({"labels": "teacher", "group-weighting": "Male"}, "labels = 'teacher': goes neither"),
+        ({"labels": "teacher", "init": "closed-form"}, "labels = 'teacher': goes neither"),
+        ({"train-on": "disagreements", "strategy": "closed-form"}, "train-on = 'disagreements'"),
+    ],
+)
+def test_keys_that_do_not_go_together(keys, words):
+    with pytest.raises(InputError, match=words):
+        RunConfig.load(keys)
 
 
 def test_settings_of_a_backbone_that_do_not_go_together_are_refused():

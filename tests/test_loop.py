@@ -250,6 +250,20 @@ def test_the_final_evaluation_asks_everyone() -> None:
     assert nodes.asked[-1] == ("evaluate", [str(i) for i in range(10)])
 
 
+def test_the_final_evaluation_tells_the_round() -> None:
+    app, told = adding_app(), []
+
+    def note(message: Message, context: Context) -> Message:
+        told.append((message.metadata.message_type, message.content["config"]["server-round"]))
+        return app(message, context)
+
+    nodes = Nodes(note, 1)  # type: ignore[arg-type]
+    result, _, loop = train(nodes)
+    rounds = [number for phase, number in told if phase == "evaluate"]
+    loop.evaluate_all(nodes, result.arrays, ConfigRecord({"final": True}), 9)
+    assert told[-1] == ("evaluate", rounds[-1])
+
+
 # ---- failures -----------------------------------------------------------------------------
 
 

@@ -214,16 +214,19 @@ def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path, text: str, rounds: l
 
 
 @pytest.mark.parametrize(("first", "kept"), [(0, None), (1, "0"), (3, "012"), (9, "0123")])
-def test_rows_of_rounds_to_be_done_again_are_cut(
+def test_what_rounds_to_be_done_again_have_left_is_cut(
     tmp_path: Path, first: int, kept: str | None
 ) -> None:
     with open_run(tmp_path) as run:
         for number in range(4):
             run.append("rounds.csv", [{**ROW, "round": number}])
             run.append("clients.csv", [{"round": number, "client": c} for c in "ab"])
+            run.write_picture("samples", number, b"PNG")
         with (run.path / "rounds.csv").open("a") as file:
             file.write("4,0.")
         run.cut(first)
+        pictures = sorted(path.name for path in (run.path / "samples").iterdir())
+        assert pictures == [f"round-000{number}.png" for number in kept or ""]
         if kept is None:
             assert not (run.path / "rounds.csv").exists()
             assert not (run.path / "clients.csv").exists()

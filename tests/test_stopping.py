@@ -29,6 +29,13 @@ def test_of_loss_less_is_better(target: float, stops: int | None) -> None:
     assert rounds_until(rules, (0.5, 0.6, 0.4, 0.5)) == stops
 
 
+def test_a_task_may_name_other_metrics_of_which_less_is_better() -> None:
+    rules = StopRules("distance", patience=2, lower_is_better=("distance",))
+    assert rounds_until(rules, (9.0, 5.0, 7.0, 6.0, 1.0)) == 3
+    assert (rules.memory.best_round, rules.memory.best_value) == (1, 5.0)
+    assert rounds_until(StopRules("loss", target=0.5, lower_is_better=()), (0.4, 0.6)) == 1
+
+
 @pytest.mark.parametrize(("patience", "stops"), [(1, 2), (2, 3), (3, None)])
 def test_patience_counts_rounds_without_a_better_value(patience: int, stops: int | None) -> None:
     assert rounds_until(StopRules("score", patience=patience), SCORES) == stops

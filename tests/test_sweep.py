@@ -36,6 +36,12 @@ class Contrary(Adding):
         return Tables({"test_score": -float(arrays["weight"][0])})
 
 
+class Costly(Contrary):
+    """Its score is a cost."""
+
+    lower_is_better = ("loss", "score")
+
+
 # In a round, weight becomes (1 + 2 + 3) / 3 more, or (1 + 4 + 9) / 6.
 UNIFORM, EXAMPLES = 2.0, 14 / 6
 
@@ -116,6 +122,11 @@ def test_less_is_better_of_a_loss(tmp_path: Path, metric: str) -> None:
     done = sweep(tmp_path, GRID, metric)
     assert done.metric == metric
     assert done.settings[0].values == {"weighting": "examples", "num-server-rounds": 2}
+
+
+def test_a_task_says_of_what_less_is_better(tmp_path: Path) -> None:
+    done = sweep(tmp_path, GRID, "valid_score", task="test_sweep:Costly")
+    assert done.settings[0].values == {"weighting": "uniform", "num-server-rounds": 1}
 
 
 def test_the_clients_validate_where_the_server_cannot(

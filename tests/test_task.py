@@ -53,7 +53,7 @@ def test_task_of_ones_own():
 @pytest.mark.parametrize("name", ["atributes", "no_such_module:Task", "my_tasks:Gone", "my_tasks:"])
 def test_task_that_does_not_exist(name):
     with pytest.raises(
-        InputError, match=f"task = '{name}': .*there are attributes, lenet, or name your"
+        InputError, match=f"task = '{name}': .*there are attributes, lenet, dcgan, or"
     ):
         load_task(RunConfig.load({"task": name}))
 
@@ -66,6 +66,8 @@ def test_every_named_task_loads():
 def test_what_a_task_need_not_do():
     tiny = Tiny(RunConfig.load())
     assert tiny.central_parts == ("test",)
+    assert tiny.lower_is_better == ("loss",)
+    assert tiny.illustrate({}) == {}
     assert tiny.instruct(np.array([1]), 1) == {}
     with pytest.raises(InputError, match="no file with hash abc"):
         tiny.deliver("abc")

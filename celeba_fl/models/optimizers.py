@@ -12,20 +12,26 @@ from torch.optim.sgd import sgd
 
 
 def make_optimizer(
-    name: str, weights: Sequence[torch.Tensor], learning_rate: float, momentum: float = 0.0
+    name: str,
+    weights: Sequence[torch.Tensor],
+    learning_rate: float,
+    momentum: float = 0.0,
+    beta1: float = 0.9,
 ) -> Callable[[], None]:
     """Make the function that takes a step down the gradients of `weights`, and clears them.
 
     Parameters
     ----------
     name : str
-        ``adam`` (Kingma and Ba, ICLR 2015; betas 0.9 and 0.999, epsilon 1e-8), or ``sgd``.
+        ``adam`` (Kingma and Ba, ICLR 2015; beta2 0.999, epsilon 1e-8), or ``sgd``.
     weights : Sequence[torch.Tensor]
         Leaves of the graph, changed in place.
     learning_rate : float
         The step size.
     momentum : float (default: 0.0)
         Of ``sgd``.
+    beta1 : float (default: 0.9)
+        Of ``adam``.
     """
     weights = list(weights)
     first, second = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
@@ -44,7 +50,7 @@ def make_optimizer(
                 [],
                 steps,
                 amsgrad=False,
-                beta1=0.9,
+                beta1=beta1,
                 beta2=0.999,
                 lr=learning_rate,
                 weight_decay=0.0,

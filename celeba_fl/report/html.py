@@ -1,9 +1,10 @@
 """What a page is made of, and how it becomes one self-contained HTML file."""
 
 import base64
-import struct
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from celeba_fl.progress import LOG
@@ -54,26 +55,38 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with its caption, and its text for those who do not see it."""
+    """A PNG or WebP with its caption, and its text for those who do not see it."""
 
-    png: bytes
+    data: bytes
     alt: str
     caption: str
 
     @property
     def base64(self) -> str:
         """For a data URL."""
-        return base64.b64encode(self.png).decode()
+        return base64.b64encode(self.data).decode()
+
+    @property
+    def mime(self) -> str:
+        """Its type."""
+        return "image/webp" if self.data.startswith(b"RIFF") else "image/png"
 
     @property
     def width(self) -> int:
         """Pixels; known in advance they keep the page from jumping."""
-        return int(struct.unpack(">I", self.png[16:20])[0])
+        return self._size[0]
 
     @property
     def height(self) -> int:
         """Pixels."""
-        return int(struct.unpack(">I", self.png[20:24])[0])
+        return self._size[1]
+
+    @cached_property
+    def _size(self) -> tuple[int, int]:
+        from PIL import Image
+
+        with Image.open(io.BytesIO(self.data)) as image:
+            return image.size
 
 
 @dataclass(frozen=True)

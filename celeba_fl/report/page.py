@@ -12,6 +12,7 @@ import numpy as np
 from celeba_fl.config import default_values, meanings
 from celeba_fl.files import write_bytes
 from celeba_fl.report import plots
+from celeba_fl.report.corrections import corrections
 from celeba_fl.report.groups import groups
 from celeba_fl.report.html import (
     UNKNOWN,
@@ -28,6 +29,7 @@ from celeba_fl.report.plots import Album
 from celeba_fl.report.reading import Run, floats, name_of, rows_of
 from celeba_fl.report.resampling import FEW_IDENTITIES
 from celeba_fl.report.results import results
+from celeba_fl.report.samples import samples
 
 FOOTER = (
     "Made by celeba-fl from the files of the run directory alone. Intervals are 95 %, by drawing "
@@ -55,7 +57,9 @@ def write_report(path: Path) -> Path:
     parts: Mapping[str, Callable[[], Sequence[Block]]] = {
         "Results": partial(results, run),
         "Learning curves": partial(curves, run, album),
+        "Generated pictures": partial(samples, run, album),
         "Attributes": partial(attributes, run, album),
+        "Before and after": partial(corrections, run, album),
         "Who holds which data": partial(partitions, run, album),
         "Groups": partial(groups, run, album),
         "Clients": partial(clients, run, album),
@@ -140,6 +144,9 @@ def curves(run: Run, album: Album) -> list[Block]:
         majority = floats(run.rounds[-1:], "test_majority_accuracy")[0]
         if name == "accuracy" and majority == majority:
             lines["majority's answer, test"] = majority
+        real = floats(run.rounds[-1:], f"test_real_{name}")[0]
+        if real == real:
+            lines["real to real, test to validation"] = real
         last = run.rounds[-1]
         ends = [
             f"{part} {figure(value)}"

@@ -40,10 +40,13 @@ class Album:
 
     def add(self, name: str, alt: str, caption: str, picture: "Callable[[], Figure]") -> Picture:
         """Draw a picture."""
-        png = draw(picture)
+        return self.keep(f"{name}.png", draw(picture), alt, caption)
+
+    def keep(self, file: str, data: bytes, alt: str, caption: str) -> Picture:
+        """Take a picture that is drawn already, PNG or WebP."""
         if self.folder:
-            write_bytes(self.folder / f"{name}.png", png)
-        return Picture(png, alt, caption)
+            write_bytes(self.folder / file, data)
+        return Picture(data, alt, caption)
 
 
 def draw(picture: "Callable[[], Figure]") -> bytes:
@@ -132,6 +135,22 @@ def ranking(rows: Rows) -> "Figure":
     auroc = floats(rows, "auroc")
     axes.plot(auroc, places, "D", ms=3.5, color=COLOURS[5], ls="", label="AUROC")
     axes.set_xlabel("0.5 is chance, and what the majority's answer scores")
+    _name_rows(axes, rows)
+    _legend(figure)
+    return figure
+
+
+def corrections(rows: Rows) -> "Figure":
+    """Answers on each attribute that were fixed, to the right, and broken, to the left."""
+    figure, axes = _axes(WIDTH, 0.6 + 0.19 * len(rows), across=True)
+    places = range(len(rows))
+    fixed, broken = floats(rows, "fixed"), floats(rows, "broken")
+    axes.barh(places, fixed, 0.7, color=COLOURS[0], label="fixed")
+    axes.barh(places, -broken, 0.7, color=COLOURS[5], label="broken", hatch="///", ec="white", lw=0)
+    axes.plot(fixed - broken, places, "D", ms=3.5, color="black", ls="", label="fixed less broken")
+    axes.axvline(0, color="black", lw=1)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
+    axes.set_xlabel("test images")
     _name_rows(axes, rows)
     _legend(figure)
     return figure
@@ -279,6 +298,22 @@ def client_spread(rows: Rows, metric: str) -> "Figure":
     return figure
 
 
+def epochs(rows: Rows, columns: Mapping[str, str]) -> "Figure":
+    """Columns of `epochs.csv`, by the names they get: median and range over the clients."""
+    figure, axes = _axes(WIDTH, 2.9)
+    each = max(int(row["epoch"]) for row in rows)
+    at = np.array([(int(row["round"]) - 1) * each + int(row["epoch"]) for row in rows])
+    x = np.unique(at)
+    for i, (column, name) in enumerate(columns.items()):
+        known = floats(rows, column)
+        low, median, high = np.array([np.quantile(known[at == e], (0, 0.5, 1)) for e in x]).T
+        axes.fill_between(x, low, high, color=_colour(i), alpha=0.25, lw=0)
+        axes.plot(x, median, color=_colour(i), ls=DASHES[i % len(DASHES)], lw=1.5, label=name)
+    axes.set(xlabel="local epoch, round after round", ylabel=name_of("loss"))
+    _legend(figure)
+    return figure
+
+
 def group_rates(shown: Sequence[tuple[str, Rows]]) -> "Figure":
     """TPR and FPR with their intervals, of each group of some titled sets of groups."""
     figure, axes = _axes(WIDTH, 0.7 + 0.19 * sum(len(rows) + 1.5 for _, rows in shown), across=True)
@@ -355,4 +390,5 @@ def _colour(i: int) -> str:
 def first_metrics(names: Sequence[str], number: int) -> list[str]:
     """The metrics to draw: those that people look at first, or a task's own."""
     known = [name for name in METRICS if name in names]
-    return (known or [name for name in names if not name.startswith("majority")])[:number]
+    own = [name for name in names if not name.startswith(("majority", "real"))]
+    return (known or own)[:number]

@@ -32,6 +32,10 @@ NAMES = {
     "tpr": "TPR",
     "fpr": "FPR",
     "loss": "loss (nats)",
+    "generator_loss": "generator loss (nats)",
+    "discriminator_loss": "discriminator loss (nats)",
+    "frechet_distance": "Fréchet distance",
+    "real_frechet_distance": "Fréchet distance, real to real",
 }
 # The splits by the prefix of their columns in `rounds.csv`.
 PARTS = {
@@ -41,7 +45,12 @@ PARTS = {
     "test": "test",
 }
 # Columns without which a row says nothing.
-KEYS = {"rounds": ("round",), "clients": ("round", "client"), "partitions": ("client",)}
+KEYS = {
+    "rounds": ("round",),
+    "clients": ("round", "client"),
+    "epochs": ("round", "client", "epoch"),
+    "partitions": ("client",),
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Run:
         The directory.
     info : dict[str, Any]
         As `runs.read_run` gives it.
-    rounds, clients, partitions, attributes, groups, fairness : Rows
+    rounds, clients, epochs, partitions, attributes, groups, fairness, corrections, teacher : Rows
         The CSV files.
     baseline : dict[str, Any]
         `baseline.json`, which `celeba-fl baseline` writes.
@@ -68,10 +77,13 @@ class Run:
     info: dict[str, Any]
     rounds: Rows
     clients: Rows
+    epochs: Rows
     partitions: Rows
     attributes: Rows
     groups: Rows
     fairness: Rows
+    corrections: Rows
+    teacher: Rows
     baseline: dict[str, Any]
     scores: Scores | None
     central: Scores | None
@@ -89,7 +101,8 @@ class Run:
                 problems.append(f"{name} cannot be read: {error}")
                 return otherwise
 
-        names = ("rounds", "clients", "partitions", "attributes", "groups", "fairness")
+        names = ["rounds", "clients", "epochs", "partitions", "attributes", "groups", "fairness"]
+        names += ["corrections", "teacher"]
         return cls(
             path,
             read_run(path),

@@ -77,7 +77,7 @@ PAGE = """
 {%- endmacro -%}
 
 {%- macro picture(it) %}
-<figure><img src="data:image/png;base64,{{ it.base64 }}" alt="{{ it.alt }}"
+<figure><img src="data:{{ it.mime }};base64,{{ it.base64 }}" alt="{{ it.alt }}"
  width="{{ it.width }}" height="{{ it.height }}">
 <figcaption>{{ it.caption }}</figcaption></figure>
 {%- endmacro -%}

@@ -1,19 +1,19 @@
 """The main task: CelebA's 40 attributes from the features of a frozen, pretrained backbone."""
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from celeba_fl import corrections, fairness, metrics, ridge
 from celeba_fl.config import RunConfig
-from celeba_fl.data import partitions, sources
+from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.table import Table
 from celeba_fl.data.teacher import Answers, Teacher
+from celeba_fl.faces import Faces
 from celeba_fl.features import FeatureStore, Versions, preprocessing_hash
 from celeba_fl.files import write_bytes
 from celeba_fl.metrics import Counts, best_thresholds, exact_auroc, exact_average_precision
@@ -42,11 +42,10 @@ class Attributes(Task):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self.home = config.home_dir
+        self.faces = Faces(config)
         self._weights = ""
         self._central: dict[str, tuple[FeatureStore, np.ndarray]] = {}
-        self._tables: dict[str, Table] = {}
         self._stores: dict[tuple[str, str, int], FeatureStore] = {}
-        self._known: dict[Hashable, tuple[np.ndarray, np.ndarray]] = {}
         self._teachers: dict[tuple[str, str], Teacher] = {}
 
     @property
@@ -84,20 +83,13 @@ class Attributes(Task):
             rows = table.rows(split)
             store.fill(rows, self.config.bad_images)
             self._central[part] = store, store.readable(rows)
-        sizes = {split: len(table.rows(split)) for split in ("train", "valid", "test")}
-        if self.config.public_fraction:
-            sizes["public"] = len(self._public)
         return Prepared(
             instructions={
                 "weights": weights,
                 "preprocessing": preprocessing_hash(backbone, self.config.image_size),
             },
             provenance={
-                "dataset": {
-                    "name": self.config.dataset,
-                    "fingerprint": table.fingerprint,
-                    "splits": sizes,
-                },
+                "dataset": self.faces.provenance(),
                 "weights": {"name": self.config.weights, "sha256": weights},
             },
         )
@@ -112,26 +104,20 @@ class Attributes(Task):
         Lambda and calibration are by the official validation split; see `celeba_fl.ridge`.
         """
         store, valid = self._central["server_valid"]
-        if not len(valid) or not len(self._public):
+        if not len(valid) or not len(self.faces.public):
             raise InputError(
-                f"init = 'public': {self.config.dataset} has {len(self._public)} public train "
+                f"init = 'public': {self.config.dataset} has {len(self.faces.public)} public train "
                 f"images (public-fraction = {self.config.public_fraction}) and {len(valid)} of the "
                 f"official validation split; both are needed"
             )
-        store.fill(self._public, self.config.bad_images)
+        store.fill(self.faces.public, self.config.bad_images)
         sums = [
             ridge.sums_of(store.read(rows), self._labels(self.table, rows), np.ones(len(rows)))
-            for rows in (store.readable(self._public), valid)
+            for rows in (store.readable(self.faces.public), valid)
         ]
         head, ratio = ridge.solve(*sums)
-        LOG.info("Learned from %d public images, lambda = %.3g", len(self._public), ratio)
+        LOG.info("Learned from %d public images, lambda = %.3g", len(self.faces.public), ratio)
         return head
-
-    @property
-    def _public(self) -> np.ndarray:
-        """Rows of the public part of `dataset`."""
-        config = self.config
-        return partitions.public_rows(self.table, config.public_fraction, config.seed)
 
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
         """What `class-weights` and `group-weighting` ask for.
@@ -295,8 +281,8 @@ class Attributes(Task):
         weights = str(instructions["weights"])
         if not weights_path(self.home, weights).exists():
             return Description(0, 0, np.zeros(len(self.count_names), np.int64), missing=weights)
-        table, config = self._table(node), self.config
-        self._store(table, weights).fill(self._held(node), config.bad_images)
+        table, config = self.faces.of(node), self.config
+        self._store(table, weights).fill(self.faces.held(node), config.bad_images)
         train, valid = self._parts(node, weights)
         for version in range(1, config.augmentations + 1):
             self._store(table, weights, version).fill(train, config.bad_images)
@@ -320,7 +306,7 @@ class Attributes(Task):
         """
         from celeba_fl.models.training import train_head
 
-        weights, table = str(instructions["weights"]), self._table(node)
+        weights, table = str(instructions["weights"]), self.faces.of(node)
         config, store = self.config, self._store(table, weights)
         rows, _ = self._parts(node, weights)
         labels, answers, predicted = self._labels(table, rows), self._answers(node, rows), None
@@ -353,7 +339,7 @@ class Attributes(Task):
 
     def summarise(self, node: NodeConfig, instructions: Instructions) -> tuple[Arrays, int]:
         """Of the train images, and of the validation images if those are asked for."""
-        weights, table = str(instructions["weights"]), self._table(node)
+        weights, table = str(instructions["weights"]), self.faces.of(node)
         parts = dict(zip(("train", "valid"), self._parts(node, weights), strict=True))
         sums: Arrays = {}
         for part, rows in parts.items():
@@ -373,7 +359,7 @@ class Attributes(Task):
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions
     ) -> tuple[dict[str, Arrays], int]:
         """Counts over the client's train and validation images; per group of the final model."""
-        weights, table = str(instructions["weights"]), self._table(node)
+        weights, table = str(instructions["weights"]), self.faces.of(node)
         store = self._store(table, weights)
         train, valid = self._parts(node, weights)
         counts = {}
@@ -403,21 +389,7 @@ class Attributes(Task):
     @property
     def table(self) -> Table:
         """The images of `dataset`."""
-        return self._open(self.config.dataset)
-
-    def _open(self, dataset: str) -> Table:
-        if dataset not in self._tables:
-            self._tables[dataset] = sources.load(dataset, self.home)
-        return self._tables[dataset]
-
-    def _table(self, node: NodeConfig) -> Table:
-        """The images that a node takes its own from: those at its `data-path`, or of `dataset`."""
-        if "data-path" not in node:
-            return self.table
-        path = str(node["data-path"])
-        if not Path(path).expanduser().is_dir():
-            raise InputError(f"data-path = {path!r}: there is no such folder on this machine")
-        return self._open(path)
+        return self.faces.table
 
     def _store(self, table: Table, weights: str, version: int = 0) -> FeatureStore:
         """The features of a version of the images, 0 being themselves."""
@@ -434,7 +406,7 @@ class Attributes(Task):
         """What a node's teacher says of its images; None where annotations are learned from."""
         if self.config.labels != "teacher":
             return None
-        table = self._table(node)
+        table = self.faces.of(node)
         key = table.fingerprint, str(node.get("teacher", self.config.teacher))
         if key not in self._teachers:
             self._teachers[key] = Teacher(replace(self.config, teacher=key[1]), table, self.home)
@@ -443,31 +415,9 @@ class Attributes(Task):
     def _labels(self, table: Table, rows: np.ndarray) -> np.ndarray:
         return np.asarray(table.labels[rows])
 
-    def _held(self, node: NodeConfig) -> np.ndarray:
-        """Rows of the images that a node holds: all train images of its own, or its partition."""
-        config, table = self.config, self._table(node)
-        if "data-path" in node:
-            rows = table.rows("train")
-            if not len(rows):
-                raise InputError(f"data-path = {node['data-path']!r} holds no train images")
-            return rows
-        if config.dataset == "none" or not {"partition-id", "num-partitions"} <= node.keys():
-            raise InputError(
-                f"node config {dict(node)}, dataset = {config.dataset!r}: say where its images "
-                f'are, with --node-config \'site="hospital-a" data-path="/srv/faces"\', or which '
-                f"part of a data set it holds, with --node-config 'partition-id=0 num-partitions=2'"
-            )
-        return partitions.held(table, node, config, self.home)
-
     def _parts(self, node: NodeConfig, weights: str) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that a node trains on, and rows that it validates on; known once they are asked."""
-        key = weights, *sorted(node.items())
-        if key not in self._known:
-            config, table = self.config, self._table(node)
-            rows = self._store(table, weights).readable(self._held(node))
-            valid = partitions.valid_mask(table, rows, config.valid_fraction, config.seed)
-            self._known[key] = rows[~valid], rows[valid]
-        return self._known[key]
+        """Rows that a node trains on, and rows that it validates on."""
+        return self.faces.parts(node, self._store(self.faces.of(node), weights))
 
 
 def _means(counts: Counts, auroc: np.ndarray) -> dict[str, float]:

@@ -333,3 +333,34 @@ def test_a_warm_process_imports_none_of_what_deals(deal, tmp_path):
         text=True,
     )
     assert (done.stdout.strip(), done.stderr) == ("120 []", "")
+
+
+def test_partitions_of_one_size(deal):
+    table = make_table(120, splits=("train", "train", "valid"))
+    dealt = deal(table, "iid", 3, size=20)
+    assert sizes(dealt, 3).tolist() == [20, 20, 20]
+    assert (dealt[table.rows("valid")] == -1).all()
+    # One holder of as many in all holds the same: central training is on the clients' images.
+    np.testing.assert_array_equal(deal(table, "iid", 1, size=60) >= 0, dealt >= 0)
+    with pytest.raises(
+        InputError, match=r"partition-size = 20: 5 nodes would need 100 train images, and numbers"
+    ):
+        deal(table, "iid", 5, size=20)
+
+
+@pytest.mark.parametrize("partitioner", ["iid", "dirichlet", "natural"])
+def test_public_rows_are_with_nobody(deal, partitioner):
+    table = make_table(1000, splits=("train", "test"))
+    public = partitions.public_rows(table, 0.4, 42)
+    dealt = deal(table, partitioner, 4, public=0.4, alpha=10.0)
+    held = np.flatnonzero(dealt >= 0)
+    assert 150 < len(public) < 250
+    np.testing.assert_array_equal(np.sort([*public, *held]), table.rows("train"))
+    assert len(partitions.public_rows(table, 0.0, 42)) == 0
+
+
+def test_what_is_public_tells_nothing_of_what_validates():
+    table = make_table(4000)
+    public = partitions.public_rows(table, 0.5, 42)
+    mask = valid_mask(table, public, 0.5, 42)
+    assert mask.mean() == pytest.approx(0.5, abs=0.06)

@@ -7,17 +7,24 @@ import torch
 from celeba_fl.models.optimizers import make_optimizer
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_steps_are_pytorchs_own_to_the_bit(name, momentum):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("adam", {}),
+        ("adam", {"beta1": 0.5}),
+        ("sgd", {}),
+        ("sgd", {"momentum": 0.9}),
+    ],
+)
+def test_steps_are_pytorchs_own_to_the_bit(name, settings):
     torch.manual_seed(0)
     ours = [torch.randn(3, 4, requires_grad=True), torch.randn(5, requires_grad=True)]
     theirs = [weight.detach().clone().requires_grad_() for weight in ours]
-    step = make_optimizer(name, ours, 0.01, momentum)
+    step = make_optimizer(name, ours, 0.01, **settings)
     if name == "adam":
-        known = torch.optim.Adam(theirs, lr=0.01)
+        known = torch.optim.Adam(theirs, lr=0.01, betas=(settings.get("beta1", 0.9), 0.999))
     else:
-        known = torch.optim.SGD(theirs, lr=0.01, momentum=momentum)
+        known = torch.optim.SGD(theirs, lr=0.01, **settings)
     for _ in range(5):
         for weights in (ours, theirs):
             sum((weight**4).sum() for weight in weights).backward()

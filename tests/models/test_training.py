@@ -228,3 +228,30 @@ def test_a_new_process_trains_without_what_torch_compiles_with():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "True False\n"
+
+
+def test_labels_that_do_not_count_move_nothing(data):
+    """The gradient of the mean over all, with the terms of the others left out."""
+    head = initial_head(3, 2, 0)
+    counted = np.zeros((7, 2), bool)
+    counted[2, 0] = counted[5, 0] = counted[5, 1] = True
+    features, labels = data
+    expected = {key: array.astype(float) for key, array in head.items()}
+    loss = 0.0
+    for row, output in np.argwhere(counted):
+        x, y = features[row].astype(float), float(labels[row, output])
+        q = 1 / (1 + np.exp(-(head["weight"][output] @ x + head["bias"][output])))
+        expected["weight"][output] -= 0.5 * (q - y) * x / 14
+        expected["bias"][output] -= 0.5 * (q - y) / 14
+        loss -= np.log(q if y else 1 - q) / 3
+    trained, mean_loss = train_head(head, *data, **SETTINGS | {"counted": counted})
+    assert_close(trained, expected)
+    assert mean_loss == pytest.approx(loss)
+
+
+def test_where_all_labels_count_it_is_as_if_nothing_were_said(data):
+    head = initial_head(3, 2, 0)
+    expected, loss = train_head(head, *data, **SETTINGS)
+    trained, mean_loss = train_head(head, *data, **SETTINGS | {"counted": np.ones((7, 2), bool)})
+    assert_close(trained, expected)
+    assert mean_loss == pytest.approx(loss)

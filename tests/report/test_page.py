@@ -6,9 +6,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from adding import run as run_adding
 from pages import PageParser, check_page
+from toys import png
 
 from celeba_fl import rollcall
 from celeba_fl.client_app import app as client_app
@@ -189,7 +191,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def draw(picture: Callable[[], object]) -> bytes:
         picture()
-        return b"\0" * 24
+        return png(np.zeros((1, 1, 3), np.uint8))
 
     monkeypatch.setattr(plots, "draw", draw)
 

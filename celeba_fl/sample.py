@@ -1,0 +1,72 @@
+"""New faces, by the generator of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from celeba_fl.files import write_bytes
+from celeba_fl.images import encode, tile
+from celeba_fl.models.dcgan import NETWORK, generate, noise
+from celeba_fl.progress import InputError
+from celeba_fl.task import Arrays
+
+# More would be too small to see.
+IN_GRID = 100
+
+
+def load_generator(run: Mapping[str, Any]) -> Arrays:
+    """Read the generator of a run from its `model.safetensors`.
+
+    Parameters
+    ----------
+    run : Mapping[str, Any]
+        As from `find_run`.
+
+    Raises
+    ------
+    InputError
+        If the run has no model, or one that generates nothing.
+    """
+    path: Path = run["path"] / "model.safetensors"
+    if not path.exists():
+        raise InputError(f"{path} is not there: the run is {run['status']}")
+    try:
+        with safe_open(path, "numpy") as file:
+            names, said = file.keys(), file.metadata() or {}
+            if said.get("network") != NETWORK:
+                raise InputError(f"{path} is no model of the task dcgan, and generates no faces")
+            return {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def write_faces(arrays: Arrays, count: int, seed: int, out: Path) -> list[Path]:
+    """Write faces as PNG files, and the first of them side by side as `grid.png`.
+
+    Parameters
+    ----------
+    arrays : dict[str, np.ndarray]
+        As from `load_generator`.
+    count : int
+        How many.
+    seed : int
+        Of the noise; of the same seed, the first faces are the same for every `count`.
+    out : Path
+        A folder, made if it is not there.
+
+    Returns
+    -------
+    list[Path]
+        The files, the grid last.
+    """
+    first, paths = [], []
+    for number, face in enumerate(generate(arrays, noise(count, seed)), start=1):
+        paths.append(out / f"face-{number:04d}.png")
+        write_bytes(paths[-1], encode(face), sync=False)
+        if number <= IN_GRID:
+            first.append(face)
+    write_bytes(out / "grid.png", encode(tile(np.stack(first))))
+    return [*paths, out / "grid.png"]

@@ -1,0 +1,279 @@
+"""A task that generates: faces by a DCGAN, trained where the images are.
+
+What travels is the key `exchange`. With ``both``, generator and discriminator are averaged, as in
+FedGAN (Rasouli, Sun and Rajagopal, 2020, arXiv 2006.07228). With ``generator``, each client keeps
+its discriminator, on its own disk: one of the synchronisations that Fan and Liu, "Federated
+Generative Adversarial Learning", 2020 (arXiv 2005.03793) compare. MD-GAN (Hardy, Le Merrer and
+Sericola, IPDPS 2019) keeps discriminators on the clients too, but has one generator only, on the
+server, and sends images and gradients every step instead of weights every round.
+
+Images are judged by the Fréchet distance (see `celeba_fl.frechet`) between the frozen backbone's
+features of generated and of held-out faces. Real ones go through the same 64 pixels before the
+backbone, or their sharpness alone would tell them apart.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+import numpy as np
+
+from celeba_fl.config import RunConfig
+from celeba_fl.data import sources
+from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
+from celeba_fl.data.table import Table
+from celeba_fl.faces import Faces
+from celeba_fl.features import FeatureExtractor, FeatureStore
+from celeba_fl.frechet import frechet_distance
+from celeba_fl.images import encode, tile
+from celeba_fl.metrics import ratio
+from celeba_fl.models import dcgan
+from celeba_fl.models.backbones import resolve_weights
+from celeba_fl.models.dcgan import Losses
+from celeba_fl.pixels import PixelStore
+from celeba_fl.private import Private
+from celeba_fl.progress import LOG, InputError
+from celeba_fl.task import (
+    Arrays,
+    Description,
+    Instructions,
+    NodeConfig,
+    Prepared,
+    Tables,
+    Task,
+    Trained,
+    client_name,
+    derived_seed,
+)
+
+# Parts that the server evaluates, and the splits that they are.
+CENTRAL = {"server_valid": "valid", "test": "test"}
+LOSSES = ("generator_loss", "discriminator_loss")
+DISTANCE, REAL_DISTANCE = "frechet_distance", "real_frechet_distance"
+# More faces would take a round's time to judge it.
+MAX_FACES = 2000
+SAMPLES = 64
+
+
+class Dcgan(Task):
+    """Faces from noise; `celeba_fl.models.dcgan` says what becomes of batch norm and of Adam."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.home = config.home_dir
+        self.faces = Faces(config)
+        self._stores: dict[str, PixelStore] = {}
+        self._weights = ""
+        self._real: dict[str, np.ndarray] = {}
+        if config.strategy != "fedavg":
+            raise InputError(
+                f"strategy = {config.strategy!r}: the task dcgan trains two networks against each "
+                f"other and averages batch-norm statistics, for which {config.strategy} is not "
+                f"made; take fedavg"
+            )
+
+    @property
+    def count_names(self) -> tuple[str, ...]:
+        """The groups of `partition-by`."""
+        return tuple(group_names(self.config.groupby))
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Both losses on the clients; on the server the distance, and that of real to real."""
+        return *LOSSES, DISTANCE, REAL_DISTANCE
+
+    @property
+    def lower_is_better(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.metric_names
+
+    @property
+    def central_parts(self) -> tuple[str, ...]:
+        """The official validation and test splits."""
+        return tuple(CENTRAL)
+
+    # ---- on the server ---------------------------------------------------------------------
+
+    def prepare(self) -> Prepared:
+        """Data, the backbone's weights, and the features of held-out faces."""
+        table, config = self.faces.table, self.config
+        self._weights = resolve_weights(
+            config.backbone, config.weights, self.home, lambda: sources.load("drawn", self.home)
+        )
+        store = self._store(table)
+        held_out = {part: table.rows(split) for part, split in CENTRAL.items()}
+        for part, rows in held_out.items():
+            store.fill(rows, config.bad_images)
+            held_out[part] = store.readable(rows)
+        features = FeatureStore(
+            self.home, store.as_table(), config.backbone, self._weights, config.image_size
+        )
+        # Equally many of both, since the distance depends on how many there are.
+        number = min((len(rows) for rows in held_out.values() if len(rows)), default=0)
+        number = min(number, MAX_FACES)
+        for part, rows in held_out.items():
+            if len(rows) and number > 1:
+                chosen = rows[np.linspace(0, len(rows) - 1, number).astype(int)]
+                features.fill(chosen, config.bad_images)
+                self._real[part] = features.read(chosen)[:]
+        return Prepared(
+            instructions={},
+            provenance={
+                "dataset": self.faces.provenance(),
+                "weights": {"name": config.weights, "sha256": self._weights},
+            },
+        )
+
+    def initial_arrays(self) -> Arrays:
+        """Random networks, or generator, by the run's seed."""
+        return self._travels(self._initial)
+
+    def metrics(self, counts: Arrays) -> dict[str, float]:
+        """The mean losses, in nats an image."""
+        return {name: float(ratio(counts[name], counts["n"])[0]) for name in LOSSES}
+
+    def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
+        """The distance of generated faces to each held-out split, and of those to each other."""
+        if not self._real:
+            return {}
+        number = len(next(iter(self._real.values())))
+        noise = dcgan.noise(number, derived_seed(self.config.seed, "judged"))
+        features = self._features(dcgan.generate(arrays, noise))
+        parts = {
+            part: {DISTANCE: frechet_distance(features, real)} for part, real in self._real.items()
+        }
+        if len(self._real) == len(CENTRAL):
+            parts["test"][REAL_DISTANCE] = self._real_distance
+        return parts
+
+    def illustrate(self, arrays: Arrays) -> dict[str, bytes]:
+        """A grid of faces, in all rounds from the same noise."""
+        noise = dcgan.noise(SAMPLES, derived_seed(self.config.seed, "samples"))
+        return {"samples": encode(tile(np.stack([*dcgan.generate(arrays, noise)])))}
+
+    def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
+        """The distance to the test split, and what is needed to generate."""
+        distances = self.evaluate_centrally(arrays).get("test", {})
+        return Tables(
+            summary={f"test_{name}": value for name, value in distances.items()},
+            model_metadata={
+                "network": dcgan.NETWORK,
+                "feature-maps": str(self.config.feature_maps),
+                "noise": f"(n, {dcgan.NOISE}) standard normal",
+                "pixels": f"(n, 3, {dcgan.SIZE}, {dcgan.SIZE}) RGB within [-1, 1]",
+            },
+        )
+
+    @cached_property
+    def _real_distance(self) -> float:
+        """Of the validation to the test split, which have no person in common."""
+        return frechet_distance(*self._real.values())
+
+    def _features(self, faces: Iterable[np.ndarray]) -> np.ndarray:
+        """The backbone's features of (3, SIZE, SIZE) uint8 each, (n, dim)."""
+        config = self.config
+        with FeatureExtractor(
+            self.home, config.backbone, self._weights, config.image_size
+        ) as extract:
+            return np.stack([row for row in extract(map(encode, faces)) if row is not None])
+
+    # ---- on a client -----------------------------------------------------------------------
+
+    def describe(self, node: NodeConfig, instructions: Instructions) -> Description:
+        """Decode the images that are not there yet, and count the train images of each group."""
+        table = self.faces.of(node)
+        self._store(table).fill(self.faces.held(node), self.config.bad_images)
+        train, valid = self._parts(node)
+        members = membership(np.asarray(table.labels[train]), ATTRIBUTES, self.config.groupby)
+        return Description(len(train), len(valid), members.sum(axis=0))
+
+    def train(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
+    ) -> Trained:
+        """Train both networks, and keep the discriminator here if it does not travel."""
+        config, name = self.config, client_name(node)
+        number = int(instructions["server-round"])  # type: ignore[arg-type]
+        rows, _ = self._parts(node)
+        epochs = {f"train_{loss}": [0.0] * config.local_epochs for loss in LOSSES}
+        if not len(rows):
+            return Trained(arrays, 0, float("nan"), epochs)
+
+        def on_epoch(epoch: int, sums: Losses) -> None:
+            for loss, value in zip(epochs.values(), sums, strict=True):
+                loss[epoch - 1] = value
+            LOG.info(
+                "client %s, round %d, epoch %d of %d: generator loss %.3f, discriminator loss %.3f",
+                *(name, number, epoch, config.local_epochs, *(value / len(rows) for value in sums)),
+            )
+
+        trained = dcgan.train_dcgan(
+            self._completed(arrays, node, instructions, number - 1),
+            self._store(self.faces.of(node)).read(rows),
+            epochs=config.local_epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            optimizer=config.optimizer,
+            seed=seed,
+            on_epoch=on_epoch,
+        )
+        travels = self._travels(trained)
+        kept = {key: array for key, array in trained.items() if key not in travels}
+        if kept:
+            self._private(node, instructions).save(number, kept)
+        loss = epochs["train_discriminator_loss"][-1] / len(rows)
+        return Trained(travels, len(rows), loss, epochs)
+
+    def evaluate(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions
+    ) -> tuple[dict[str, Arrays], int]:
+        """The summed losses on the client's images, and on as many generated ones."""
+        number = int(instructions.get("server-round", 0))  # type: ignore[arg-type]
+        arrays = self._completed(arrays, node, instructions, number)
+        store, counts = self._store(self.faces.of(node)), {}
+        train, valid = self._parts(node)
+        for part, rows in (("train", train), ("valid", valid)):
+            seed = derived_seed(self.config.seed, client_name(node), part)
+            sums = dcgan.judge(arrays, store.read(rows), seed)
+            losses = {loss: np.array([value]) for loss, value in zip(LOSSES, sums, strict=True)}
+            counts[part] = {**losses, "n": np.array([len(rows)])}
+        return counts, len(valid)
+
+    # ---- what travels and what does not ------------------------------------------------------
+
+    @cached_property
+    def _initial(self) -> Arrays:
+        """Both networks as training starts, alike on server and clients."""
+        return dcgan.initial_arrays(self.config.feature_maps, self.config.seed)
+
+    def _travels(self, arrays: Arrays) -> Arrays:
+        """Those arrays that server and clients exchange."""
+        if self.config.exchange == "both":
+            return arrays
+        return {key: array for key, array in arrays.items() if key.startswith("generator/")}
+
+    def _completed(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions, number: int
+    ) -> Arrays:
+        """With the client's own discriminator of round `number` or before, if none came along."""
+        if self.config.exchange == "both":
+            return arrays
+        own = self._private(node, instructions).load(number)
+        return {**self._initial, **(own or {}), **arrays}
+
+    def _private(self, node: NodeConfig, instructions: Instructions) -> Private:
+        if "run" not in instructions:
+            raise InputError(
+                "exchange = 'generator': a discriminator is kept by its client for one run, and "
+                "outside of a run there is none to train against; take a run of exchange = 'both'"
+            )
+        return Private.of(self.home, "dcgan", str(instructions["run"]), client_name(node))
+
+    # ---- data ------------------------------------------------------------------------------
+
+    def _store(self, table: Table) -> PixelStore:
+        if table.fingerprint not in self._stores:
+            self._stores[table.fingerprint] = PixelStore(self.home, table, dcgan.SIZE)
+        return self._stores[table.fingerprint]
+
+    def _parts(self, node: NodeConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that a node trains on, and rows that it validates on."""
+        return self.faces.parts(node, self._store(self.faces.of(node)))
