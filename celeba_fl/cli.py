@@ -224,9 +224,6 @@ def teach(
     except KeyboardInterrupt:
         print(f"{out}: interrupted ({spending}); the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None
-    except InputError:
-        print(f"{out}: stopped ({spending}); the same command goes on", file=sys.stderr)
-        raise
     for image, why in outcome.failed.items():
         print(f"celeba-fl: {image} has no labels: {why}", file=sys.stderr)
     if outcome.left:

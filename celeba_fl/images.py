@@ -1,7 +1,8 @@
 """From encoded images to pixels, and back."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,23 @@ def decode(
     BadImageError
         If the bytes are no image, or a truncated one.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            altered = alter(image.convert("RGB"))
-            pixels = altered.resize((size, size), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadImageError(str(error)) from error
+    with _opened(data) as image:
+        altered = alter(image.convert("RGB"))
+        pixels = altered.resize((size, size), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(pixels).transpose(2, 0, 1))
+
+
+def media_type(data: bytes) -> str:
+    """The media type of an encoded image, such as ``image/jpeg``.
+
+    Raises
+    ------
+    BadImageError
+        If the bytes are no image, or a truncated one.
+    """
+    with _opened(data) as image:
+        image.load()
+        return Image.MIME[str(image.format)]
 
 
 def centre_square(image: Image.Image) -> Image.Image:
@@ -77,3 +88,12 @@ def tile(images: np.ndarray) -> np.ndarray:
     cells[:number] = images
     grid = cells.reshape(rows, columns, 3, height, width).transpose(2, 0, 3, 1, 4)
     return grid.reshape(3, rows * height, columns * width)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadImageError(str(error)) from error

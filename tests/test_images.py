@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from celeba_fl.images import BadImageError, decode
+from celeba_fl.images import BadImageError, decode, media_type
 
 
 def encode(pixels, mode="RGB", form="PNG"):
@@ -72,3 +72,10 @@ def test_a_bomb_is_a_bad_image(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(BadImageError, match="decompression bomb"):
         decode(PNG, 16)
+
+
+def test_media_types_are_of_whole_images_only():
+    assert (media_type(JPEG), media_type(PNG)) == ("image/jpeg", "image/png")
+    for broken in (b"", b"no image", JPEG[:-100]):
+        with pytest.raises(BadImageError):
+            media_type(broken)

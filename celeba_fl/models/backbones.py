@@ -122,10 +122,10 @@ def _vit_b_16() -> "nn.Module":
 
 
 def _vit_tiny() -> "nn.Module":
-    """A third of a million numbers a layer; convolutions cut the patches.
+    """A transformer of 0.9 million numbers, with convolutions in front of it.
 
-    Without those, a transformer learns little from few images (Xiao et al., "Early Convolutions
-    Help Transformers See Better", NeurIPS 2021).
+    It is to learn from few images, which those help with (Xiao et al., "Early Convolutions Help
+    Transformers See Better", NeurIPS 2021).
     """
     from torchvision.models.vision_transformer import ConvStemConfig
 

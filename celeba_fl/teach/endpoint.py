@@ -5,14 +5,11 @@ those of the `openai` package.
 """
 
 import base64
-import io
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from PIL import Image
-
-from celeba_fl.images import BadImageError
+from celeba_fl.images import media_type
 from celeba_fl.progress import InputError
 from celeba_fl.teach.questions import INSTRUCTIONS, SCHEMA, UNSURE, Answer, parse_answers
 
@@ -104,6 +101,7 @@ class Endpoint:
         """
         import openai
 
+        url = f"data:{media_type(image)};base64,{base64.b64encode(image).decode()}"
         try:
             completion = await self._client.chat.completions.create(
                 model=self.model,
@@ -112,10 +110,7 @@ class Endpoint:
                     {
                         "role": "user",
                         "content": [
-                            {
-                                "type": "image_url",
-                                "image_url": {"url": data_url(image), "detail": "low"},
-                            }
+                            {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
                         ],
                     },
                 ],
@@ -137,20 +132,20 @@ class Endpoint:
         try:
             choice = completion.choices[0]
             reason, message = choice.finish_reason, choice.message
-            text, refusal = message.content, getattr(message, "refusal", None)
+            text, refusal = message.content or "", message.refusal
         except (AttributeError, IndexError, TypeError):
             raise InputError(
                 f"{self.base_url} answers with something else than a chat completion; give the "
                 f"address of the API in --base-url, which ends in /v1 as a rule"
             ) from None
         usage = completion.usage
-        tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else None
+        tokens = usage and (usage.prompt_tokens or 0, usage.completion_tokens or 0)
         if refusal or reason == "content_filter":
             return Reply(UNSURE, str(refusal or reason), tokens)
         if reason == "length":
             return Reply(None, f"cut off after {MAX_TOKENS} tokens", tokens)
         try:
-            return Reply(parse_answers(text or ""), "", tokens)
+            return Reply(parse_answers(text), "", tokens)
         except ValueError as error:
             return Reply(None, str(error), tokens)
 
@@ -175,22 +170,5 @@ class Endpoint:
     def _said(self, error: Exception) -> str:
         """The error's text, from which a server's echo of the key is taken out."""
         text = " ".join(str(error.__cause__ or error).split())
-        key = self._client.api_key
+        key = self._client.api_key.strip()
         return (text.replace(key, "***") if key else text)[:300]
-
-
-def data_url(image: bytes) -> str:
-    """An encoded image as it is, in a URL.
-
-    Raises
-    ------
-    BadImageError
-        If the bytes are no image, or a truncated one.
-    """
-    try:
-        with Image.open(io.BytesIO(image)) as opened:
-            opened.load()
-            kind = Image.MIME[str(opened.format)]
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadImageError(str(error)) from error
-    return f"data:{kind};base64,{base64.b64encode(image).decode()}"

@@ -2,13 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
@@ -183,29 +180,18 @@ def label(
         "dataset": table.fingerprint,
         "questions": QUESTIONS_HASH,
     }
-    with _alone(out):
-        file = LabelFile(out, teacher)
+    with LabelFile(out, teacher) as file:
+        todo = [row for row in rows.tolist() if str(table.image[row]) not in file.done]
+        LOG.info("%d of %d images are labelled", len(rows) - len(todo), len(rows))
+        labelling = _Labelling(table, endpoint, file, workers, Outcome(spending), len(todo))
         try:
-            todo = [row for row in rows.tolist() if str(table.image[row]) not in file.done]
-            LOG.info("%d of %d images are labelled", len(rows) - len(todo), len(rows))
-            labelling = _Labelling(table, endpoint, file, workers, Outcome(spending), len(todo))
             asyncio.run(labelling.run(todo))
-            return labelling.outcome
-        finally:
-            file.close()
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep other processes off a file."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
-            yield
-    except Timeout:
-        raise InputError(f"--out {out}: another process is labelling into it") from None
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error}") from error
+        except (InputError, OSError) as error:  # OSError: an image that is gone; it is named
+            raise InputError(
+                f"{error}. {labelling.outcome.labelled} more images are labelled in {out} "
+                f"({spending}); the same command goes on"
+            ) from error
+        return labelling.outcome
 
 
 class _Labelling:
@@ -230,24 +216,29 @@ class _Labelling:
         waiting = deque((row, 1) for row in rows)
         running: dict[asyncio.Task[Reply], tuple[int, int]] = {}
         async with self.endpoint:
-            while waiting or running:
-                while (
-                    waiting
-                    and len(running) < self.workers
-                    and self.outcome.spending.allows(len(running))
-                ):
-                    row, attempt = waiting.popleft()
-                    task = asyncio.create_task(self.endpoint.ask(self.table.read(row)))
-                    running[task] = row, attempt
-                if not running:
-                    self.outcome.left = len(waiting)
-                    return
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                # What is answered is kept before another's error ends the run.
-                for task in sorted(done, key=lambda task: task.exception() is not None):
-                    row, attempt = running.pop(task)
-                    if not self._take(row, task, last=attempt == ATTEMPTS):
-                        waiting.appendleft((row, attempt + 1))
+            try:
+                while waiting or running:
+                    while (
+                        waiting
+                        and len(running) < self.workers
+                        and self.outcome.spending.allows(len(running))
+                    ):
+                        row, attempt = waiting.popleft()
+                        task = asyncio.create_task(self.endpoint.ask(self.table.read(row)))
+                        running[task] = row, attempt
+                    if not running:
+                        self.outcome.left = len(waiting)
+                        return
+                    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    # What is answered is kept before another's error ends the run.
+                    for task in sorted(done, key=lambda task: task.exception() is not None):
+                        row, attempt = running.pop(task)
+                        if not self._take(row, task, last=attempt == ATTEMPTS):
+                            waiting.appendleft((row, attempt + 1))
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
 
     def _take(self, row: int, task: "asyncio.Task[Reply]", last: bool) -> bool:
         """Whether an image is done with, by what came of asking for it."""

@@ -7,10 +7,11 @@ must not be mixed.
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.teacher import COLUMNS
@@ -22,9 +23,9 @@ HEADER = f"{','.join(COLUMNS)}\n".encode()
 
 
 class LabelFile:
-    """A teacher's labels on the disk; what a killed process has half written is taken off.
+    """A teacher's labels on the disk; a context manager, of one process at a time.
 
-    The caller must be the only one who writes.
+    What a killed process has half written is taken off.
 
     Parameters
     ----------
@@ -41,18 +42,43 @@ class LabelFile:
     Raises
     ------
     InputError
-        If the file is by another teacher, or none of ours.
+        If the file is by another teacher, none of ours, of no use, or in use.
     """
 
     def __init__(self, path: Path, teacher: Mapping[str, Any]) -> None:
         self.path = path
         self.done: set[str] = set()
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise InputError(f"{path}: another process is labelling into it") from None
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error}") from error
+        try:
+            self._open(teacher)
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError):
+                raise InputError(f"{path} cannot be read or written: {error}") from error
+            raise
+
+    def __enter__(self) -> "LabelFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._lock.release()
+
+    def _open(self, teacher: Mapping[str, Any]) -> None:
+        path = self.path
         beside = path.with_name(f"{path.name}.json")
         try:
             known = json.loads(beside.read_text()) if beside.exists() else None
-            content = path.read_bytes() if path.exists() else b""
-        except (OSError, ValueError) as error:
-            raise InputError(f"{beside} or {path} cannot be read: {error}") from error
+        except ValueError as error:
+            raise InputError(f"{beside} is no JSON: {error}") from error
+        content = path.read_bytes() if path.exists() else b""
         if known is None:
             if content:
                 raise InputError(
@@ -75,23 +101,25 @@ class LabelFile:
         if not whole:
             self._file.write(HEADER)
 
-    def close(self) -> None:
-        """Make sure that all is on the disk."""
-        os.fsync(self._file.fileno())
-        self._file.close()
-
     def append(self, image: str, answers: Sequence[Answer]) -> None:
-        """Write the labels of an image."""
+        """Write the labels of an image.
+
+        Raises
+        ------
+        InputError
+            If they cannot be written; those before are kept.
+        """
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         for attribute, answer in zip(ATTRIBUTES, answers, strict=True):
             confidence = "" if answer.confidence is None else f"{answer.confidence:g}"
             rows.writerow([image, attribute, answer.value, confidence])
         data = text.getvalue().encode()
-        start = self._file.tell()
-        if self._file.write(data) != len(data):  # the disk is full
-            self._file.truncate(start)
-            raise InputError(f"{self.path} cannot be written: the disk is full")
+        try:
+            if self._file.write(data) < len(data):
+                raise OSError("the disk is full")
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error}") from error
         self.done.add(image)
 
     def _whole(self, content: bytes) -> int:

@@ -9,7 +9,7 @@ from PIL import Image
 from celeba_fl.images import BadImageError
 from celeba_fl.progress import InputError
 from celeba_fl.teach import endpoint as module
-from celeba_fl.teach.endpoint import Endpoint, data_url
+from celeba_fl.teach.endpoint import Endpoint
 from celeba_fl.teach.questions import INSTRUCTIONS, SCHEMA, UNSURE, parse_answers
 
 SOON = {"retry-after-ms": "5"}
@@ -30,13 +30,13 @@ def few_retries(monkeypatch):
 def ask(server):
     """Ask the server once, which answers with these, one after the other, the last for ever."""
 
-    def ask(*replies, timeout=20.0):
+    def ask(*replies, timeout=20.0, image=None):
         if replies:
             server.reply = lambda number, image: replies[min(number, len(replies)) - 1]
 
         async def once():
             async with Endpoint("seer", server.url, timeout) as endpoint:
-                return await endpoint.ask(picture())
+                return await endpoint.ask(image or picture())
 
         return asyncio.run(once())
 
@@ -81,6 +81,7 @@ def test_refusals_are_unsure_of_everything(server, ask, reply):
     [
         (completion("yes"), "no JSON: 'yes'"),
         (completion(None), "no JSON"),
+        (completion([{"type": "text", "text": answers()}]), "no JSON"),
         (completion(answers(), reason="length"), "cut off after 4096 tokens"),
     ],
 )
@@ -160,8 +161,21 @@ def test_without_a_key(monkeypatch):
         Endpoint("seer", None, 1)
 
 
-def test_images_are_sent_as_they_are():
-    assert data_url(picture("PNG")).startswith("data:image/png;base64,")
-    for broken in (b"", b"no image", picture()[:200]):
+def test_a_key_that_cannot_be_sent_is_not_told(server, ask, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
+    with pytest.raises(InputError) as raised:
+        ask()
+    assert KEY not in str(raised.value)
+    assert not server.requests
+
+
+def test_images_are_sent_as_they_are_if_they_are_whole(server, ask):
+    ask(image=picture("PNG"))
+    (request,) = server.requests
+    assert request["image"] == picture("PNG")
+    (content,) = request["body"]["messages"][1]["content"]
+    assert content["image_url"]["url"].startswith("data:image/png;base64,")
+    for broken in (b"no image", picture()[:200]):
         with pytest.raises(BadImageError):
-            data_url(broken)
+            ask(image=broken)
+    assert len(server.requests) == 1

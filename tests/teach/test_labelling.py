@@ -17,7 +17,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.teacher import UNSURE, Teacher
-from celeba_fl.teach import endpoint, labelling
+from celeba_fl.teach import endpoint
 from celeba_fl.teach.labelling import Spending, held_rows
 
 TRAIN = [f"{row:06d}.jpg" for row in range(1, 9)]
@@ -216,7 +216,8 @@ def test_what_is_done_is_kept_and_the_same_command_goes_on(teach, server, out, r
     status, said = teach("--workers", "1")
     assert status == 2
     assert message in said
-    assert "(3,000 tokens in, 1,800 out); the same command goes on" in said
+    kept = f"3 more images are labelled in {out} (3,000 tokens in, 1,800 out)"
+    assert f"{kept}; the same command goes on" in said
     assert list(read(out)) == TRAIN[:3]
     server.reply = lambda number, image: (200, completion(answers()))
     before = len(server.requests)
@@ -247,18 +248,19 @@ def test_labels_of_two_models_or_data_sets_are_not_mixed(teach, server, words, o
     assert len(server.requests) == 1
 
 
-def test_two_processes_do_not_label_into_one_file(teach, out):
-    with labelling._alone(out):
-        status, said = teach()
-    assert status == 2
-    assert f"--out {out}: another process is labelling into it" in said
+def test_an_image_that_is_gone_ends_the_run(teach, server, folder, out):
+    assert teach("--max-images", "1")[0] == 0
+    gone = folder / "img_align_celeba" / TRAIN[3]
 
+    def reply(number, image):
+        gone.unlink(missing_ok=True)
+        return 200, completion(answers())
 
-def test_out_that_cannot_be_written(teach, tmp_path):
-    (tmp_path / "file").write_text("")
-    status, said = teach("--out", str(tmp_path / "file" / "labels.csv"))
+    server.reply = reply
+    status, said = teach("--workers", "1")
     assert status == 2
-    assert "labels.csv cannot be written: " in said
+    assert f"'{gone}'. 2 more images are labelled in {out}" in said
+    assert list(read(out)) == TRAIN[:3]
 
 
 # ---- money ---------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
@@ -18,10 +19,9 @@ def path(tmp_path):
 
 
 def write(path, *images, answers=SOME, teacher=TEACHER):
-    file = LabelFile(path, teacher)
-    for image in images:
-        file.append(image, answers)
-    file.close()
+    with LabelFile(path, teacher) as file:
+        for image in images:
+            file.append(image, answers)
     return file.done
 
 
@@ -45,7 +45,7 @@ def test_goes_on_from_any_byte_a_kill_may_have_left(path):
     whole = path.read_bytes()
     ends = [whole.index(name) for name in (b"a.jpg", b'"b,c.jpg"', b"d.jpg")] + [len(whole)]
     images = ["a.jpg", "b,c.jpg", "d.jpg"]
-    for size in range(0, len(whole) + 1, 7):
+    for size in range(0, len(whole) + 1, 31):
         path.write_bytes(whole[:size])
         kept = sum(size >= end for end in ends[1:])
         assert write(path) == set(images[:kept]), size
@@ -84,5 +84,32 @@ def test_a_file_of_somebody_else(path):
         write(path)
     assert path.read_text() == "precious\n"
     path.with_name("labels.csv.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"labels\.csv\.json is no JSON"):
         write(path)
+
+
+def test_one_process_at_a_time(path):
+    second = pytest.raises(InputError, match=r"labels\.csv: another process is labelling into it")
+    with LabelFile(path, TEACHER), second:
+        LabelFile(path, TEACHER)
+    with LabelFile(path, TEACHER):
+        pass
+
+
+def test_no_place_for_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"labels\.csv cannot be written: "):
+        LabelFile(tmp_path / "file" / "labels.csv", TEACHER)
+    (tmp_path / "labels.csv").mkdir()
+    with pytest.raises(InputError, match=r"labels\.csv cannot be read or written: "):
+        LabelFile(tmp_path / "labels.csv", TEACHER)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
+def test_on_a_full_disk(path, monkeypatch):
+    with Path("/dev/full").open("ab", buffering=0) as full, LabelFile(path, TEACHER) as file:
+        with monkeypatch.context() as patch:
+            patch.setattr(file, "_file", full)
+            with pytest.raises(InputError, match=r"labels\.csv cannot be written: .*No space"):
+                file.append("a.jpg", SOME)
+        assert file.done == set()
