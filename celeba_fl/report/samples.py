@@ -88,10 +88,7 @@ def _losses(run: Run, album: Album) -> list[Picture]:
 
 def _distance(run: Run) -> str:
     """What the last round's Fréchet distance says, and what it does not."""
-    text = (
-        "In all rounds, faces at the same place in the grid are made from the same noise, of which "
-        "no client knows."
-    )
+    text = "In all rounds, faces at the same place in the grid are made from the same noise."
     last = run.rounds[-1] if run.rounds else {}
     for part, split in (("test", "test"), ("server_valid", "validation")):
         value = floats([last], f"{part}_frechet_distance")[0]

@@ -94,34 +94,35 @@ class Dcgan(Task):
     # ---- on the server ---------------------------------------------------------------------
 
     def prepare(self) -> Prepared:
-        """Data, the backbone's weights, and the features of held-out faces."""
-        table, config = self.faces.table, self.config
-        self._weights = resolve_weights(
-            config.backbone, config.weights, self.home, lambda: sources.load("drawn", self.home)
-        )
-        store = self._store(table)
-        held_out = {part: table.rows(split) for part, split in CENTRAL.items()}
-        for part, rows in held_out.items():
-            store.fill(rows, config.bad_images)
-            held_out[part] = store.readable(rows)
-        features = FeatureStore(
-            self.home, store.as_table(), config.backbone, self._weights, config.image_size
-        )
+        """Held-out faces, and where there are some, the backbone and their features."""
+        table, store = self.faces.table, self._store(self.faces.table)
+        held_out = {}
+        for part, split in CENTRAL.items():
+            store.fill(table.rows(split), self.config.bad_images)
+            held_out[part] = store.readable(table.rows(split))
         # Equally many of both, since the distance depends on how many there are.
         number = min((len(rows) for rows in held_out.values() if len(rows)), default=0)
-        number = min(number, MAX_FACES)
+        provenance = {"dataset": self.faces.provenance()}
+        if number > 1:
+            self._weights = self._judge_by(store, held_out, min(number, MAX_FACES))
+            provenance["weights"] = {"name": self.config.weights, "sha256": self._weights}
+        return Prepared(instructions={}, provenance=provenance)
+
+    def _judge_by(self, store: PixelStore, held_out: Mapping[str, np.ndarray], number: int) -> str:
+        """Compute the features of so many faces of each part; SHA-256 of the backbone's weights."""
+        config = self.config
+        weights = resolve_weights(
+            config.backbone, config.weights, self.home, lambda: sources.load("drawn", self.home)
+        )
+        features = FeatureStore(
+            self.home, store.as_table(), config.backbone, weights, config.image_size
+        )
         for part, rows in held_out.items():
-            if len(rows) and number > 1:
+            if len(rows):
                 chosen = rows[np.linspace(0, len(rows) - 1, number).astype(int)]
                 features.fill(chosen, config.bad_images)
                 self._real[part] = features.read(chosen)[:]
-        return Prepared(
-            instructions={},
-            provenance={
-                "dataset": self.faces.provenance(),
-                "weights": {"name": config.weights, "sha256": self._weights},
-            },
-        )
+        return weights
 
     def initial_arrays(self) -> Arrays:
         """Random networks, or generator, by the run's seed."""

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file
 from torch import nn
+from toys import write_sites
 
 from celeba_fl import rollcall, server_app
 from celeba_fl.baseline import Lone, make_baseline
@@ -346,6 +348,21 @@ def test_a_client_without_images_changes_nothing(make):
     assert said.num_examples == 0
     assert_equal(said.arrays, start)
     assert said.epochs == {f"train_{name}_loss": [0.0] * EPOCHS for name in NETWORKS}
+
+
+def test_clients_with_images_of_their_own_need_no_server_that_has_any(keys, tmp_path):
+    sites = write_sites(tmp_path, Path(keys["dataset"]))
+    nodes = [{"site": path.name, "data-path": str(path)} for path in sites]
+    said = run(
+        keys, tmp_path / "runs", nodes, dataset="none", weights="no file", watch="generator_loss"
+    )
+    last = read_csv(said["path"] / "rounds.csv")[-1]
+    assert last["valid_generator_loss"]
+    assert not last["test_frechet_distance"]
+    assert "weights" not in said
+    assert said["summary"] == {}
+    with Image.open(said["path"] / "samples" / "round-0002.png") as grid:
+        assert grid.size == (512, 512)
 
 
 # ---- what goes with a run -----------------------------------------------------------------
