@@ -211,6 +211,7 @@ def command(experiment: str, pairs: list[str], clients: list[str] | None) -> lis
     wrong = next((pair for pair in pairs if "=" not in pair), None)
     if wrong:
         raise InputError(f"{wrong!r}: settings are written key=value")
+    pairs = ["=".join(word.strip() for word in pair.split("=", 1)) for pair in pairs]
     if clients:
         pairs = [*pairs, f'clients="{",".join(clients)}"']
     RunConfig.load({**read_experiment(experiment), **dict(map(parse_pair, pairs))})

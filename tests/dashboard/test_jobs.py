@@ -1,0 +1,108 @@
+"""Runs started and stopped as a person would."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.cli.flower_config import write_superlink_connection
+from flwr.cli.typing import SuperLinkConnection
+
+from celeba_fl.dashboard import jobs
+from celeba_fl.progress import InputError
+
+COMMAND = """#!{python}
+import os, sys, time
+print("\\x1b[92mINFO\\x1b[0m:", sys.argv[1:], os.getcwd(), os.getpgrp() == os.getpid(), flush=True)
+print("Run directory: {run}", flush=True)
+print("off the net:", os.environ["FLWR_TELEMETRY_ENABLED"], flush=True)
+if "wait" in sys.argv: time.sleep(60)
+"""
+
+
+@pytest.fixture
+def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `celeba-fl` beside a Python, which says how it is called."""
+    binary = tmp_path / "bin"
+    binary.mkdir()
+    command = binary / "celeba-fl"
+    command.write_text(COMMAND.format(python=sys.executable, run=tmp_path / "a run"))
+    command.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(binary / "python"))
+    return command
+
+
+def await_end(folder: Path) -> jobs.Job:
+    for _ in range(300):
+        job = jobs.last_job(folder)
+        assert job is not None
+        if not job.alive:
+            return job
+        time.sleep(0.1)
+    raise AssertionError("it does not end")
+
+
+def test_a_run_is_started_without_a_shell_and_on_its_own(tmp_path: Path, python: Path) -> None:
+    folder = tmp_path / "jobs"
+    assert jobs.last_job(folder) is None
+    words = ["drawn-iid", 'clients="1,$(touch x)"', "a;b"]
+    jobs.start(folder, words)
+    job = await_end(folder)
+    assert job.command == "celeba-fl run drawn-iid 'clients=\"1,$(touch x)\"' 'a;b'"
+    assert f"INFO: {['run', *words]} {folder} True" in job.text
+    assert "off the net: 0" in job.text
+    assert job.run == tmp_path / "a run"
+    assert list(folder.iterdir()) == [job.log]
+
+
+def test_the_last_start_is_the_one_shown(tmp_path: Path, python: Path) -> None:
+    jobs.start(tmp_path / "jobs", ["first"])
+    log = jobs.start(tmp_path / "jobs", ["wait"])
+    job = jobs.last_job(tmp_path / "jobs")
+    assert job is not None
+    assert (job.alive, job.command) == (True, "celeba-fl run wait")
+    jobs._started[log].kill()
+    assert await_end(tmp_path / "jobs").alive is False
+
+
+def test_a_log_of_anything_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "x.log").write_bytes(b"\xff\x00" * 9000)
+    job = jobs.last_job(tmp_path)
+    assert job is not None
+    assert (job.alive, job.run) == (False, None)
+    assert len(job.text) <= jobs.TAIL_BYTES
+
+
+def test_connections_are_those_of_flwr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    write_superlink_connection(SuperLinkConnection("clinics", address="10.0.0.1:8000"))
+    known = jobs.connections()
+    assert next(iter(known)) == "local"
+    assert known["clinics"] == "10.0.0.1:8000"
+    assert jobs.is_simulation(known["local"])
+    assert not jobs.is_simulation(known["clinics"])
+
+
+def test_stopping_asks_for_the_last_run_of_flowers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Sequence[str]] = []
+    monkeypatch.setattr(jobs, "flower_json", lambda command, env: asked.append(command))
+    jobs.stop({"path": tmp_path, "flwr_run_ids": [1, 2]}, "clinics")
+    assert asked == [["flwr", "stop", "2", "clinics", "--format", "json"]]
+
+
+def test_a_run_that_flower_does_not_know_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(command: Sequence[str], env: Any) -> None:
+        raise InputError("flwr stop: run 7 not\nfound")
+
+    monkeypatch.setattr(jobs, "flower_json", refuse)
+    with pytest.raises(InputError, match=r"was not stopped: .* run 7 not found.*--inline.*Ctrl-C"):
+        jobs.stop({"path": tmp_path, "flwr_run_ids": [7]}, "local")
+    for ids in (None, [], "x"):
+        with pytest.raises(InputError, match="names no run of Flower's"):
+            jobs.stop({"path": tmp_path, "flwr_run_ids": ids}, "local")

@@ -1,0 +1,190 @@
+"""A visitor's way through the dashboard, in a browser, on a running federation."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import tomli_w
+from engine import BIN, Flower
+from selenium import webdriver
+from selenium.webdriver import Chrome, Keys
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from celeba_fl.data.drawn import Face, render
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.deployment.local import free_ports
+from celeba_fl.runs import read_csv, read_runs
+
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--window-size=1280,1000",
+)
+SECONDS = 120.0
+ROUNDS = 4
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Chrome]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no browser here: chromium and chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'browser'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    with Chrome(options=options, service=Service(executable_path=driver)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def address(flower: Flower, tmp_path: Path) -> Iterator[str]:
+    """A dashboard in the environment of the suite's Flower."""
+    (port,) = free_ports(1)
+    with (tmp_path / "dashboard.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(BIN / "celeba-fl"), "dashboard", "--port", str(port)],
+            env=flower.env,
+            cwd=tmp_path,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    yield f"http://127.0.0.1:{port}"
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=30)
+
+
+def until(done: Callable[[], Any], what: str) -> Any:
+    """What `done` returns, once that is something."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if found := done():
+                return found
+        except Exception:  # an element that has just been replaced, a server that is starting
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"no {what} within {SECONDS:.0f} s")
+
+
+class Visitor:
+    """Finds things by what people see of them."""
+
+    def __init__(self, browser: Chrome, address: str) -> None:
+        self.browser, self.address = browser, address
+
+    def open(self, page: str, heading: str) -> None:
+        def opened() -> bool:
+            self.browser.get(f"{self.address}/{page}")
+            time.sleep(1)
+            return bool(self.browser.find_elements(By.TAG_NAME, "h1"))
+
+        until(opened, f"page {page!r}")
+        until(lambda: heading in self.text, f"heading {heading!r}")
+
+    @property
+    def text(self) -> str:
+        return str(self.browser.find_element(By.TAG_NAME, "body").text)
+
+    def wait(self, words: str) -> None:
+        until(lambda: words in self.text, f"{words!r}")
+
+    def button(self, label: str) -> None:
+        path = f"//button[.//p[normalize-space(.)='{label}']]"
+        until(lambda: self.browser.find_element(By.XPATH, path).click() or True, f"button {label}")
+
+    def field(self, label: str) -> Any:
+        path = f"//input[contains(@aria-label, '{label}')] | //textarea[@aria-label='{label}']"
+        return until(lambda: self.browser.find_element(By.XPATH, path), f"field {label}")
+
+    def choose_file(self, label: str, path: Path) -> None:
+        """Type a path into a box to choose from."""
+        field = self.field(label)
+        field.click()
+        field.send_keys(str(path))
+        time.sleep(0.5)
+        field.send_keys(Keys.ENTER)
+
+
+def face(path: Path) -> Path:
+    """A drawn face of a young smiling woman."""
+    labels = np.zeros(len(ATTRIBUTES), dtype=bool)
+    for name in ("Young", "Smiling", "No_Beard", "Wearing_Lipstick", "Black_Hair"):
+        labels[ATTRIBUTES.index(name)] = True
+    path.write_bytes(render(Face("face", 0, 1, labels), seed=1))
+    return path
+
+
+def hosts(browser: Chrome, page: str) -> set[str]:
+    """Hosts that a page has asked; the browser's own first page is no matter of ours."""
+    messages = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
+    sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    urls = [urlsplit(one["request"]["url"]) for one in sent if one["documentURL"].startswith(page)]
+    return {url.netloc for url in urls if url.scheme not in ("data", "blob")}
+
+
+@pytest.mark.slow
+def test_a_visit(
+    flower: Flower, browser: Chrome, address: str, toy: dict[str, Any], tmp_path: Path
+) -> None:
+    runs = Path(flower.env["CELEBA_FL_HOME"]) / "runs"
+    experiment = tmp_path / "small.toml"
+    experiment.write_text(tomli_w.dumps({**toy, "num-server-rounds": ROUNDS}))
+    visitor = Visitor(browser, address)
+
+    # Five of eight clients.
+    visitor.open("devices", "Devices")
+    visitor.choose_file("Federation file", flower.federation(8))
+    visitor.wait("8 of 8 take part")
+    for off in ("1", "4", "5"):
+        visitor.button(off)
+    visitor.wait("5 of 8 take part")
+    visitor.choose_file("Experiment", experiment)
+    visitor.button("Start the run")
+    visitor.wait("celeba-fl run")
+
+    # Its rounds, as they come in.
+    visitor.button("Watch this run")
+    visitor.wait(f"of {ROUNDS} rounds")
+    seen = set()
+    run = until(lambda: read_runs(runs), "run directory")[0]["path"]
+    deadline = time.monotonic() + SECONDS
+    while f"{ROUNDS} of {ROUNDS} rounds" not in visitor.text and time.monotonic() < deadline:
+        seen |= {n for n in range(ROUNDS) if f"{n} of {ROUNDS} rounds" in visitor.text}
+        time.sleep(0.05)
+    assert len(seen) > 1
+    visitor.wait("completed")
+    assert [row["client"] for row in read_csv(run / "partitions.csv")] == ["0", "2", "3", "6", "7"]
+    until(lambda: len(browser.find_elements(By.CLASS_NAME, "js-plotly-plot")) == 4, "charts")
+    accuracy = json.loads((run / "summary.json").read_text())["test_accuracy"]
+    visitor.wait(f"{accuracy:.3f}")
+
+    # What its model says of a face.
+    visitor.open("model", "Try the model")
+    visitor.wait("aligned faces")
+    picture = face(tmp_path / "face.jpg")
+    browser.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(picture))
+    visitor.wait("Seen by the model")
+    done = subprocess.run(
+        [BIN / "celeba-fl", "predict", str(picture), "--json"],
+        env=flower.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (said,) = json.loads(done.stdout)["images"].values()
+    seen_in_page = visitor.text.partition("Seen by the model: ")[2].partition(".")[0]
+    present = [name.replace("_", " ") for name, one in said.items() if one["present"]]
+    assert present == seen_in_page.split(", ")
+
+    assert hosts(browser, address) == {urlsplit(address).netloc}
