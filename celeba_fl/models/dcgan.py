@@ -11,10 +11,10 @@ generator without statistics would make each face depend on those that are made 
 apart. Keys of the arrays are ``generator/...`` and ``discriminator/...``; the counters
 `num_batches_tracked` play no part at a fixed momentum, and do not travel.
 
-What becomes of Adam: its moments are those of one client's gradients at weights that averaging has
-moved, so each round begins them anew (as FedAvg does with any client state, McMahan et al., AISTATS
-2017); a client then needs to keep nothing, and who has been away trains like all others. With the
-bias correction, the first steps of a round are of full length in each weight.
+What becomes of Adam: its moments are those of gradients at weights from which averaging has moved
+the client, so each round begins them anew. A client then keeps nothing of them, and one that has
+been away trains like all others. By the bias correction, the first steps of a round are of full
+length in each weight.
 """
 
 from collections import OrderedDict
