@@ -10,7 +10,7 @@ import streamlit as st
 
 from celeba_fl.config import RunConfig
 from celeba_fl.dashboard import charts, watching
-from celeba_fl.dashboard.all_runs import EVERY, label, status
+from celeba_fl.dashboard.all_runs import label, status
 from celeba_fl.dashboard.blocks import Charts, part, plain, show, show_chart
 from celeba_fl.report import page
 from celeba_fl.report.groups import groups
@@ -18,6 +18,7 @@ from celeba_fl.report.html import figure, named, sentence
 from celeba_fl.report.reading import Run, floats, name_of, rows_of
 from celeba_fl.report.results import results
 
+EVERY = 0.5  # seconds; as long as nothing is new, a look costs a tenth of a millisecond
 PHASES = {"query": "asking who is here", "train": "training", "evaluate": "evaluating"}
 MOST_HIGHLIGHTED = 7  # colours
 LATER = ["This is measured at the end of the run."]
@@ -64,36 +65,39 @@ def _choose(names: list[str], say: Callable[[str], str]) -> str:
 
 
 def _now(path: Path, shown: tuple[Any, ...]) -> None:
-    """How the run stands; drawn again every second, the page only when there is more to show."""
-    if watching.version(path) != shown:
-        st.rerun()
+    """How the run stands, every second; then the page anew, if there is more to show."""
+    newest = watching.version(path)
     info = watching.look(path)
     st.markdown(f"**{plain(status(info))}** · {plain(path.name)}")
     done, total = info.get("rounds"), info["config"].get("num-server-rounds")
-    if not isinstance(done, int) or not isinstance(total, int) or total < 1:
-        return
-    st.progress(min(done / total, 1.0), f"{done} of {total} rounds")
+    if isinstance(done, int) and isinstance(total, int) and total > 0:
+        st.progress(min(done / total, 1.0), f"{done} of {total} rounds")
+    if info["status"] == "running":
+        st.markdown(plain(_exchange(path)))
+    if newest != shown:
+        st.rerun()
+
+
+def _exchange(path: Path) -> str:
+    """The exchange in progress, in words."""
     now = watching.waiting(path)
-    if info["status"] != "running":
-        return
     if now is None:
-        st.markdown("Preparing: data, weights and features are looked up or made.")
-        return
-    what = PHASES.get(now.phase, now.phase)
-    st.markdown(
-        plain(
-            f"Round {now.round}, {what}: {now.replied} of {now.asked} clients have answered, "
-            f"{now.failed} failed, {max(time.time() - now.since, 0):.0f} s since they were asked."
-        )
+        return "Preparing: data, weights and features are looked up or made."
+    return (
+        f"Round {now.round}, {PHASES.get(now.phase, now.phase)}: {now.replied} of {now.asked} "
+        f"clients have answered, {now.failed} failed, {max(time.time() - now.since, 0):.0f} s "
+        f"since they were asked."
     )
 
 
 def _learning(run: Run) -> None:
     """Headline figures, and how they were reached."""
-    show(results(run)[:1], "results")
+    cards, *figures = results(run)
+    show([cards], "results")
     show(page.curves(run, Charts()), "curves")
-    with st.expander("All figures beside their reference points"):
-        show(results(run)[1:], "figures")
+    if figures:
+        with st.expander("All figures beside their reference points"):
+            show(figures, "figures")
 
 
 def _clients(run: Run) -> None:

@@ -87,7 +87,7 @@ def _judge(name: str, data: bytes, predictors: dict[str, Predictor]) -> None:
             seen = [named(a) for a, p in answer.items() if p.present]
             which = f" {plain(run[:19].replace('_', ' '))}" if len(said) > 1 else ""
             st.markdown(f"**Seen by the model{which}:** {plain(', '.join(seen) or 'nothing')}.")
-    _table(said)
+        _table(said)
 
 
 def _table(said: dict[str, dict[str, Prediction]]) -> None:
@@ -103,7 +103,7 @@ def _table(said: dict[str, dict[str, Prediction]]) -> None:
             row[f"seen{which}"] = "yes" if answer[name].present else "no"
             row[f"probability{which}"] = answer[name].probability
             columns[f"probability{which}"] = st.column_config.ProgressColumn(
-                min_value=0, max_value=1, format="percent"
+                min_value=0, max_value=1, format="%.2f"
             )
         rows.append(row)
     st.dataframe(
