@@ -8,7 +8,7 @@ import streamlit as st
 
 from celeba_fl.config import RunConfig
 from celeba_fl.dashboard import charts, watching
-from celeba_fl.dashboard.blocks import part, plain, show_chart
+from celeba_fl.dashboard.blocks import live, plain, show_chart
 from celeba_fl.report.page import partitioning
 from celeba_fl.report.plots import first_metrics
 from celeba_fl.report.reading import METRICS, PARTS, Run, name_of
@@ -31,8 +31,7 @@ def show_page() -> None:
     st.title("Runs")
     folder = RunConfig.load().runs_dir
     st.caption(plain(f"Run directories in {folder}"))
-    with part("The list of runs"):
-        st.fragment(run_every=EVERY)(_list)(folder)
+    live("The list of runs", EVERY, _list, folder)
     paths = watching.directories(folder)
     if not paths:
         return
@@ -47,8 +46,7 @@ def show_page() -> None:
         if st.button("Open this run", type="primary", icon=":material/monitoring:"):
             st.switch_page(st.session_state.pages["one"], query_params={"run": names[0]})
     elif names:
-        with part("The comparison"):
-            st.fragment(run_every=EVERY)(_overlay)([folder / name for name in names])
+        live("The comparison", EVERY, _overlay, [folder / name for name in names])
 
 
 def label(path: Path) -> str:

@@ -58,6 +58,16 @@ def part(title: str) -> Iterator[None]:
         st.warning(plain(f"{title} cannot be shown: {error!r}"))
 
 
+def live(title: str, every: float, show: Callable[..., None], *arguments: Any) -> None:
+    """A part of a page that is shown again every so many seconds, and nothing else with it."""
+
+    def shown() -> None:
+        with part(title):
+            show(*arguments)
+
+    st.fragment(run_every=every)(shown)()
+
+
 def show(blocks: Sequence[Block], key: str) -> None:
     """Show blocks, one below the other; `key` tells their widgets from others of the page."""
     for number, block in enumerate(blocks):

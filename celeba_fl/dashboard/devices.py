@@ -11,7 +11,7 @@ from celeba_fl.cli import EXPERIMENTS, parse_pair, read_experiment
 from celeba_fl.config import PACKAGE, RunConfig
 from celeba_fl.dashboard import jobs, watching
 from celeba_fl.dashboard.all_runs import EVERY, label, status
-from celeba_fl.dashboard.blocks import part, plain
+from celeba_fl.dashboard.blocks import live, part, plain
 from celeba_fl.progress import InputError
 from celeba_fl.runs import read_csv
 
@@ -19,6 +19,10 @@ FEDERATIONS = PACKAGE / "federations"
 ASK_EVERY = 10.0  # seconds; asking a SuperLink is a process of its own
 MOST_SWITCHES = 100
 UNKNOWN = "not known yet"
+AFTERWARDS = (
+    "It ends without a last word, so that it is shown as interrupted within a minute; what it "
+    "computed stays."
+)
 
 
 def show_page() -> None:
@@ -33,17 +37,10 @@ def show_page() -> None:
             format_func=lambda name: f"{name} ({_where(known[name])})",
             key="connection",
         )
-        left, right = st.columns(2, gap="large")
-        with left:
-            simulated = jobs.is_simulation(known[connection])
-            federation, names = _simulated() if simulated else (None, _real(connection))
-            clients = _choose(names, f"{connection}-{federation}")
-        with right:
-            _start(connection, federation, clients)
-    with part("The last start"):
-        st.fragment(run_every=EVERY)(_last)(_folder())
-    with part("Stopping runs"):
-        _stop(connection)
+        with part("The next run"):
+            _next_run(connection, known[connection])
+        live("The last start", EVERY, _last, _folder())
+        live("Stopping runs", EVERY, _stop, connection)
 
 
 def _folder() -> Path:
@@ -52,6 +49,16 @@ def _folder() -> Path:
 
 def _where(address: str) -> str:
     return "simulation on this machine" if jobs.is_simulation(address) else address
+
+
+def _next_run(connection: str, address: str) -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
+        simulated = jobs.is_simulation(address)
+        federation, names = _simulated() if simulated else (None, _real(connection))
+        clients = _choose(names, f"{connection}-{federation}")
+    with right:
+        _start(connection, federation, clients)
 
 
 # ---- who is there -------------------------------------------------------------------------
@@ -82,7 +89,7 @@ def _simulated() -> tuple[Path, list[str]]:
 
 def _real(connection: str) -> list[str]:
     """The names of the SuperNodes of a connection, as far as they are known."""
-    st.fragment(run_every=ASK_EVERY)(_nodes)(connection)
+    live("The SuperNodes", ASK_EVERY, _nodes, connection)
     found: list[str] = st.session_state.get(f"names-{connection}", [])
     typed = st.text_input(
         "Other clients by name, comma-separated",
@@ -94,11 +101,7 @@ def _real(connection: str) -> list[str]:
 
 def _nodes(connection: str) -> None:
     """A table of the SuperNodes; the names of those that took part in a run before."""
-    try:
-        nodes = jobs.supernodes(connection)
-    except InputError as error:
-        st.error(plain(error))
-        return
+    nodes = jobs.supernodes(connection)
     names = known_names()
     rows = [
         {
@@ -242,7 +245,7 @@ def _last(folder: Path) -> None:
 
 
 def _stop(connection: str) -> None:
-    """A run to stop."""
+    """A run to stop, and what came of the last one."""
     folder = RunConfig.load().runs_dir
     running = [
         path.name
@@ -250,16 +253,20 @@ def _stop(connection: str) -> None:
         if watching.look(path)["status"] == "running"
     ]
     st.subheader("Stop a run")
-    if not running:
+    if running:
+        name = st.selectbox(
+            "Running", running, format_func=lambda name: label(folder / name), key="stopped"
+        )
+        if st.button("Stop it", icon=":material/stop:"):
+            try:
+                jobs.stop(watching.look(folder / name), connection)
+                st.session_state.said = f"Flower has been asked to stop {name}. {AFTERWARDS}"
+            except InputError as error:
+                st.session_state.said = str(error)
+    else:
         st.markdown(
             "No run is running. One that is interrupted has nothing left to be stopped; its "
             "checkpoints stay, and `resume` goes on with it."
         )
-        return
-    name = st.selectbox("Running", running, format_func=lambda n: label(folder / n), key="stopped")
-    if st.button("Stop it", icon=":material/stop:"):
-        jobs.stop(watching.look(folder / name), connection)
-        st.success(
-            "Flower has been asked to stop it. It ends without a last word, so that it is shown "
-            "as interrupted within a minute; what it computed stays."
-        )
+    if "said" in st.session_state:
+        st.info(plain(st.session_state.said))

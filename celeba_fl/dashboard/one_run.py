@@ -11,7 +11,7 @@ import streamlit as st
 from celeba_fl.config import RunConfig
 from celeba_fl.dashboard import charts, watching
 from celeba_fl.dashboard.all_runs import label, status
-from celeba_fl.dashboard.blocks import Charts, part, plain, show, show_chart
+from celeba_fl.dashboard.blocks import Charts, live, part, plain, show, show_chart
 from celeba_fl.report import page
 from celeba_fl.report.groups import groups
 from celeba_fl.report.html import figure, named, sentence
@@ -34,8 +34,7 @@ def show_page() -> None:
         st.info(plain(f"There is no run in {folder} yet. Start one on the page Devices."))
         return
     path = folder / _choose([path.name for path in paths], lambda name: label(folder / name))
-    with part("The state of the run"):
-        st.fragment(run_every=EVERY)(_now)(path, watching.version(path))
+    live("The state of the run", EVERY, _now, path, watching.version(path))
     run = watching.watch(path)
     with part("The title"):
         heading.title(plain(sentence(page.title_of(run))))

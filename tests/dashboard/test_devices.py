@@ -192,6 +192,23 @@ def test_a_running_run_is_stopped(runs: Path, page: Open, monkeypatch: pytest.Mo
     assert "No run is running" in text_of(page("devices"))
     write_run(runs / "run", info={"status": "running", "flwr_run_ids": [5]})
     opened = press(page("devices"), "Stop it")
-    assert "Flower has been asked to stop it" in text_of(opened)
+    assert "Flower has been asked to stop run" in text_of(opened)
     ((run, connection),) = asked
     assert (run["flwr_run_ids"], connection) == ([5], "local")
+
+
+def test_a_broken_configuration_of_flwr_is_said(runs: Path, page: Open, tmp_path: Path) -> None:
+    (tmp_path / "flwr").mkdir(exist_ok=True)
+    (tmp_path / "flwr" / "config.toml").write_text("superlink = [")
+    assert "The connections of flwr cannot be shown" in text_of(page("devices"))
+
+
+def test_a_run_that_cannot_be_stopped_says_why(
+    runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run: object, connection: str) -> None:
+        raise InputError("it was not stopped")
+
+    monkeypatch.setattr(jobs, "stop", refuse)
+    write_run(runs / "run", info={"status": "running", "flwr_run_ids": [5]})
+    assert "it was not stopped" in text_of(press(page("devices"), "Stop it"))
