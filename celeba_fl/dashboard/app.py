@@ -13,7 +13,8 @@ h1 { font-size: clamp(1.5rem, 4vw, 2.2rem) !important; padding-top: 0 !important
 
 EVERY_ADDRESS = "0.0.0.0"  # what Streamlit takes if it is told none
 
-st.set_page_config(page_title="celeba-fl", page_icon=":material/hub:", layout="wide")
+# Streamlit's own icon: any other symbol of its would be fetched from Google's fonts.
+st.set_page_config(page_title="celeba-fl", layout="wide")
 st.html(STYLE)
 pages = {
     "all": st.Page(all_runs.show_page, title="Runs", icon=":material/list:"),

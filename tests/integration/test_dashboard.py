@@ -30,7 +30,7 @@ FLAGS = (
     "--window-size=1280,1000",
 )
 SECONDS = 120.0
-ROUNDS = 4
+ROUNDS = 15
 
 
 @pytest.fixture
