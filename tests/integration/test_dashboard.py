@@ -103,6 +103,17 @@ class Visitor:
         path = f"//button[.//p[normalize-space(.)='{label}']]"
         until(lambda: self.browser.find_element(By.XPATH, path).click() or True, f"button {label}")
 
+    def follow(self, label: str, words: str) -> None:
+        """Press until there; what is shown anew each second may slip away under a press."""
+
+        def there() -> bool:
+            if words not in self.text:
+                self.button(label)
+                time.sleep(2)
+            return words in self.text
+
+        until(there, f"{words!r} after {label}")
+
     def field(self, label: str) -> Any:
         path = f"//input[contains(@aria-label, '{label}')] | //textarea[@aria-label='{label}']"
         return until(lambda: self.browser.find_element(By.XPATH, path), f"field {label}")
@@ -154,8 +165,7 @@ def test_a_visit(
     visitor.wait("celeba-fl run")
 
     # Its rounds, as they come in.
-    visitor.button("Watch this run")
-    visitor.wait(f"of {ROUNDS} rounds")
+    visitor.follow("Watch this run", f"of {ROUNDS} rounds")
     seen = set()
     run = until(lambda: read_runs(runs), "run directory")[0]["path"]
     deadline = time.monotonic() + SECONDS
