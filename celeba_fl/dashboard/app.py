@@ -1,9 +1,11 @@
 """What `streamlit run` starts: the pages, and what holds for all of them."""
 
 import streamlit as st
+from PIL import Image, ImageDraw
 
 from celeba_fl.dashboard import all_runs, devices, one_run, try_model
 from celeba_fl.dashboard.launch import exposure
+from celeba_fl.report.plots import COLOURS
 
 # Less empty space above a page than Streamlit leaves; headings of a size that a phone has room for.
 STYLE = """<style>
@@ -13,7 +15,10 @@ h1 { font-size: clamp(1.5rem, 4vw, 2.2rem) !important; padding-top: 0 !important
 
 EVERY_ADDRESS = "0.0.0.0"  # what Streamlit takes if it is told none
 
-st.set_page_config(page_title="celeba-fl", page_icon=":material/hub:", layout="wide")
+# A picture of our own: browsers would fetch Streamlit's symbols from Google's fonts.
+icon = Image.new("RGB", (32, 32), "white")
+ImageDraw.Draw(icon).regular_polygon((16, 16, 14), 6, fill=COLOURS[0])
+st.set_page_config(page_title="celeba-fl", page_icon=icon, layout="wide")
 st.html(STYLE)
 pages = {
     "all": st.Page(all_runs.show_page, title="Runs", icon=":material/list:"),
