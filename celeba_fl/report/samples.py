@@ -90,20 +90,19 @@ def _distance(run: Run) -> str:
     """What the last round's Fréchet distance says, and what it does not."""
     text = "In all rounds, faces at the same place in the grid are made from the same noise."
     last = run.rounds[-1] if run.rounds else {}
-    for part, split in (("test", "test"), ("server_valid", "validation")):
-        value = floats([last], f"{part}_frechet_distance")[0]
-        real = floats([last], f"{part}_real_frechet_distance")[0]
-        if value == value:
-            text += (
-                f" After round {run.last_round}, the Fréchet distance of generated faces to those "
-                f"of the {split} split is {figure(value)}"
-                + (f"; that of real faces to other real ones is {figure(real)}. " if real == real
-                   else ". ")
-                + "It is taken between features of this project's backbone, and is no FID: it "
-                "compares with others of the same backbone and of as many faces only."
-            )  # fmt: skip
-            break
-    return text
+    splits = {"test": "test", "server_valid": "validation"}
+    known = [part for part in splits if last.get(f"{part}_frechet_distance")]
+    if not known:
+        return text
+    part = known[0]
+    value, real = (floats([last], f"{part}_{of}frechet_distance")[0] for of in ("", "real_"))
+    reference = f"; that of real faces to other real ones is {figure(real)}" if real == real else ""
+    return (
+        f"{text} After round {run.last_round}, the Fréchet distance of generated faces to those of "
+        f"the {splits[part]} split is {figure(value)}{reference}. It is taken between features of "
+        f"this project's backbone, and is no FID: it compares with others of the same backbone and "
+        f"of as many faces only."
+    )
 
 
 def _spread(paths: list[Path], number: int) -> list[Path]:
