@@ -1,8 +1,8 @@
 """The page of a run: what its files say, as soon as they say it, and whatever they say."""
 
 import json
-import re
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable
