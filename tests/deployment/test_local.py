@@ -64,7 +64,7 @@ def silent(tmp_path, monkeypatch):
     monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flwr"))
     bin = tmp_path / "bin"
     bin.mkdir()
-    monkeypatch.setattr(local.sys, "executable", str(bin / "python"))
+    monkeypatch.setattr(sys, "executable", str(bin / "python"))
 
     def write(script):
         (bin / "flower-superlink").write_text(f"#!/bin/sh\n{script}\n")
@@ -205,7 +205,7 @@ def test_what_a_killed_deployment_has_left_is_ended_first(deployed, tmp_path, mo
     deployed.wait()
     orphans = running(tmp_path)
     assert len(orphans) == 3
-    monkeypatch.setattr(local.sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
     folder = tmp_path / "home" / "deployments" / "mine"
     with LocalDeployment(folder, "mine", node_configs(2, [])):
         assert len(running(tmp_path)) == 3
