@@ -1,5 +1,6 @@
 """All runs, as they go: what they are, how far, how good; and several laid over each other."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from celeba_fl.dashboard import charts, watching
 from celeba_fl.dashboard.blocks import live, plain, show_chart
 from celeba_fl.report.page import partitioning
 from celeba_fl.report.plots import first_metrics
-from celeba_fl.report.reading import METRICS, PARTS, Run, name_of
+from celeba_fl.report.reading import PARTS, Run, name_of
 
 EVERY = 1.0  # seconds
 MARKS = {
@@ -50,10 +51,16 @@ def show_page() -> None:
 
 
 def label(path: Path) -> str:
-    """A run in a list to choose from; the same as long as there is the run, as Streamlit needs."""
+    """A run in a list to choose from: no other's, and the same all along, as Streamlit needs."""
     config = watching.look(path)["config"]
     what = f"{config.get('dataset')}, {partitioning(config)}" if config else "no settings"
-    return f"{path.name[:19].replace('_', ' ')} · {what}"
+    return f"{when(path.name)} · {what}"
+
+
+def when(name: str) -> str:
+    """A run's directory in short: when it started, and the last digits of Flower's id."""
+    ours = re.fullmatch(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)_\d*?(\d{1,4})", name)
+    return "{} {}:{}:{} …{}".format(*ours.groups()) if ours else name
 
 
 def status(info: dict[str, Any]) -> str:
@@ -94,7 +101,7 @@ def _row(path: Path) -> dict[str, Any]:
     share = done / total if isinstance(done, int) and isinstance(total, int) and total else None
     figures = _figures(path) if config else {}
     return {
-        "run": path.name[:19].replace("_", " "),
+        "run": when(path.name),
         "status": status(info),
         "done": share,
         "rounds": "" if share is None else f"{done} of {total}",
@@ -124,7 +131,7 @@ def _overlay(paths: Sequence[Path]) -> None:
     drawn = {name: run for name, run in runs.items() if run.rounds}
     if not drawn:
         return
-    metrics = sorted({name for run in drawn.values() for name in run.metric_names()}, key=_rank)
+    metrics = list(dict.fromkeys(name for run in drawn.values() for name in run.metric_names()))
     left, right = st.columns(2)
     shown = first_metrics(metrics, 4)
     chosen = left.multiselect("Metrics", metrics, shown[:2], format_func=name_of, key="metrics")
@@ -149,7 +156,3 @@ def _compare(runs: dict[str, Run], where: str, metric: str) -> None:
         f"{what}. {'; '.join(ends) or 'Not measured'}.",
         f"over-{metric}",
     )
-
-
-def _rank(metric: str) -> int:
-    return METRICS.index(metric) if metric in METRICS else len(METRICS)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -107,8 +107,7 @@ def _show_table(block: Table) -> None:
 
 def _show_pictures(block: Pictures, key: str) -> None:
     shown = block.pictures
-    tall = any(_height(picture) > 2 * charts.HEIGHT for picture in shown)
-    per_row = 2 if len(shown) > 1 or tall else 1
+    per_row = min(2, len(shown))
     for start in range(0, len(shown), per_row):
         columns = st.columns(per_row)
         for number, picture in enumerate(shown[start : start + per_row], start):
@@ -117,10 +116,6 @@ def _show_pictures(block: Pictures, key: str) -> None:
                     show_chart(picture.figure, picture.alt, picture.caption, f"{key}-{number}")
                 else:
                     st.image(picture.data, plain(picture.caption), alt=picture.alt)
-
-
-def _height(picture: Picture) -> int:
-    return cast(int, picture.figure.layout.height) if isinstance(picture, Chart) else 0
 
 
 def _words(cell: Cell) -> str:

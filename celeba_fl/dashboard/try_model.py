@@ -7,7 +7,7 @@ import streamlit as st
 
 from celeba_fl.config import RunConfig
 from celeba_fl.dashboard import watching
-from celeba_fl.dashboard.all_runs import label
+from celeba_fl.dashboard.all_runs import label, when
 from celeba_fl.dashboard.blocks import part, plain
 from celeba_fl.predict import Prediction, Predictor, load_model
 from celeba_fl.progress import InputError
@@ -85,7 +85,7 @@ def _judge(name: str, data: bytes, predictors: dict[str, Predictor]) -> None:
     with answers:
         for run, answer in said.items():
             seen = [named(a) for a, p in answer.items() if p.present]
-            which = f" {plain(run[:19].replace('_', ' '))}" if len(said) > 1 else ""
+            which = f" {plain(when(run))}" if len(said) > 1 else ""
             st.markdown(f"**Seen by the model{which}:** {plain(', '.join(seen) or 'nothing')}.")
         _table(said)
 

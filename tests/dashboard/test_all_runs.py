@@ -10,6 +10,8 @@ from streamlit.testing.v1 import AppTest
 from toys import write_run
 from words import text_of
 
+from celeba_fl.dashboard import all_runs
+
 ROUNDS = "round,valid_loss,valid_accuracy,test_loss,test_accuracy\n0,0.7,0.5,0.7,0.5\n"
 CONFIG = {
     "task": "attributes",
@@ -98,6 +100,11 @@ def test_runs_are_laid_over_each_other(runs: Path, page: Open) -> None:
     opened.toggle(key="table-over-accuracy").set_value(True).run()
     table = opened.dataframe[-1].value
     assert list(table["accuracy, clients, validation"]) == [0.5, 0.7, 0.5, 0.8]
+
+
+def test_a_run_in_short() -> None:
+    assert all_runs.when("2026-11-24_05-50-39_8884039601696885109") == "2026-11-24 05:50:39 …5109"
+    assert all_runs.when("my photos, 2026") == "my photos, 2026"
 
 
 def test_one_run_is_opened(runs: Path, run: Path, app: AppTest) -> None:
