@@ -1,6 +1,7 @@
 """A home with runs for the pages to show, and pages without a browser."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from streamlit.testing.v1 import AppTest
 from celeba_fl.dashboard import launch
 
 SECONDS = 30  # for a page, on a loaded machine
+
+
+@pytest.fixture(autouse=True)
+def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bring back ``__main__``: Streamlit puts a page there, and spawned processes start from it."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture
