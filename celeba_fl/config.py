@@ -315,8 +315,10 @@ def _absolute(path: str) -> Path:
 
 
 def _coerce(field: "dataclasses.Field[Any]", value: Any) -> Any:
-    """An int is a float too: on a command line people write ``learning-rate=1``."""
-    return float(value) if field.type is float and type(value) is int else value
+    """What people mean by ``learning-rate=1``, ``clients=3`` and ``teacher-error=0.1``."""
+    if field.type is float and type(value) is int:
+        return float(value)
+    return str(value) if field.type is str and type(value) in (int, float) else value
 
 
 def _check_grouping(key: str, value: str, grouping: tuple[str, ...]) -> None:

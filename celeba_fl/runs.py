@@ -22,7 +22,14 @@ from filelock import FileLock, Timeout
 from safetensors.numpy import load
 
 from celeba_fl.checkpoints import Checkpoints
-from celeba_fl.config import PACKAGE, RESUMABLE, RunConfig, app_version, code_hash
+from celeba_fl.config import (
+    PACKAGE,
+    RESUMABLE,
+    RunConfig,
+    app_version,
+    code_hash,
+    default_values,
+)
 from celeba_fl.exchange import Waiting
 from celeba_fl.files import pack_arrays, write_bytes, write_json
 from celeba_fl.progress import LOG, InputError
@@ -290,7 +297,10 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def _to_resume(config: RunConfig) -> Path:
-    """The directory to go on with, after making sure that it is of the same experiment."""
+    """The directory to go on with, after making sure that it is of the same experiment.
+
+    Keys that are newer than the run had their defaults.
+    """
     path = Path(config.resume).expanduser().absolute()
     if config.resume == "latest":
         found = sorted(config.runs_dir.glob("*/run.json"))
@@ -300,11 +310,11 @@ def _to_resume(config: RunConfig) -> Path:
     if not (path / "run.json").exists():
         raise InputError(f"resume = {config.resume!r}: {path} is no run directory")
     info = _read_json(path / "run.json")
-    before, now = info["config"], config.to_dict()
+    before, now = {**default_values(), **info["config"]}, config.to_dict()
     changed = [
-        f"{key} was {before.get(key)!r} and is {now[key]!r}"
+        f"{key} was {before[key]!r} and is {now[key]!r}"
         for key in now
-        if key not in RESUMABLE and before.get(key) != now[key]
+        if key not in RESUMABLE and before[key] != now[key]
     ]
     if changed:
         raise InputError(

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 REFUSED = {
     "beta-1": [(1.0, "below 1"), (-0.1, "at least 0")],
     "beta-2": [(1.0, "below 1")],
-    "task": [("", "a text that is not empty"), (1, "a text")],
+    "task": [("", "a text that is not empty"), (True, "a text")],
     "dataset": [("", "a text that is not empty")],
     "partitioner": [("shards", "one of iid, dirichlet, natural")],
     "dirichlet-alpha": [(0.0, "above 0"), ("0.1", "a number"), (math.inf, "finite")],
@@ -57,7 +57,7 @@ REFUSED = {
     "server-momentum": [(1.1, "at most 1")],
     "tau": [(0.0, "above 0")],
     "proximal-mu": [(-1.0, "at least 0")],
-    "thresholds": [("best", "one of zero, valid"), (0.0, "a text")],
+    "thresholds": [("best", "one of zero, valid"), (False, "a text")],
     "groupings": [("", "a text that is not empty")],
     "home": [("", "a text that is not empty")],
 }
@@ -114,6 +114,12 @@ def test_ends_of_a_range_belong_to_it(key, value):
 def test_int_is_taken_for_a_float_and_becomes_one():
     loaded = RunConfig.load({"learning-rate": 1})
     assert (loaded.learning_rate, type(loaded.learning_rate)) == (1.0, float)
+
+
+def test_number_is_taken_for_a_text_and_becomes_one():
+    loaded = RunConfig.load({"clients": 3, "teacher-error": 0.1})
+    assert (loaded.clients, loaded.chosen) == ("3", ("3",))
+    assert set(loaded.teacher_errors) == {0.1}
 
 
 def test_unknown_key_with_a_suggestion():

@@ -310,6 +310,17 @@ def test_all_changed_keys_are_named(tmp_path: Path) -> None:
         open_run(tmp_path, resume="latest", seed=1, tau=0.5)
 
 
+def test_a_key_newer_than_the_run_had_its_default(tmp_path: Path) -> None:
+    path = interrupted(tmp_path)
+    said = info(path)
+    del said["config"]["clients"]
+    (path / "run.json").write_text(json.dumps(said))
+    with pytest.raises(InputError, match="clients was '' and is '0,1'"):
+        open_run(tmp_path, resume="latest", clients="0,1")
+    with open_run(tmp_path, resume="latest") as run:
+        assert info(run)["config"]["clients"] == ""
+
+
 def test_rounds_and_stop_rules_may_change(tmp_path: Path) -> None:
     path = interrupted(tmp_path)
     new = {"num_server_rounds": 9, "target": 0.5, "patience": 3, "max_seconds": 60.0}

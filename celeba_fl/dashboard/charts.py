@@ -66,12 +66,10 @@ def client_curves(rows: Rows, column: str, chosen: Collection[str]) -> go.Figure
         opacity=0.45,
         hoverinfo="text+x+y",
     )
-    numbers = sorted({int(row["round"]) for row in rows})
-    values = [
-        floats([row for row in rows if int(row["round"]) == number], column) for number in numbers
-    ]
-    known = [(n, np.nanmedian(v)) for n, v in zip(numbers, values, strict=True) if any(v == v)]
-    x, y = np.array(known).T if known else (np.array([]), np.array([]))
+    known = [row for row in rows if row.get(column)]
+    rounds, values = floats(known, "round"), floats(known, column)
+    x = np.unique(rounds)
+    y = np.array([np.median(values[rounds == number]) for number in x])
     _curve(figure, x, y, "median of the clients", 0)
     for i, name in enumerate(sorted(chosen & lines.keys()), start=1):
         line = lines[name]
@@ -211,21 +209,14 @@ def clients(rows: Rows, metric: str) -> go.Figure:
 def client_spread(rows: Rows, metric: str) -> go.Figure:
     """Quantiles over the clients of a validation metric, by round."""
     figure = _by_round(rows, f"validation {name_of(metric)}")
-    numbers = sorted({int(row["round"]) for row in rows})
-    values = [
-        floats([row for row in rows if int(row["round"]) == number], f"valid_{metric}")
-        for number in numbers
-    ]
-    low, lower, median, upper, high = np.array(
-        [np.quantile(each, (0.1, 0.25, 0.5, 0.75, 0.9)) for each in values]
-    ).T
+    numbers, (low, lower, median, upper, high) = plots.client_quantiles(rows, metric)
     bands = ((low, high, "middle 80 %", 0.25), (lower, upper, "middle half", 0.5))
     for bottom, top, label, opacity in bands:
         edge = {"mode": "lines", "line": {"width": 0}, "legendgroup": label}
         figure.add_scatter(x=numbers, y=bottom, name=f"{label}, from", showlegend=False, **edge)
         fill = {"fill": "tonexty", "fillcolor": f"rgba(86, 180, 233, {opacity})"}
         figure.add_scatter(x=numbers, y=top, name=label, **fill, **edge)
-    _curve(figure, np.array(numbers), median, "median of the clients", 0)
+    _curve(figure, numbers, median, "median of the clients", 0)
     return figure
 
 

@@ -282,20 +282,24 @@ def sweep(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], metric: str) -
 def client_spread(rows: Rows, metric: str) -> "Figure":
     """Quantiles over the clients of a validation metric, by round."""
     figure, axes = _axes(WIDTH, 2.9)
-    numbers = sorted({int(row["round"]) for row in rows})
-    values = [
-        floats([row for row in rows if int(row["round"]) == number], f"valid_{metric}")
-        for number in numbers
-    ]
-    low, lower, median, upper, high = np.array(
-        [np.quantile(each, (0.1, 0.25, 0.5, 0.75, 0.9)) for each in values]
-    ).T
+    numbers, (low, lower, median, upper, high) = client_quantiles(rows, metric)
     axes.fill_between(numbers, low, high, color=COLOURS[4], alpha=0.3, label="middle 80 %")
     axes.fill_between(numbers, lower, upper, color=COLOURS[4], alpha=0.8, label="middle half")
     axes.plot(numbers, median, color=COLOURS[0], lw=2, label="median of the clients")
     _finish_rounds(axes, metric)
     axes.set_ylabel(f"validation {name_of(metric)}")
     return figure
+
+
+def client_quantiles(rows: Rows, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rounds, and 10, 25, 50, 75 and 90 % quantiles of a validation metric over the clients.
+
+    The quantiles have the shape (5, rounds).
+    """
+    numbers, values = floats(rows, "round"), floats(rows, f"valid_{metric}")
+    rounds = np.unique(numbers)
+    parts = (0.1, 0.25, 0.5, 0.75, 0.9)
+    return rounds, np.array([np.quantile(values[numbers == r], parts) for r in rounds]).T
 
 
 def epochs(rows: Rows, columns: Mapping[str, str]) -> "Figure":

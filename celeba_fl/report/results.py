@@ -55,6 +55,7 @@ def results(run: Run) -> list[Block]:
                     figure(low) if low and majority else UNKNOWN,
                 )
             )
+    missing, hint = _no_central_head(run)
     first = plots.first_metrics(list(judged.values), 1)[0]
     cards = [
         (
@@ -62,7 +63,7 @@ def results(run: Run) -> list[Block]:
             difference(gap(first)),
             f"{name_of(first)} {between(*gaps.get(first, NONE), difference)}"
             if central
-            else "unknown until celeba-fl baseline has run",
+            else missing,
         )
     ]
     for name in plots.first_metrics(list(judged.values), 6):
@@ -84,8 +85,7 @@ def results(run: Run) -> list[Block]:
         f"The central head is trained on the same examples in one place; alone is the mean and "
         f"the standard deviation over {clients} heads, each trained on one client's examples only."
         if central
-        else f"What one head trained on all examples in one place would reach, and each client "
-        f"alone, is not known yet; this adds it: celeba-fl baseline {run.path.name}"
+        else hint
     )
     blocks: list[Block] = [Cards(cards), Table(caption, header, rows), text]
     if binary and "accuracy" in judged.values and majority is not None:
@@ -95,6 +95,18 @@ def results(run: Run) -> list[Block]:
             "that answer are 0.500."
         )
     return blocks
+
+
+def _no_central_head(run: Run) -> tuple[str, str]:
+    """Why there is no central head to compare with, in brief and in full."""
+    config = run.section("config")
+    if config.get("clients") or config.get("strategy") == "closed-form":
+        which = "chosen clients" if config.get("clients") else "the closed form"
+        return f"none for {which}", f"A run of {which} has no central head to be held against."
+    return "unknown until celeba-fl baseline has run", (
+        "What one head trained on all examples in one place would reach, and each client alone, "
+        f"is not known yet; this adds it: celeba-fl baseline {run.path.name}"
+    )
 
 
 def own_scores(run: Run) -> Scores | None:

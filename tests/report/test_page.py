@@ -105,6 +105,21 @@ def test_the_page_shows_the_pictures_in_plots(run: Path) -> None:
     } <= pictures
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [("clients", "0,1", "chosen clients"), ("strategy", "closed-form", "the closed form")],
+)
+def test_no_central_head_is_promised_where_none_can_be(
+    run: Path, key: str, value: str, why: str
+) -> None:
+    info = json.loads((run / "run.json").read_text())
+    info["config"][key] = value
+    (run / "run.json").write_text(json.dumps(info))
+    parsed = read(run)
+    assert f"A run of {why} has no central head to be held against." in parsed.text
+    assert "celeba-fl baseline" not in parsed.text
+
+
 def test_the_central_head_is_the_first_reference(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     central = {key: value - 0.25 for key, value in summary.items()}
