@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,10 @@ from celeba_fl.runs import find_directory, find_run, read_runs
 
 EXPERIMENTS = PACKAGE / "experiments"
 SIMULATION = PACKAGE / "federations" / "simulation-50.toml"
+# Keys that may have a path in them, words there that are none, and places that a run makes.
+PATHS = ("dataset", "weights", "teacher", "resume", "home", "results-dir")
+NO_PATHS = ("drawn", "none", "imagenet", "simulated", "latest", "")
+MADE = ("home", "results-dir")
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -67,6 +72,8 @@ def run(
     if len(superlink) > 1:
         raise InputError(f"{superlink}: one SuperLink at most; overrides are written key=value")
     overrides = {**read_experiment(experiment), **dict(parse_pair(pair) for pair in pairs)}
+    if not superlink:
+        overrides |= _absolute_paths(overrides)
     config = RunConfig.load(overrides)
     if federation is None and not superlink:
         federation = SIMULATION
@@ -401,6 +408,16 @@ def parse_pair(pair: str) -> tuple[str, Any]:
         return key, tomli.loads(f"value = {value}")["value"]
     except tomli.TOMLDecodeError:
         return key, value
+
+
+def _absolute_paths(keys: Mapping[str, Any]) -> dict[str, str]:
+    """Those that name a place from here: a simulation works where its SuperLink was started."""
+    return {
+        key: str(Path(value).absolute())
+        for key, value in ((key, str(keys[key])) for key in PATHS if key in keys)
+        if key in MADE or (value not in NO_PATHS and Path(value).exists())
+        if not value.startswith("~")
+    }
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -183,6 +183,11 @@ class RunConfig:
                 "train-on = 'disagreements': the closed form learns from all; take 'all', or "
                 "another strategy and init"
             )
+        if self.augmentations and self.strategy == "closed-form":
+            raise InputError(
+                f"augmentations = {self.augmentations}: the closed form learns from the images "
+                f"themselves; set it to 0, or take another strategy"
+            )
         _ = self.teacher_errors
 
     @property
@@ -194,19 +199,21 @@ class RunConfig:
         InputError
             If `teacher-error` is not of the form ``0.1`` or ``0.1, Bald=0.02``.
         """
-        rates = {"": 0.0}  # of those that are not named
+        rates: dict[str, float] = {}
         for part in _names(self.teacher_error):
             name, _, text = (word.strip() for word in part.rpartition("="))
             try:
-                rates[name] = float(text)
+                rate = float(text)
             except ValueError:
-                rates[name] = math.nan
-            if name not in ("", *ATTRIBUTES) or not 0 <= rates[name] <= 1:
+                rate = math.nan
+            if name not in ("", *ATTRIBUTES) or name in rates or not 0 <= rate <= 1:
                 raise InputError(
                     f"teacher-error = {self.teacher_error!r}: {part!r} should be a rate from 0 to "
-                    f"1, such as 0.1 for all attributes, or one for an attribute, Bald=0.02"
+                    f"1, such as 0.1 for all attributes, or one for an attribute, Bald=0.02; "
+                    f"each once"
                 )
-        return tuple(rates.get(name, rates[""]) for name in ATTRIBUTES)
+            rates[name] = rate
+        return tuple(rates.get(name, rates.get("", 0.0)) for name in ATTRIBUTES)
 
     @property
     def groupby(self) -> tuple[str, ...]:

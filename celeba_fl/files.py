@@ -58,6 +58,12 @@ def hash_key(*parts: object) -> str:
     return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
 
 
+def hash_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def stamp_key(files: Iterable[Path]) -> str:
     """Name for what is made of `files`: another one once a path, size or time has changed."""
     stamps = [(str(path.resolve()), path.stat()) for path in files]

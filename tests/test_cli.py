@@ -219,6 +219,23 @@ def test_a_run_is_submitted_followed_and_asked_for_its_status(
     assert "Run 77: finished:completed" in out
 
 
+def test_paths_are_those_of_the_command_and_not_of_the_superlink(
+    monkeypatch: pytest.MonkeyPatch, flwr: Flwr, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.csv").touch()
+    (tmp_path / "drawn").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words = ["dataset=drawn", "teacher=labels.csv", "weights=there.pt", "home=~/x", "results-dir=a"]
+    assert call(monkeypatch, "run", "drawn-iid", *words) == 0
+    merged = tomli.loads(flwr.config.read_text())
+    assert merged["teacher"] == str(tmp_path / "labels.csv")
+    assert merged["results-dir"] == str(tmp_path / "a")
+    assert [merged[key] for key in ("dataset", "weights", "home")] == ["drawn", "there.pt", "~/x"]
+
+    assert call(monkeypatch, "run", "drawn-iid", "sites", *words) == 0
+    assert tomli.loads(flwr.config.read_text())["teacher"] == "labels.csv"
+
+
 @pytest.mark.parametrize("status", ["finished:failed", "finished:stopped", "running", "pending"])
 def test_only_a_completed_run_is_a_success(
     monkeypatch: pytest.MonkeyPatch, flwr: Flwr, capfd: pytest.CaptureFixture[str], status: str

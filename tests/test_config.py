@@ -279,7 +279,9 @@ def test_error_rates_of_a_simulated_teacher():
     }
 
 
-@pytest.mark.parametrize("text", ["often", "1.1", "-0.1", "Bold=0.1", "Bald=", "0.1, Bald=nan"])
+@pytest.mark.parametrize(
+    "text", ["often", "1.1", "-0.1", "Bold=0.1", "Bald=", "0.1, Bald=nan", "0.1, 0.2"]
+)
 def test_error_rates_that_are_none(text):
     with pytest.raises(InputError, match=f"teacher-error = '{text}': .* should be a rate from 0"):
         RunConfig.load({"teacher-error": text})
@@ -294,6 +296,7 @@ def test_error_rates_that_are_none(text):
         ({"labels": "teacher", "group-weighting": "Male"}, "labels = 'teacher': goes neither"),
         ({"labels": "teacher", "init": "closed-form"}, "labels = 'teacher': goes neither"),
         ({"train-on": "disagreements", "strategy": "closed-form"}, "train-on = 'disagreements'"),
+        ({"augmentations": 3, "strategy": "closed-form"}, "augmentations = 3: the closed form"),
     ],
 )
 def test_keys_that_do_not_go_together(keys, words):

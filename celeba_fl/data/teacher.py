@@ -16,7 +16,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.partitions import uniform
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.table import Table
-from celeba_fl.files import hash_key, keep, stamp_key
+from celeba_fl.files import hash_file, hash_key, keep, stamp_key
 from celeba_fl.progress import LOG, InputError
 
 COLUMNS = ("image", "attribute", "value", "confidence")
@@ -70,6 +70,13 @@ class Teacher:
         return (self.table.labels[rows] ^ (chance < self.errors)).astype(np.int8)
 
 
+def teacher_provenance(name: str) -> dict[str, str]:
+    """Of `teacher`, for `run.json`: its name, and the SHA-256 (hex) of a file that is here."""
+    path = Path(name).expanduser()
+    known = {"sha256": hash_file(path)} if name != "simulated" and path.is_file() else {}
+    return {"name": name, **known}
+
+
 def _parse(path: Path, table: Table, least: float, kept: Path) -> None:
     """Write the answers to the images of a table, (n, attributes) int8, as a NumPy file."""
     LOG.info("Reading the answers of the teacher, %s, once", path)
@@ -77,17 +84,18 @@ def _parse(path: Path, table: Table, least: float, kept: Path) -> None:
     column_of = {name: column for column, name in enumerate(ATTRIBUTES)}
     answers = np.full((len(table), len(ATTRIBUTES)), UNASKED, np.int8)
     others = 0
-    for number, (image, attribute, value, confidence) in _lines(path):
+    for number, row in _lines(path):
+        image, attribute, value, confidence = row
         try:
             sure = float(confidence or 1)
             place = row_of.get(image, -1), column_of[attribute]
             answer = VALUES[value] if sure >= least else UNSURE
             if not 0 <= sure <= 1:
-                raise ValueError(confidence)
+                raise ValueError
         except (KeyError, ValueError) as error:
             raise InputError(
-                f"{path}, line {number}: {error.args[0]!r} is none of an attribute of CelebA, a "
-                f"value (1, 0, or empty for unsure) and a confidence (0 to 1, or empty)"
+                f"{path}, line {number}: {row} should be an image, an attribute of CelebA, a value "
+                f"(1, 0, or empty for unsure) and a confidence (0 to 1, or empty)"
             ) from error
         if place[0] < 0:
             others += 1
@@ -107,10 +115,13 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows after the header, with the number of their line."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
-        header = next(reader, [])
-        if header != [*COLUMNS]:
-            raise InputError(f"{path}, line 1: should be {','.join(COLUMNS)}, not {header}")
-        for row in reader:
-            if len(row) != len(COLUMNS):
-                raise InputError(f"{path}, line {reader.line_num}: {row} should have 4 cells")
-            yield reader.line_num, row
+        try:
+            header = next(reader, [])
+            if header != [*COLUMNS]:
+                raise InputError(f"{path}, line 1: should be {','.join(COLUMNS)}, not {header}")
+            for row in reader:
+                if len(row) != len(COLUMNS):
+                    raise InputError(f"{path}, line {reader.line_num}: {row} should have 4 cells")
+                yield reader.line_num, row
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path}, after line {reader.line_num}: {error}") from error

@@ -12,7 +12,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.table import Table
-from celeba_fl.data.teacher import Answers, Teacher
+from celeba_fl.data.teacher import Answers, Teacher, teacher_provenance
 from celeba_fl.faces import Faces
 from celeba_fl.features import FeatureStore, Versions, preprocessing_hash
 from celeba_fl.files import write_bytes
@@ -83,15 +83,18 @@ class Attributes(Task):
             rows = table.rows(split)
             store.fill(rows, self.config.bad_images)
             self._central[part] = store, store.readable(rows)
+        provenance = {
+            "dataset": self.faces.provenance(),
+            "weights": {"name": self.config.weights, "sha256": weights},
+        }
+        if self.config.labels == "teacher":
+            provenance["teacher"] = teacher_provenance(self.config.teacher)
         return Prepared(
             instructions={
                 "weights": weights,
                 "preprocessing": preprocessing_hash(backbone, self.config.image_size),
             },
-            provenance={
-                "dataset": self.faces.provenance(),
-                "weights": {"name": self.config.weights, "sha256": weights},
-            },
+            provenance=provenance,
         )
 
     def initial_arrays(self) -> Arrays:
@@ -233,9 +236,14 @@ class Attributes(Task):
         )
 
     def compare(self, base: Arrays, arrays: Arrays) -> dict[str, list[dict[str, Any]]]:
-        """What the rounds fixed and broke on the test images, unless they started from chance."""
+        """What the rounds fixed and broke on the test images, unless they started from chance.
+
+        Each head with the thresholds that are its own; so nothing where those were chosen on the
+        clients' validation images, which know the final head only.
+        """
         store, rows = self._central["test"]
-        if self.config.init == "random" or not len(rows):
+        by_clients = self.config.thresholds == "valid" and not len(self._central["server_valid"][1])
+        if self.config.init == "random" or by_clients or not len(rows):
             return {}
         base_yes, yes = (
             scores(head, store.read(rows)) > self._thresholds(head, {}) for head in (base, arrays)
@@ -286,6 +294,7 @@ class Attributes(Task):
         train, valid = self._parts(node, weights)
         for version in range(1, config.augmentations + 1):
             self._store(table, weights, version).fill(train, config.bad_images)
+        self._answers(node, train)  # a teacher that is of no use is found here
         labels = self._labels(table, train)
         members = [membership(labels, ATTRIBUTES, grouping) for grouping in self._counted]
         counts = np.concatenate([*members, labels], axis=1).sum(axis=0)

@@ -30,14 +30,14 @@ class Reply:
         Why there is none, or why the teacher refused; empty for an answer.
     tokens : tuple[int, int], optional
         Of the request and of its answer; None: not told.
-    rejected : bool (default: False)
-        Whether the endpoint took the request for a wrong one.
+    failed : bool (default: False)
+        Whether the endpoint did not answer: it took the request for a wrong one, or broke at it.
     """
 
     answers: tuple[Answer, ...] | None
     why: str = ""
     tokens: tuple[int, int] | None = None
-    rejected: bool = False
+    failed: bool = False
 
 
 class Endpoint:
@@ -97,7 +97,8 @@ class Endpoint:
             If it is no image.
         InputError
             If no further request would fare better: a wrong key, model or address, an endpoint out
-            of reach, or limits that retries do not get over.
+            of reach, or limits that retries do not get over. What only this image may be to blame
+            for is a reply.
         """
         import openai
 
@@ -123,9 +124,13 @@ class Endpoint:
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if error.code in ("content_filter", "content_policy_violation"):
                 return Reply(UNSURE, self._said(error))
-            return Reply(None, self._said(error), rejected=True)
+            return Reply(None, self._said(error), failed=True)
+        except (openai.InternalServerError, openai.APITimeoutError) as error:
+            return Reply(None, self._advice(error), failed=True)
         except openai.OpenAIError as error:
             raise InputError(f"{self.base_url}: {self._advice(error)}") from None
+        except ValueError as error:  # of the package, where a body breaks off
+            return Reply(None, f"the answer is no JSON: {error}", failed=True)
         return self._read(completion)
 
     def _read(self, completion: Any) -> Reply:
@@ -150,7 +155,7 @@ class Endpoint:
             return Reply(None, str(error), tokens)
 
     def _advice(self, error: Exception) -> str:
-        """What an error that ends the run means, and what to do."""
+        """What an error means, and what to do."""
         import openai
 
         said = self._said(error)

@@ -9,7 +9,7 @@ import numpy as np
 
 from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
-from celeba_fl.data.partitions import held
+from celeba_fl.data.partitions import held, valid_mask
 from celeba_fl.data.table import Table
 from celeba_fl.images import BadImageError
 from celeba_fl.progress import LOG, InputError, Progress
@@ -19,8 +19,9 @@ from celeba_fl.teach.questions import QUESTIONS_HASH, UNSURE
 
 # How often an image is asked for until its answer can be read.
 ATTEMPTS = 3
-# So many requests that the endpoint takes for wrong, before any answer, are no fault of the images.
-REJECTED = 3
+# So many images in a row at which the endpoint fails are no fault of the images: if it has never
+# answered, and if it has.
+FAILED_FIRST, FAILED = 3, 20
 
 
 @dataclass
@@ -124,14 +125,15 @@ class Outcome:
     left: int = 0
 
 
-def held_rows(table: Table, config: RunConfig, nodes: int) -> np.ndarray:
-    """Rows (k,) int64, ascending, of the images that the clients of an experiment hold."""
+def train_rows(table: Table, config: RunConfig, nodes: int) -> np.ndarray:
+    """Rows (k,) int64, ascending, of the images that the clients of an experiment train on."""
     home = config.home_dir
     parts = [
         held(table, {"partition-id": i, "num-partitions": nodes}, config, home)
         for i in range(nodes)
     ]
-    return np.sort(np.concatenate(parts))
+    rows = np.sort(np.concatenate(parts))
+    return rows[~valid_mask(table, rows, config.valid_fraction, config.seed)]
 
 
 def label(
@@ -172,7 +174,7 @@ def label(
         then is kept, and the same call goes on.
     """
     table = sources.load(config.dataset, config.home_dir)
-    rows = held_rows(table, config, nodes)[:max_images]
+    rows = train_rows(table, config, nodes)[:max_images]
     endpoint = Endpoint(model, base_url, timeout)
     teacher = {
         "model": model,
@@ -209,12 +211,13 @@ class _Labelling:
         self.table, self.endpoint, self.file = table, endpoint, file
         self.workers, self.outcome = workers, outcome
         self.progress = Progress("Asking the teacher", total)
-        self.rejected = 0
+        self.failed = 0  # images in a row
 
     async def run(self, rows: list[int]) -> None:
         """Ask for `rows` until all are answered or given up, or the money is spent."""
         waiting = deque((row, 1) for row in rows)
         running: dict[asyncio.Task[Reply], tuple[int, int]] = {}
+        problem: Exception | None = None
         async with self.endpoint:
             try:
                 while waiting or running:
@@ -224,21 +227,29 @@ class _Labelling:
                         and self.outcome.spending.allows(len(running))
                     ):
                         row, attempt = waiting.popleft()
-                        task = asyncio.create_task(self.endpoint.ask(self.table.read(row)))
-                        running[task] = row, attempt
+                        running[asyncio.create_task(self._ask(row))] = row, attempt
                     if not running:
                         self.outcome.left = len(waiting)
                         return
                     done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    # What is answered is kept before another's error ends the run.
-                    for task in sorted(done, key=lambda task: task.exception() is not None):
+                    for task in done:
                         row, attempt = running.pop(task)
-                        if not self._take(row, task, last=attempt == ATTEMPTS):
-                            waiting.appendleft((row, attempt + 1))
+                        try:
+                            if not self._take(row, task, last=attempt == ATTEMPTS):
+                                waiting.appendleft((row, attempt + 1))
+                        except (InputError, OSError) as error:  # OSError: an image is gone
+                            problem = problem or error
+                    if problem:  # what is under way is paid for, and waited for
+                        waiting.clear()
             finally:
                 for task in running:
                     task.cancel()
                 await asyncio.gather(*running, return_exceptions=True)
+        if problem:
+            raise problem
+
+    async def _ask(self, row: int) -> Reply:
+        return await self.endpoint.ask(self.table.read(row))
 
     def _take(self, row: int, task: "asyncio.Task[Reply]", last: bool) -> bool:
         """Whether an image is done with, by what came of asking for it."""
@@ -246,22 +257,31 @@ class _Labelling:
         try:
             reply = task.result()
         except BadImageError as error:
-            reply = Reply(None, f"cannot be read: {error}")
-            last = True
-        else:
-            if not reply.rejected:
-                outcome.spending.add(reply.tokens)
-        if reply.answers is None:
-            self.rejected += reply.rejected
-            if self.rejected >= REJECTED and not outcome.labelled:
-                raise InputError(f"{self.endpoint.base_url} refuses all requests: {reply.why}")
-            if not last and not reply.rejected:
-                return False
-            outcome.failed[image] = reply.why
-        else:
+            self._give_up(image, f"cannot be read: {error}")
+            return True
+        if reply.failed:
+            self._give_up(image, reply.why)
+            self.failed += 1
+            if self.failed == (FAILED if self.file.done else FAILED_FIRST):
+                raise InputError(
+                    f"{self.endpoint.base_url} fails at {self.failed} images in a row: {reply.why}"
+                )
+            return True
+        self.failed = 0
+        if reply.answers is not None:
             self.file.append(image, reply.answers)
             outcome.labelled += 1
             outcome.refused += reply.answers is UNSURE
             outcome.unsure += sum(answer.value == "" for answer in reply.answers)
-        self.progress.advance(note=str(outcome.spending))
+        outcome.spending.add(reply.tokens)
+        if reply.answers is None:
+            if not last:
+                return False
+            self._give_up(image, reply.why)
+        else:
+            self.progress.advance(note=str(outcome.spending))
         return True
+
+    def _give_up(self, image: str, why: str) -> None:
+        self.outcome.failed[image] = why
+        self.progress.advance(note=str(self.outcome.spending))

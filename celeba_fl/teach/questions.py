@@ -122,7 +122,7 @@ def parse_answers(text: str) -> tuple[Answer, ...]:
     """
     try:
         said = json.loads(text)
-    except (TypeError, ValueError) as error:  # some endpoints answer in parts, which are no text
+    except (TypeError, ValueError, RecursionError) as error:  # TypeError: answers in parts
         raise ValueError(f"no JSON: {text[:40]!r}") from error
     if not isinstance(said, dict):
         raise ValueError(f"no JSON object: {text[:40]!r}")

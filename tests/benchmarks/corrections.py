@@ -6,6 +6,7 @@ python tests/benchmarks/corrections.py [dataset=/data/celeba weights=/data/mobil
 
 import argparse
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
@@ -45,16 +46,18 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
             "accuracy above majority": known["accuracy"] - known["majority_accuracy"],
             "balanced accuracy": 100 * float(row["test_balanced_accuracy"]),
             "AUROC": 100 * float(row["test_auroc"]),
-            "agreement": 100 * float(row["train_teacher_agreement"]),
+            "agrees with the teacher": 100 * float(row["train_teacher_agreement"]),
         }
 
     before, after = judge(rounds[0]), judge(rounds[-1])
     answers = int(total["n"])
-    learned = 100 - before["agreement"] if config.train_on == "disagreements" else 100.0
+    learned = (
+        100 - before["agrees with the teacher"] if config.train_on == "disagreements" else 100.0
+    )
     after |= {
         "fixed": 100 * int(total["fixed"]) / answers,
         "broken": 100 * int(total["broken"]) / answers,
-        "learned from in round 1": learned * asked / 100,
+        "pairs in round 1": learned * asked / 100,
     }
     return {
         "before": before,
@@ -69,9 +72,9 @@ def cell(values: list[float]) -> str:
     return f"{mean(values):,.0f}" if mean(values) > 1000 else f"{mean(values):.2f}{spread}"
 
 
-def line(names: tuple[str, str], runs: list[dict[str, float]]) -> str:
-    """A row of the table."""
-    cells = [cell([run[key] for run in runs]) for key in runs[0]]
+def line(names: tuple[str, str], columns: Iterable[str], runs: list[dict[str, float]]) -> str:
+    """A row of the table; what was not measured is empty."""
+    cells = [cell([run[key] for run in runs]) if key in runs[0] else "" for key in columns]
     return f"| {' | '.join([*names, *cells])} |"
 
 
@@ -109,13 +112,13 @@ def main() -> None:
                 course = " ".join(f"{loss:.4f}" for loss in runs[0]["valid"])
                 print(f"{teacher}, {way}, {rate:g}: validation loss {course}", flush=True)
                 continue
+            columns = runs[0]["after"]
             if way == "all":
                 if teacher == "perfect":
-                    head = ["teacher", "learns from", *runs[0]["after"]]
+                    head = ["teacher", "learns from", *columns]
                     print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
-                blank = dict.fromkeys(runs[0]["after"], 0.0)
-                print(line((teacher, "base"), [{**blank, **run["before"]} for run in runs]))
-            print(line((teacher, way), [run["after"] for run in runs]), flush=True)
+                print(line((teacher, "base"), columns, [run["before"] for run in runs]))
+            print(line((teacher, way), columns, [run["after"] for run in runs]), flush=True)
 
 
 if __name__ == "__main__":

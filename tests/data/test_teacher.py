@@ -91,10 +91,12 @@ def test_answers_for_other_images_are_warned_about(answers, caplog):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("000001.jpg,Smile,1,1", "line 3: 'Smile' is none of an attribute"),
-        ("000001.jpg,Male,yes,1", "line 3: 'yes' is none of"),
-        ("000001.jpg,Male,1,2", "line 3: '2' is none of"),
-        ("000001.jpg,Male,1,nan", "line 3: 'nan' is none of"),
+        ("000001.jpg,Smile,1,1", r"line 3: \['000001.jpg', 'Smile', '1', '1'\] should be an image"),
+        ("000001.jpg,Male,yes,1", "line 3: .*'yes'.* should be an image, an attribute of CelebA"),
+        ("000001.jpg,Male,1,2", "line 3: .*'2'.* and a confidence"),
+        ("000001.jpg,Male,1,nan", "line 3: .*'nan'"),
+        ("000001.jpg,Male,1,high", "line 3: .*'high'"),
+        (f"{'x' * 200_000},Male,1,1", "after line 3: field larger than field limit"),
         ("000001.jpg,Male,1", r"line 3: \['000001.jpg', 'Male', '1'\] should have 4 cells"),
         ("000001.jpg,Smiling,0,1", "line 3: a second answer for Smiling of 000001.jpg"),
     ],
@@ -104,7 +106,11 @@ def test_lines_that_are_wrong_are_named(answers, line, message):
         answers("000001.jpg,Smiling,1,1", line)
 
 
-def test_files_that_are_no_answers(answers, make):
+def test_files_that_are_no_answers(answers, make, tmp_path):
+    foreign = tmp_path / "foreign.csv"
+    foreign.write_bytes(b"image,attribute,value,confidence\nM\xfcller.jpg,Male,1,1\n")
+    with pytest.raises(InputError, match=r"foreign\.csv, after line 0: 'utf-8' codec can't decode"):
+        make(teacher=str(foreign))
     with pytest.raises(InputError, match="line 1: should be image,attribute,value,confidence"):
         answers(header="image,value")
     with pytest.raises(InputError, match="has no answer for any image"):

@@ -151,7 +151,9 @@ def deployed(tmp_path, monkeypatch):
         (bin / name).chmod(0o755)
     monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flwr"))
     monkeypatch.setenv("CELEBA_FL_HOME", str(tmp_path / "home"))
-    code = f"import sys; sys.executable = {str(bin / 'python')!r}\n"
+    code = f"import signal, sys; sys.executable = {str(bin / 'python')!r}\n"
+    # Where tests run in the background, children ignore it.
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from celeba_fl import cli; cli.main()"
     command = [sys.executable, "-c", code, "deploy", "local", "--name", "mine"]
     for site in ("a", "b"):

@@ -1,6 +1,8 @@
 """The main task where clients learn from a teacher, from disagreements, from altered versions."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from celeba_fl import ridge, rollcall, server_app
 from celeba_fl.baseline import make_baseline
 from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
-from celeba_fl.data import partitions
+from celeba_fl.data import partitions, sources
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.features import FeatureStore
 from celeba_fl.inline import run_inline
@@ -253,11 +255,49 @@ def test_a_run_from_chance_has_no_before(keys, tmp_path):
     assert "Before and after" not in write_report(said["path"]).read_text()
 
 
-def test_a_run_of_before_there_were_bases_goes_on(keys, tmp_path, caplog):
-    said = run(keys, tmp_path)
-    (said["path"] / "base.safetensors").unlink()
-    again = run({**keys, "resume": "latest", "num-server-rounds": 3}, tmp_path)
-    assert again["status"] == "completed"
+def test_a_run_of_before_there_were_bases_goes_on(toy, tmp_path):
+    path = run(toy, tmp_path)["path"]
+    (path / "base.safetensors").unlink()
+    said = json.loads((path / "run.json").read_text())
+    for key in ("labels", "teacher", "train-on", "augmentations", "partition-size", "clients"):
+        del said["config"][key]
+    (path / "run.json").write_text(json.dumps(said))
+    again = run({**toy, "resume": "latest", "num-server-rounds": 3}, tmp_path)
+    assert (again["status"], again["rounds"]) == ("completed", 3)
+
+
+def test_a_teacher_that_is_of_no_use_is_found_before_the_rounds(keys, tmp_path):
+    with pytest.raises(InputError, match=r"client .: teacher = '/no/such\.csv': no such file"):
+        run({**keys, "teacher": "/no/such.csv"}, tmp_path)
+    (said,) = read_runs(tmp_path)
+    assert "teacher = '/no/such.csv': no such file" in said["reason"]
+
+
+def test_a_run_goes_on_with_the_answers_that_it_began_with(keys, toy, tmp_path):
+    images = sources.load(toy["dataset"], Path(toy["home"])).image
+
+    def answer(value):
+        rows = [f"{image},Male,{value},1" for image in images]
+        path.write_text("\n".join(["image,attribute,value,confidence", *rows, ""]))
+
+    path = tmp_path / "answers.csv"
+    answer(1)
+    said = run({**keys, "teacher": str(path)}, tmp_path / "runs")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    told = json.loads((said["path"] / "run.json").read_text())["teacher"]
+    assert told == {"name": str(path), "sha256": digest}
+    answer(0)
+    more = {**keys, "teacher": str(path), "resume": "latest", "num-server-rounds": 3}
+    with pytest.raises(InputError, match=r"resume: teacher was .* and is .* now"):
+        run(more, tmp_path / "runs")
+
+
+def test_thresholds_of_the_clients_know_no_base(toy, celeba_folder, tmp_path):
+    dataset = celeba_folder(splits="0" * 72 + "2" * 24)
+    more = {"dataset": str(dataset), "init": "closed-form", "thresholds": "valid"}
+    path = run({**toy, **more}, tmp_path)["path"]
+    assert (path / "base.safetensors").exists()
+    assert not (path / "corrections.csv").exists()
 
 
 def test_the_central_reference_has_the_images_of_all_clients(done):

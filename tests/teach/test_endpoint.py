@@ -46,7 +46,7 @@ def ask(server):
 def test_request(server, ask):
     reply = ask()
     assert reply.answers == parse_answers(answers())
-    assert (reply.tokens, reply.why, reply.rejected) == ((1000, 600), "", False)
+    assert (reply.tokens, reply.why, reply.failed) == ((1000, 600), "", False)
     (request,) = server.requests
     assert (request["path"], request["key"]) == ("/v1/chat/completions", f"Bearer {KEY}")
     assert request["image"] == picture()
@@ -80,6 +80,7 @@ def test_refusals_are_unsure_of_everything(server, ask, reply):
     ("body", "why"),
     [
         (completion("yes"), "no JSON: 'yes'"),
+        (completion("[" * 3000), "no JSON"),
         (completion(None), "no JSON"),
         (completion([{"type": "text", "text": answers()}]), "no JSON"),
         (completion(answers(), reason="length"), "cut off after 4096 tokens"),
@@ -87,7 +88,7 @@ def test_refusals_are_unsure_of_everything(server, ask, reply):
 )
 def test_unreadable_answers_cost_too(ask, body, why):
     reply = ask((200, body))
-    assert (reply.answers, reply.tokens, reply.rejected) == (None, (1000, 600), False)
+    assert (reply.answers, reply.tokens, reply.failed) == (None, (1000, 600), False)
     assert why in reply.why
 
 
@@ -95,10 +96,20 @@ def test_an_endpoint_need_not_tell_tokens(ask):
     assert ask((200, completion(answers(), usage=None))).tokens is None
 
 
-def test_a_wrong_request_is_told_apart(ask):
-    reply = ask((400, error("Invalid image")))
-    assert (reply.answers, reply.rejected) == (None, True)
-    assert "Invalid image" in reply.why
+@pytest.mark.parametrize(
+    ("reply", "requests", "why"),
+    [
+        ((400, error("Invalid image")), 1, "Invalid image"),
+        ((422, error("Invalid image")), 1, "Invalid image"),
+        ((500, error("broken"), SOON), 3, "broken"),
+        ((200, b'{"id": "1", "cho', {"Content-Type": "application/json"}), 1, "answer is no JSON"),
+    ],
+)
+def test_what_the_image_may_be_to_blame_for_is_a_reply(server, ask, reply, requests, why):
+    said = ask(reply)
+    assert (said.answers, said.tokens, said.failed) == (None, None, True)
+    assert why in said.why
+    assert len(server.requests) == requests
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -122,7 +133,6 @@ def test_retry_after_is_honoured(ask):
         ((404, error("no model")), 1, r"not found .*see --model 'seer' and --base-url"),
         ((402, error("pay first")), 1, "pay first"),
         ((429, error("slow down"), SOON), 3, "rate limit stays, after 2 retries .*slow down"),
-        ((500, error("broken"), SOON), 3, "broken"),
         ((200, b"<html>A page</html>"), 1, "something else than a chat completion.*--base-url"),
         ((200, {"choices": []}), 1, "something else than a chat completion"),
         ((200, {"detail": "?"}), 1, "something else than a chat completion"),
@@ -143,8 +153,9 @@ def test_out_of_reach(server, ask):
 
 def test_no_answer_in_time(server, ask):
     server.reply = lambda number, image: time.sleep(0.5) or (200, completion(answers()))
-    with pytest.raises(InputError, match="no answer in time, after 2 retries; see --timeout"):
-        ask(timeout=0.05)
+    reply = ask(timeout=0.05)
+    assert (reply.answers, reply.failed) == (None, True)
+    assert reply.why == "no answer in time, after 2 retries; see --timeout"
     assert len(server.requests) == 3
 
 

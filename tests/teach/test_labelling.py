@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 
@@ -15,10 +16,12 @@ from toys import write_celeba
 from celeba_fl import cli
 from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
+from celeba_fl.data.partitions import valid_mask
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.teacher import UNSURE, Teacher
-from celeba_fl.teach import endpoint
-from celeba_fl.teach.labelling import Spending, held_rows
+from celeba_fl.faces import Faces
+from celeba_fl.teach import endpoint, labelling
+from celeba_fl.teach.labelling import Spending, train_rows
 
 TRAIN = [f"{row:06d}.jpg" for row in range(1, 9)]
 
@@ -48,6 +51,7 @@ def words(folder, tmp_path, out, server):
     """The command line, without options."""
     return [
         *("teach", "drawn-iid", f"dataset={folder}", f"home={tmp_path / 'home'}"),
+        "valid-fraction=0",
         *("--nodes", "2", "--out", str(out), "--model", "seer", "--base-url", server.url),
     ]
 
@@ -114,11 +118,16 @@ def test_all_images_that_clients_hold_are_labelled_once(
     assert len(server.requests) == 8
 
 
-def test_held_rows_are_those_of_all_partitions(folder, tmp_path):
-    config = RunConfig.load({"dataset": str(folder), "home": str(tmp_path / "home")})
+def test_train_rows_are_those_of_all_clients_without_their_validation_parts(folder, tmp_path):
+    keys = {"dataset": str(folder), "home": str(tmp_path / "home"), "valid-fraction": 0.4}
+    config = RunConfig.load(keys)
     table = sources.load(str(folder), config.home_dir)
-    rows = held_rows(table, config, 3)
-    np.testing.assert_array_equal(rows, np.arange(8))
+    parts = [Faces(config).held({"partition-id": i, "num-partitions": 3}) for i in range(3)]
+    held = np.sort(np.concatenate(parts))
+    np.testing.assert_array_equal(held, np.arange(8))
+    valid = valid_mask(table, held, 0.4, config.seed)
+    assert 0 < valid.sum() < 8
+    np.testing.assert_array_equal(train_rows(table, config, 3), held[~valid])
 
 
 def test_images_that_no_client_holds_are_not_asked_for(teach, server, out):
@@ -179,35 +188,81 @@ def test_an_image_that_cannot_be_read_is_not_sent(teach, server, folder, out):
     assert len(server.requests) == 7
 
 
-def test_one_image_that_the_endpoint_takes_for_wrong_does_not_end_the_run(
-    teach, server, image_of, out
+SOON = {"retry-after-ms": "5"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ((400, error("Invalid image")), "Invalid image"),
+        ((500, error("broken"), SOON), "broken"),
+        ((200, b'{"id": "1", "cho', {"Content-Type": "application/json"}), "is no JSON"),
+    ],
+)
+def test_one_image_at_which_the_endpoint_fails_does_not_end_the_run(
+    teach, server, image_of, out, reply, why
 ):
     server.reply = lambda number, image: (
-        (400, error("Invalid image"))
-        if image_of[image] == TRAIN[0]
-        else (200, completion(answers()))
+        reply if image_of[image] == TRAIN[0] else (200, completion(answers()))
     )
     status, said = teach("--workers", "1")
     assert status == 1
     assert f"{TRAIN[0]} has no labels: " in said
-    assert "Invalid image" in said
+    assert why in said
     assert sorted(read(out)) == TRAIN[1:]
 
 
-def test_an_endpoint_that_takes_all_requests_for_wrong_ends_it(teach, server):
+def test_an_endpoint_that_fails_at_all_images_ends_it(teach, server):
     server.reply = lambda number, image: (400, error("no response_format here"))
     status, said = teach("--workers", "1")
     assert status == 2
-    assert f"{server.url}/ refuses all requests: " in said
+    assert f"{server.url}/ fails at 3 images in a row: " in said
     assert "no response_format here" in said
     assert len(server.requests) == 3
+
+
+def test_images_at_which_it_failed_do_not_keep_it_from_the_others(teach, server, image_of, out):
+    server.reply = lambda number, image: (
+        (400, error("Invalid image"))
+        if image_of[image] in TRAIN[1:5]
+        else (200, completion(answers()))
+    )
+    assert teach("--max-images", "2", "--workers", "1")[0] == 1
+    assert teach("--workers", "1")[0] == 1
+    assert sorted(read(out)) == [TRAIN[0], *TRAIN[5:]]
+
+
+def test_an_endpoint_that_has_answered_may_fail_longer_but_not_for_ever(teach, server, monkeypatch):
+    monkeypatch.setattr(labelling, "FAILED", 5)
+    assert teach("--max-images", "1")[0] == 0
+    server.reply = lambda number, image: (400, error("no more"))
+    status, said = teach("--workers", "1")
+    assert (status, len(server.requests)) == (2, 1 + 5)
+    assert "fails at 5 images in a row: " in said
+
+
+def test_what_is_under_way_when_it_ends_is_kept(teach, server, out):
+    late = threading.Event()
+
+    def reply(number, image):
+        if number > 2:
+            late.set()
+            return 401, error("no such key")
+        late.wait(20)
+        time.sleep(0.3)
+        return 200, completion(answers())
+
+    server.reply = reply
+    status, said = teach("--workers", "3")
+    assert status == 2
+    assert "set OPENAI_API_KEY" in said
+    assert (len(read(out)), len(server.requests)) == (2, 3)
 
 
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        ((429, error("slow down"), {"retry-after-ms": "5"}), "rate limit stays, after 1 retries"),
-        ((500, error("broken"), {"retry-after-ms": "5"}), "broken"),
+        ((429, error("slow down"), SOON), "rate limit stays, after 1 retries"),
         ((401, error(f"no such key: {KEY}")), "set OPENAI_API_KEY"),
     ],
 )
@@ -310,7 +365,9 @@ def test_max_cost_needs_prices_and_an_endpoint_that_counts(teach, server, out):
     status, said = teach("--max-cost", "1", "--price-in", "1", "--price-out", "1")
     assert (status, len(server.requests)) == (2, 1)
     assert "--max-cost 1 cannot be kept: the endpoint does not tell" in said
+    assert len(read(out)) == 1  # paid for, and kept
     assert teach()[0] == 0
+    assert len(server.requests) == 8
 
 
 # ---- real processes --------------------------------------------------------------------------
@@ -319,7 +376,9 @@ def test_max_cost_needs_prices_and_an_endpoint_that_counts(teach, server, out):
 @pytest.fixture
 def start(words):
     def start():
-        code = "from celeba_fl.cli import main; main()"
+        # Where tests run in the background, children ignore it.
+        code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        code += "from celeba_fl.cli import main; main()"
         return subprocess.Popen(
             [sys.executable, "-c", code, *words, "--workers", "2"],
             stdout=subprocess.PIPE,
@@ -338,19 +397,7 @@ def wait_for(server, number):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGKILL,
-        signal.SIGTERM,
-        pytest.param(
-            signal.SIGINT,
-            marks=pytest.mark.skipif(
-                signal.getsignal(signal.SIGINT) == signal.SIG_IGN, reason="in the background"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_interrupted_at_any_time_every_image_is_there_once(start, teach, server, out, number):
     release = []
 
