@@ -114,7 +114,7 @@ def ask(
         for message in chain.from_iterable(map(grid.pull_messages, pulls)):
             client = pending.pop(message.metadata.reply_to_message_id)
             if message.has_error():
-                answers.failures[client] = str(message.error.reason).strip()
+                answers.failures[client] = _words(str(message.error.reason))
                 continue
             answers.bytes_up += _num_bytes(message.content)
             reason = take(message.content) if take else None
@@ -212,6 +212,17 @@ def _form(record: RecordDict) -> str:
     shapes |= {(name, key): array.shape for name, a in arrays for key, array in a.items()}
     configs = [(name, sorted(config)) for name, config in record.config_records.items()]
     return repr((sorted(shapes.items()), sorted(configs)))
+
+
+def _words(reason: str) -> str:
+    """Why a client failed; of our own errors the message alone, without Flower's words around it.
+
+    In simulation those hold a traceback, which is in the log already; on a SuperNode the type.
+    """
+    if "InputError" in reason:
+        for before in ("ClientAppException occurred. Message: ", "InputError'>:<'"):
+            reason = reason.rpartition(before)[2].removesuffix("'>")
+    return reason.strip()
 
 
 def _num_bytes(record: RecordDict) -> int:

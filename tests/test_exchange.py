@@ -85,6 +85,36 @@ def test_a_client_that_raises_is_a_failure_with_its_reason() -> None:
     assert "no power" in answers.failures["1"]
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (
+            "<class 'ray.exceptions.RayTaskError(ClientAppException)'>:<'\x1b[36mray\n  File ...\n"
+            "celeba_fl.progress.InputError: client 0: weights = 'x': no file\n\nThe above ...\n\n"
+            "Exception ClientAppException occurred. Message: client 0: weights = 'x': no file'>",
+            "client 0: weights = 'x': no file",
+        ),
+        ("<class 'celeba_fl.progress.InputError'>:<'client 0: no 'x''>", "client 0: no 'x'"),
+        ("<class 'KeyError'>:<''x''>", "<class 'KeyError'>:<''x''>"),
+    ],
+)
+def test_of_our_own_errors_a_reason_is_the_message(
+    monkeypatch: pytest.MonkeyPatch, reason: str, words: str
+) -> None:
+    nodes = Nodes(adding_app(fail), 3)
+    pull = nodes.pull_messages
+
+    def pulled(keys: list[str]) -> list[Message]:
+        answers = list(pull(keys))
+        for message in answers:
+            if message.has_error():
+                monkeypatch.setattr(message.error, "_reason", reason)
+        return answers
+
+    monkeypatch.setattr(nodes, "pull_messages", pulled)
+    assert put(nodes).failures == {"1": words}
+
+
 def test_a_client_that_does_not_answer_in_time_is_a_failure() -> None:
     answers = put(Nodes(adding_app(), 3, silent=[2]), timeout=0.01)
     assert list(answers.usable) == ["0", "1"]
