@@ -268,7 +268,7 @@ def predict(
 
 @app.command()
 def sample(
-    count: Annotated[int, typer.Option(min=1, help="number of faces")] = 64,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="number of faces")] = 64,
     run: Annotated[str, typer.Option(help="a run directory, or its name")] = "latest",
     out: Annotated[Path, typer.Option(help="folder for the PNG files")] = Path("faces"),
     seed: Annotated[int, typer.Option(min=0, help="of the noise that faces are made of")] = 0,

@@ -229,8 +229,9 @@ class Dcgan(Task):
         )
         travels = self._travels(trained)
         kept = {key: array for key, array in trained.items() if key not in travels}
+        said = map(np.asarray, (*trained.values(), *epochs.values()))
         # What diverged is no answer that the server takes, and nothing to go on from either.
-        if kept and all(np.isfinite(v).all() for v in (*trained.values(), *epochs.values())):
+        if kept and all(np.isfinite(values).all() for values in said):
             self._private(node, instructions).save(number, kept)
         loss = epochs["train_discriminator_loss"][-1] / len(rows)
         return Trained(travels, len(rows), loss, epochs)

@@ -441,12 +441,12 @@ def test_a_client_without_images_changes_nothing(make):
     assert said.epochs == {f"train_{name}_loss": [0.0] * EPOCHS for name in NETWORKS}
 
 
-def test_clients_with_images_of_their_own_need_no_server_that_has_any(keys, tmp_path):
+def test_clients_with_images_of_their_own_need_no_server_that_has_any(keys, tmp_path, caplog):
     sites = write_sites(tmp_path, Path(keys["dataset"]))
     nodes = [{"site": path.name, "data-path": str(path)} for path in sites]
-    said = run(
-        keys, tmp_path / "runs", nodes, dataset="none", weights="no file", watch="generator_loss"
-    )
+    said = run(keys, tmp_path / "runs", nodes, dataset="none", weights="no file", patience=1)
+    assert "frechet_distance has had no value on validation examples" in caplog.text
+    assert "to watch there are: generator_loss, discriminator_loss" in caplog.text
     last = read_csv(said["path"] / "rounds.csv")[-1]
     assert last["valid_generator_loss"]
     assert not last["test_frechet_distance"]
@@ -488,9 +488,13 @@ def test_a_model_is_not_taken_for_that_of_another_task(done, tmp_path):
         load_model(done)
     shutil.copytree(done["path"], tmp_path / "run")
     (tmp_path / "run" / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"model\.safetensors is not there"):
+    with pytest.raises(InputError, match=r"model\.safetensors is not there.*resume = 'run'"):
         load_generator({**done, "path": tmp_path / "run"})
     (tmp_path / "run" / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_generator({**done, "path": tmp_path / "run"})
+    (tmp_path / "run" / "model.safetensors").unlink()
+    (tmp_path / "run" / "model.safetensors").mkdir()
     with pytest.raises(InputError, match="cannot be read"):
         load_generator({**done, "path": tmp_path / "run"})
 
