@@ -34,6 +34,7 @@ from celeba_fl.pixels import PixelStore
 from celeba_fl.private import Private
 from celeba_fl.progress import LOG, InputError
 from celeba_fl.task import (
+    OF_HEADS,
     Arrays,
     Description,
     Instructions,
@@ -57,6 +58,8 @@ SAMPLES = 64
 
 class Dcgan(Task):
     """Faces from noise; `celeba_fl.models.dcgan` says what becomes of batch norm and of Adam."""
+
+    unused = OF_HEADS
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)

@@ -524,7 +524,6 @@ def test_a_baseline_is_central_training_or_is_refused(done, tmp_path):
     ("changes", "error"),
     [
         ({"strategy": "fedadam"}, "strategy = 'fedadam'.*take fedavg"),
-        ({"init": "closed-form"}, "has no closed form"),
         ({"watch": "loss"}, "watch = 'loss': must be one of generator_loss"),
     ],
 )
