@@ -104,7 +104,7 @@ def baseline(
 ) -> None:
     """Put reference points beside a run: trained centrally, each client alone, the majority.
 
-    They have the data, the features and the settings of the run. The central head has as many
+    They have the data, the features and the settings of the run. The central model has as many
     epochs, of which the best on validation is taken; each client alone has those that it trained.
     """
     from celeba_fl.baseline import baseline_table, make_baseline
