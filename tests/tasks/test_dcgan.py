@@ -194,13 +194,9 @@ def test_no_more_faces_are_decoded_than_are_judged(make, monkeypatch, tmp_path):
     (state,) = tmp_path.glob("pixels/*/state.npy")
     assert (np.load(state) != EMPTY).sum() == 5 + 5
     arrays = task.initial_arrays()
-    found = task.evaluate_centrally(arrays)
-    by_hand = distances_by_hand(task, arrays, 5)
-    for column, value in by_hand.items():
-        part, name = column.removesuffix("_frechet_distance"), "frechet_distance"
-        if part == "test_real":
-            part, name = "test", "real_frechet_distance"
-        assert found[part][name] == pytest.approx(value, rel=1e-3, abs=0), column
+    parts = task.evaluate_centrally(arrays).items()
+    found = {f"{part}_{name}": value for part, m in parts for name, value in m.items()}
+    assert found == pytest.approx(distances_by_hand(task, arrays, 5), rel=1e-3, abs=0)
 
 
 def test_a_split_of_one_face_is_named_and_judges_nothing(make, tmp_path, caplog):
