@@ -130,11 +130,11 @@ class StopRules:
         return value < than if self.watch in self.lower_is_better else value > than
 
 
-def _validated(metrics: Mapping[str, float]) -> list[str]:
-    """The metrics that have a value on validation examples."""
-    return [
+def _validated(metrics: Mapping[str, float]) -> dict[str, None]:
+    """The metrics that have a value on validation examples, each once."""
+    return dict.fromkeys(
         name.removeprefix(f"{part}_")
         for part in PARTS
         for name, value in metrics.items()
         if name.startswith(f"{part}_") and not math.isnan(value)
-    ]
+    )

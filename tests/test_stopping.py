@@ -105,7 +105,8 @@ def test_an_undefined_metric_is_neither_a_target_nor_a_best() -> None:
 def test_rules_that_have_nothing_to_go_by_say_so(
     rules: dict[str, float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    metrics = {"test_distance": 9.0, "valid_loss": 3.0, "server_valid_auroc": 0.5, "valid_f1": NAN}
+    metrics = {"test_distance": 9.0, "valid_loss": 3.0, "valid_auroc": 0.4, "valid_f1": NAN}
+    metrics["server_valid_auroc"] = 0.5
     quiet = StopRules("distance", max_seconds=50.0)
     quiet.note(0, metrics, 1.0)
     assert not caplog.messages

@@ -109,9 +109,9 @@ class Dcgan(Task):
                 held_out[part] = readable
             elif len(rows):
                 LOG.warning(
-                    "%d readable face of the %s split: a Fréchet distance needs two or more, so "
+                    "readable faces of the %s split: %d; a Fréchet distance needs two or more, so "
                     "there is none to that split",
-                    *(len(readable), split),
+                    *(split, len(readable)),
                 )
         provenance: dict[str, Any] = {"dataset": self.faces.provenance()}
         if held_out:

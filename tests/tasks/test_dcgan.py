@@ -203,7 +203,7 @@ def test_a_split_of_one_face_is_named_and_judges_nothing(make, tmp_path, caplog)
     data = write_celeba(tmp_path / "celeba", splits="0" * 6 + "1" + "2" * 4)
     task = make(dataset=str(data))
     assert task.prepare().provenance["judged_faces"] == 4
-    assert "1 readable face of the valid split: a Fréchet distance needs two" in caplog.text
+    assert "readable faces of the valid split: 1; a Fréchet distance needs two" in caplog.text
     assert list(task.evaluate_centrally(task.initial_arrays())) == ["test"]
 
 
