@@ -111,7 +111,7 @@ def baseline(
 ) -> None:
     """Put reference points beside a run: trained centrally, each client alone, the majority.
 
-    They have the data, the features and the settings of the run. The central head has as many
+    They have the data, the features and the settings of the run. The central model has as many
     epochs, of which the best on validation is taken; each client alone has those that it trained.
     """
     from celeba_fl.baseline import baseline_table, make_baseline
@@ -275,7 +275,7 @@ def predict(
 
 @app.command()
 def sample(
-    count: Annotated[int, typer.Option(min=1, help="number of faces")] = 64,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="number of faces")] = 64,
     run: Annotated[str, typer.Option(help="a run directory, or its name")] = "latest",
     out: Annotated[Path, typer.Option(help="folder for the PNG files")] = Path("faces"),
     seed: Annotated[int, typer.Option(min=0, help="of the noise that faces are made of")] = 0,

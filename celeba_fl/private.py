@@ -11,9 +11,6 @@ from safetensors.numpy import load_file
 from celeba_fl.files import pack_arrays, write_bytes
 from celeba_fl.progress import LOG
 
-# A run that was cut off goes on at the round that was not finished, from what the one before left.
-KEEP = 2
-
 
 @dataclass(frozen=True)
 class Private:
@@ -23,21 +20,30 @@ class Private:
     ----------
     folder : Path
         Where it is.
+    keep : int
+        How many of the newest stay.
     """
 
     folder: Path
+    keep: int
 
     @classmethod
-    def of(cls, home: Path, task: str, run: str, client: str) -> "Private":
-        """In ``home/<task>/<run>/<client>``."""
-        return cls(home.joinpath(task, *(quote(name, safe="") for name in (run, client))))
+    def of(cls, home: Path, task: str, run: str, client: str, checkpoints: int) -> "Private":
+        """In ``home/<task>/<run>/<client>``; enough to go on from each of the run's checkpoints.
+
+        That is one more than there are checkpoints, since the client may have done a round that
+        the run has not finished.
+        """
+        # A dot is quoted too: ".." would be the folder above.
+        names = (quote(name, safe="").replace(".", "%2E") for name in (run, client))
+        return cls(home.joinpath(task, *names), checkpoints + 1)
 
     def save(self, number: int, arrays: dict[str, np.ndarray]) -> None:
         """Keep arrays as those after round `number`, and of older ones the newest."""
         write_bytes(self._path(number), pack_arrays(arrays, {}))
         # Later ones are of rounds that the run, which goes on here, has not done.
         past = [old for old in self._rounds() if old <= number]
-        for old in set(self._rounds()) - set(past[-KEEP:]):
+        for old in set(self._rounds()) - set(past[-self.keep :]):
             self._path(old).unlink()
 
     def load(self, number: int) -> dict[str, np.ndarray] | None:

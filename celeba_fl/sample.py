@@ -32,14 +32,17 @@ def load_generator(run: Mapping[str, Any]) -> Arrays:
     """
     path: Path = run["path"] / "model.safetensors"
     if not path.exists():
-        raise InputError(f"{path} is not there: the run is {run['status']}")
+        raise InputError(
+            f"{path} is not there: the run is {run['status']}, and its model is written when it "
+            f"ends; let it go on with resume = '{run['path'].name}', or name another run"
+        )
     try:
         with safe_open(path, "numpy") as file:
             names, said = file.keys(), file.metadata() or {}
             if said.get("network") != NETWORK:
                 raise InputError(f"{path} is no model of the task dcgan, and generates no faces")
             return {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
@@ -61,12 +64,22 @@ def write_faces(arrays: Arrays, count: int, seed: int, out: Path) -> list[Path]:
     -------
     list[Path]
         The files, the grid last.
+
+    Raises
+    ------
+    InputError
+        If `out` has faces already, or cannot be written to.
     """
+    if next(out.glob("face-*.png"), None) or (out / "grid.png").exists():
+        raise InputError(f"{out} has faces already; move them away, or name another folder")
     first, paths = [], []
-    for number, face in enumerate(generate(arrays, noise(count, seed)), start=1):
-        paths.append(out / f"face-{number:04d}.png")
-        write_bytes(paths[-1], encode(face), sync=False)
-        if number <= IN_GRID:
-            first.append(face)
-    write_bytes(out / "grid.png", encode(tile(np.stack(first))))
+    try:
+        for number, face in enumerate(generate(arrays, noise(count, seed)), start=1):
+            paths.append(out / f"face-{number:04d}.png")
+            write_bytes(paths[-1], encode(face), sync=False)
+            if number <= IN_GRID:
+                first.append(face)
+        write_bytes(out / "grid.png", encode(tile(np.stack(first))))
+    except OSError as error:
+        raise InputError(f"{out} cannot be written to: {error}") from error
     return [*paths, out / "grid.png"]

@@ -9,8 +9,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from celeba_fl.progress import LOG
+
 # Metrics that are the better, the lower; of most tasks.
 LOWER_IS_BETTER = ("loss",)
+# Whose validation examples decide, the first that have a value.
+PARTS = ("server_valid", "valid")
 
 
 @dataclass
@@ -67,7 +71,7 @@ class StopRules:
     memory: Memory = field(default_factory=Memory)
 
     def note(self, number: int, metrics: Mapping[str, float], seconds: float) -> None:
-        """Take note of a round.
+        """Take note of a round, and warn while the rules have nothing to go by.
 
         Parameters
         ----------
@@ -83,6 +87,12 @@ class StopRules:
         memory.name, memory.value = self._watched(metrics)
         if memory.value is not None and self._better(memory.value, memory.best_value):
             memory.best_round, memory.best_value = number, memory.value
+        if memory.best_round is None and (self.target or self.patience):
+            LOG.warning(
+                "round %d: %s has had no value on validation examples, so neither target nor "
+                "patience can end the run, and no checkpoint is the best; to watch there are: %s",
+                *(number, self.watch, ", ".join(_validated(metrics)) or "none"),
+            )
 
     def reason(self) -> str:
         """Why the run should end after the last round that was noted; empty if it should not."""
@@ -108,7 +118,7 @@ class StopRules:
 
     def _watched(self, metrics: Mapping[str, float]) -> tuple[str, float | None]:
         """The watched metric on the server's validation part, else on the clients'."""
-        for part in ("server_valid", "valid"):
+        for part in PARTS:
             value = metrics.get(f"{part}_{self.watch}", math.nan)
             if not math.isnan(value):
                 return f"{part}_{self.watch}", value
@@ -118,3 +128,13 @@ class StopRules:
         if than is None:
             return True
         return value < than if self.watch in self.lower_is_better else value > than
+
+
+def _validated(metrics: Mapping[str, float]) -> dict[str, None]:
+    """The metrics that have a value on validation examples, each once."""
+    return dict.fromkeys(
+        name.removeprefix(f"{part}_")
+        for part in PARTS
+        for name, value in metrics.items()
+        if name.startswith(f"{part}_") and not math.isnan(value)
+    )

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from flwr.app import ConfigRecordValues
 
-from celeba_fl.config import RunConfig
+from celeba_fl.config import RunConfig, default_values
 from celeba_fl.progress import InputError
 from celeba_fl.stopping import LOWER_IS_BETTER
 
@@ -27,6 +27,14 @@ TASKS = {
     "lenet": "celeba_fl.tasks.lenet:Lenet",
     "dcgan": "celeba_fl.tasks.dcgan:Dcgan",
 }
+
+# Run-config keys of a head that learns attributes, and of two networks that make faces.
+OF_HEADS = (
+    *("labels", "teacher", "teacher-error", "teacher-confidence", "train-on", "augmentations"),
+    *("dropout", "class-weights", "group-weighting", "public-fraction", "init"),
+    *("thresholds", "groupings"),
+)
+OF_GENERATORS = ("feature-maps", "exchange")
 
 # In front of the columns of `epochs.csv`, in a client's reply.
 EPOCH = "epoch-"
@@ -128,6 +136,9 @@ class Task(ABC):
     config : RunConfig
         The run config.
     """
+
+    # Run-config keys that this task has no use for: their defaults alone are accepted.
+    unused: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -268,7 +279,7 @@ def load_task(config: RunConfig) -> Task:
     Raises
     ------
     InputError
-        If there is none of that name.
+        If there is none of that name, or a key is set that it has no use for.
     """
     return _load(config)
 
@@ -286,6 +297,12 @@ def _load(config: RunConfig) -> Task:
             f"task = {config.task!r}: {error}; there are {', '.join(TASKS)}, or name your own "
             f"as module:Class"
         ) from error
+    values, defaults = config.to_dict(), default_values()
+    given = [f"{key} = {values[key]!r}" for key in task.unused if values[key] != defaults[key]]
+    if given:
+        raise InputError(
+            f"{', '.join(given)}: the task {config.task} has no use for that; leave it out"
+        )
     made: Task = task(config)
     return made
 

@@ -405,6 +405,18 @@ def test_sample(
     faces = {path.name for path in (tmp_path / "new").iterdir()}
     assert faces == {"face-0001.png", "face-0002.png", "face-0003.png", "grid.png"}
 
+    assert call(monkeypatch, "sample", "--count", "2", "--out", "new") == 2
+    assert capsys.readouterr().err == (
+        "celeba-fl: new has faces already; move them away, or name another folder\n"
+    )
+    assert len(list((tmp_path / "new").iterdir())) == 4
+    (tmp_path / "file").touch()
+    for place in ("file", "file/sub", "/proc/new"):
+        assert call(monkeypatch, "sample", "--count", "2", "--out", place) == 2
+        assert f"celeba-fl: {place} cannot be written to: " in capsys.readouterr().err
+    assert call(monkeypatch, "sample", "--count", "1000000000") == 2
+    assert "100000" in capsys.readouterr().err
+
 
 @pytest.mark.parametrize("words", [("predict", "a.jpg"), ("baseline",), ("sample",)])
 def test_without_a_run(

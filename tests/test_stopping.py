@@ -6,6 +6,7 @@ import pytest
 
 from celeba_fl.stopping import StopRules
 
+NAN = math.nan
 SCORES = (0.5, 0.7, 0.6, 0.7, 0.8)
 
 
@@ -90,18 +91,38 @@ def test_the_servers_validation_part_goes_before_the_clients() -> None:
     rules = StopRules("score")
     rules.note(1, {"valid_score": 0.9, "server_valid_score": 0.4, "test_score": 1.0}, 1.0)
     assert (rules.memory.name, rules.memory.value) == ("server_valid_score", 0.4)
-    rules.note(2, {"valid_score": 0.9, "server_valid_score": math.nan}, 2.0)
+    rules.note(2, {"valid_score": 0.9, "server_valid_score": NAN}, 2.0)
     assert (rules.memory.name, rules.memory.value) == ("valid_score", 0.9)
 
 
 def test_an_undefined_metric_is_neither_a_target_nor_a_best() -> None:
     rules = StopRules("score", target=0.5)
-    assert rounds_until(rules, (math.nan, math.nan)) is None
+    assert rounds_until(rules, (NAN, NAN)) is None
     assert rules.memory.best_round is None
 
 
+@pytest.mark.parametrize("rules", [{"target": 0.5}, {"patience": 1}])
+def test_rules_that_have_nothing_to_go_by_say_so(
+    rules: dict[str, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = {"test_distance": 9.0, "valid_loss": 3.0, "valid_auroc": 0.4, "valid_f1": NAN}
+    metrics["server_valid_auroc"] = 0.5
+    quiet = StopRules("distance", max_seconds=50.0)
+    quiet.note(0, metrics, 1.0)
+    assert not caplog.messages
+    watching = StopRules("distance", **rules)
+    watching.note(0, metrics, 1.0)
+    assert caplog.messages == [
+        "round 0: distance has had no value on validation examples, so neither target nor "
+        "patience can end the run, and no checkpoint is the best; to watch there are: auroc, loss"
+    ]
+    watching.note(1, {**metrics, "valid_distance": 1.0}, 2.0)
+    watching.note(2, metrics, 3.0)
+    assert len(caplog.messages) == 1
+
+
 def test_undefined_rounds_use_up_patience() -> None:
-    assert rounds_until(StopRules("score", patience=2), (0.5, math.nan, math.nan)) == 2
+    assert rounds_until(StopRules("score", patience=2), (0.5, NAN, NAN)) == 2
 
 
 def test_restored_rules_go_on_as_if_nothing_had_been() -> None:

@@ -63,6 +63,36 @@ def test_every_named_task_loads():
         assert isinstance(load_task(RunConfig.load({"task": name})), Task)
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "said"),
+    [
+        ("dcgan", {"init": "closed-form"}, "init = 'closed-form'"),
+        ("lenet", {"init": "closed-form"}, "init = 'closed-form'"),
+        (
+            "dcgan",
+            {"init": "public", "public-fraction": 0.1},
+            "public-fraction = 0.1, init = 'public'",
+        ),
+        ("dcgan", {"labels": "teacher"}, "labels = 'teacher'"),
+        ("lenet", {"augmentations": 1, "image-size": 224}, "augmentations = 1, image-size = 224"),
+        ("lenet", {"exchange": "generator"}, "exchange = 'generator'"),
+        ("attributes", {"exchange": "generator"}, "exchange = 'generator'"),
+    ],
+)
+def test_keys_that_a_task_has_no_use_for_are_refused(name, keys, said):
+    with pytest.raises(InputError) as error:
+        load_task(RunConfig.load({"task": name, **keys}))
+    assert str(error.value) == f"{said}: the task {name} has no use for that; leave it out"
+
+
+def test_every_key_that_a_task_has_no_use_for_is_one():
+    for name in task.TASKS:
+        assert (
+            set(load_task(RunConfig.load({"task": name})).unused)
+            < RunConfig.load().to_dict().keys()
+        )
+
+
 def test_what_a_task_need_not_do():
     tiny = Tiny(RunConfig.load())
     assert tiny.central_parts == ("test",)

@@ -31,7 +31,12 @@ from celeba_fl.report.page import FOOTER, notes, title_of, written
 from celeba_fl.report.plots import Album
 from celeba_fl.report.reading import PARTS, Rows, Run, floats, name_of, rows_of
 from celeba_fl.report.resampling import Scores, difference_intervals, intervals
-from celeba_fl.report.results import gap_intervals, own_scores, reproduced
+from celeba_fl.report.results import (
+    gap_intervals,
+    no_central_model,
+    own_scores,
+    reproduced,
+)
 
 # Keys that say where a run was, not what it was.
 PLACES = ("home", "results-dir", "resume")
@@ -150,7 +155,7 @@ def overview(runs: Mapping[str, Run]) -> list[Block]:
 
 
 def results(runs: Mapping[str, Run], album: Album) -> list[Block]:
-    """The final figures, with differences to the first run and to its central head."""
+    """The final figures, with differences to the first run and to its central model."""
     models = [*(_model(name, run) for name, run in runs.items()), *_references(runs)]
     first, metrics = models[0], plots.first_metrics(list(models[0].values), 6)
     if not metrics:
@@ -198,9 +203,8 @@ def _gaps(runs: Mapping[str, Run], metric: str) -> Cards:
         central, own = run.reference("central"), run.results().values
         gap = own.get(metric, nothing) - central.get(metric, nothing)
         bounds = between(*gap_intervals(run).get(metric, NONE), difference)
-        detail = f"{name_of(metric)} less that of the central head {bounds}"
-        missing = "unknown until celeba-fl baseline has run"
-        cards.append((name, difference(gap), detail if central else missing))
+        detail = f"{name_of(metric)} less that of the central model {bounds}"
+        cards.append((name, difference(gap), detail if central else no_central_model(run)[0]))
     return Cards(cards)
 
 
@@ -216,7 +220,7 @@ def _references(runs: Mapping[str, Run]) -> list[Model]:
         central, alone = run.reference("central"), run.reference("local", "mean")
         spread = run.reference("local", "std")
         for model in (
-            Model("central head", central, {}, reproduced(run.central, central)),
+            Model("central model", central, {}, reproduced(run.central, central)),
             Model("each client alone", alone, spread, None),
         ):
             key = f"{model.name} {model.values}"
@@ -284,12 +288,12 @@ def curves(runs: Mapping[str, Run], album: Album) -> list[Block]:
     begun = {name: run for name, run in runs.items() if run.rounds}
     if not begun:
         return []
-    columns = [column for run in begun.values() for column in run.rounds[0]]
     names = dict.fromkeys(name for run in begun.values() for name in run.metric_names())
     chosen = [n for n in plots.first_metrics(list(names), 6) if n != "average_precision"][:4]
     pictures = []
     for metric in chosen:
-        part = "test" if f"test_{metric}" in columns else "valid"
+        measured = any(row.get(f"test_{metric}") for run in begun.values() for row in run.rounds)
+        part = "test" if measured else "valid"
         rows = {name: run.rounds for name, run in begun.items()}
         ends = [
             f"{name} {figure(floats(run.rounds[-1:], f'{part}_{metric}')[0])}"

@@ -140,7 +140,7 @@ def curves(run: Run, album: Album) -> list[Block]:
     central = run.reference("central")
     pictures = []
     for name in chosen:
-        lines = {"central head, test": central[name]} if name in central else {}
+        lines = {"central model, test": central[name]} if name in central else {}
         majority = floats(run.rounds[-1:], "test_majority_accuracy")[0]
         if name == "accuracy" and majority == majority:
             lines["majority's answer, test"] = majority

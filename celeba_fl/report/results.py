@@ -55,11 +55,11 @@ def results(run: Run) -> list[Block]:
                     figure(low) if low and majority else UNKNOWN,
                 )
             )
-    missing, hint = _no_central_head(run)
+    missing, hint = no_central_model(run)
     first = plots.first_metrics(list(judged.values), 1)[0]
     cards = [
         (
-            "gap to the central head",
+            "gap to the central model",
             difference(gap(first)),
             f"{name_of(first)} {between(*gaps.get(first, NONE), difference)}"
             if central
@@ -79,11 +79,11 @@ def results(run: Run) -> list[Block]:
                 )
             )
     caption = f"Figures of {judged.where}, with 95 % intervals where people can be resampled"
-    header = ("metric", "this run", "central head", "gap", "each client alone", "majority")
+    header = ("metric", "this run", "central model", "gap", "each client alone", "majority")
     clients = run.baseline.get("local", {}).get("clients") if central else None
     text = (
-        f"The central head is trained on the same examples in one place; alone is the mean and "
-        f"the standard deviation over {clients} heads, each trained on one client's examples only."
+        f"The central model is trained on the same examples in one place; alone is the mean and "
+        f"the standard deviation over {clients} models, each trained on one client's examples only."
         if central
         else hint
     )
@@ -97,14 +97,19 @@ def results(run: Run) -> list[Block]:
     return blocks
 
 
-def _no_central_head(run: Run) -> tuple[str, str]:
-    """Why there is no central head to compare with, in brief and in full."""
+def no_central_model(run: Run) -> tuple[str, str]:
+    """Why there is no central model to compare with, in brief and in full."""
     config = run.section("config")
-    if config.get("clients") or config.get("strategy") == "closed-form":
-        which = "chosen clients" if config.get("clients") else "the closed form"
-        return f"none for {which}", f"A run of {which} has no central head to be held against."
+    without = {
+        "chosen clients": config.get("clients"),
+        "the closed form": config.get("strategy") == "closed-form",
+        "private discriminators": config.get("exchange") == "generator",
+    }
+    which = next((name for name, holds in without.items() if holds), None)
+    if which:
+        return f"none for {which}", f"A run of {which} has no central model to be held against."
     return "unknown until celeba-fl baseline has run", (
-        "What one head trained on all examples in one place would reach, and each client alone, "
+        "What one model trained on all examples in one place would reach, and each client alone, "
         f"is not known yet; this adds it: celeba-fl baseline {run.path.name}"
     )
 
@@ -115,7 +120,7 @@ def own_scores(run: Run) -> Scores | None:
 
 
 def gap_intervals(run: Run) -> dict[str, tuple[float, float]]:
-    """Intervals of the differences to the central head."""
+    """Intervals of the differences to the central model."""
     own, central = own_scores(run), reproduced(run.central, run.reference("central"))
     if own is None or central is None or not own.pairs_with(central):
         return {}

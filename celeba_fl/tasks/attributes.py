@@ -21,6 +21,7 @@ from celeba_fl.models.backbones import BACKBONES, resolve_weights, weights_path
 from celeba_fl.models.heads import initial_head, scores
 from celeba_fl.progress import LOG, InputError
 from celeba_fl.task import (
+    OF_GENERATORS,
     Arrays,
     Description,
     Instructions,
@@ -38,6 +39,8 @@ AGREEMENT = "teacher_agreement"
 
 class Attributes(Task):
     """40 binary attributes by one linear head on frozen features; only the head travels."""
+
+    unused = OF_GENERATORS
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)

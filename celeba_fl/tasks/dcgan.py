@@ -14,6 +14,7 @@ backbone, or their sharpness alone would tell them apart.
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from celeba_fl.pixels import PixelStore
 from celeba_fl.private import Private
 from celeba_fl.progress import LOG, InputError
 from celeba_fl.task import (
+    OF_HEADS,
     Arrays,
     Description,
     Instructions,
@@ -56,6 +58,8 @@ SAMPLES = 64
 
 class Dcgan(Task):
     """Faces from noise; `celeba_fl.models.dcgan` says what becomes of batch norm and of Adam."""
+
+    unused = OF_HEADS
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -98,18 +102,30 @@ class Dcgan(Task):
         table, store = self.faces.table, self._store(self.faces.table)
         held_out = {}
         for part, split in CENTRAL.items():
-            store.fill(table.rows(split), self.config.bad_images)
-            held_out[part] = store.readable(table.rows(split))
-        # Equally many of both, since the distance depends on how many there are.
-        number = min((len(rows) for rows in held_out.values() if len(rows)), default=0)
-        provenance = {"dataset": self.faces.provenance()}
-        if number > 1:
-            self._weights = self._judge_by(store, held_out, min(number, MAX_FACES))
+            rows = _spread(table.rows(split), MAX_FACES)
+            store.fill(rows, self.config.bad_images)
+            readable = store.readable(rows)
+            if len(readable) > 1:
+                held_out[part] = readable
+            elif len(rows):
+                LOG.warning(
+                    "readable faces of the %s split: %d; a Fréchet distance needs two or more, so "
+                    "there is none to that split",
+                    *(split, len(readable)),
+                )
+        provenance: dict[str, Any] = {"dataset": self.faces.provenance()}
+        if held_out:
+            # Equally many of both, since the distance depends on how many there are.
+            number = min(map(len, held_out.values()))
+            self._weights = self._judge_by(
+                store, {part: _spread(rows, number) for part, rows in held_out.items()}
+            )
             provenance["weights"] = {"name": self.config.weights, "sha256": self._weights}
+            provenance["judged_faces"] = number
         return Prepared(instructions={}, provenance=provenance)
 
-    def _judge_by(self, store: PixelStore, held_out: Mapping[str, np.ndarray], number: int) -> str:
-        """Compute the features of so many faces of each part; SHA-256 of the backbone's weights."""
+    def _judge_by(self, store: PixelStore, held_out: Mapping[str, np.ndarray]) -> str:
+        """Compute the features of these faces of each part; SHA-256 of the backbone's weights."""
         config = self.config
         weights = resolve_weights(
             config.backbone, config.weights, self.home, lambda: sources.load("drawn", self.home)
@@ -118,10 +134,8 @@ class Dcgan(Task):
             self.home, store.as_table(), config.backbone, weights, config.image_size
         )
         for part, rows in held_out.items():
-            if len(rows):
-                chosen = rows[np.linspace(0, len(rows) - 1, number).astype(int)]
-                features.fill(chosen, config.bad_images)
-                self._real[part] = features.read(chosen)[:]
+            features.fill(rows, config.bad_images)
+            self._real[part] = features.read(rows)[:]
         return weights
 
     def initial_arrays(self) -> Arrays:
@@ -207,7 +221,7 @@ class Dcgan(Task):
             )
 
         trained = dcgan.train_dcgan(
-            self._completed(arrays, node, instructions, number - 1),
+            self._completed(arrays, node, instructions, number - 1, trains=True),
             self._store(self.faces.of(node)).read(rows),
             epochs=config.local_epochs,
             batch_size=config.batch_size,
@@ -218,7 +232,9 @@ class Dcgan(Task):
         )
         travels = self._travels(trained)
         kept = {key: array for key, array in trained.items() if key not in travels}
-        if kept:
+        said = map(np.asarray, (*trained.values(), *epochs.values()))
+        # What diverged is no answer that the server takes, and nothing to go on from either.
+        if kept and all(np.isfinite(values).all() for values in said):
             self._private(node, instructions).save(number, kept)
         loss = epochs["train_discriminator_loss"][-1] / len(rows)
         return Trained(travels, len(rows), loss, epochs)
@@ -252,12 +268,24 @@ class Dcgan(Task):
         return {key: array for key, array in arrays.items() if key.startswith("generator/")}
 
     def _completed(
-        self, arrays: Arrays, node: NodeConfig, instructions: Instructions, number: int
+        self,
+        arrays: Arrays,
+        node: NodeConfig,
+        instructions: Instructions,
+        number: int,
+        trains: bool = False,
     ) -> Arrays:
         """With the client's own discriminator of round `number` or before, if none came along."""
         if self.config.exchange == "both":
             return arrays
-        own = self._private(node, instructions).load(number)
+        private = self._private(node, instructions)
+        own = private.load(number)
+        if own is None and trains and number:
+            LOG.warning(
+                "client %s, round %d: it trains against the untrained discriminator, since %s has "
+                "none of an earlier round; unless it has not trained before, that was lost",
+                *(client_name(node), number + 1, private.folder),
+            )
         return {**self._initial, **(own or {}), **arrays}
 
     def _private(self, node: NodeConfig, instructions: Instructions) -> Private:
@@ -266,7 +294,8 @@ class Dcgan(Task):
                 "exchange = 'generator': a discriminator is kept by its client for one run, and "
                 "outside of a run there is none to train against; take a run of exchange = 'both'"
             )
-        return Private.of(self.home, "dcgan", str(instructions["run"]), client_name(node))
+        run, kept = str(instructions["run"]), self.config.keep_checkpoints
+        return Private.of(self.home, "dcgan", run, client_name(node), kept)
 
     # ---- data ------------------------------------------------------------------------------
 
@@ -278,3 +307,8 @@ class Dcgan(Task):
     def _parts(self, node: NodeConfig) -> tuple[np.ndarray, np.ndarray]:
         """Rows that a node trains on, and rows that it validates on."""
         return self.faces.parts(node, self._store(self.faces.of(node)))
+
+
+def _spread(rows: np.ndarray, number: int) -> np.ndarray:
+    """At most so many of some rows, evenly."""
+    return rows[np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(int)]

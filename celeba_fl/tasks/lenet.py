@@ -17,6 +17,8 @@ from celeba_fl.files import pack_arrays, write_bytes
 from celeba_fl.models.lenet import MEAN, STD, initial_arrays, scores, train_lenet
 from celeba_fl.progress import LOG, InputError
 from celeba_fl.task import (
+    OF_GENERATORS,
+    OF_HEADS,
     Arrays,
     Description,
     Instructions,
@@ -35,6 +37,8 @@ STRATEGIES = ("fedavg", "fedprox")
 
 class Lenet(Task):
     """Ten classes by LeNet-5; `celeba_fl.models.lenet` says what becomes of batch norm."""
+
+    unused = (*OF_HEADS, *OF_GENERATORS, "backbone", "weights", "image-size", "partition-by")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)

@@ -115,11 +115,11 @@ def test_reference_points_stand_beside_the_runs(scored: MakeRun, tmp_path: Path)
         }
         (path / "baseline.json").write_text(json.dumps(made))
     parsed = compare(tmp_path, *paths)
-    assert parsed.row(RESULTS, "central head, A B") == ["0.750 +0.250 to A"]
+    assert parsed.row(RESULTS, "central model, A B") == ["0.750 +0.250 to A"]
     assert parsed.row(RESULTS, "each client alone, A B") == [
         "0.250 ± 0.100 \N{MINUS SIGN}0.250 to A"
     ]
-    assert "accuracy less that of the central head" in parsed.text
+    assert "accuracy less that of the central model" in parsed.text
 
 
 def test_curves_groups_and_clients_side_by_side(make_run: MakeRun, tmp_path: Path) -> None:
@@ -145,6 +145,26 @@ def test_curves_groups_and_clients_side_by_side(make_run: MakeRun, tmp_path: Pat
     attributes = parsed.row("Balanced accuracy of each attribute", "Bald")
     assert attributes == ["0.750", "0.250 \N{MINUS SIGN}0.500"]
     assert "at the end A: x 0.750; B: y 0.250" in parsed.source
+
+
+def test_a_metric_that_no_run_has_on_test_is_drawn_on_validation(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    rounds = "round,valid_x_loss,test_x_loss,valid_distance,test_distance\n"
+    ends = {"x": "0,0.7,,,9\n1,0.5,,,8\n", "y": "0,0.7,,,9\n1,0.25,,,7\n"}
+    paths = [make_run(name, csv={"rounds": rounds + rows}) for name, rows in ends.items()]
+    parsed = compare(tmp_path, *paths)
+    assert "X loss by round, clients, validation." in parsed.text
+    assert "Line chart of x loss by round; at the end A: x 0.500; B: y 0.250" in parsed.source
+    assert "Distance by round, test." in parsed.text
+
+
+def test_a_baseline_that_cannot_be_is_not_promised(scored: MakeRun, tmp_path: Path) -> None:
+    one = scored("one", "x-x-x-x-")
+    (one / "baseline.json").write_text(json.dumps({"central": {"test_accuracy": 0.75}}))
+    parsed = compare(tmp_path, one, scored("two", "xxxxxxxx", exchange="generator"))
+    assert "none for private discriminators" in parsed.text
+    assert "celeba-fl baseline" not in parsed.text
 
 
 def test_whole_runs(toy_run: Path, tmp_path: Path) -> None:

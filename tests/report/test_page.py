@@ -107,20 +107,24 @@ def test_the_page_shows_the_pictures_in_plots(run: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "why"),
-    [("clients", "0,1", "chosen clients"), ("strategy", "closed-form", "the closed form")],
+    [
+        ("clients", "0,1", "chosen clients"),
+        ("strategy", "closed-form", "the closed form"),
+        ("exchange", "generator", "private discriminators"),
+    ],
 )
-def test_no_central_head_is_promised_where_none_can_be(
+def testno_central_model_is_promised_where_none_can_be(
     run: Path, key: str, value: str, why: str
 ) -> None:
     info = json.loads((run / "run.json").read_text())
     info["config"][key] = value
     (run / "run.json").write_text(json.dumps(info))
     parsed = read(run)
-    assert f"A run of {why} has no central head to be held against." in parsed.text
+    assert f"A run of {why} has no central model to be held against." in parsed.text
     assert "celeba-fl baseline" not in parsed.text
 
 
-def test_the_central_head_is_the_first_reference(run: Path) -> None:
+def test_the_central_model_is_the_first_reference(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     central = {key: value - 0.25 for key, value in summary.items()}
     alone = dict.fromkeys(summary, 0.125)
@@ -135,7 +139,7 @@ def test_the_central_head_is_the_first_reference(run: Path) -> None:
     shutil.copy(run / "test_scores.parquet", run / "baseline_scores.parquet")
     parsed = read(run)
     assert parsed.row(RESULTS, "accuracy")[2] == "+0.000 [+0.000, +0.000]"
-    assert parsed.text.index("gap to the central head") < parsed.text.index("majority")
+    assert parsed.text.index("gap to the central model") < parsed.text.index("majority")
 
 
 def test_scores_of_another_model_give_no_interval(run: Path) -> None:

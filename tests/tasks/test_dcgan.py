@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file
 from torch import nn
-from toys import write_sites
+from torchvision.models import mobilenet_v2
+from toys import write_celeba, write_sites
 
 from celeba_fl import rollcall, server_app
 from celeba_fl.baseline import Lone, make_baseline
@@ -25,6 +26,7 @@ from celeba_fl.models import dcgan
 from celeba_fl.predict import load_model
 from celeba_fl.progress import InputError
 from celeba_fl.report.page import write_report
+from celeba_fl.rowstore import EMPTY
 from celeba_fl.runs import config_of, read_csv, read_runs
 from celeba_fl.sample import load_generator, write_faces
 from celeba_fl.server_app import app as app_of_server
@@ -44,10 +46,24 @@ def _at_once(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def keys(toy):
-    """Run-config keys of the whole task in small."""
+def keys(toy, tmp_path_factory):
+    """Run-config keys of the whole task in small.
+
+    Without running statistics of its own, an untrained backbone has the same features for all.
+    """
+    network = mobilenet_v2()
+    network.load_state_dict(torch.load(toy["weights"]))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        network.train()(torch.randn(32, 3, 32, 32))
+    weights = tmp_path_factory.mktemp("weights") / "calibrated.pt"
+    torch.save(network.state_dict(), weights)
     return {
         **toy,
+        "weights": str(weights),
         "task": "dcgan",
         "num-server-rounds": 2,
         "local-epochs": EPOCHS,
@@ -128,17 +144,13 @@ def test_a_run_says_how_it_went(done):
     assert sum(int(row["num_examples"]) + int(row["num_valid"]) for row in partitions) == 60
 
 
-def test_the_distance_is_that_of_equally_many_faces(done, keys):
-    """12 validation and 24 test images: every other test image, and 12 generated ones."""
-    task = Dcgan(RunConfig.load({**keys, "exchange": done["config"]["exchange"]}))
-    told = task.prepare()
-    table = task.faces.table
+def distances_by_hand(task, arrays, number):
+    """Of so many generated faces to test and validation, and of those to each other."""
+    table, weights = task.faces.table, task.prepare().provenance["weights"]["sha256"]
 
     def features(faces):
-        size = (keys["image-size"],) * 2
-        with FeatureExtractor(
-            task.home, "mobilenet_v2", told.provenance["weights"]["sha256"], size[0]
-        ) as extract:
+        size = (task.config.image_size,) * 2
+        with FeatureExtractor(task.home, "mobilenet_v2", weights, size[0]) as extract:
             files = []
             for face in faces:
                 with io.BytesIO() as file:
@@ -149,20 +161,50 @@ def test_the_distance_is_that_of_equally_many_faces(done, keys):
     def cropped(row):
         return Image.open(io.BytesIO(table.read(row))).convert("RGB").resize((64, 64))
 
-    valid = features(map(cropped, table.rows("valid")))
-    test_rows = table.rows("test")[np.linspace(0, 23, 12).astype(int)]
-    test = features(map(cropped, test_rows))
-    noise = dcgan.noise(12, derived_seed(42, "judged"))
-    made = features(
-        Image.fromarray(face.transpose(1, 2, 0)) for face in dcgan.generate(model_of(done), noise)
+    valid, test = (
+        features(map(cropped, rows[np.linspace(0, len(rows) - 1, number).astype(int)]))
+        for rows in (table.rows("valid"), table.rows("test"))
     )
-    row = read_csv(done["path"] / "rounds.csv")[-1]
-    for column, pair in {
+    noise = dcgan.noise(number, derived_seed(42, "judged"))
+    made = features(
+        Image.fromarray(face.transpose(1, 2, 0)) for face in dcgan.generate(arrays, noise)
+    )
+    pairs = {
         "test_frechet_distance": (made, test),
         "server_valid_frechet_distance": (made, valid),
         "test_real_frechet_distance": (valid, test),
-    }.items():
-        assert float(row[column]) == pytest.approx(frechet_distance(*pair), rel=1e-3), column
+    }
+    return {column: frechet_distance(*pair) for column, pair in pairs.items()}
+
+
+def test_the_distance_is_that_of_equally_many_faces(done, keys):
+    """12 validation and 24 test images: every other test image, and 12 generated ones."""
+    task = Dcgan(RunConfig.load({**keys, "exchange": done["config"]["exchange"]}))
+    row = read_csv(done["path"] / "rounds.csv")[-1]
+    for column, value in distances_by_hand(task, model_of(done), 12).items():
+        assert float(row[column]) == pytest.approx(value, rel=1e-3, abs=0), column
+        assert value > 10, column
+    assert done["judged_faces"] == 12
+
+
+def test_no_more_faces_are_decoded_than_are_judged(make, monkeypatch, tmp_path):
+    monkeypatch.setattr("celeba_fl.tasks.dcgan.MAX_FACES", 5)
+    task = make(home=str(tmp_path))
+    assert task.prepare().provenance["judged_faces"] == 5
+    (state,) = tmp_path.glob("pixels/*/state.npy")
+    assert (np.load(state) != EMPTY).sum() == 5 + 5
+    arrays = task.initial_arrays()
+    parts = task.evaluate_centrally(arrays).items()
+    found = {f"{part}_{name}": value for part, m in parts for name, value in m.items()}
+    assert found == pytest.approx(distances_by_hand(task, arrays, 5), rel=1e-3, abs=0)
+
+
+def test_a_split_of_one_face_is_named_and_judges_nothing(make, tmp_path, caplog):
+    data = write_celeba(tmp_path / "celeba", splits="0" * 6 + "1" + "2" * 4)
+    task = make(dataset=str(data))
+    assert task.prepare().provenance["judged_faces"] == 4
+    assert "readable faces of the valid split: 1; a Fréchet distance needs two" in caplog.text
+    assert list(task.evaluate_centrally(task.initial_arrays())) == ["test"]
 
 
 def test_the_losses_of_clients_add_up(make):
@@ -209,18 +251,8 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_been(
     done, cut, keys, tmp_path, monkeypatch
 ):
     """Cut off when one client of a round has trained already, and has kept what it keeps."""
-    kept = Dcgan.train
-
-    def train(self, arrays, node, instructions, seed):
-        if (instructions["server-round"], node["partition-id"]) == (cut, 1):
-            raise KeyboardInterrupt
-        return kept(self, arrays, node, instructions, seed)
-
     exchange = done["config"]["exchange"]
-    with monkeypatch.context() as patch:
-        patch.setattr(Dcgan, "train", train)
-        with pytest.raises(KeyboardInterrupt):
-            run(keys, tmp_path, exchange=exchange)
+    cut_off(keys, tmp_path, monkeypatch, cut, exchange=exchange)
     again = run(keys, tmp_path, exchange=exchange, resume="latest")
     assert len(again["flwr_run_ids"]) == 2
     assert_equal(model_of(again), model_of(done))
@@ -235,6 +267,46 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_been(
     measured = [read_csv(said["path"] / "rounds.csv") for said in (again, done)]
     for one, other in zip(*measured, strict=True):
         assert {**one, "seconds": ""} == {**other, "seconds": ""}
+
+
+def cut_off(keys, folder, monkeypatch, cut, **changes):
+    """A run that ends in round `cut`, when the first client of it has trained already."""
+    kept = Dcgan.train
+
+    def train(self, arrays, node, instructions, seed):
+        if (instructions["server-round"], node["partition-id"]) == (cut, 1):
+            raise KeyboardInterrupt
+        return kept(self, arrays, node, instructions, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dcgan, "train", train)
+        with pytest.raises(KeyboardInterrupt):
+            run(keys, folder, **changes)
+
+
+def test_a_run_goes_on_alike_though_its_newest_checkpoint_is_broken(
+    keys, tmp_path, monkeypatch, caplog
+):
+    changes = {"exchange": "generator", "num-server-rounds": 3}
+    whole = run(keys, tmp_path / "whole", **changes)
+    cut_off(keys, tmp_path / "cut", monkeypatch, cut=3, **changes)
+    (newest,) = (tmp_path / "cut").glob("*/checkpoints/round-0002.safetensors")
+    newest.write_bytes(b"broken")
+    again = run(keys, tmp_path / "cut", **changes, resume="latest")
+    assert_equal(model_of(again), model_of(whole))
+    assert "untrained discriminator" not in caplog.text
+
+
+def test_a_client_that_has_lost_its_discriminator_is_named(keys, tmp_path, caplog):
+    said = run(keys, tmp_path, exchange="generator")
+    assert "untrained discriminator" not in caplog.text
+    lost = private_files(said, "1")
+    for path in lost:
+        path.unlink()
+    run(keys, tmp_path, exchange="generator", resume="latest", **{"num-server-rounds": 4})
+    (warning,) = (text for text in caplog.messages if "untrained discriminator" in text)
+    assert warning.startswith("client 1, round 3: it trains against the untrained discriminator")
+    assert str(lost[0].parent) in warning
 
 
 # ---- what travels -------------------------------------------------------------------------
@@ -301,6 +373,21 @@ def test_only_private_discriminators_are_kept(done):
 
 
 @pytest.mark.parametrize("exchange", MODES)
+def test_a_client_that_diverges_is_back_in_the_next_round(exchange, keys, tmp_path, monkeypatch):
+    trains = dcgan.train_dcgan
+
+    def diverge(arrays, pixels, *, seed, **settings):
+        trained = trains(arrays, pixels, seed=seed, **settings)
+        once = seed == derived_seed(42, 1, "1")
+        return {key: array * (np.nan if once else 1) for key, array in trained.items()}
+
+    monkeypatch.setattr(dcgan, "train_dcgan", diverge)
+    said = run(keys, tmp_path, exchange=exchange)
+    rounds = read_csv(said["path"] / "rounds.csv")
+    assert [row["failures"] for row in rounds] == ["0", "1", "0"]
+
+
+@pytest.mark.parametrize("exchange", MODES)
 def test_one_client_is_central_training(exchange, keys, make, tmp_path):
     """Against a loop of plain PyTorch that knows nothing of rounds but that Adam begins anew."""
     changes = {"min-available-clients": 1, "learning-rate": 2e-4, "exchange": exchange}
@@ -350,12 +437,12 @@ def test_a_client_without_images_changes_nothing(make):
     assert said.epochs == {f"train_{name}_loss": [0.0] * EPOCHS for name in NETWORKS}
 
 
-def test_clients_with_images_of_their_own_need_no_server_that_has_any(keys, tmp_path):
+def test_clients_with_images_of_their_own_need_no_server_that_has_any(keys, tmp_path, caplog):
     sites = write_sites(tmp_path, Path(keys["dataset"]))
     nodes = [{"site": path.name, "data-path": str(path)} for path in sites]
-    said = run(
-        keys, tmp_path / "runs", nodes, dataset="none", weights="no file", watch="generator_loss"
-    )
+    said = run(keys, tmp_path / "runs", nodes, dataset="none", weights="no file", patience=1)
+    assert "frechet_distance has had no value on validation examples" in caplog.text
+    assert "to watch there are: generator_loss, discriminator_loss" in caplog.text
     last = read_csv(said["path"] / "rounds.csv")[-1]
     assert last["valid_generator_loss"]
     assert not last["test_frechet_distance"]
@@ -397,9 +484,13 @@ def test_a_model_is_not_taken_for_that_of_another_task(done, tmp_path):
         load_model(done)
     shutil.copytree(done["path"], tmp_path / "run")
     (tmp_path / "run" / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"model\.safetensors is not there"):
+    with pytest.raises(InputError, match=r"model\.safetensors is not there.*resume = 'run'"):
         load_generator({**done, "path": tmp_path / "run"})
     (tmp_path / "run" / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_generator({**done, "path": tmp_path / "run"})
+    (tmp_path / "run" / "model.safetensors").unlink()
+    (tmp_path / "run" / "model.safetensors").mkdir()
     with pytest.raises(InputError, match="cannot be read"):
         load_generator({**done, "path": tmp_path / "run"})
 
@@ -429,7 +520,6 @@ def test_a_baseline_is_central_training_or_is_refused(done, tmp_path):
     ("changes", "error"),
     [
         ({"strategy": "fedadam"}, "strategy = 'fedadam'.*take fedavg"),
-        ({"init": "closed-form"}, "has no closed form"),
         ({"watch": "loss"}, "watch = 'loss': must be one of generator_loss"),
     ],
 )
