@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
-from safetensors import SafetensorError, safe_open
 
 from celeba_fl.config import RunConfig
 from celeba_fl.features import FeatureExtractor
 from celeba_fl.models.backbones import weights_path
 from celeba_fl.models.heads import scores
 from celeba_fl.progress import InputError
+from celeba_fl.runs import final_model
 from celeba_fl.task import Arrays
 
 # Images that are in memory at once.
@@ -98,18 +98,15 @@ def load_model(run: Mapping[str, Any]) -> Model:
         If the run has no model of CelebA's attributes, or the backbone's weights are not kept
         here.
     """
-    path: Path = run["path"] / "model.safetensors"
-    if not path.exists():
-        raise InputError(f"{path} is not there: the run is {run['status']}")
+    head, said = final_model(run)
     try:
-        with safe_open(path, "numpy") as file:
-            names, said = file.keys(), file.metadata() or {}
-            head = {name: file.get_tensor(name) for name in names}
         attributes = tuple(json.loads(said["attributes"]))
         backbone, weights, size = said["backbone"], said["weights"], int(said["image-size"])
         thresholds = np.array(json.loads(said.get("thresholds", "null")) or [0.0] * len(attributes))
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is no model of the task attributes: {error!r}") from error
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{run['path'].name}: its model is no model of the task attributes: {error!r}"
+        ) from error
     homes = [Path(run["home"])] if "home" in run else []
     homes += [RunConfig.load().home_dir]
     home = next((home for home in homes if weights_path(home, weights).exists()), None)

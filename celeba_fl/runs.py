@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load
 
 from celeba_fl.checkpoints import Checkpoints
@@ -275,6 +276,28 @@ def find_run(name: str, folder: Path) -> dict[str, Any]:
     if info["status"] == "unreadable":
         raise InputError(f"{info['path']} is unreadable: {info['reason']}")
     return info
+
+
+def final_model(info: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a run's `model.safetensors` and its metadata; argument as from `find_run`.
+
+    Raises
+    ------
+    InputError
+        If it is not there, or cannot be read.
+    """
+    path: Path = info["path"] / "model.safetensors"
+    if not path.exists():
+        raise InputError(
+            f"{path} is not there: the run is {info['status']}, and its model is written when it "
+            f"ends; let it go on with resume = '{info['path']}', or name another run"
+        )
+    try:
+        with safe_open(path, "numpy") as file:
+            names, said = file.keys(), file.metadata() or {}
+            return {name: file.get_tensor(name) for name in names}, said
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
 
 
 def config_of(info: Mapping[str, Any]) -> RunConfig:

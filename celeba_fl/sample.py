@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from celeba_fl.files import write_bytes
 from celeba_fl.images import encode, tile
 from celeba_fl.models.dcgan import NETWORK, generate, noise
 from celeba_fl.progress import InputError
+from celeba_fl.runs import final_model
 from celeba_fl.task import Arrays
 
 # More would be too small to see.
@@ -30,20 +30,12 @@ def load_generator(run: Mapping[str, Any]) -> Arrays:
     InputError
         If the run has no model, or one that generates nothing.
     """
-    path: Path = run["path"] / "model.safetensors"
-    if not path.exists():
+    arrays, said = final_model(run)
+    if said.get("network") != NETWORK:
         raise InputError(
-            f"{path} is not there: the run is {run['status']}, and its model is written when it "
-            f"ends; let it go on with resume = '{run['path'].name}', or name another run"
+            f"{run['path'].name}: its model is no model of the task dcgan, and generates no faces"
         )
-    try:
-        with safe_open(path, "numpy") as file:
-            names, said = file.keys(), file.metadata() or {}
-            if said.get("network") != NETWORK:
-                raise InputError(f"{path} is no model of the task dcgan, and generates no faces")
-            return {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    return arrays
 
 
 def write_faces(arrays: Arrays, count: int, seed: int, out: Path) -> list[Path]:

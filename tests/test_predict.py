@@ -141,7 +141,7 @@ def test_a_run_without_a_model(whole: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model.safetensors is not there: the run is failed"):
         load_model(run)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"model.safetensors is no model of the task attributes"):
+    with pytest.raises(InputError, match=r"model.safetensors cannot be read"):
         load_model(run)
 
 

@@ -91,7 +91,7 @@ def test_half_an_image_is_bad_too(run: Path, page: Open, face: bytes) -> None:
 def test_a_model_that_cannot_be_used_says_why(run: Path, page: Open, face: bytes) -> None:
     (run / "model.safetensors").write_bytes(b"junk")
     opened = upload(page("try_model"), "face.png", face)
-    assert "is no model of the task attributes" in text_of(opened)
+    assert "model.safetensors cannot be read" in text_of(opened)
     (run / "run.json").write_text("{")
     assert "is unreadable" in text_of(page("try_model"))
 
