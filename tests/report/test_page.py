@@ -113,7 +113,7 @@ def test_the_page_shows_the_pictures_in_plots(run: Path) -> None:
         ("exchange", "generator", "private discriminators"),
     ],
 )
-def testno_central_model_is_promised_where_none_can_be(
+def test_no_central_model_is_promised_where_none_can_be(
     run: Path, key: str, value: str, why: str
 ) -> None:
     info = json.loads((run / "run.json").read_text())

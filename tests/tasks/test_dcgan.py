@@ -59,11 +59,12 @@ def keys(toy, tmp_path_factory):
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         network.train()(torch.randn(32, 3, 32, 32))
-    weights = tmp_path_factory.mktemp("weights") / "calibrated.pt"
-    torch.save(network.state_dict(), weights)
+    folder = tmp_path_factory.mktemp("dcgan")
+    torch.save(network.state_dict(), folder / "calibrated.pt")
     return {
         **toy,
-        "weights": str(weights),
+        "home": str(folder / "home"),
+        "weights": str(folder / "calibrated.pt"),
         "task": "dcgan",
         "num-server-rounds": 2,
         "local-epochs": EPOCHS,
