@@ -18,13 +18,17 @@ OPTIONS = {
 }
 
 
+def is_private(host: str) -> bool:
+    """Whether an address to listen on is of this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def exposure(host: str) -> str:
     """What listening on `host` means to others; nothing if it is this machine alone."""
-    try:
-        alone = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        alone = host == "localhost"
-    if alone:
+    if is_private(host):
         return ""
     return (
         f"This dashboard listens on {host}, and has no password: whoever reaches its port sees all "
@@ -39,7 +43,7 @@ def launch(host: str, port: int) -> None:
     Raises
     ------
     InputError
-        If the packages that it needs are not installed.
+        If the packages that it needs are not installed, or it cannot listen there.
     """
     try:
         import plotly  # noqa: F401
@@ -49,8 +53,18 @@ def launch(host: str, port: int) -> None:
             f"the dashboard needs {error.name}, which is not installed: pip install "
             f"-e '.[dashboard]'"
         ) from error
+    from starlette.formparsers import MultiPartParser  # Streamlit brings it
+
     if said := exposure(host):
         print(said, flush=True)
-    options = {**OPTIONS, "server.address": host, "server.port": str(port)}
-    flags = [word for key, value in options.items() for word in (f"--{key}", value)]
-    streamlit(["run", str(APP), *flags])
+    # A larger upload than this would be put into a file.
+    MultiPartParser.spool_max_size = (MAX_UPLOAD_MB + 1) * 2**20
+    options = [*OPTIONS.items(), ("server.address", host), ("server.port", str(port))]
+    if is_private(host):
+        # Else any web site could come in, under a name of its own that leads to this address.
+        names = dict.fromkeys((host, "127.0.0.1", "localhost"))
+        options += [("server.allowedHosts", name) for name in names]
+    try:
+        streamlit(["run", str(APP), *(w for key, value in options for w in (f"--{key}", value))])
+    except OSError as error:
+        raise InputError(f"--host {host} --port {port}: {error.strerror or error}") from error

@@ -15,13 +15,14 @@ from celeba_fl.report.html import named
 
 NO_OTHER = "none"
 KEPT = 4  # models in memory
+MODEL = ("model.safetensors",)
 
 
 def show_page() -> None:
     """The page."""
     st.title("Try the model")
     folder = RunConfig.load().runs_dir
-    names = [p.name for p in watching.directories(folder) if (p / "model.safetensors").exists()]
+    names = [p.name for p in watching.directories(folder) if any(watching.stamp(p, MODEL))]
     if not names:
         st.info("No run has a model yet: it is written at the end of a run.")
         return
@@ -48,7 +49,7 @@ def show_page() -> None:
         )
     upload = st.file_uploader("A picture of a face (JPEG, PNG)", key="picture")
     st.caption(
-        "It stays in this page's memory, is written nowhere, and is forgotten with the page."
+        "It is kept in memory, written nowhere, and forgotten some minutes after the page is left."
     )
     if upload is not None and predictors:
         with part("The picture"):
@@ -57,7 +58,7 @@ def show_page() -> None:
 
 def _predictor(path: Path) -> Predictor:
     """The model of a run, ready for images; ready once, for all who ask."""
-    return _ready(path, watching.stamp(path, ("model.safetensors", "run.json")))
+    return _ready(path, watching.stamp(path, (*MODEL, "run.json")))
 
 
 @st.cache_resource(

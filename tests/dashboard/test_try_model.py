@@ -1,6 +1,7 @@
 """The page on which a model is tried: its answers are the predictor's, and nothing is kept."""
 
 import io
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,23 @@ def test_nothing_is_written(run: Path, page: Open, face: bytes, tmp_path: Path) 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     upload(opened, "face.png", face)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_directory_of_somebody_else_is_passed_over(
+    run: Path, runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, runs / "theirs")
+    stat = Path.stat
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == runs / "theirs":
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    opened = page("try_model")
+    text_of(opened)
+    assert len(opened.selectbox(key="first").options) == 1
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
