@@ -318,11 +318,17 @@ def client_name(node: NodeConfig) -> str:
     Raises
     ------
     InputError
-        If the node config has neither.
+        If the node config has neither, or the name cannot stand in a list of names.
     """
     for key in ("site", "partition-id"):
         if key in node:
-            return str(node[key])
+            name = str(node[key])
+            if name.strip() != name or not name or "," in name:
+                raise InputError(
+                    f"{key} = {name!r}: a client's name has no comma in it and no space around it, "
+                    f"so that `clients` can name it"
+                )
+            return name
     raise InputError(
         "this node has no name: start it with --node-config 'partition-id=0 num-partitions=2' "
         'or with \'site="hospital-a" data-path="/srv/faces"\''

@@ -124,6 +124,12 @@ def test_a_client_without_a_name():
         client_name({"num-partitions": 5})
 
 
+@pytest.mark.parametrize("name", ["a,b", " a", ""])
+def test_a_name_that_no_list_could_hold_is_refused(name):
+    with pytest.raises(InputError, match=f"site = '{name}': a client's name has no comma"):
+        client_name({"site": name})
+
+
 def test_derived_seeds_are_the_same_on_every_machine():
     assert derived_seed(42, 1, "0") == 9061909599200803911
     assert derived_seed(42, 1, "0") != derived_seed(42, 1, "1")

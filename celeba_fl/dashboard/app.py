@@ -31,6 +31,7 @@ pages = {
     ),
 }
 st.session_state.pages = pages
+devices.keep_choices()
 chosen = st.navigation(list(pages.values()), position="top")
 if said := exposure(st.get_option("server.address") or EVERY_ADDRESS):
     st.warning(said, icon=":material/public:")

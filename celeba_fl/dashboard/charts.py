@@ -220,6 +220,25 @@ def client_spread(rows: Rows, metric: str) -> go.Figure:
     return figure
 
 
+def escaped(figure: go.Figure) -> go.Figure:
+    """The same without HTML in its texts, which Plotly would take for such: names are not ours."""
+
+    def escape(value: Any) -> Any:
+        match value:
+            case str():
+                return value.replace("<", "&lt;")
+            case dict():
+                ours = value.keys() & {"hovertemplate"}
+                return {key: one if key in ours else escape(one) for key, one in value.items()}
+            case list() | tuple():
+                return [escape(one) for one in value]
+            case np.ndarray() if value.dtype.kind in "OU":
+                return [escape(one) for one in value.tolist()]
+        return value
+
+    return go.Figure(escape(figure.to_plotly_json()))
+
+
 def table(figure: go.Figure) -> list[dict[str, Any]]:
     """What a figure shows, a point a row: for those who do not see it."""
     x, y = (figure.layout[f"{axis}axis"].title.text or "of" for axis in "xy")

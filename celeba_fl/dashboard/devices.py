@@ -1,5 +1,7 @@
 """The devices: which are there and which take part in the next run; that run started, stopped."""
 
+import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ FEDERATIONS = PACKAGE / "federations"
 ASK_EVERY = 10.0  # seconds; asking a SuperLink is a process of its own
 MOST_SWITCHES = 100
 UNKNOWN = "not known yet"
+# Choices that Streamlit would forget while another page is shown, by what their keys begin with.
+KEPT = ("connection", "federation", "experiment", "settings", "typed-")
 AFTERWARDS = (
     "It ends without a last word, so that it is shown as interrupted within a minute; what it "
     "computed stays."
@@ -41,6 +45,13 @@ def show_page() -> None:
             _next_run(connection, known[connection])
         live("The last start", EVERY, _last, _folder())
         live("Stopping runs", EVERY, _stop, connection)
+
+
+def keep_choices() -> None:
+    """What is chosen on this page stays while another one is shown; to be called on all pages."""
+    for key in st.session_state:
+        if str(key).startswith(KEPT):
+            st.session_state[key] = st.session_state[key]
 
 
 def _folder() -> Path:
@@ -101,7 +112,7 @@ def _real(connection: str) -> list[str]:
 
 def _nodes(connection: str) -> None:
     """A table of the SuperNodes; the names of those that took part in a run before."""
-    nodes = jobs.supernodes(connection)
+    nodes = _supernodes(connection)
     names = known_names()
     rows = [
         {
@@ -129,13 +140,19 @@ def _nodes(connection: str) -> None:
         st.rerun()
 
 
+@st.cache_data(ttl=ASK_EVERY / 2, show_spinner=False)
+def _supernodes(connection: str) -> list[dict[str, Any]]:
+    """As `jobs.supernodes`; a click alone asks nobody anew."""
+    return jobs.supernodes(connection)
+
+
 def known_names() -> dict[str, str]:
     """The client that each SuperNode was when it last took part, by its id."""
     names: dict[str, str] = {}
     for path in reversed(watching.directories(RunConfig.load().runs_dir)):
         try:
             rows = read_csv(path / "nodes.csv")
-        except (OSError, ValueError):
+        except (OSError, ValueError, csv.Error):
             continue
         names |= {
             row["node_id"]: row["client"] for row in rows if row.keys() >= {"client", "node_id"}
@@ -158,18 +175,32 @@ def _choose(names: list[str], where: str) -> list[str] | None:
         st.markdown("All SuperNodes take part.")
         return None
     key = f"on-{where}"
-    kept = [name for name in st.session_state.get(key, names) if name in names]
-    st.session_state[key] = kept
+    # Who is switched off: so one that is away for a while, or comes new, is on.
+    off: set[str] = st.session_state.setdefault(f"off-{where}", set())
+
+    def switch() -> None:
+        off.difference_update(names)
+        off.update(set(names) - set(st.session_state[key]))
+
     with st.container(horizontal=True):
         if st.button("All on", key="all-on"):
-            st.session_state[key] = names
+            off.clear()
         if st.button("All off", key="all-off"):
-            st.session_state[key] = []
+            off.update(names)
+    st.session_state[key] = [name for name in names if name not in off]
     text = "Clients that take part in the next run"
     if len(names) <= MOST_SWITCHES:
-        chosen = st.pills(text, names, selection_mode="multi", key=key, wrap=True)
+        chosen = st.pills(
+            text,
+            names,
+            selection_mode="multi",
+            format_func=plain,
+            key=key,
+            on_change=switch,
+            wrap=True,
+        )
     else:
-        chosen = st.multiselect(text, names, key=key)
+        chosen = st.multiselect(text, names, key=key, on_change=switch)
     st.markdown(f"{len(chosen)} of {len(names)} take part.")
     return None if len(chosen) == len(names) else sorted(chosen, key=names.index)
 
@@ -215,10 +246,17 @@ def command(experiment: str, pairs: list[str], clients: list[str] | None) -> lis
     if wrong:
         raise InputError(f"{wrong!r}: settings are written key=value")
     pairs = ["=".join(word.strip() for word in pair.split("=", 1)) for pair in pairs]
+    keys = {**read_experiment(experiment), **dict(map(parse_pair, pairs))}
+    if keys.get("clients"):
+        raise InputError(
+            f"clients = {keys['clients']!r}: who takes part is chosen with the switches; take it "
+            f"out of the settings, or of {experiment}"
+        )
     if clients:
-        pairs = [*pairs, f'clients="{",".join(clients)}"']
-    RunConfig.load({**read_experiment(experiment), **dict(map(parse_pair, pairs))})
-    return [experiment, *pairs]
+        pairs = [*pairs, f"clients={json.dumps(','.join(clients), ensure_ascii=False)}"]
+    RunConfig.load({**keys, **dict(map(parse_pair, pairs))})
+    path = Path(experiment).expanduser()
+    return [str(path.absolute()) if path.is_file() else experiment, *pairs]
 
 
 # ---- what became of it --------------------------------------------------------------------
@@ -231,12 +269,16 @@ def _last(folder: Path) -> None:
         return
     st.subheader("The last start")
     st.code(job.command, language=None, wrap_lines=True)
-    if job.run and job.run.is_dir():
+    if job.run and job.run in watching.directories(RunConfig.load().runs_dir):
         st.markdown(f"{plain(status(watching.look(job.run)))} · {plain(job.run.name)}")
         if st.button("Watch this run", icon=":material/monitoring:"):
             st.switch_page(st.session_state.pages["one"], query_params={"run": job.run.name})
+    elif job.run:
+        st.markdown(plain(f"Its run directory is {job.run}, which this dashboard does not show."))
     elif job.alive:
         st.markdown("It is being started; the first run on a machine takes longest.")
+    elif job.alive is None:
+        st.markdown("It was started before this dashboard; its log says how far it is.")
     else:
         st.error("It has ended before there was a run directory; its log says why.")
     with st.expander("Log", expanded=not job.alive and job.run is None):
@@ -245,28 +287,36 @@ def _last(folder: Path) -> None:
 
 
 def _stop(connection: str) -> None:
-    """A run to stop, and what came of the last one."""
+    """A run to stop, and what came of it for as long as it is shown as running."""
     folder = RunConfig.load().runs_dir
     running = [
         path.name
         for path in watching.directories(folder)
         if watching.look(path)["status"] == "running"
     ]
+    asked: set[str] = st.session_state.setdefault("asked-to-stop", set())
+    said: dict[str, str] = st.session_state.setdefault("said-of-stopping", {})
+
+    def stop(name: str) -> None:
+        try:
+            jobs.stop(watching.look(folder / name), connection)
+            asked.add(name)
+            said[name] = f"Flower has been asked to stop {name}. {AFTERWARDS}"
+        except InputError as error:
+            said[name] = str(error)
+
+    left = [name for name in running if name not in asked]
     st.subheader("Stop a run")
-    if running:
+    if left:
         name = st.selectbox(
-            "Running", running, format_func=lambda name: label(folder / name), key="stopped"
+            "Running", left, format_func=lambda name: label(folder / name), key="stopped"
         )
-        if st.button("Stop it", icon=":material/stop:"):
-            try:
-                jobs.stop(watching.look(folder / name), connection)
-                st.session_state.said = f"Flower has been asked to stop {name}. {AFTERWARDS}"
-            except InputError as error:
-                st.session_state.said = str(error)
-    else:
+        st.button("Stop it", icon=":material/stop:", on_click=stop, args=(name,))
+    elif not running:
         st.markdown(
             "No run is running. One that is interrupted has nothing left to be stopped; its "
             "checkpoints stay, and `resume` goes on with it."
         )
-    if "said" in st.session_state:
-        st.info(plain(st.session_state.said))
+    for name in running:
+        if name in said:
+            st.info(plain(said[name]))

@@ -34,15 +34,16 @@ class Job:
         The end of what it said.
     run : Path | None
         The run directory, once it is known.
-    alive : bool
-        Whether the command, which follows the run, is still there.
+    alive : bool | None
+        Whether the command, which follows the run, is still there; None: not started by this
+        process, which does not know.
     """
 
     log: Path
     command: str
     text: str
     run: Path | None
-    alive: bool
+    alive: bool | None
 
 
 def connections() -> dict[str, str]:
@@ -103,7 +104,7 @@ def last_job(folder: Path) -> Job | None:
     said = re.sub(r"\x1b\[[0-9;]*m", "", said)
     found = re.search(r"Run directory: (\S.*)", said)
     process = _started.get(log)
-    alive = process is not None and process.poll() is None
+    alive = None if process is None else process.poll() is None
     return Job(log, command, said[-TAIL_BYTES:], Path(found[1]) if found else None, alive)
 
 

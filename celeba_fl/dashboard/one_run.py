@@ -55,6 +55,8 @@ def _choose(names: list[str], say: Callable[[str], str]) -> str:
     if wanted not in names:
         st.warning(plain(f"There is no run {wanted} here; this is the newest one."))
         wanted = names[0]
+    else:
+        st.query_params["run"] = wanted  # a newer one must not take its place
     st.session_state.run = wanted
 
     def follow() -> None:

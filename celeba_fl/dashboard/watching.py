@@ -24,10 +24,18 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 
 def directories(folder: Path) -> list[Path]:
     """What may be a run in a results directory, the newest first; also what turns out not to be."""
+    return sorted((path for path in _inside(folder) if _is_text(path.name)), reverse=True)
+
+
+def nameless(folder: Path) -> int:
+    """How many are left out: with names that are no text (UTF-8), nothing could ask for them."""
+    return sum(not _is_text(path.name) for path in _inside(folder))
+
+
+def _inside(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
-    return sorted(found, reverse=True)
+    return [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
 
 
 def stamp(path: Path, names: Iterable[str]) -> Stamp:
@@ -60,8 +68,16 @@ def waiting(path: Path) -> Waiting | None:
     """The exchange in progress, None if there is none or it cannot be read."""
     try:
         return Waiting(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _silent(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """The page of all runs."""
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_a_run_in_one_row(runs: Path, page: Open) -> None:
     assert said["accuracy"] == 0.75
     assert (said["who holds what"], said["strategy"]) == ("dirichlet (alpha 0.1)", "fedprox")
     assert (said["dataset"], said["clients"], said["directory"]) == ("drawn", "5", path.name)
-    assert "1 runs, 1 running" in text_of(opened)
+    assert "1 run, 1 running" in text_of(opened)
 
     with (path / "rounds.csv").open("a") as file:
         file.write("2,0.5,0.9,0.5,0.85\n")
@@ -115,6 +116,13 @@ def test_one_run_is_opened(runs: Path, run: Path, app: AppTest) -> None:
     app.button[0].click().run()
     assert app.selectbox(key="run").value == run.name
     assert f"completed** · {run.name}" in text_of(app)
+
+
+def test_a_name_that_is_no_text_is_said_to_be_left_out(runs: Path, run: Path, page: Open) -> None:
+    os.mkdir(os.fsencode(runs) + b"/x\xff")
+    said = text_of(page("all_runs"))
+    assert "1 run, 0 running" in said
+    assert "names are no text (UTF-8): 1" in said
 
 
 def test_what_is_no_run_is_listed_with_its_reason(runs: Path, page: Open) -> None:

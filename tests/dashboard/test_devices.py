@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from toys import write_run
 from words import text_of
 
+from celeba_fl.cli import parse_pair
 from celeba_fl.dashboard import devices, jobs
 from celeba_fl.progress import InputError
 
@@ -77,6 +78,7 @@ def test_all_is_no_choice_and_none_is_no_run(
         ("learning-rat=1", "did you mean 'learning-rate'?"),
         ("learning-rate=-1", "learning-rate = -1.0: must be above 0"),
         ("just words", "'just words': settings are written key=value"),
+        ("clients=0,1", "clients = '0,1': who takes part is chosen with the switches"),
     ],
 )
 def test_a_wrong_setting_starts_nothing(
@@ -86,6 +88,25 @@ def test_a_wrong_setting_starts_nothing(
     opened.text_area(key="settings").set_value(settings).run()
     assert said in text_of(press(opened, "Start the run"))
     assert started == []
+
+
+def test_names_and_places_are_passed_on_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text("seed = 7\n")
+    monkeypatch.chdir(tmp_path)
+    path, pair = devices.command("mine.toml", [], ['a"b', "c\\d", "\N{GREEK SMALL LETTER PI}"])
+    assert path == str(tmp_path / "mine.toml")
+    assert parse_pair(pair) == ("clients", 'a"b,c\\d,\N{GREEK SMALL LETTER PI}')
+    (tmp_path / "mine.toml").write_text('clients = "0"\n')
+    with pytest.raises(InputError, match="take it out of the settings, or of mine"):
+        devices.command("mine.toml", [], None)
+
+
+def test_a_broken_list_of_nodes_names_nobody(runs: Path) -> None:
+    write_run(runs / "a", csv={"nodes": "client,node_id\na,11\n"})
+    write_run(runs / "b", csv={"nodes": f"client,node_id\n{'b' * 200_000},11\n"})
+    assert devices.known_names() == {"11": "a"}
 
 
 @pytest.mark.parametrize("content", [None, "num-supernodes = 0", "num-supernodes = 'x'", "{"])
@@ -115,6 +136,7 @@ def clinics(runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
         {"node-id": "55", "status": "unregistered"},
     ]
     monkeypatch.setattr(jobs, "supernodes", lambda connection: nodes)
+    devices._supernodes.clear()
     return nodes
 
 
@@ -133,10 +155,70 @@ def test_supernodes_of_a_connection(
         *("2026-11-23 01:00:00Z", "never online"),
     ]
     opened.text_input(key="typed-clinics").set_value("hospital-b, 3").run()
-    assert opened.pills(key="on-clinics-None").options == ["hospital-a", "hospital-b", "3"]
+    assert opened.pills(key="on-clinics-None").options == [
+        *(r"hospital\-a", r"hospital\-b", "3")  # as Markdown, which it is taken for
+    ]
     opened.pills(key="on-clinics-None").set_value(["hospital-b", "hospital-a"]).run()
     press(opened, "Start the run")
     assert started == [["drawn-iid", 'clients="hospital-a,hospital-b"', "clinics"]]
+
+
+def test_who_is_away_for_a_while_or_comes_new_is_on(
+    clinics: list[dict[str, Any]], runs: Path, started: list[list[str]], page: Open
+) -> None:
+    write_run(runs / "d", csv={"nodes": "client,node_id\na,11\nb,22\nc,33\nd,44\n"})
+
+    def see() -> list[str]:
+        devices._supernodes.clear()
+        opened.run()
+        return list(opened.pills(key="on-clinics-None").value)
+
+    opened = page("devices")
+    opened.selectbox(key="connection").set_value("clinics").run()
+    assert see() == ["a", "b"]
+    opened.pills(key="on-clinics-None").set_value(["b"]).run()
+    clinics[1] |= {"status": "offline"}
+    clinics[2] |= ONLINE
+    assert see() == ["c"]
+    clinics[1] |= ONLINE
+    assert see() == ["b", "c"]
+    press(opened, "All on")
+    assert see() == ["a", "b", "c"]
+
+
+def test_a_click_alone_asks_no_superlink(
+    clinics: list[dict[str, Any]], page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(jobs, "supernodes", lambda connection: asked.append(connection) or clinics)
+    opened = page("devices")
+    opened.selectbox(key="connection").set_value("clinics").run()
+    press(opened, "All off")
+    assert asked == ["clinics"]
+
+
+def test_choices_are_kept_while_another_page_is_shown(
+    runs: Path, eight: Path, started: list[list[str]]
+) -> None:
+    def script() -> None:
+        import streamlit as st
+
+        from celeba_fl.dashboard import devices
+
+        devices.keep_choices()
+        if st.toggle("Devices", True):
+            devices.show_page()
+
+    opened = AppTest.from_function(script, default_timeout=30).run()
+    opened.pills(key=f"on-local-{eight}").set_value(["1", "3"]).run()
+    opened.text_area(key="settings").set_value("seed=7").run()
+    opened.selectbox(key="experiment").set_value("drawn-dirichlet-0.1").run()
+    opened.toggle[0].set_value(False).run()
+    assert not opened.text_area
+    opened.toggle[0].set_value(True).run()
+    press(opened, "Start the run")
+    expected = ["drawn-dirichlet-0.1", "seed=7", 'clients="1,3"', "--federation", str(eight)]
+    assert started == [expected]
 
 
 def test_without_names_all_take_part(
@@ -169,7 +251,7 @@ def test_nobody_is_asked_for_the_simulation(runs: Path, page: Open) -> None:
         text_of(page("devices"))
 
 
-def job(run: Path | None, alive: bool) -> jobs.Job:
+def job(run: Path | None, alive: bool | None) -> jobs.Job:
     return jobs.Job(Path("/a.log"), "celeba-fl run x", "its words", run, alive)
 
 
@@ -178,6 +260,8 @@ def test_the_last_start(runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch)
     for found, said in (
         (job(None, True), "It is being started"),
         (job(None, False), "ended before there was a run directory"),
+        (job(None, None), "started before this dashboard"),
+        (job(Path("/srv/runs/x"), True), "Its run directory is /srv/runs/x, which this dashboard"),
         (job(path, True), "▶ running · run"),
     ):
         monkeypatch.setattr(jobs, "last_job", lambda folder, found=found: found)
@@ -195,6 +279,10 @@ def test_a_running_run_is_stopped(runs: Path, page: Open, monkeypatch: pytest.Mo
     assert "Flower has been asked to stop run" in text_of(opened)
     ((run, connection),) = asked
     assert (run["flwr_run_ids"], connection) == ([5], "local")
+    # Until its heartbeat is too old; it need not be stopped twice.
+    assert not [button for button in opened.button if button.label == "Stop it"]
+    (runs / "run" / "run.json").write_text('{"status": "failed"}')
+    assert "has been asked" not in text_of(opened.run())
 
 
 def test_a_broken_configuration_of_flwr_is_said(runs: Path, page: Open, tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ def test_the_run_of_the_address_is_shown(runs: Path, run: Path, page: Open) -> N
     assert page("one_run", run="of another machine").selectbox(key="run").value == "zzz"
 
 
+def test_a_newer_run_does_not_take_the_place_of_the_one_shown(
+    runs: Path, run: Path, page: Open
+) -> None:
+    opened = page("one_run")
+    assert opened.selectbox(key="run").value == run.name
+    shutil.copytree(run, runs / "9999-newer")
+    opened.run()
+    assert opened.selectbox(key="run").value == run.name
+
+
 def test_figures_and_curves_are_those_of_the_files(run: Path, page: Open) -> None:
     opened = page("one_run")
     summary = json.loads((run / "summary.json").read_text())

@@ -50,6 +50,22 @@ def beat(path: Path) -> None:
     os.replace(path / "new.json", path / "run.json")
 
 
+def test_names_that_are_no_text_are_left_out(path: Path) -> None:
+    os.mkdir(os.fsencode(path.parent) + b"/x\xff")
+    assert watching.directories(path.parent) == [path]
+    assert watching.nameless(path.parent) == 1
+
+
+def test_json_without_end_is_no_json(path: Path) -> None:
+    for name in ("run.json", "progress.json", "summary.json"):
+        (path / name).write_text("[" * 100_000)
+    assert watching.look(path)["status"] == "unreadable"
+    assert watching.waiting(path) is None
+    assert watching.watch(path).problems == []
+    (path / "baseline.json").write_text("[" * 100_000)
+    assert "baseline.json cannot be read" in watching.watch(path).problems[0]
+
+
 def test_what_has_not_changed_is_not_read_again(path: Path, reads: Counter[str]) -> None:
     for _ in range(3):
         assert watching.watch(path).last_round == 0
