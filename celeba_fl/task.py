@@ -301,11 +301,17 @@ def client_name(node: NodeConfig) -> str:
     Raises
     ------
     InputError
-        If the node config has neither.
+        If the node config has neither, or the name could not be chosen with the key `clients`.
     """
     for key in ("site", "partition-id"):
         if key in node:
-            return str(node[key])
+            name = str(node[key])
+            if not name or "," in name or name != name.strip():
+                raise InputError(
+                    f"{key} = {name!r}: a client's name must have letters, no comma and no space "
+                    f"at its ends, since the key clients lists names with commas"
+                )
+            return name
     raise InputError(
         "this node has no name: start it with --node-config 'partition-id=0 num-partitions=2' "
         'or with \'site="hospital-a" data-path="/srv/faces"\''

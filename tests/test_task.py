@@ -94,6 +94,12 @@ def test_a_client_without_a_name():
         client_name({"num-partitions": 5})
 
 
+@pytest.mark.parametrize("site", ["", "Ulm, Mitte", " Ulm"])
+def test_a_name_that_could_not_be_chosen_is_refused(site):
+    with pytest.raises(InputError, match=f"site = {site!r}: .* no comma"):
+        client_name({"site": site})
+
+
 def test_derived_seeds_are_the_same_on_every_machine():
     assert derived_seed(42, 1, "0") == 9061909599200803911
     assert derived_seed(42, 1, "0") != derived_seed(42, 1, "1")
