@@ -1,5 +1,7 @@
 """The devices: which are there and which take part in the next run; that run started, stopped."""
 
+import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ def show_page() -> None:
             list(known),
             format_func=lambda name: f"{name} ({_where(known[name])})",
             key="connection",
+            persist_state="session",
         )
         with part("The next run"):
             _next_run(connection, known[connection])
@@ -75,6 +78,7 @@ def _simulated() -> tuple[Path, list[str]]:
         accept_new_options=True,
         help="one of ours, or the path of another one",
         key="federation",
+        persist_state="session",
     )
     path = Path(chosen).expanduser().absolute()
     try:
@@ -94,6 +98,7 @@ def _real(connection: str) -> list[str]:
     typed = st.text_input(
         "Other clients by name, comma-separated",
         key=f"typed-{connection}",
+        persist_state="session",
         help="a SuperNode is called as the site of its node config says, or by its partition id",
     )
     return list(dict.fromkeys([*found, *(n.strip() for n in typed.split(",") if n.strip())]))
@@ -101,7 +106,9 @@ def _real(connection: str) -> list[str]:
 
 def _nodes(connection: str) -> None:
     """A table of the SuperNodes; the names of those that took part in a run before."""
-    nodes = jobs.supernodes(connection)
+    nodes, failure = _ask(connection)
+    if failure:
+        raise InputError(failure)
     names = known_names()
     rows = [
         {
@@ -129,16 +136,27 @@ def _nodes(connection: str) -> None:
         st.rerun()
 
 
+@st.cache_data(ttl=ASK_EVERY, show_spinner=False)
+def _ask(connection: str) -> tuple[list[dict[str, Any]], str]:
+    """The SuperNodes, or why they are not known: not asked again for every press of a button."""
+    try:
+        return jobs.supernodes(connection), ""
+    except InputError as error:
+        return [], str(error)
+
+
 def known_names() -> dict[str, str]:
     """The client that each SuperNode was when it last took part, by its id."""
     names: dict[str, str] = {}
     for path in reversed(watching.directories(RunConfig.load().runs_dir)):
         try:
             rows = read_csv(path / "nodes.csv")
-        except (OSError, ValueError):
+        except (OSError, ValueError, csv.Error):
             continue
         names |= {
-            row["node_id"]: row["client"] for row in rows if row.keys() >= {"client", "node_id"}
+            row["node_id"]: row["client"]
+            for row in rows
+            if row.get("client") and row.get("node_id")
         }
     return names
 
@@ -158,18 +176,30 @@ def _choose(names: list[str], where: str) -> list[str] | None:
         st.markdown("All SuperNodes take part.")
         return None
     key = f"on-{where}"
-    kept = [name for name in st.session_state.get(key, names) if name in names]
-    st.session_state[key] = kept
+    # Of those that come and go, a SuperNode without a network among them, who is off stays off.
+    off: set[str] = st.session_state.setdefault(f"off-{where}", set())
+    st.session_state[key] = [name for name in names if name not in off]
+
+    def follow() -> None:
+        off.difference_update(names)
+        off.update(set(names) - set(st.session_state[key]))
+
     with st.container(horizontal=True):
-        if st.button("All on", key="all-on"):
-            st.session_state[key] = names
-        if st.button("All off", key="all-off"):
-            st.session_state[key] = []
+        st.button("All on", on_click=off.difference_update, args=(names,))
+        st.button("All off", on_click=off.update, args=(names,))
     text = "Clients that take part in the next run"
     if len(names) <= MOST_SWITCHES:
-        chosen = st.pills(text, names, selection_mode="multi", key=key, wrap=True)
+        chosen = st.pills(
+            text,
+            names,
+            selection_mode="multi",
+            format_func=plain,
+            key=key,
+            on_change=follow,
+            wrap=True,
+        )
     else:
-        chosen = st.multiselect(text, names, key=key)
+        chosen = st.multiselect(text, names, key=key, on_change=follow)
     st.markdown(f"{len(chosen)} of {len(names)} take part.")
     return None if len(chosen) == len(names) else sorted(chosen, key=names.index)
 
@@ -184,10 +214,12 @@ def _start(connection: str, federation: Path | None, clients: list[str] | None) 
         accept_new_options=True,
         help="one of ours, or the path of a TOML file of run-config keys",
         key="experiment",
+        persist_state="session",
     )
     text = st.text_area(
         "Settings that override it, one key=value a line",
         key="settings",
+        persist_state="session",
         placeholder="num-server-rounds=5",
         height=100,
     )
@@ -209,15 +241,21 @@ def command(experiment: str, pairs: list[str], clients: list[str] | None) -> lis
     Raises
     ------
     InputError
-        If a setting, or the experiment, would be refused.
+        If a setting, or the experiment, would be refused, or if it chooses clients, too.
     """
     wrong = next((pair for pair in pairs if "=" not in pair), None)
     if wrong:
         raise InputError(f"{wrong!r}: settings are written key=value")
     pairs = ["=".join(word.strip() for word in pair.split("=", 1)) for pair in pairs]
+    settings = {**read_experiment(experiment), **dict(map(parse_pair, pairs))}
+    if settings.get("clients"):
+        raise InputError(
+            f"clients = {settings['clients']!r}: they are chosen with the switches here; take it "
+            f"out of the settings, or of {experiment}"
+        )
     if clients:
-        pairs = [*pairs, f'clients="{",".join(clients)}"']
-    RunConfig.load({**read_experiment(experiment), **dict(map(parse_pair, pairs))})
+        pairs = [*pairs, f"clients={json.dumps(','.join(clients), ensure_ascii=False)}"]
+    RunConfig.load({**settings, **dict(map(parse_pair, pairs))})
     return [experiment, *pairs]
 
 
@@ -229,12 +267,14 @@ def _last(folder: Path) -> None:
     job = jobs.last_job(folder)
     if job is None:
         return
-    st.subheader("The last start")
+    st.header("The last start")
     st.code(job.command, language=None, wrap_lines=True)
-    if job.run and job.run.is_dir():
+    if job.run and job.run in watching.directories(RunConfig.load().runs_dir):
         st.markdown(f"{plain(status(watching.look(job.run)))} · {plain(job.run.name)}")
         if st.button("Watch this run", icon=":material/monitoring:"):
             st.switch_page(st.session_state.pages["one"], query_params={"run": job.run.name})
+    elif job.run:
+        st.markdown(plain(f"Its run directory is {job.run}, which this dashboard does not show."))
     elif job.alive:
         st.markdown("It is being started; the first run on a machine takes longest.")
     else:
@@ -246,27 +286,30 @@ def _last(folder: Path) -> None:
 
 def _stop(connection: str) -> None:
     """A run to stop, and what came of the last one."""
-    folder = RunConfig.load().runs_dir
-    running = [
-        path.name
-        for path in watching.directories(folder)
-        if watching.look(path)["status"] == "running"
-    ]
-    st.subheader("Stop a run")
-    if running:
-        name = st.selectbox(
-            "Running", running, format_func=lambda name: label(folder / name), key="stopped"
-        )
+    found = map(watching.look, watching.directories(RunConfig.load().runs_dir))
+    # Flower's runs tell a run from itself once it is resumed.
+    running = {
+        (info["path"], str(info.get("flwr_run_ids"))): info
+        for info in found
+        if info["status"] == "running"
+    }
+    said: dict[tuple[Path, str], str] = st.session_state.setdefault("said", {})
+    asked: set[tuple[Path, str]] = st.session_state.setdefault("asked", set())
+    left = [which for which in running if which not in asked]
+    st.header("Stop a run")
+    if left:
+        which = st.selectbox("Running", left, format_func=lambda w: label(w[0]), key="stopped")
         if st.button("Stop it", icon=":material/stop:"):
             try:
-                jobs.stop(watching.look(folder / name), connection)
-                st.session_state.said = f"Flower has been asked to stop {name}. {AFTERWARDS}"
+                jobs.stop(running[which], connection)
+                asked.add(which)
+                said[which] = f"Flower has been asked to stop {which[0].name}. {AFTERWARDS}"
             except InputError as error:
-                st.session_state.said = str(error)
+                said[which] = str(error)
     else:
         st.markdown(
-            "No run is running. One that is interrupted has nothing left to be stopped; its "
-            "checkpoints stay, and `resume` goes on with it."
+            "No run is left to be stopped. One that is interrupted needs no stop; its checkpoints "
+            "stay, and `resume` goes on with it."
         )
-    if "said" in st.session_state:
-        st.info(plain(st.session_state.said))
+    for which in running.keys() & said.keys():
+        st.info(plain(said[which]))

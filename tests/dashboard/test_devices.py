@@ -1,5 +1,6 @@
 """The page of devices: who is there, who takes part, and what is started."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from toys import write_run
 from words import text_of
 
+from celeba_fl.cli import parse_pair
 from celeba_fl.dashboard import devices, jobs
 from celeba_fl.progress import InputError
 
@@ -115,6 +117,7 @@ def clinics(runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
         {"node-id": "55", "status": "unregistered"},
     ]
     monkeypatch.setattr(jobs, "supernodes", lambda connection: nodes)
+    devices._ask.clear()
     return nodes
 
 
@@ -133,7 +136,7 @@ def test_supernodes_of_a_connection(
         *("2026-11-23 01:00:00Z", "never online"),
     ]
     opened.text_input(key="typed-clinics").set_value("hospital-b, 3").run()
-    assert opened.pills(key="on-clinics-None").options == ["hospital-a", "hospital-b", "3"]
+    assert opened.pills(key="on-clinics-None").value == ["hospital-a", "hospital-b", "3"]
     opened.pills(key="on-clinics-None").set_value(["hospital-b", "hospital-a"]).run()
     press(opened, "Start the run")
     assert started == [["drawn-iid", 'clients="hospital-a,hospital-b"', "clinics"]]
@@ -148,6 +151,89 @@ def test_without_names_all_take_part(
     assert "All SuperNodes take part" in text_of(opened)
     press(opened, "Start the run")
     assert started == [["drawn-iid", "clinics"]]
+
+
+@pytest.fixture
+def three(clinics: list[dict[str, Any]], runs: Path) -> list[dict[str, Any]]:
+    """The SuperNodes of clients a, b and c, which are all online."""
+    nodes = [{"node-id": name * 2, **ONLINE} for name in "abc"]
+    write_run(runs / "z", csv={"nodes": "client,node_id\na,aa\nb,bb\nc,cc\nd\n"})
+    clinics[:] = nodes
+    return clinics
+
+
+def test_who_was_off_for_a_moment_is_not_switched_off(
+    three: list[dict[str, Any]], started: list[list[str]], page: Open
+) -> None:
+    opened = page("devices")
+    opened.selectbox(key="connection").set_value("clinics").run()
+    assert "3 of 3 take part" in text_of(opened)
+    opened.pills(key="on-clinics-None").set_value(["a", "b"]).run()
+    assert "2 of 3 take part" in text_of(opened)
+    offline = [three.pop(), three.pop()]  # c, b
+    devices._ask.clear()
+    assert "1 of 1 take part" in text_of(opened.run())
+    three.extend(offline)
+    devices._ask.clear()
+    assert "2 of 3 take part" in text_of(opened.run())
+    press(opened, "Start the run")
+    assert started == [["drawn-iid", 'clients="a,b"', "clinics"]]
+
+
+def test_a_broken_list_of_nodes_hides_no_other(
+    three: list[dict[str, Any]], runs: Path, page: Open
+) -> None:
+    write_run(runs / "y", csv={"nodes": f"client,node_id\n{'x' * 140_000},aa\n"})
+    opened = page("devices")
+    opened.selectbox(key="connection").set_value("clinics").run()
+    assert list(opened.dataframe[0].value["client"]) == ["a", "b", "c"]
+
+
+def test_a_superlink_is_not_asked_for_every_press(
+    three: list[dict[str, Any]], page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(jobs, "supernodes", lambda connection: asked.append(connection) or three)
+    opened = page("devices")
+    opened.selectbox(key="connection").set_value("clinics").run()
+    press(press(opened, "All off"), "All on")
+    assert asked == ["clinics"]
+
+
+def test_what_was_chosen_is_there_after_a_visit_to_another_page(runs: Path, eight: Path) -> None:
+    def script() -> None:
+        import streamlit as st
+
+        from celeba_fl.dashboard import devices
+
+        if not st.toggle("elsewhere", key="elsewhere"):
+            devices.show_page()
+
+    opened = AppTest.from_function(script, default_timeout=30).run()
+    opened.text_area(key="settings").set_value("seed=7").run()
+    opened.selectbox(key="experiment").set_value("drawn-dirichlet-0.1").run()
+    opened.pills(key=f"on-local-{eight}").set_value(["6"]).run()
+    opened.toggle(key="elsewhere").set_value(True).run()
+    assert not opened.text_area
+    opened.toggle(key="elsewhere").set_value(False).run()
+    assert opened.text_area(key="settings").value == "seed=7"
+    assert opened.selectbox(key="experiment").value == "drawn-dirichlet-0.1"
+    assert "1 of 8 take part" in text_of(opened)
+
+
+def test_names_are_written_as_toml_reads_them() -> None:
+    names = ['a"b', "a\\b", "Zürich"]
+    _, pair = devices.command("drawn-iid", [], names)
+    assert parse_pair(pair) == ("clients", ",".join(names))
+
+
+def test_clients_are_chosen_in_one_place(tmp_path: Path) -> None:
+    experiment = tmp_path / "mine.toml"
+    experiment.write_text('clients = "0,1"')
+    for name, pairs in ((str(experiment), []), ("drawn-iid", ["clients=3"])):
+        for clients in (None, ["5"]):
+            with pytest.raises(InputError, match=rf"clients = .*switches.*{name}"):
+                devices.command(name, pairs, clients)
 
 
 def test_a_superlink_that_does_not_answer_is_said(
@@ -179,6 +265,7 @@ def test_the_last_start(runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch)
         (job(None, True), "It is being started"),
         (job(None, False), "ended before there was a run directory"),
         (job(path, True), "▶ running · run"),
+        (job(Path("/srv/runs/x"), True), "Its run directory is /srv/runs/x, which this dashboard"),
     ):
         monkeypatch.setattr(jobs, "last_job", lambda folder, found=found: found)
         words = text_of(page("devices"))
@@ -189,12 +276,25 @@ def test_the_last_start(runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch)
 def test_a_running_run_is_stopped(runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(jobs, "stop", lambda run, connection: asked.append((run, connection)))
-    assert "No run is running" in text_of(page("devices"))
-    write_run(runs / "run", info={"status": "running", "flwr_run_ids": [5]})
+    assert "No run is left to be stopped" in text_of(page("devices"))
+    info = {"status": "running", "flwr_run_ids": [5]}
+    path = write_run(runs / "run", info=info)
     opened = press(page("devices"), "Stop it")
     assert "Flower has been asked to stop run" in text_of(opened)
     ((run, connection),) = asked
     assert (run["flwr_run_ids"], connection) == ([5], "local")
+
+    # It says so as long as the run looks alive, and does not ask again.
+    said = text_of(opened.run())
+    assert "Flower has been asked to stop run" in said
+    assert "No run is left to be stopped" in said
+
+    # A run that was resumed is another one.
+    known = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**known, "flwr_run_ids": [5, 6]}))
+    assert "Flower has been asked" not in text_of(opened.run())
+    press(opened, "Stop it")
+    assert asked[1][0]["flwr_run_ids"] == [5, 6]
 
 
 def test_a_broken_configuration_of_flwr_is_said(runs: Path, page: Open, tmp_path: Path) -> None:
