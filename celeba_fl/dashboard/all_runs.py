@@ -80,7 +80,7 @@ def _list(folder: Path) -> None:
         return
     rows = [_row(path) for path in paths]
     running = sum(row["status"].startswith(MARKS["running"]) for row in rows)
-    st.markdown(f"{len(rows)} runs, {running} running.")
+    st.markdown(f"{len(rows)} run{'s' * (len(rows) != 1)}, {running} running.")
     st.dataframe(
         rows,
         hide_index=True,

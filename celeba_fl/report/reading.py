@@ -98,7 +98,7 @@ class Run:
             wanted = whole or name == "rounds.csv"
             try:
                 return read(path / name) if wanted and (path / name).exists() else otherwise
-            except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
+            except (ValueError, KeyError, TypeError, OSError, csv.Error, RecursionError) as error:
                 problems.append(f"{name} cannot be read: {error}")
                 return otherwise
 

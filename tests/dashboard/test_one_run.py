@@ -187,6 +187,7 @@ def quick(run: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
+        *((name, "[" * 100_000) for name in FILES if name.endswith("json")),
         *((name, JUNK) for name in FILES),
         *(("run.json", content) for content in ("", "[1, 2]", "{}")),
         *((name, "a,b\n1,2\n") for name in FILES if name.endswith("csv")),
@@ -236,6 +237,13 @@ def test_values_of_other_types(quick: Path, page: Open, values: dict[str, object
     info = json.loads((quick / "run.json").read_text())
     (quick / "run.json").write_text(json.dumps({**info, **values}))
     open_all(page)
+
+
+def test_a_newer_run_does_not_push_itself_in_front(runs: Path, run: Path, page: Open) -> None:
+    opened = page("one_run")
+    assert opened.query_params["run"] == run.name
+    write_run(runs / "zzz", info={"config": CONFIG})
+    assert opened.run().selectbox(key="run").value == run.name
 
 
 def test_a_run_that_was_removed(run: Path, page: Open) -> None:

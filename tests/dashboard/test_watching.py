@@ -78,6 +78,16 @@ def test_a_new_round_is_there_at_once(path: Path, whole: bool) -> None:
     assert watching.look(path)["rounds"] == 1
 
 
+def test_what_is_old_is_not_kept_and_any_number_of_runs_is(
+    tmp_path: Path, reads: Counter[str]
+) -> None:
+    paths = [write_run(tmp_path / str(number), csv={"rounds": ROUNDS}) for number in range(1100)]
+    for _ in range(2):
+        for path in paths:
+            watching.watch(path, whole=False)
+    assert reads == {"run": 1100, "course": 1100}
+
+
 def test_a_new_grid_of_images_is_new(path: Path) -> None:
     (path / "samples").mkdir()
     before = watching.version(path)
@@ -120,7 +130,7 @@ def test_the_exchange_in_progress(path: Path) -> None:
     found = watching.waiting(path)
     assert found is not None
     assert (found.phase, found.replied) == ("train", 2)
-    for broken in ("{", "[]", '{"round": 1}', "\x00"):
+    for broken in ("{", "[]", '{"round": 1}', "\x00", "[" * 100_000):
         (path / "progress.json").write_text(broken)
         assert watching.waiting(path) is None
 
