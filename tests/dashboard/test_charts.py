@@ -57,6 +57,21 @@ def test_clients_are_thin_lines_around_their_median_and_the_chosen_stand_out() -
     assert rows[3] == {"series": "client b", "round": 1, "validation loss": 2}
 
 
+def test_bands_are_quantiles_over_the_clients() -> None:
+    rows = [
+        {"round": str(number), "valid_loss": str(value)}
+        for number, values in ((0, (5, 5, 5)), (1, (4, 1, 2, 0, 3)))
+        for value in values
+    ]
+    numbers, quantiles = plots.client_quantiles(rows, "loss")
+    assert list(numbers) == [0, 1]
+    np.testing.assert_allclose(quantiles.T, [[5] * 5, [0.4, 1, 2, 3, 3.6]])
+    low, high, lower, upper, median = (
+        list(trace.y) for trace in charts.client_spread(rows, "loss").data
+    )
+    assert [low, lower, median, upper, high] == quantiles.tolist()
+
+
 def test_lines_of_clients_are_not_joined() -> None:
     (others, *_) = charts.client_curves(CLIENTS, "valid_loss", set()).data
     np.testing.assert_array_equal(others.y, [9, 1, np.nan, 9, 2, np.nan, 9, 6, np.nan])

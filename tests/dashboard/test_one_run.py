@@ -255,11 +255,21 @@ def test_a_run_that_was_removed(run: Path, page: Open) -> None:
 
 def test_a_client_is_called_as_it_likes(going: Path, page: Open) -> None:
     """Names are shown as they are, and are no Markdown and no HTML."""
-    name = "**<b>*$x$ :red[a] [l](http://e.org)"
+    name = "**<b>*$x$ :red[a] [l](http://e.org)<a href='http://e.org'>&amp;"
     rows = f'round,client,num_examples,valid_accuracy\n1,"{name}",3,0.5\n'
     (going / "clients.csv").write_text(rows)
+    (going / "partitions.csv").write_text(f'client,num_examples,<a>=1\n"{name}",3,3\n')
     opened = show(page("one_run"), "Clients")
     opened.multiselect(key="highlighted").set_value([name]).run()
     shown = [one.value for one in opened.caption if "x" in one.value]
     assert shown
     assert all(r"\*\*\<b\>\*\$x\$ \:red\[a\] \[l\]\(http\:" in value for value in shown)
+
+    # Plotly takes a few tags, links among them, and entities.
+    for part in ("Clients", "Data"):
+        drawn = "".join(chart.proto.spec for chart in show(opened, part).get("plotly_chart"))
+        assert "e.org" in drawn
+        assert "&amp;amp;" in drawn
+        assert not re.search(r"(<|\\u003c)", drawn)
+    rows = numbers(show(opened, "Clients"), "client-curves")
+    assert f"client {name}" in [row["series"] for row in rows]
