@@ -363,6 +363,7 @@ def _to_resume(config: RunConfig) -> Path:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(read, ensure_ascii=False).encode()  # half a character can be shown nowhere
     except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     if not isinstance(read, dict):

@@ -73,7 +73,7 @@ def status(info: dict[str, Any]) -> str:
 def _list(folder: Path) -> None:
     paths = watching.directories(folder)
     if left_out := watching.nameless(folder):
-        st.warning(f"Not shown, since their names are no text (UTF-8): {left_out}.")
+        st.warning(f"Not shown, since their names cannot be: {left_out}.")
     if not paths:
         st.info(
             "There is no run yet. Start one on the page Devices, or with "
@@ -82,7 +82,7 @@ def _list(folder: Path) -> None:
         return
     rows = [_row(path) for path in paths]
     running = sum(row["status"].startswith(MARKS["running"]) for row in rows)
-    st.markdown(f"{len(rows)} run{'s' if len(rows) > 1 else ''}, {running} running.")
+    st.markdown(f"{len(rows)} run{'s' * (len(rows) != 1)}, {running} running.")
     st.dataframe(
         rows,
         hide_index=True,

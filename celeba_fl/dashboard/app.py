@@ -11,6 +11,7 @@ from celeba_fl.report.plots import COLOURS
 STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 4.5rem; padding-bottom: 3rem; }
 h1 { font-size: clamp(1.5rem, 4vw, 2.2rem) !important; padding-top: 0 !important; }
+h2 { font-size: 1.4rem !important; }
 </style>"""
 
 EVERY_ADDRESS = "0.0.0.0"  # what Streamlit takes if it is told none
@@ -31,7 +32,6 @@ pages = {
     ),
 }
 st.session_state.pages = pages
-devices.keep_choices()
 chosen = st.navigation(list(pages.values()), position="top")
 if said := exposure(st.get_option("server.address") or EVERY_ADDRESS):
     st.warning(said, icon=":material/public:")

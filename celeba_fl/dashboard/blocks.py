@@ -88,9 +88,10 @@ def show(blocks: Sequence[Block], key: str) -> None:
 
 def show_chart(figure: go.Figure, alt: str, caption: str, key: str) -> None:
     """A chart, what it shows in words, and its numbers for those who ask."""
-    st.plotly_chart(charts.escaped(figure), key=f"chart-{key}", config=charts.CONFIG, alt=alt)
+    st.plotly_chart(figure, key=f"chart-{key}", config=charts.CONFIG, alt=alt)
     st.caption(plain(caption))
-    if st.toggle("As a table", key=f"table-{key}"):
+    what = re.split("[.:;]", caption)[0]
+    if st.toggle(plain(f"As a table: {what}"), key=f"table-{key}"):
         st.dataframe(charts.table(figure), hide_index=True, alt=plain(caption))
 
 

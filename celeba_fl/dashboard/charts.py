@@ -5,6 +5,7 @@ rows. Text and grid take their colours from the page, light or dark, so nothing 
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from html import escape, unescape
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def compared_rounds(runs: Mapping[str, Rows], part: str, metric: str) -> go.Figu
         [row for rows in runs.values() for row in rows], f"{name_of(metric)}, {PARTS[part]}"
     )
     for i, (name, rows) in enumerate(runs.items()):
-        _curve(figure, floats(rows, "round"), floats(rows, f"{part}_{metric}"), name, i)
+        _curve(figure, floats(rows, "round"), floats(rows, f"{part}_{metric}"), _text(name), i)
     return figure
 
 
@@ -59,7 +60,7 @@ def client_curves(rows: Rows, column: str, chosen: Collection[str]) -> go.Figure
     figure.add_scatter(
         x=floats(others, "round"),
         y=floats(others, column),
-        text=[f"client {row['client']}" if row else "" for row in others],
+        text=[f"client {_text(row['client'])}" if row else "" for row in others],
         name="other clients" if chosen else "each client",
         mode="lines",
         line={"color": REFERENCE, "width": 0.8},
@@ -73,7 +74,7 @@ def client_curves(rows: Rows, column: str, chosen: Collection[str]) -> go.Figure
     _curve(figure, x, y, "median of the clients", 0)
     for i, name in enumerate(sorted(chosen & lines.keys()), start=1):
         line = lines[name]
-        _curve(figure, floats(line, "round"), floats(line, column), f"client {name}", i)
+        _curve(figure, floats(line, "round"), floats(line, column), f"client {_text(name)}", i)
     return figure
 
 
@@ -84,9 +85,9 @@ def partitions(rows: Rows, shares: bool = False) -> go.Figure:
     counts = np.array([floats(rows, group) for group in groups or ["num_examples"]])
     if shares:
         counts = 100 * ratio(counts, counts.sum(axis=0) + np.zeros_like(counts))
-    names = [row["client"] for row in rows]
+    names = [_text(row["client"]) for row in rows]
     for i, bars in enumerate(counts):
-        label = named(groups[i]) if groups else "train examples"
+        label = _text(named(groups[i])) if groups else "train examples"
         pattern = {"shape": SHAPES[i % 8], "fillmode": "overlay", "fgopacity": 0.45, "size": 6}
         figure.add_bar(
             x=names, y=bars, name=label, marker={"color": _colour(i), "pattern": pattern}
@@ -98,7 +99,7 @@ def partitions(rows: Rows, shares: bool = False) -> go.Figure:
 def attributes(rows: Rows) -> go.Figure:
     """Accuracy of each attribute as a bar from what the majority's answer scores."""
     figure = _across("share of images answered rightly", len(rows))
-    names = [named(row["attribute"]) for row in rows]
+    names = [_text(named(row["attribute"])) for row in rows]
     accuracy, majority = floats(rows, "accuracy"), floats(rows, "majority_accuracy")
     for over, colour, mark, label in (
         (accuracy >= majority, 0, "circle", "accuracy, not below the majority"),
@@ -124,7 +125,7 @@ def attributes(rows: Rows) -> go.Figure:
 def ranking(rows: Rows) -> go.Figure:
     """Balanced accuracy as a bar from chance, and AUROC, of each attribute."""
     figure = _across("0.5 is chance, and what the majority's answer scores", len(rows))
-    names = [named(row["attribute"]) for row in rows]
+    names = [_text(named(row["attribute"])) for row in rows]
     balanced = floats(rows, "balanced_accuracy")
     figure.add_bar(
         x=balanced - 0.5,
@@ -154,8 +155,8 @@ def gaps(rows: Rows) -> go.Figure:
     short = ("parity", "opportunity", "odds")
     figure.add_heatmap(
         z=100 * cells,
-        x=[f"{named(grouping)}: {measure}" for grouping in groupings for measure in short],
-        y=[named(name) for name in names],
+        x=[f"{_text(named(grouping))}: {measure}" for grouping in groupings for measure in short],
+        y=[_text(named(name)) for name in names],
         name="difference (points)",
         zmin=0,
         zmax=100,
@@ -169,21 +170,21 @@ def gaps(rows: Rows) -> go.Figure:
     missing = np.argwhere(np.isnan(cells))
     figure.add_scatter(
         x=[figure.data[0].x[j] for _, j in missing],
-        y=[named(names[i]) for i, _ in missing],
+        y=[_text(named(names[i])) for i, _ in missing],
         text=[UNKNOWN] * len(missing),
         mode="text",
         hoverinfo="skip",
         showlegend=False,
     )
     figure.update_xaxes(side="top", tickangle=-45, showgrid=False, dtick=1)
-    return _listed(figure, [named(name) for name in names])
+    return _listed(figure, [_text(named(name)) for name in names])
 
 
 def group_rates(shown: Sequence[tuple[str, Rows]]) -> go.Figure:
     """TPR and FPR with their intervals, of each group of some titled sets of groups."""
     groups = [row for _, rows in shown for row in rows]
     figure = _across("rate", 1.5 * len(groups))
-    labels = [f"{named(row['attribute'])}: {named(row['group'])}" for row in groups]
+    labels = [f"{_text(named(row['attribute']))}: {_text(named(row['group']))}" for row in groups]
     for rate, mark, colour in (("tpr", "circle", 0), ("fpr", "square", 5)):
         value, low, high = (floats(groups, f"{rate}{end}") for end in ("", "_low", "_high"))
         bars = {"type": "data", "array": high - value, "arrayminus": value - low, "thickness": 1.5}
@@ -197,7 +198,7 @@ def clients(rows: Rows, metric: str) -> go.Figure:
     """A validation metric of each client over the number of its train examples."""
     figure = _figure("train examples of the client", f"validation {name_of(metric)}")
     x, y = floats(rows, "num_examples"), floats(rows, f"valid_{metric}")
-    names = [f"client {row['client']}" for row in rows]
+    names = [f"client {_text(row['client'])}" for row in rows]
     _marks(figure, x, y, "a client", 0, "circle", text=names, hoverinfo="text+x+y", opacity=0.7)
     line = {"color": REFERENCE, "dash": "dash", "width": 1.5}
     median, span = np.nanmedian(y), [0, np.nanmax(x)]
@@ -220,25 +221,6 @@ def client_spread(rows: Rows, metric: str) -> go.Figure:
     return figure
 
 
-def escaped(figure: go.Figure) -> go.Figure:
-    """The same without HTML in its texts, which Plotly would take for such: names are not ours."""
-
-    def escape(value: Any) -> Any:
-        match value:
-            case str():
-                return value.replace("<", "&lt;")
-            case dict():
-                ours = value.keys() & {"hovertemplate"}
-                return {key: one if key in ours else escape(one) for key, one in value.items()}
-            case list() | tuple():
-                return [escape(one) for one in value]
-            case np.ndarray() if value.dtype.kind in "OU":
-                return [escape(one) for one in value.tolist()]
-        return value
-
-    return go.Figure(escape(figure.to_plotly_json()))
-
-
 def table(figure: go.Figure) -> list[dict[str, Any]]:
     """What a figure shows, a point a row: for those who do not see it."""
     x, y = (figure.layout[f"{axis}axis"].title.text or "of" for axis in "xy")
@@ -248,21 +230,21 @@ def table(figure: go.Figure) -> list[dict[str, Any]]:
             continue  # it leads to marks that are there themselves
         if trace.type == "heatmap":
             for name, cells in zip(trace.y, trace.z, strict=True):
-                rows.append({y: name, **dict(zip(trace.x, map(_number, cells), strict=True))})
+                rows.append({y: name, **dict(zip(trace.x, cells, strict=True))})
             continue
         at = trace.customdata if trace.type == "bar" and trace.base is not None else trace.x
         texts = trace.text if trace.text is not None else [None] * len(trace.y)
         error = trace.error_x if trace.type == "scatter" else None
         for i, (left, right, text) in enumerate(zip(at, trace.y, texts, strict=True)):
             if left == left and right == right:
-                row = {"series": text or trace.name, x: _number(left), y: _number(right)}
+                row = {"series": text or trace.name, x: left, y: right}
                 if error and error.array is not None:
                     row |= {
-                        "from": _number(left - error.arrayminus[i]),
-                        "to": _number(left + error.array[i]),
+                        "from": left - error.arrayminus[i],
+                        "to": left + error.array[i],
                     }
                 rows.append(row)
-    return rows
+    return [{unescape(key): _plain(value) for key, value in row.items()} for row in rows]
 
 
 def _figure(x: str, y: str, height: int = HEIGHT) -> go.Figure:
@@ -272,8 +254,8 @@ def _figure(x: str, y: str, height: int = HEIGHT) -> go.Figure:
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": None},
-        xaxis={"title": {"text": x}, "automargin": True, "fixedrange": True},
-        yaxis={"title": {"text": y}, "automargin": True, "fixedrange": True},
+        xaxis={"title": {"text": _text(x)}, "automargin": True, "fixedrange": True},
+        yaxis={"title": {"text": _text(y)}, "automargin": True, "fixedrange": True},
         dragmode=False,
         hoverlabel={"namelength": -1},
         uirevision="kept",
@@ -336,7 +318,14 @@ def _colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
-def _number(value: Any) -> Any:
-    """A plain Python value; None for what is undefined."""
+def _text(name: object) -> str:
+    """A name that is not ours, as Plotly shows it: to Plotly, <a href="..."> is a link."""
+    return escape(str(name), quote=False)
+
+
+def _plain(value: Any) -> Any:
+    """A plain Python value, texts as they were before `_text`; None for what is undefined."""
+    if isinstance(value, str):
+        return unescape(value)
     plain = value.item() if isinstance(value, np.generic) else value
     return None if plain != plain else plain

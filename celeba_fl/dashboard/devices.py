@@ -21,8 +21,6 @@ FEDERATIONS = PACKAGE / "federations"
 ASK_EVERY = 10.0  # seconds; asking a SuperLink is a process of its own
 MOST_SWITCHES = 100
 UNKNOWN = "not known yet"
-# Choices that Streamlit would forget while another page is shown, by what their keys begin with.
-KEPT = ("connection", "federation", "experiment", "settings", "typed-")
 AFTERWARDS = (
     "It ends without a last word, so that it is shown as interrupted within a minute; what it "
     "computed stays."
@@ -40,18 +38,12 @@ def show_page() -> None:
             list(known),
             format_func=lambda name: f"{name} ({_where(known[name])})",
             key="connection",
+            persist_state="session",
         )
         with part("The next run"):
             _next_run(connection, known[connection])
         live("The last start", EVERY, _last, _folder())
         live("Stopping runs", EVERY, _stop, connection)
-
-
-def keep_choices() -> None:
-    """What is chosen on this page stays while another one is shown; to be called on all pages."""
-    for key in st.session_state:
-        if str(key).startswith(KEPT):
-            st.session_state[key] = st.session_state[key]
 
 
 def _folder() -> Path:
@@ -86,6 +78,7 @@ def _simulated() -> tuple[Path, list[str]]:
         accept_new_options=True,
         help="one of ours, or the path of another one",
         key="federation",
+        persist_state="session",
     )
     path = Path(chosen).expanduser().absolute()
     try:
@@ -105,6 +98,7 @@ def _real(connection: str) -> list[str]:
     typed = st.text_input(
         "Other clients by name, comma-separated",
         key=f"typed-{connection}",
+        persist_state="session",
         help="a SuperNode is called as the site of its node config says, or by its partition id",
     )
     return list(dict.fromkeys([*found, *(n.strip() for n in typed.split(",") if n.strip())]))
@@ -112,7 +106,9 @@ def _real(connection: str) -> list[str]:
 
 def _nodes(connection: str) -> None:
     """A table of the SuperNodes; the names of those that took part in a run before."""
-    nodes = _supernodes(connection)
+    nodes, failure = _ask(connection)
+    if failure:
+        raise InputError(failure)
     names = known_names()
     rows = [
         {
@@ -140,10 +136,13 @@ def _nodes(connection: str) -> None:
         st.rerun()
 
 
-@st.cache_data(ttl=ASK_EVERY / 2, show_spinner=False)
-def _supernodes(connection: str) -> list[dict[str, Any]]:
-    """As `jobs.supernodes`; a click alone asks nobody anew."""
-    return jobs.supernodes(connection)
+@st.cache_data(ttl=ASK_EVERY, show_spinner=False)
+def _ask(connection: str) -> tuple[list[dict[str, Any]], str]:
+    """The SuperNodes, or why they are not known: not asked again for every press of a button."""
+    try:
+        return jobs.supernodes(connection), ""
+    except InputError as error:
+        return [], str(error)
 
 
 def known_names() -> dict[str, str]:
@@ -155,7 +154,9 @@ def known_names() -> dict[str, str]:
         except (OSError, ValueError, csv.Error):
             continue
         names |= {
-            row["node_id"]: row["client"] for row in rows if row.keys() >= {"client", "node_id"}
+            row["node_id"]: row["client"]
+            for row in rows
+            if row.get("client") and row.get("node_id")
         }
     return names
 
@@ -175,19 +176,17 @@ def _choose(names: list[str], where: str) -> list[str] | None:
         st.markdown("All SuperNodes take part.")
         return None
     key = f"on-{where}"
-    # Who is switched off: so one that is away for a while, or comes new, is on.
+    # Of those that come and go, a SuperNode without a network among them, who is off stays off.
     off: set[str] = st.session_state.setdefault(f"off-{where}", set())
+    st.session_state[key] = [name for name in names if name not in off]
 
-    def switch() -> None:
+    def follow() -> None:
         off.difference_update(names)
         off.update(set(names) - set(st.session_state[key]))
 
     with st.container(horizontal=True):
-        if st.button("All on", key="all-on"):
-            off.clear()
-        if st.button("All off", key="all-off"):
-            off.update(names)
-    st.session_state[key] = [name for name in names if name not in off]
+        st.button("All on", on_click=off.difference_update, args=(names,))
+        st.button("All off", on_click=off.update, args=(names,))
     text = "Clients that take part in the next run"
     if len(names) <= MOST_SWITCHES:
         chosen = st.pills(
@@ -196,11 +195,11 @@ def _choose(names: list[str], where: str) -> list[str] | None:
             selection_mode="multi",
             format_func=plain,
             key=key,
-            on_change=switch,
+            on_change=follow,
             wrap=True,
         )
     else:
-        chosen = st.multiselect(text, names, key=key, on_change=switch)
+        chosen = st.multiselect(text, names, key=key, on_change=follow)
     st.markdown(f"{len(chosen)} of {len(names)} take part.")
     return None if len(chosen) == len(names) else sorted(chosen, key=names.index)
 
@@ -215,10 +214,12 @@ def _start(connection: str, federation: Path | None, clients: list[str] | None) 
         accept_new_options=True,
         help="one of ours, or the path of a TOML file of run-config keys",
         key="experiment",
+        persist_state="session",
     )
     text = st.text_area(
         "Settings that override it, one key=value a line",
         key="settings",
+        persist_state="session",
         placeholder="num-server-rounds=5",
         height=100,
     )
@@ -240,23 +241,22 @@ def command(experiment: str, pairs: list[str], clients: list[str] | None) -> lis
     Raises
     ------
     InputError
-        If a setting, or the experiment, would be refused.
+        If a setting, or the experiment, would be refused, or if it chooses clients, too.
     """
     wrong = next((pair for pair in pairs if "=" not in pair), None)
     if wrong:
         raise InputError(f"{wrong!r}: settings are written key=value")
     pairs = ["=".join(word.strip() for word in pair.split("=", 1)) for pair in pairs]
-    keys = {**read_experiment(experiment), **dict(map(parse_pair, pairs))}
-    if keys.get("clients"):
+    settings = {**read_experiment(experiment), **dict(map(parse_pair, pairs))}
+    if settings.get("clients"):
         raise InputError(
-            f"clients = {keys['clients']!r}: who takes part is chosen with the switches; take it "
+            f"clients = {settings['clients']!r}: they are chosen with the switches here; take it "
             f"out of the settings, or of {experiment}"
         )
     if clients:
         pairs = [*pairs, f"clients={json.dumps(','.join(clients), ensure_ascii=False)}"]
-    RunConfig.load({**keys, **dict(map(parse_pair, pairs))})
-    path = Path(experiment).expanduser()
-    return [str(path.absolute()) if path.is_file() else experiment, *pairs]
+    RunConfig.load({**settings, **dict(map(parse_pair, pairs))})
+    return [experiment, *pairs]
 
 
 # ---- what became of it --------------------------------------------------------------------
@@ -267,7 +267,7 @@ def _last(folder: Path) -> None:
     job = jobs.last_job(folder)
     if job is None:
         return
-    st.subheader("The last start")
+    st.header("The last start")
     st.code(job.command, language=None, wrap_lines=True)
     if job.run and job.run in watching.directories(RunConfig.load().runs_dir):
         st.markdown(f"{plain(status(watching.look(job.run)))} · {plain(job.run.name)}")
@@ -277,8 +277,6 @@ def _last(folder: Path) -> None:
         st.markdown(plain(f"Its run directory is {job.run}, which this dashboard does not show."))
     elif job.alive:
         st.markdown("It is being started; the first run on a machine takes longest.")
-    elif job.alive is None:
-        st.markdown("It was started before this dashboard; its log says how far it is.")
     else:
         st.error("It has ended before there was a run directory; its log says why.")
     with st.expander("Log", expanded=not job.alive and job.run is None):
@@ -287,36 +285,31 @@ def _last(folder: Path) -> None:
 
 
 def _stop(connection: str) -> None:
-    """A run to stop, and what came of it for as long as it is shown as running."""
-    folder = RunConfig.load().runs_dir
-    running = [
-        path.name
-        for path in watching.directories(folder)
-        if watching.look(path)["status"] == "running"
-    ]
-    asked: set[str] = st.session_state.setdefault("asked-to-stop", set())
-    said: dict[str, str] = st.session_state.setdefault("said-of-stopping", {})
-
-    def stop(name: str) -> None:
-        try:
-            jobs.stop(watching.look(folder / name), connection)
-            asked.add(name)
-            said[name] = f"Flower has been asked to stop {name}. {AFTERWARDS}"
-        except InputError as error:
-            said[name] = str(error)
-
-    left = [name for name in running if name not in asked]
-    st.subheader("Stop a run")
+    """A run to stop, and what came of the last one."""
+    found = map(watching.look, watching.directories(RunConfig.load().runs_dir))
+    # Flower's runs tell a run from itself once it is resumed.
+    running = {
+        (info["path"], str(info.get("flwr_run_ids"))): info
+        for info in found
+        if info["status"] == "running"
+    }
+    said: dict[tuple[Path, str], str] = st.session_state.setdefault("said", {})
+    asked: set[tuple[Path, str]] = st.session_state.setdefault("asked", set())
+    left = [which for which in running if which not in asked]
+    st.header("Stop a run")
     if left:
-        name = st.selectbox(
-            "Running", left, format_func=lambda name: label(folder / name), key="stopped"
-        )
-        st.button("Stop it", icon=":material/stop:", on_click=stop, args=(name,))
-    elif not running:
+        which = st.selectbox("Running", left, format_func=lambda w: label(w[0]), key="stopped")
+        if st.button("Stop it", icon=":material/stop:"):
+            try:
+                jobs.stop(running[which], connection)
+                asked.add(which)
+                said[which] = f"Flower has been asked to stop {which[0].name}. {AFTERWARDS}"
+            except InputError as error:
+                said[which] = str(error)
+    else:
         st.markdown(
-            "No run is running. One that is interrupted has nothing left to be stopped; its "
-            "checkpoints stay, and `resume` goes on with it."
+            "No run is left to be stopped. One that is interrupted needs no stop; its checkpoints "
+            "stay, and `resume` goes on with it."
         )
-    for name in running:
-        if name in said:
-            st.info(plain(said[name]))
+    for which in running.keys() & said.keys():
+        st.info(plain(said[which]))

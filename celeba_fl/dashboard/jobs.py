@@ -1,14 +1,16 @@
 """Runs that the dashboard starts and stops, with the commands that a person would type."""
 
+import fcntl
 import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from flwr.cli.flower_config import read_flower_config
 
@@ -16,8 +18,6 @@ from celeba_fl.flower import flower_environment, flower_json
 from celeba_fl.progress import InputError
 
 TAIL_BYTES = 8192
-# Children of ours: one that is not asked how it ended stays a zombie.
-_started: dict[Path, "subprocess.Popen[bytes]"] = {}
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,15 @@ class Job:
         The end of what it said.
     run : Path | None
         The run directory, once it is known.
-    alive : bool | None
-        Whether the command, which follows the run, is still there; None: not started by this
-        process, which does not know.
+    alive : bool
+        Whether the command, which follows the run, is still there.
     """
 
     log: Path
     command: str
     text: str
     run: Path | None
-    alive: bool | None
+    alive: bool
 
 
 def connections() -> dict[str, str]:
@@ -80,15 +79,18 @@ def start(folder: Path, words: Sequence[str]) -> Path:
     with log.open("wb") as file:
         file.write(f"$ {shlex.join(['celeba-fl', 'run', *words])}\n".encode())
         file.flush()
-        _started[log] = subprocess.Popen(
+        # The command has this lock as long as it has its log open, whatever becomes of us.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        process = subprocess.Popen(
             command,
             env=flower_environment(),
-            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # One that is not asked how it ended stays a zombie.
+    threading.Thread(target=process.wait, daemon=True).start()
     return log
 
 
@@ -101,11 +103,18 @@ def last_job(folder: Path) -> Job | None:
     with log.open("rb") as file:
         command = file.readline(TAIL_BYTES).decode(errors="replace").removeprefix("$ ").strip()
         said = file.read().decode(errors="replace")
+        alive = _is_locked(file)
     said = re.sub(r"\x1b\[[0-9;]*m", "", said)
     found = re.search(r"Run directory: (\S.*)", said)
-    process = _started.get(log)
-    alive = None if process is None else process.poll() is None
     return Job(log, command, said[-TAIL_BYTES:], Path(found[1]) if found else None, alive)
+
+
+def _is_locked(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def stop(run: dict[str, Any], connection: str) -> None:

@@ -55,9 +55,7 @@ def _choose(names: list[str], say: Callable[[str], str]) -> str:
     if wanted not in names:
         st.warning(plain(f"There is no run {wanted} here; this is the newest one."))
         wanted = names[0]
-    else:
-        st.query_params["run"] = wanted  # a newer one must not take its place
-    st.session_state.run = wanted
+    st.query_params["run"] = st.session_state.run = wanted
 
     def follow() -> None:
         st.query_params["run"] = st.session_state.run
@@ -191,7 +189,9 @@ def _images(run: Run) -> None:
     name = names[-1]
     if len(names) > 1:
         name = st.select_slider("Images after", names, names[-1], key=f"images-{len(names)}")
-    st.image(found[name].read_bytes(), name, alt=f"Grid of images that the model made, {name}")
+    st.image(
+        found[name].read_bytes(), plain(name), alt=f"Grid of images that the model made, {name}"
+    )
 
 
 def _settings(run: Run) -> None:

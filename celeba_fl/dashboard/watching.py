@@ -2,11 +2,11 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from celeba_fl.exchange import Waiting
 from celeba_fl.report.reading import Run
@@ -20,22 +20,23 @@ TABLES = (
     *("test_scores.parquet", "baseline_scores.parquet"),
 )
 Stamp = tuple[tuple[int, int, int] | None, ...]
+T = TypeVar("T")
 
 
 def directories(folder: Path) -> list[Path]:
     """What may be a run in a results directory, the newest first; also what turns out not to be."""
-    return sorted((path for path in _inside(folder) if _is_text(path.name)), reverse=True)
+    return sorted((path for path in _inside(folder) if path.name.isprintable()), reverse=True)
 
 
 def nameless(folder: Path) -> int:
-    """How many are left out: with names that are no text (UTF-8), nothing could ask for them."""
-    return sum(not _is_text(path.name) for path in _inside(folder))
+    """How many are left out: a name that is no UTF-8, or cannot be shown, cannot be chosen."""
+    return sum(not path.name.isprintable() for path in _inside(folder))
 
 
 def _inside(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+    return [path for path in folder.iterdir() if path.name[0] != "." and path.is_dir()]
 
 
 def stamp(path: Path, names: Iterable[str]) -> Stamp:
@@ -45,7 +46,7 @@ def stamp(path: Path, names: Iterable[str]) -> Stamp:
 
 def look(path: Path) -> dict[str, Any]:
     """What `read_run` says of a directory, with texts, numbers and objects where they belong."""
-    known = _read_run(path, stamp(path, HEAD), _silent(path))
+    known = _read_run(path, (stamp(path, HEAD), _silent(path)))
     known = {**known, "status": str(known["status"])}
     for key in ("config", "summary", "dataset"):
         known = {**known, key: known[key] if isinstance(known.get(key), dict) else {}}
@@ -72,14 +73,6 @@ def waiting(path: Path) -> Waiting | None:
         return None
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _silent(path: Path) -> bool:
     """Whether the heartbeat may have stopped, which shows in no file."""
     found = _stamp(path / "run.json")
@@ -94,16 +87,28 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-@lru_cache(maxsize=4096)
-def _read_run(path: Path, found: Stamp, silent: bool) -> dict[str, Any]:
-    return read_run(path)
-
-
 @lru_cache(maxsize=16)
 def _read(path: Path, found: Stamp) -> Run:
     return Run.read(path)
 
 
-@lru_cache(maxsize=1024)
-def _read_course(path: Path, found: Stamp) -> Run:
+def _newest(read: Callable[[Path], T]) -> Callable[[Path, Any], T]:
+    """Of each directory keep what was read last, as long as the same is found in it."""
+    kept: dict[Path, tuple[Any, T]] = {}
+
+    def newest(path: Path, found: Any) -> T:
+        if path not in kept or kept[path][0] != found:
+            kept[path] = found, read(path)
+        return kept[path][1]
+
+    return newest
+
+
+@_newest
+def _read_run(path: Path) -> dict[str, Any]:
+    return read_run(path)
+
+
+@_newest
+def _read_course(path: Path) -> Run:
     return Run.read(path, whole=False)

@@ -57,6 +57,21 @@ def test_clients_are_thin_lines_around_their_median_and_the_chosen_stand_out() -
     assert rows[3] == {"series": "client b", "round": 1, "validation loss": 2}
 
 
+def test_bands_are_quantiles_over_the_clients() -> None:
+    rows = [
+        {"round": str(number), "valid_loss": str(value)}
+        for number, values in ((0, (5, 5, 5)), (1, (4, 1, 2, 0, 3)))
+        for value in values
+    ]
+    numbers, quantiles = plots.client_quantiles(rows, "loss")
+    assert list(numbers) == [0, 1]
+    np.testing.assert_allclose(quantiles.T, [[5] * 5, [0.4, 1, 2, 3, 3.6]])
+    low, high, lower, upper, median = (
+        list(trace.y) for trace in charts.client_spread(rows, "loss").data
+    )
+    assert [low, lower, median, upper, high] == quantiles.tolist()
+
+
 def test_lines_of_clients_are_not_joined() -> None:
     (others, *_) = charts.client_curves(CLIENTS, "valid_loss", set()).data
     np.testing.assert_array_equal(others.y, [9, 1, np.nan, 9, 2, np.nan, 9, 6, np.nan])
@@ -135,29 +150,3 @@ def test_nothing_is_black_or_white(whole: Run) -> None:
         drawn = figure.update_layout(template=None).to_json()
         assert not {"black", "white", "#000000", "#ffffff"} & set(drawn.split('"'))
     assert plots.COLOURS[:7] == charts.COLOURS[:7]
-
-
-def test_names_are_no_html() -> None:
-    name = '<a href="https://evil.example">hospital</a>'
-    drawn = charts.partitions([{"client": name, "num_examples": "3"}])
-    (before,), (after,) = (f.to_plotly_json()["data"] for f in (drawn, charts.escaped(drawn)))
-    assert list(after["x"]) == [name.replace("<", "&lt;")]
-    assert {**after, "x": before["x"]} == before
-    assert charts.table(drawn)[0]["client"] == name
-    lines = charts.escaped(charts.client_curves(CURVES, "valid_accuracy", {"<b>"}))
-    assert "client &lt;b>" in [trace.name for trace in lines.data]
-
-
-CURVES = [
-    {"round": str(number), "client": client, "valid_accuracy": str(value), "num_examples": "1"}
-    for client, values in {"<b>": (0.1, 0.5), "1": (0.2, 0.7), "2": (0.3, 0.6)}.items()
-    for number, value in enumerate(values)
-]
-
-
-def test_quantiles_over_clients_by_hand() -> None:
-    rounds, quantiles = plots.client_quantiles(CURVES, "accuracy")
-    assert rounds.tolist() == [0, 1]
-    # Of 0.1, 0.2, 0.3 and of 0.5, 0.6, 0.7: the median, and 0.4 of the way to the ends and so on.
-    np.testing.assert_allclose(quantiles[:, 0], [0.12, 0.15, 0.2, 0.25, 0.28])
-    np.testing.assert_allclose(quantiles[:, 1], [0.52, 0.55, 0.6, 0.65, 0.68])

@@ -1,5 +1,6 @@
 """The page of devices: who is there, who takes part, and what is started."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,6 @@ def test_all_is_no_choice_and_none_is_no_run(
         ("learning-rat=1", "did you mean 'learning-rate'?"),
         ("learning-rate=-1", "learning-rate = -1.0: must be above 0"),
         ("just words", "'just words': settings are written key=value"),
-        ("clients=0,1", "clients = '0,1': who takes part is chosen with the switches"),
     ],
 )
 def test_a_wrong_setting_starts_nothing(
@@ -88,25 +88,6 @@ def test_a_wrong_setting_starts_nothing(
     opened.text_area(key="settings").set_value(settings).run()
     assert said in text_of(press(opened, "Start the run"))
     assert started == []
-
-
-def test_names_and_places_are_passed_on_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mine.toml").write_text("seed = 7\n")
-    monkeypatch.chdir(tmp_path)
-    path, pair = devices.command("mine.toml", [], ['a"b', "c\\d", "\N{GREEK SMALL LETTER PI}"])
-    assert path == str(tmp_path / "mine.toml")
-    assert parse_pair(pair) == ("clients", 'a"b,c\\d,\N{GREEK SMALL LETTER PI}')
-    (tmp_path / "mine.toml").write_text('clients = "0"\n')
-    with pytest.raises(InputError, match="take it out of the settings, or of mine"):
-        devices.command("mine.toml", [], None)
-
-
-def test_a_broken_list_of_nodes_names_nobody(runs: Path) -> None:
-    write_run(runs / "a", csv={"nodes": "client,node_id\na,11\n"})
-    write_run(runs / "b", csv={"nodes": f"client,node_id\n{'b' * 200_000},11\n"})
-    assert devices.known_names() == {"11": "a"}
 
 
 @pytest.mark.parametrize("content", [None, "num-supernodes = 0", "num-supernodes = 'x'", "{"])
@@ -136,7 +117,7 @@ def clinics(runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
         {"node-id": "55", "status": "unregistered"},
     ]
     monkeypatch.setattr(jobs, "supernodes", lambda connection: nodes)
-    devices._supernodes.clear()
+    devices._ask.clear()
     return nodes
 
 
@@ -155,70 +136,10 @@ def test_supernodes_of_a_connection(
         *("2026-11-23 01:00:00Z", "never online"),
     ]
     opened.text_input(key="typed-clinics").set_value("hospital-b, 3").run()
-    assert opened.pills(key="on-clinics-None").options == [
-        *(r"hospital\-a", r"hospital\-b", "3")  # as Markdown, which it is taken for
-    ]
+    assert opened.pills(key="on-clinics-None").value == ["hospital-a", "hospital-b", "3"]
     opened.pills(key="on-clinics-None").set_value(["hospital-b", "hospital-a"]).run()
     press(opened, "Start the run")
     assert started == [["drawn-iid", 'clients="hospital-a,hospital-b"', "clinics"]]
-
-
-def test_who_is_away_for_a_while_or_comes_new_is_on(
-    clinics: list[dict[str, Any]], runs: Path, started: list[list[str]], page: Open
-) -> None:
-    write_run(runs / "d", csv={"nodes": "client,node_id\na,11\nb,22\nc,33\nd,44\n"})
-
-    def see() -> list[str]:
-        devices._supernodes.clear()
-        opened.run()
-        return list(opened.pills(key="on-clinics-None").value)
-
-    opened = page("devices")
-    opened.selectbox(key="connection").set_value("clinics").run()
-    assert see() == ["a", "b"]
-    opened.pills(key="on-clinics-None").set_value(["b"]).run()
-    clinics[1] |= {"status": "offline"}
-    clinics[2] |= ONLINE
-    assert see() == ["c"]
-    clinics[1] |= ONLINE
-    assert see() == ["b", "c"]
-    press(opened, "All on")
-    assert see() == ["a", "b", "c"]
-
-
-def test_a_click_alone_asks_no_superlink(
-    clinics: list[dict[str, Any]], page: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(jobs, "supernodes", lambda connection: asked.append(connection) or clinics)
-    opened = page("devices")
-    opened.selectbox(key="connection").set_value("clinics").run()
-    press(opened, "All off")
-    assert asked == ["clinics"]
-
-
-def test_choices_are_kept_while_another_page_is_shown(
-    runs: Path, eight: Path, started: list[list[str]]
-) -> None:
-    def script() -> None:
-        import streamlit as st
-
-        from celeba_fl.dashboard import devices
-
-        devices.keep_choices()
-        if st.toggle("Devices", True):
-            devices.show_page()
-
-    opened = AppTest.from_function(script, default_timeout=30).run()
-    opened.pills(key=f"on-local-{eight}").set_value(["1", "3"]).run()
-    opened.text_area(key="settings").set_value("seed=7").run()
-    opened.selectbox(key="experiment").set_value("drawn-dirichlet-0.1").run()
-    opened.toggle[0].set_value(False).run()
-    assert not opened.text_area
-    opened.toggle[0].set_value(True).run()
-    press(opened, "Start the run")
-    expected = ["drawn-dirichlet-0.1", "seed=7", 'clients="1,3"', "--federation", str(eight)]
-    assert started == [expected]
 
 
 def test_without_names_all_take_part(
@@ -230,6 +151,89 @@ def test_without_names_all_take_part(
     assert "All SuperNodes take part" in text_of(opened)
     press(opened, "Start the run")
     assert started == [["drawn-iid", "clinics"]]
+
+
+@pytest.fixture
+def three(clinics: list[dict[str, Any]], runs: Path) -> list[dict[str, Any]]:
+    """The SuperNodes of clients a, b and c, which are all online."""
+    nodes = [{"node-id": name * 2, **ONLINE} for name in "abc"]
+    write_run(runs / "z", csv={"nodes": "client,node_id\na,aa\nb,bb\nc,cc\nd\n"})
+    clinics[:] = nodes
+    return clinics
+
+
+def test_who_was_off_for_a_moment_is_not_switched_off(
+    three: list[dict[str, Any]], started: list[list[str]], page: Open
+) -> None:
+    opened = page("devices")
+    opened.selectbox(key="connection").set_value("clinics").run()
+    assert "3 of 3 take part" in text_of(opened)
+    opened.pills(key="on-clinics-None").set_value(["a", "b"]).run()
+    assert "2 of 3 take part" in text_of(opened)
+    offline = [three.pop(), three.pop()]  # c, b
+    devices._ask.clear()
+    assert "1 of 1 take part" in text_of(opened.run())
+    three.extend(offline)
+    devices._ask.clear()
+    assert "2 of 3 take part" in text_of(opened.run())
+    press(opened, "Start the run")
+    assert started == [["drawn-iid", 'clients="a,b"', "clinics"]]
+
+
+def test_a_broken_list_of_nodes_hides_no_other(
+    three: list[dict[str, Any]], runs: Path, page: Open
+) -> None:
+    write_run(runs / "y", csv={"nodes": f"client,node_id\n{'x' * 140_000},aa\n"})
+    opened = page("devices")
+    opened.selectbox(key="connection").set_value("clinics").run()
+    assert list(opened.dataframe[0].value["client"]) == ["a", "b", "c"]
+
+
+def test_a_superlink_is_not_asked_for_every_press(
+    three: list[dict[str, Any]], page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(jobs, "supernodes", lambda connection: asked.append(connection) or three)
+    opened = page("devices")
+    opened.selectbox(key="connection").set_value("clinics").run()
+    press(press(opened, "All off"), "All on")
+    assert asked == ["clinics"]
+
+
+def test_what_was_chosen_is_there_after_a_visit_to_another_page(runs: Path, eight: Path) -> None:
+    def script() -> None:
+        import streamlit as st
+
+        from celeba_fl.dashboard import devices
+
+        if not st.toggle("elsewhere", key="elsewhere"):
+            devices.show_page()
+
+    opened = AppTest.from_function(script, default_timeout=30).run()
+    opened.text_area(key="settings").set_value("seed=7").run()
+    opened.selectbox(key="experiment").set_value("drawn-dirichlet-0.1").run()
+    opened.pills(key=f"on-local-{eight}").set_value(["6"]).run()
+    opened.toggle(key="elsewhere").set_value(True).run()
+    assert not opened.text_area
+    opened.toggle(key="elsewhere").set_value(False).run()
+    assert opened.text_area(key="settings").value == "seed=7"
+    assert opened.selectbox(key="experiment").value == "drawn-dirichlet-0.1"
+    assert "1 of 8 take part" in text_of(opened)
+
+
+def test_names_are_written_as_toml_reads_them() -> None:
+    names = ['a"b', "a\\b", "Zürich"]
+    _, pair = devices.command("drawn-iid", [], names)
+    assert parse_pair(pair) == ("clients", ",".join(names))
+
+
+def test_clients_are_chosen_in_one_place(tmp_path: Path) -> None:
+    experiment = tmp_path / "mine.toml"
+    experiment.write_text('clients = "0,1"')
+    for name, pairs in ((str(experiment), []), ("drawn-iid", ["clients=3"])):
+        for clients in (None, ["5"]):
+            with pytest.raises(InputError, match=rf"clients = .*switches.*{name}"):
+                devices.command(name, pairs, clients)
 
 
 def test_a_superlink_that_does_not_answer_is_said(
@@ -251,7 +255,7 @@ def test_nobody_is_asked_for_the_simulation(runs: Path, page: Open) -> None:
         text_of(page("devices"))
 
 
-def job(run: Path | None, alive: bool | None) -> jobs.Job:
+def job(run: Path | None, alive: bool) -> jobs.Job:
     return jobs.Job(Path("/a.log"), "celeba-fl run x", "its words", run, alive)
 
 
@@ -260,9 +264,8 @@ def test_the_last_start(runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch)
     for found, said in (
         (job(None, True), "It is being started"),
         (job(None, False), "ended before there was a run directory"),
-        (job(None, None), "started before this dashboard"),
-        (job(Path("/srv/runs/x"), True), "Its run directory is /srv/runs/x, which this dashboard"),
         (job(path, True), "▶ running · run"),
+        (job(Path("/srv/runs/x"), True), "Its run directory is /srv/runs/x, which this dashboard"),
     ):
         monkeypatch.setattr(jobs, "last_job", lambda folder, found=found: found)
         words = text_of(page("devices"))
@@ -273,16 +276,25 @@ def test_the_last_start(runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch)
 def test_a_running_run_is_stopped(runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(jobs, "stop", lambda run, connection: asked.append((run, connection)))
-    assert "No run is running" in text_of(page("devices"))
-    write_run(runs / "run", info={"status": "running", "flwr_run_ids": [5]})
+    assert "No run is left to be stopped" in text_of(page("devices"))
+    info = {"status": "running", "flwr_run_ids": [5]}
+    path = write_run(runs / "run", info=info)
     opened = press(page("devices"), "Stop it")
     assert "Flower has been asked to stop run" in text_of(opened)
     ((run, connection),) = asked
     assert (run["flwr_run_ids"], connection) == ([5], "local")
-    # Until its heartbeat is too old; it need not be stopped twice.
-    assert not [button for button in opened.button if button.label == "Stop it"]
-    (runs / "run" / "run.json").write_text('{"status": "failed"}')
-    assert "has been asked" not in text_of(opened.run())
+
+    # It says so as long as the run looks alive, and does not ask again.
+    said = text_of(opened.run())
+    assert "Flower has been asked to stop run" in said
+    assert "No run is left to be stopped" in said
+
+    # A run that was resumed is another one.
+    known = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**known, "flwr_run_ids": [5, 6]}))
+    assert "Flower has been asked" not in text_of(opened.run())
+    press(opened, "Stop it")
+    assert asked[1][0]["flwr_run_ids"] == [5, 6]
 
 
 def test_a_broken_configuration_of_flwr_is_said(runs: Path, page: Open, tmp_path: Path) -> None:

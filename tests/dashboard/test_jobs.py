@@ -1,5 +1,9 @@
 """Runs started and stopped as a person would."""
 
+import os
+import re
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -13,10 +17,12 @@ from flwr.cli.typing import SuperLinkConnection
 from celeba_fl.dashboard import jobs
 from celeba_fl.progress import InputError
 
+PYTHON = sys.executable
 COMMAND = """#!{python}
 import os, sys, time
 print("\\x1b[92mINFO\\x1b[0m:", sys.argv[1:], os.getcwd(), os.getpgrp() == os.getpid(), flush=True)
 print("Run directory: {run}", flush=True)
+print("process", os.getpid(), flush=True)
 print("off the net:", os.environ["FLWR_TELEMETRY_ENABLED"], flush=True)
 if "wait" in sys.argv: time.sleep(60)
 """
@@ -51,7 +57,8 @@ def test_a_run_is_started_without_a_shell_and_on_its_own(tmp_path: Path, python:
     jobs.start(folder, words)
     job = await_end(folder)
     assert job.command == "celeba-fl run drawn-iid 'clients=\"1,$(touch x)\"' 'a;b'"
-    assert f"INFO: {['run', *words]} {folder} True" in job.text
+    # Relative paths are those of whoever started the dashboard.
+    assert f"INFO: {['run', *words]} {Path.cwd()} True" in job.text
     assert "off the net: 0" in job.text
     assert job.run == tmp_path / "a run"
     assert list(folder.iterdir()) == [job.log]
@@ -59,19 +66,43 @@ def test_a_run_is_started_without_a_shell_and_on_its_own(tmp_path: Path, python:
 
 def test_the_last_start_is_the_one_shown(tmp_path: Path, python: Path) -> None:
     jobs.start(tmp_path / "jobs", ["first"])
-    log = jobs.start(tmp_path / "jobs", ["wait"])
-    job = jobs.last_job(tmp_path / "jobs")
-    assert job is not None
-    assert (job.alive, job.command) == (True, "celeba-fl run wait")
-    jobs._started[log].kill()
+    jobs.start(tmp_path / "jobs", ["wait"])
+    found = None
+    while not found:
+        time.sleep(0.1)
+        job = jobs.last_job(tmp_path / "jobs")
+        assert job is not None
+        assert (job.alive, job.command) == (True, "celeba-fl run wait")
+        found = re.search(r"process (\d+)", job.text)
+    os.kill(int(found[1]), signal.SIGKILL)
     assert await_end(tmp_path / "jobs").alive is False
+
+
+def test_a_dashboard_that_has_not_started_it_knows_that_it_is_alive(
+    tmp_path: Path, python: Path
+) -> None:
+    starts = f"""
+import sys; from pathlib import Path; from celeba_fl.dashboard import jobs
+sys.executable = {sys.executable!r}
+jobs.start(Path({str(tmp_path)!r}), ["wait"])
+"""
+    subprocess.run([PYTHON, "-c", starts], check=True)
+    job = jobs.last_job(tmp_path)
+    assert job is not None
+    assert job.alive
+    while not (found := re.search(r"process (\d+)", job.text)):
+        time.sleep(0.1)
+        job = jobs.last_job(tmp_path)
+        assert job is not None
+    os.kill(int(found[1]), signal.SIGKILL)
+    await_end(tmp_path)
 
 
 def test_a_log_of_anything_is_shown(tmp_path: Path) -> None:
     (tmp_path / "x.log").write_bytes(b"\xff\x00" * 9000)
     job = jobs.last_job(tmp_path)
     assert job is not None
-    assert (job.alive, job.run) == (None, None)
+    assert (job.alive, job.run) == (False, None)
     assert len(job.text) <= jobs.TAIL_BYTES
 
 

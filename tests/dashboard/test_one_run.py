@@ -46,16 +46,6 @@ def test_the_run_of_the_address_is_shown(runs: Path, run: Path, page: Open) -> N
     assert page("one_run", run="of another machine").selectbox(key="run").value == "zzz"
 
 
-def test_a_newer_run_does_not_take_the_place_of_the_one_shown(
-    runs: Path, run: Path, page: Open
-) -> None:
-    opened = page("one_run")
-    assert opened.selectbox(key="run").value == run.name
-    shutil.copytree(run, runs / "9999-newer")
-    opened.run()
-    assert opened.selectbox(key="run").value == run.name
-
-
 def test_figures_and_curves_are_those_of_the_files(run: Path, page: Open) -> None:
     opened = page("one_run")
     summary = json.loads((run / "summary.json").read_text())
@@ -197,6 +187,7 @@ def quick(run: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
+        *((name, "[" * 100_000) for name in FILES if name.endswith("json")),
         *((name, JUNK) for name in FILES),
         *(("run.json", content) for content in ("", "[1, 2]", "{}")),
         *((name, "a,b\n1,2\n") for name in FILES if name.endswith("csv")),
@@ -248,6 +239,13 @@ def test_values_of_other_types(quick: Path, page: Open, values: dict[str, object
     open_all(page)
 
 
+def test_a_newer_run_does_not_push_itself_in_front(runs: Path, run: Path, page: Open) -> None:
+    opened = page("one_run")
+    assert opened.query_params["run"] == run.name
+    write_run(runs / "zzz", info={"config": CONFIG})
+    assert opened.run().selectbox(key="run").value == run.name
+
+
 def test_a_run_that_was_removed(run: Path, page: Open) -> None:
     gone = shutil.copytree(run, run.with_name("aaa"))
     assert "There is no run aaa" not in text_of(page("one_run", run="aaa"))
@@ -257,11 +255,21 @@ def test_a_run_that_was_removed(run: Path, page: Open) -> None:
 
 def test_a_client_is_called_as_it_likes(going: Path, page: Open) -> None:
     """Names are shown as they are, and are no Markdown and no HTML."""
-    name = "**<b>*$x$ :red[a] [l](http://e.org)"
+    name = "**<b>*$x$ :red[a] [l](http://e.org)<a href='http://e.org'>&amp;"
     rows = f'round,client,num_examples,valid_accuracy\n1,"{name}",3,0.5\n'
     (going / "clients.csv").write_text(rows)
+    (going / "partitions.csv").write_text(f'client,num_examples,<a>=1\n"{name}",3,3\n')
     opened = show(page("one_run"), "Clients")
     opened.multiselect(key="highlighted").set_value([name]).run()
     shown = [one.value for one in opened.caption if "x" in one.value]
     assert shown
     assert all(r"\*\*\<b\>\*\$x\$ \:red\[a\] \[l\]\(http\:" in value for value in shown)
+
+    # Plotly takes a few tags, links among them, and entities.
+    for part in ("Clients", "Data"):
+        drawn = "".join(chart.proto.spec for chart in show(opened, part).get("plotly_chart"))
+        assert "e.org" in drawn
+        assert "&amp;amp;" in drawn
+        assert not re.search(r"(<|\\u003c)", drawn)
+    rows = numbers(show(opened, "Clients"), "client-curves")
+    assert f"client {name}" in [row["series"] for row in rows]

@@ -50,22 +50,6 @@ def beat(path: Path) -> None:
     os.replace(path / "new.json", path / "run.json")
 
 
-def test_names_that_are_no_text_are_left_out(path: Path) -> None:
-    os.mkdir(os.fsencode(path.parent) + b"/x\xff")
-    assert watching.directories(path.parent) == [path]
-    assert watching.nameless(path.parent) == 1
-
-
-def test_json_without_end_is_no_json(path: Path) -> None:
-    for name in ("run.json", "progress.json", "summary.json"):
-        (path / name).write_text("[" * 100_000)
-    assert watching.look(path)["status"] == "unreadable"
-    assert watching.waiting(path) is None
-    assert watching.watch(path).problems == []
-    (path / "baseline.json").write_text("[" * 100_000)
-    assert "baseline.json cannot be read" in watching.watch(path).problems[0]
-
-
 def test_what_has_not_changed_is_not_read_again(path: Path, reads: Counter[str]) -> None:
     for _ in range(3):
         assert watching.watch(path).last_round == 0
@@ -92,6 +76,16 @@ def test_a_new_round_is_there_at_once(path: Path, whole: bool) -> None:
     assert watching.version(path) != before
     assert watching.watch(path, whole).last_round == 1
     assert watching.look(path)["rounds"] == 1
+
+
+def test_what_is_old_is_not_kept_and_any_number_of_runs_is(
+    tmp_path: Path, reads: Counter[str]
+) -> None:
+    paths = [write_run(tmp_path / str(number), csv={"rounds": ROUNDS}) for number in range(1100)]
+    for _ in range(2):
+        for path in paths:
+            watching.watch(path, whole=False)
+    assert reads == {"run": 1100, "course": 1100}
 
 
 def test_a_new_grid_of_images_is_new(path: Path) -> None:
@@ -136,7 +130,7 @@ def test_the_exchange_in_progress(path: Path) -> None:
     found = watching.waiting(path)
     assert found is not None
     assert (found.phase, found.replied) == ("train", 2)
-    for broken in ("{", "[]", '{"round": 1}', "\x00"):
+    for broken in ("{", "[]", '{"round": 1}', "\x00", "[" * 100_000):
         (path / "progress.json").write_text(broken)
         assert watching.waiting(path) is None
 
