@@ -25,18 +25,19 @@ T = TypeVar("T")
 
 def directories(folder: Path) -> list[Path]:
     """What may be a run in a results directory, the newest first; also what turns out not to be."""
-    return sorted((path for path in _inside(folder) if path.name.isprintable()), reverse=True)
+    found = (path for path in _entries(folder) if path.name.isprintable() and path.is_dir())
+    return sorted(found, reverse=True)
 
 
 def nameless(folder: Path) -> int:
     """How many are left out: a name that is no UTF-8, or cannot be shown, cannot be chosen."""
-    return sum(not path.name.isprintable() for path in _inside(folder))
+    return sum(not path.name.isprintable() and path.is_dir() for path in _entries(folder))
 
 
-def _inside(folder: Path) -> list[Path]:
+def _entries(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return [path for path in folder.iterdir() if path.name[0] != "." and path.is_dir()]
+    return [path for path in folder.iterdir() if path.name[0] != "."]
 
 
 def stamp(path: Path, names: Iterable[str]) -> Stamp:
