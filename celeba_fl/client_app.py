@@ -16,8 +16,9 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 
-from celeba_fl.config import PACKAGE, RunConfig, code_hash
-from celeba_fl.progress import InputError
+from celeba_fl.common.bundle import PACKAGE, code_hash
+from celeba_fl.common.errors import InputError
+from celeba_fl.config import RunConfig
 from celeba_fl.task import (
     EPOCH,
     SITS_OUT,

@@ -4,24 +4,19 @@ The defaults stand in `pyproject.toml` under ``[tool.flwr.app.config]``, where F
 """
 
 import dataclasses
-import hashlib
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import tomli
-
+from celeba_fl.common.bundle import pyproject
+from celeba_fl.common.errors import InputError
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.models.backbones import BACKBONES, check_settings
-from celeba_fl.progress import InputError
+from celeba_fl.vision.backbones import BACKBONES, check_settings
 
-PACKAGE = Path(__file__).resolve().parent
-PYPROJECT = PACKAGE.parent / "pyproject.toml"
 DEFAULT_HOME = "~/.celeba-fl"
 # 2^5 = 32 groups: more could neither be filled nor sent.
 MAX_GROUPED = 5
@@ -282,31 +277,12 @@ class RunConfig:
 
 def default_values() -> dict[str, Any]:
     """The run-config keys of `pyproject.toml` with their defaults."""
-    return dict(_pyproject()["tool"]["flwr"]["app"]["config"])
+    return dict(pyproject()["tool"]["flwr"]["app"]["config"])
 
 
 def meanings() -> dict[str, str]:
     """What each run-config key means."""
     return {_name(field): field.metadata["meaning"] for field in dataclasses.fields(RunConfig)}
-
-
-def app_version() -> str:
-    """The app's version; it may run from a bundle, so no package may be installed to ask."""
-    return str(_pyproject()["project"]["version"])
-
-
-@cache
-def code_hash() -> str:
-    """SHA-256 (hex) of this package's code: server and clients must run the same."""
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _pyproject() -> dict[str, Any]:
-    return tomli.loads(PYPROJECT.read_text(encoding="utf-8"))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -3,16 +3,16 @@
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from celeba_fl.checkpoints import Checkpoints
-from celeba_fl.closed_form import ClosedForm
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
-from celeba_fl.loop import Loop
-from celeba_fl.progress import LOG, InputError
-from celeba_fl.recorder import Recorder
-from celeba_fl.rollcall import roll_call
-from celeba_fl.runs import RunDirectory
-from celeba_fl.stopping import StopRules
-from celeba_fl.strategy import make_strategy
+from celeba_fl.rounds.checkpoints import Checkpoints
+from celeba_fl.rounds.loop import Loop
+from celeba_fl.rounds.roll_call import roll_call
+from celeba_fl.rounds.stopping import StopRules
+from celeba_fl.runs.directory import RunDirectory
+from celeba_fl.runs.recorder import Recorder
+from celeba_fl.strategy import ClosedForm, make_strategy
 from celeba_fl.task import load_task, starting_arrays, sum_counts
 
 app = ServerApp()

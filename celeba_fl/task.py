@@ -18,9 +18,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from flwr.app import ConfigRecordValues
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig, default_values
-from celeba_fl.progress import InputError
-from celeba_fl.stopping import LOWER_IS_BETTER
+from celeba_fl.rounds.stopping import LOWER_IS_BETTER
 
 TASKS = {
     "attributes": "celeba_fl.tasks.attributes:Attributes",

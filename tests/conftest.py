@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 from torchvision.models import mobilenet_v2
-from toys import write_celeba
+from toys import write_celeba, write_run
 
 # Read when Flower is imported; where there is no network it waits for a name server.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
@@ -40,6 +40,12 @@ def celeba_folder(tmp_path: Path) -> Callable[..., Path]:
     return lambda name="celeba", **options: write_celeba(tmp_path / name, **options)
 
 
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write a run directory by hand; see `write_run`."""
+    return lambda name="run", **options: write_run(tmp_path / name, **options)
+
+
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Run-config keys of the whole job in small: 96 tiny images, random weights, 32 pixels.
@@ -63,15 +69,16 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def toy_run(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the main task with three clients; without its report."""
-    from celeba_fl import rollcall, server_app
+    from celeba_fl import server_app
     from celeba_fl.client_app import app as client_app
     from celeba_fl.config import RunConfig
-    from celeba_fl.inline import run_inline
-    from celeba_fl.runs import read_runs
+    from celeba_fl.launch.inline import run_inline
+    from celeba_fl.rounds import roll_call
+    from celeba_fl.runs.directory import read_runs
 
     folder = tmp_path_factory.mktemp("toy-runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rollcall, "SETTLE_SECONDS", 0)
+        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
         patch.setattr(server_app, "_draw_report", lambda run: None)
         config = RunConfig.load({**toy, "results-dir": str(folder)})
         run_inline(config, 3, server_app.app, client_app)

@@ -11,10 +11,11 @@ from flwr.app import ConfigRecord, Context, RecordDict
 
 from celeba_fl import client_app
 from celeba_fl.client_app import app
-from celeba_fl.config import RunConfig, code_hash
+from celeba_fl.common.bundle import code_hash
+from celeba_fl.common.errors import InputError
+from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.inline import InlineGrid
-from celeba_fl.progress import InputError
+from celeba_fl.launch.inline import InlineGrid
 from celeba_fl.task import SITS_OUT, derived_seed, load_task
 
 NODE = {"partition-id": 1, "num-partitions": 3}

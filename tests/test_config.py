@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import tomli
 
-from celeba_fl import config
-from celeba_fl.config import RunConfig, app_version, code_hash, default_values
+from celeba_fl.common.bundle import app_version, code_hash
+from celeba_fl.common.errors import InputError
+from celeba_fl.config import RunConfig, default_values
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.models.backbones import BACKBONES
-from celeba_fl.progress import InputError
+from celeba_fl.vision.backbones import BACKBONES
 
 ROOT = Path(__file__).parents[1]
 REFUSED = {
@@ -254,7 +254,7 @@ def test_app_version_is_that_of_pyproject():
 
 def test_code_hash_by_hand_and_of_any_change(monkeypatch, tmp_path):
     hashed = code_hash.__wrapped__
-    monkeypatch.setattr(config, "PACKAGE", tmp_path)
+    monkeypatch.setattr("celeba_fl.common.bundle.PACKAGE", tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "b.py").write_text("2")
     (tmp_path / "a.py").write_text("1")

@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, Message
 from flwr.clientapp import ClientApp
 
 from celeba_fl.config import STRATEGIES, RunConfig
-from celeba_fl.loop import Loop, Round
+from celeba_fl.rounds.loop import Loop, Round
 from celeba_fl.strategy import make_strategy
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.dashboard import charts
-from celeba_fl.progress import InputError
 from celeba_fl.report.html import UNKNOWN, Block, Cards, Cell, Picture, Pictures, Table
 from celeba_fl.report.plots import Album, draw
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from celeba_fl.metrics import ratio
+from celeba_fl.evaluation.metrics import ratio
 from celeba_fl.report import plots
 from celeba_fl.report.html import UNKNOWN, named
 from celeba_fl.report.reading import PARTS, Rows, floats, name_of

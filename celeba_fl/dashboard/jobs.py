@@ -14,8 +14,8 @@ from typing import IO, Any
 
 from flwr.cli.flower_config import read_flower_config
 
-from celeba_fl.flower import flower_environment, flower_json
-from celeba_fl.progress import InputError
+from celeba_fl.common.errors import InputError
+from celeba_fl.launch.flower import flower_environment, flower_json
 
 TAIL_BYTES = 8192
 

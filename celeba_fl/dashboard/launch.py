@@ -3,7 +3,7 @@
 import ipaddress
 from pathlib import Path
 
-from celeba_fl.progress import InputError
+from celeba_fl.common.errors import InputError
 
 APP = Path(__file__).with_name("app.py")
 MAX_UPLOAD_MB = 20

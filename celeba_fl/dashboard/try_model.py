@@ -5,12 +5,12 @@ from typing import Any
 
 import streamlit as st
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.dashboard import watching
 from celeba_fl.dashboard.all_runs import label, when
 from celeba_fl.dashboard.blocks import part, plain
-from celeba_fl.predict import Prediction, Predictor, load_model
-from celeba_fl.progress import InputError
+from celeba_fl.inference.predict import Prediction, Predictor, load_model
 from celeba_fl.report.html import named
 
 NO_OTHER = "none"

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import keep, stamp_key
+from celeba_fl.common.log import LOG, Progress
 from celeba_fl.data import hub
 from celeba_fl.data.schema import SPLITS
 from celeba_fl.data.table import Labelled
-from celeba_fl.files import keep, stamp_key
-from celeba_fl.progress import LOG, InputError, Progress
 
 CLASSES = (
     "airplane",
@@ -107,7 +108,7 @@ def _parse(dataset: str, files: list[Path], folder: Path) -> None:
     """Write the arrays, and their fingerprint, into a new folder."""
     from pyarrow import ArrowException, parquet
 
-    from celeba_fl.images import BadImageError, decode
+    from celeba_fl.data.images import BadImageError, decode
 
     LOG.info("Decoding %s, once", dataset)
     try:

@@ -31,8 +31,8 @@ import resvg_py
 from dicebear import Avatar, Style
 from PIL import Image, ImageFilter
 
+from celeba_fl.common.log import Progress
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
-from celeba_fl.progress import Progress
 
 IDENTITIES = {"train": 200, "valid": 25, "test": 50, "pretrain": 100}
 IMAGES_EACH = 20

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.log import LOG
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.table import Annotations, Source
-from celeba_fl.progress import LOG, InputError
 
 IMAGES = "img_align_celeba"
 LABELS = "list_attr_celeba.txt"

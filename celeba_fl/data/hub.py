@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import keep
+from celeba_fl.common.log import LOG, Progress
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.table import Annotations, Source
-from celeba_fl.files import keep
-from celeba_fl.progress import LOG, InputError, Progress
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.table import Annotations, Source
-from celeba_fl.progress import InputError
 
 METADATA = "metadata.csv"
 NAME = "file_name"

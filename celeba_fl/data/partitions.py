@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import hash_key, keep
+from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES, group_name
 from celeba_fl.data.table import Labelled, Table, repeats
-from celeba_fl.files import hash_key, keep
-from celeba_fl.progress import LOG, InputError
 
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import keep, stamp_key
+from celeba_fl.common.log import LOG, Progress
 from celeba_fl.data import folder, hub, imagefolder
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.table import Annotations, Source, Table, repeats
-from celeba_fl.files import keep, stamp_key
-from celeba_fl.progress import LOG, InputError, Progress
 
 THREADS = 4
 CHUNK = 500

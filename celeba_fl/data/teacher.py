@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import hash_file, hash_key, keep, stamp_key
+from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.data.partitions import uniform
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.table import Table
-from celeba_fl.files import hash_file, hash_key, keep, stamp_key
-from celeba_fl.progress import LOG, InputError
 
 COLUMNS = ("image", "attribute", "value", "confidence")
 VALUES = {"1": 1, "0": 0, "": -1}

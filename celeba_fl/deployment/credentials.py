@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from celeba_fl.progress import InputError
+from celeba_fl.common.errors import InputError
 
 CA = "celeba-fl CA"
 # The SuperLink's own children call it here, and check its certificate as everyone does.

@@ -21,9 +21,9 @@ from filelock import FileLock, Timeout
 from flwr.cli.flower_config import read_flower_config, write_superlink_connection
 from flwr.cli.typing import SuperLinkConnection
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.deployment.credentials import write_credentials
-from celeba_fl.flower import flower_environment, flower_json
-from celeba_fl.progress import InputError
+from celeba_fl.launch.flower import flower_environment, flower_json
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0

@@ -1,1 +1,1 @@
-"""Frozen backbones and the heads that are trained on their features."""
+"""What learns: heads on frozen features, and networks that are trained whole."""

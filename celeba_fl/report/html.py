@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
-from celeba_fl.progress import LOG
+from celeba_fl.common.log import LOG
 from celeba_fl.report.templates import PAGE, STYLE
 
 UNKNOWN = "\N{EN DASH}"

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from celeba_fl.common.files import write_bytes
 from celeba_fl.config import default_values, meanings
-from celeba_fl.files import write_bytes
+from celeba_fl.evaluation.resampling import FEW_IDENTITIES
 from celeba_fl.report import plots
 from celeba_fl.report.corrections import corrections
 from celeba_fl.report.groups import groups
@@ -27,7 +28,6 @@ from celeba_fl.report.html import (
 )
 from celeba_fl.report.plots import Album
 from celeba_fl.report.reading import Run, floats, name_of, rows_of
-from celeba_fl.report.resampling import FEW_IDENTITIES
 from celeba_fl.report.results import results
 from celeba_fl.report.samples import samples
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from celeba_fl.files import write_bytes
-from celeba_fl.metrics import ratio
+from celeba_fl.common.files import write_bytes
+from celeba_fl.evaluation.metrics import ratio
 from celeba_fl.report.html import UNKNOWN, Picture, named
 from celeba_fl.report.reading import METRICS, NAMES, PARTS, Rows, floats, name_of
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from celeba_fl.report.resampling import Scores, read_scores
-from celeba_fl.runs import read_csv, read_run
+from celeba_fl.evaluation.resampling import Scores, read_scores
+from celeba_fl.runs.directory import read_csv, read_run
 
 Rows = Sequence[Mapping[str, str]]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from celeba_fl.evaluation.resampling import Scores, difference_intervals, intervals
 from celeba_fl.report import plots
 from celeba_fl.report.html import (
     NONE,
@@ -14,7 +15,6 @@ from celeba_fl.report.html import (
     figure,
 )
 from celeba_fl.report.reading import METRICS, Run, name_of
-from celeba_fl.report.resampling import Scores, difference_intervals, intervals
 
 # Scores that give figures farther than this from the file's are not those of these figures, and
 # no interval may come from them. AUROC and average precision are from bins, hence not 0.

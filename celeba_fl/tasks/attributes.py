@@ -7,19 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from celeba_fl import corrections, fairness, metrics, ridge
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import write_bytes
+from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.table import Table
 from celeba_fl.data.teacher import Answers, Teacher, teacher_provenance
-from celeba_fl.faces import Faces
-from celeba_fl.features import FeatureStore, Versions, preprocessing_hash
-from celeba_fl.files import write_bytes
-from celeba_fl.metrics import Counts, best_thresholds, exact_auroc, exact_average_precision
-from celeba_fl.models.backbones import BACKBONES, resolve_weights, weights_path
+from celeba_fl.evaluation import corrections, fairness, metrics
+from celeba_fl.evaluation.metrics import (
+    Counts,
+    best_thresholds,
+    exact_auroc,
+    exact_average_precision,
+)
+from celeba_fl.models import ridge
 from celeba_fl.models.heads import initial_head, scores
-from celeba_fl.progress import LOG, InputError
 from celeba_fl.task import (
     OF_GENERATORS,
     Arrays,
@@ -30,6 +34,10 @@ from celeba_fl.task import (
     Tables,
     Task,
 )
+from celeba_fl.tasks.examples import Faces
+from celeba_fl.vision.backbones import BACKBONES
+from celeba_fl.vision.features import FeatureStore, Versions, preprocessing_hash
+from celeba_fl.vision.weights import resolve_weights, weights_path
 
 # Parts that the server evaluates, and the splits that they are.
 CENTRAL = {"server_valid": "valid", "test": "test"}
@@ -107,7 +115,7 @@ class Attributes(Task):
     def public_arrays(self) -> Arrays:
         """The closed form on the public part of the train images.
 
-        Lambda and calibration are by the official validation split; see `celeba_fl.ridge`.
+        Lambda and calibration are by the official validation split; see `celeba_fl.models.ridge`.
         """
         store, valid = self._central["server_valid"]
         if not len(valid) or not len(self.faces.public):
@@ -316,7 +324,7 @@ class Attributes(Task):
         them, as where they are of one group, changes nothing in its own weighted mean. Under
         `train-on = "disagreements"` it counts by the images of which it learns something.
         """
-        from celeba_fl.models.training import train_head
+        from celeba_fl.models.head_training import train_head
 
         weights, table = str(instructions["weights"]), self.faces.of(node)
         config, store = self.config, self._store(table, weights)

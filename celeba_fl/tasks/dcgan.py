@@ -7,9 +7,9 @@ Generative Adversarial Learning", 2020 (arXiv 2005.03793) compare. MD-GAN (Hardy
 Sericola, IPDPS 2019) keeps discriminators on the clients too, but has one generator only, on the
 server, and sends images and gradients every step instead of weights every round.
 
-Images are judged by the Fréchet distance (see `celeba_fl.frechet`) between the frozen backbone's
-features of generated and of held-out faces. Real ones go through the same 64 pixels before the
-backbone, or their sharpness alone would tell them apart.
+Images are judged by the Fréchet distance (see `celeba_fl.evaluation.frechet`) between the frozen
+backbone's features of generated and of held-out faces. Real ones go through the same 64 pixels
+before the backbone, or their sharpness alone would tell them apart.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,21 +18,17 @@ from typing import Any
 
 import numpy as np
 
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
+from celeba_fl.data.images import encode, tile
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.table import Table
-from celeba_fl.faces import Faces
-from celeba_fl.features import FeatureExtractor, FeatureStore
-from celeba_fl.frechet import frechet_distance
-from celeba_fl.images import encode, tile
-from celeba_fl.metrics import ratio
+from celeba_fl.evaluation.frechet import frechet_distance
+from celeba_fl.evaluation.metrics import ratio
 from celeba_fl.models import dcgan
-from celeba_fl.models.backbones import resolve_weights
 from celeba_fl.models.dcgan import Losses
-from celeba_fl.pixels import PixelStore
-from celeba_fl.private import Private
-from celeba_fl.progress import LOG, InputError
 from celeba_fl.task import (
     OF_HEADS,
     Arrays,
@@ -46,6 +42,11 @@ from celeba_fl.task import (
     client_name,
     derived_seed,
 )
+from celeba_fl.tasks.client_files import Private
+from celeba_fl.tasks.examples import Faces
+from celeba_fl.vision.features import FeatureExtractor, FeatureStore
+from celeba_fl.vision.pixels import PixelStore
+from celeba_fl.vision.weights import resolve_weights
 
 # Parts that the server evaluates, and the splits that they are.
 CENTRAL = {"server_valid": "valid", "test": "test"}

@@ -9,13 +9,14 @@ from urllib.parse import quote
 
 import numpy as np
 
-from celeba_fl import metrics
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import pack_arrays, write_bytes
+from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.data import cifar10, partitions
 from celeba_fl.data.cifar10 import CLASSES, Pictures
-from celeba_fl.files import pack_arrays, write_bytes
+from celeba_fl.evaluation import metrics
 from celeba_fl.models.lenet import MEAN, STD, initial_arrays, scores, train_lenet
-from celeba_fl.progress import LOG, InputError
 from celeba_fl.task import (
     OF_GENERATORS,
     OF_HEADS,

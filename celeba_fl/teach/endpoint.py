@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from celeba_fl.images import media_type
-from celeba_fl.progress import InputError
+from celeba_fl.common.errors import InputError
+from celeba_fl.data.images import media_type
 from celeba_fl.teach.questions import INSTRUCTIONS, SCHEMA, UNSURE, Answer, parse_answers
 
 RETRIES = 5

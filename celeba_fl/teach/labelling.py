@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.log import LOG, Progress
 from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
+from celeba_fl.data.images import BadImageError
 from celeba_fl.data.partitions import held, valid_mask
 from celeba_fl.data.table import Table
-from celeba_fl.images import BadImageError
-from celeba_fl.progress import LOG, InputError, Progress
 from celeba_fl.teach.endpoint import MAX_TOKENS, Endpoint, Reply
 from celeba_fl.teach.labels import LabelFile
 from celeba_fl.teach.questions import QUESTIONS_HASH, UNSURE

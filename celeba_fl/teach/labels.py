@@ -13,10 +13,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import write_json
+from celeba_fl.common.log import LOG
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.teacher import COLUMNS
-from celeba_fl.files import write_json
-from celeba_fl.progress import LOG, InputError
 from celeba_fl.teach.questions import Answer
 
 HEADER = f"{','.join(COLUMNS)}\n".encode()

@@ -23,9 +23,10 @@ from pyarrow import parquet
 
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.sources import load
-from celeba_fl.features import FeatureStore
-from celeba_fl.models.backbones import BACKBONES, resolve_weights
-from celeba_fl.rowstore import DONE
+from celeba_fl.vision.backbones import BACKBONES
+from celeba_fl.vision.features import FeatureStore
+from celeba_fl.vision.store import DONE
+from celeba_fl.vision.weights import resolve_weights
 
 from engine import Flower  # isort: skip  (on the path once `measure` is imported)
 

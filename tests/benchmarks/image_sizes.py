@@ -17,8 +17,8 @@ from statistics import mean, stdev
 import numpy as np
 
 from celeba_fl.data.sources import load
-from celeba_fl.features import FeatureStore
-from celeba_fl.models.backbones import resolve_weights
+from celeba_fl.vision.features import FeatureStore
+from celeba_fl.vision.weights import resolve_weights
 
 NAME = "mobilenet_v2"
 SIZES = (224, 192, 160, 144, 128, 112, 96)

@@ -9,13 +9,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from celeba_fl.baseline import EVERYTHING, Lone
-from celeba_fl.cli import parse_pair, read_experiment
+from celeba_fl.cli.app import parse_pair, read_experiment
 from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
-from celeba_fl.inline import run_inline
-from celeba_fl.runs import read_csv, read_runs
+from celeba_fl.launch.inline import run_inline
+from celeba_fl.runs.directory import read_csv, read_runs
 from celeba_fl.server_app import app as server_app
+from celeba_fl.studies.baseline import EVERYTHING, Lone
 from celeba_fl.task import load_task
 
 CLIENTS = 10

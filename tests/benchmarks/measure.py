@@ -17,7 +17,7 @@ from typing import Any
 
 import tomli_w
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from engine import APP, Flower
 
 APPS = Path(__file__).parent / "apps"

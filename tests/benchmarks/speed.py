@@ -64,10 +64,10 @@ def inline(settings: dict[str, Any], folder: Path) -> Run:
 
 def extraction(settings: dict[str, Any], folder: Path) -> dict[str, float]:
     """Images a second: JPEG on disk to rows on disk, and its two parts alone."""
+    from celeba_fl.data.images import decode
     from celeba_fl.data.sources import load
-    from celeba_fl.features import FeatureExtractor, FeatureStore
-    from celeba_fl.images import decode
-    from celeba_fl.models.backbones import resolve_weights
+    from celeba_fl.vision.features import FeatureExtractor, FeatureStore
+    from celeba_fl.vision.weights import resolve_weights
 
     home, size = folder / "extraction", settings["image-size"]
     table = load(settings["dataset"], home)
@@ -189,7 +189,8 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         "torch": timed_imports("import torch"),
         "flwr.clientapp": timed_imports("import flwr.clientapp"),
         "warm client": timed_imports(
-            "import celeba_fl.client_app, celeba_fl.tasks.attributes, celeba_fl.models.training"
+            "import celeba_fl.client_app, celeba_fl.tasks.attributes; "
+            "import celeba_fl.models.head_training"
         ),
     }
     whole_plain = plain.seconds + (ROUNDS - PLAIN_ROUNDS) * plain.rounds[1]

@@ -14,8 +14,8 @@ import pytest
 from flwr.cli.flower_config import write_superlink_connection
 from flwr.cli.typing import SuperLinkConnection
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.dashboard import jobs
-from celeba_fl.progress import InputError
 
 PYTHON = sys.executable
 COMMAND = """#!{python}

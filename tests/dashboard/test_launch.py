@@ -19,9 +19,9 @@ from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 from typer.testing import CliRunner
 from words import text_of
 
-from celeba_fl.cli import app as command
+from celeba_fl.cli.app import app as command
+from celeba_fl.common.errors import InputError
 from celeba_fl.dashboard import launch
-from celeba_fl.progress import InputError
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])

@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 from words import text_of
 
 from celeba_fl.dashboard import try_model
-from celeba_fl.predict import Predictor, load_model
-from celeba_fl.runs import read_run
+from celeba_fl.inference.predict import Predictor, load_model
+from celeba_fl.runs.directory import read_run
 
 Open = Callable[..., AppTest]
 

@@ -7,9 +7,9 @@ import pytest
 from pyarrow import parquet
 from toys import png, write_cifar10
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.data import cifar10, hub, partitions
 from celeba_fl.data.cifar10 import CLASSES, load
-from celeba_fl.progress import InputError
 
 
 def image(colour):

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.data import folder
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.progress import InputError
 
 LABELS = "list_attr_celeba.txt"
 SPLIT = "list_eval_partition.txt"

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.data import hub, sources
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.progress import InputError
 
 HUB_ID = "someone/faces"
 REVISION = "0123456789abcdef0123456789abcdef01234567"

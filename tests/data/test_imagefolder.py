@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from toys import write_sites
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.data.imagefolder import annotations
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.sources import load
-from celeba_fl.progress import InputError
 
 
 @pytest.fixture

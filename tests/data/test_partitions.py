@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.data import partitions
 from celeba_fl.data.partitions import assign, combination, valid_mask
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.table import Table
-from celeba_fl.progress import InputError
 
 MALE, YOUNG = ATTRIBUTES.index("Male"), ATTRIBUTES.index("Young")
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.data import drawn, folder, sources
 from celeba_fl.data.sources import keep, load
 from celeba_fl.data.table import repeats
-from celeba_fl.progress import InputError
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.sources import load
 from celeba_fl.data.teacher import UNASKED, UNSURE, Teacher
-from celeba_fl.progress import InputError
 
 HEADER = "image,attribute,value,confidence"
 SMILING, MALE = ATTRIBUTES.index("Smiling"), ATTRIBUTES.index("Male")

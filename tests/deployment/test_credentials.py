@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.deployment.credentials import write_credentials
-from celeba_fl.progress import InputError
 
 HOSTS = ["fl.example.org", "10.0.0.7", "2001:db8::7"]
 

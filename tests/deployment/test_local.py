@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.deployment import local
 from celeba_fl.deployment.local import (
     LocalDeployment,
@@ -15,7 +16,6 @@ from celeba_fl.deployment.local import (
     node_configs,
     processes_with,
 )
-from celeba_fl.progress import InputError
 
 
 @pytest.fixture

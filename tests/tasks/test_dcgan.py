@@ -15,24 +15,25 @@ from torch import nn
 from torchvision.models import mobilenet_v2
 from toys import write_celeba, write_sites
 
-from celeba_fl import rollcall, server_app
-from celeba_fl.baseline import Lone, make_baseline
+from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
+from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
-from celeba_fl.features import FeatureExtractor
-from celeba_fl.frechet import frechet_distance
-from celeba_fl.inline import run_inline
+from celeba_fl.evaluation.frechet import frechet_distance
+from celeba_fl.inference.predict import load_model
+from celeba_fl.inference.sample import load_generator, write_faces
+from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import dcgan
-from celeba_fl.predict import load_model
-from celeba_fl.progress import InputError
 from celeba_fl.report.page import write_report
-from celeba_fl.rowstore import EMPTY
-from celeba_fl.runs import config_of, read_csv, read_runs
-from celeba_fl.sample import load_generator, write_faces
+from celeba_fl.rounds import roll_call
+from celeba_fl.rounds.stopping import StopRules
+from celeba_fl.runs.directory import config_of, read_csv, read_runs
 from celeba_fl.server_app import app as app_of_server
-from celeba_fl.stopping import StopRules
+from celeba_fl.studies.baseline import Lone, make_baseline
 from celeba_fl.task import derived_seed, sum_counts
 from celeba_fl.tasks.dcgan import Dcgan
+from celeba_fl.vision.features import FeatureExtractor
+from celeba_fl.vision.store import EMPTY
 
 NODES, EPOCHS, MAPS = 3, 3, 4
 MODES = ("both", "generator")
@@ -41,7 +42,7 @@ NETWORKS = ("generator", "discriminator")
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr(rollcall, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
     monkeypatch.setattr(server_app, "_draw_report", lambda run: None)
 
 
@@ -97,7 +98,7 @@ def run(keys, folder, nodes=NODES, **changes):
 def done(request, keys, tmp_path_factory):
     """A whole run of each mode of exchange."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rollcall, "SETTLE_SECONDS", 0)
+        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
         patch.setattr(server_app, "_draw_report", lambda run: None)
         return run(keys, tmp_path_factory.mktemp("runs"), exchange=request.param)
 

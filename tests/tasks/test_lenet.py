@@ -15,20 +15,21 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 from toys import write_cifar10
 
-from celeba_fl import rollcall, server_app
-from celeba_fl.baseline import Lone, make_baseline
+from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
+from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data.cifar10 import CLASSES
-from celeba_fl.inline import run_inline
+from celeba_fl.launch.inline import run_inline
 from celeba_fl.models.lenet import initial_arrays, lenet5, scores, standardise, train_lenet
-from celeba_fl.progress import InputError
 from celeba_fl.report.html import UNKNOWN, Table
 from celeba_fl.report.page import write_report
 from celeba_fl.report.reading import Run
 from celeba_fl.report.results import results
-from celeba_fl.runs import read_csv, read_runs
+from celeba_fl.rounds import roll_call
+from celeba_fl.runs.directory import read_csv, read_runs
 from celeba_fl.server_app import app as app_of_server
+from celeba_fl.studies.baseline import Lone, make_baseline
 from celeba_fl.task import derived_seed, sum_counts
 from celeba_fl.tasks.lenet import Lenet, own_model_path
 
@@ -38,7 +39,7 @@ EPOCHS = 2
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr(rollcall, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
     monkeypatch.setattr(server_app, "_draw_report", lambda run: None)
 
 
@@ -79,7 +80,7 @@ def run(keys, folder, nodes=NODES, **changes):
 def done(keys, tmp_path_factory):
     """A whole run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rollcall, "SETTLE_SECONDS", 0)
+        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
         patch.setattr(server_app, "_draw_report", lambda run: None)
         return run(keys, tmp_path_factory.mktemp("runs"))
 

@@ -6,8 +6,8 @@ import pytest
 from api import KEY, answers, completion, error
 from PIL import Image
 
-from celeba_fl.images import BadImageError
-from celeba_fl.progress import InputError
+from celeba_fl.common.errors import InputError
+from celeba_fl.data.images import BadImageError
 from celeba_fl.teach import endpoint as module
 from celeba_fl.teach.endpoint import Endpoint
 from celeba_fl.teach.questions import INSTRUCTIONS, SCHEMA, UNSURE, parse_answers

@@ -13,13 +13,13 @@ from api import KEY, answers, completion, error
 from PIL import Image
 from toys import write_celeba
 
-from celeba_fl import cli
+from celeba_fl.cli import app
 from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
 from celeba_fl.data.partitions import valid_mask
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.teacher import UNSURE, Teacher
-from celeba_fl.faces import Faces
+from celeba_fl.tasks.examples import Faces
 from celeba_fl.teach import endpoint, labelling
 from celeba_fl.teach.labelling import Spending, train_rows
 
@@ -67,7 +67,7 @@ def teach(words, monkeypatch, capfd, caplog):
         monkeypatch.setattr(sys, "argv", ["celeba-fl", *words, *options])
         caplog.clear()
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            app.main()
         said = "".join(capfd.readouterr())
         assert KEY not in said + caplog.text
         return int(ended.value.code or 0), said
@@ -378,7 +378,7 @@ def start(words):
     def start():
         # Where tests run in the background, children ignore it.
         code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        code += "from celeba_fl.cli import main; main()"
+        code += "from celeba_fl.cli.app import main; main()"
         return subprocess.Popen(
             [sys.executable, "-c", code, *words, "--workers", "2"],
             stdout=subprocess.PIPE,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.progress import InputError
 from celeba_fl.teach.labels import LabelFile
 from celeba_fl.teach.questions import UNSURE, Answer
 

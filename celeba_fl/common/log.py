@@ -1,0 +1,43 @@
+"""Lines in Flower's log: what a run tells people while it works."""
+
+import logging
+import time
+
+# A child of Flower's logger, so that its lines reach `flwr run --stream` in Flower's format.
+LOG = logging.getLogger("flwr.celeba_fl")
+
+
+class Progress:
+    """Logs how far a long job is: done, rate and time left, one line every few seconds.
+
+    Flower's logs are uploaded line by line, so this prints lines instead of moving a bar.
+
+    Parameters
+    ----------
+    what : str
+        What is being done, e.g. ``"Drawing faces"``.
+    total : int
+        How many items there are.
+    every : float (default: 5.0)
+        Seconds between two lines. A job that is shorter logs only its end.
+    """
+
+    def __init__(self, what: str, total: int, every: float = 5.0) -> None:
+        self.what, self.total, self.every = what, total, every
+        self.done = 0
+        self.start = self.last = time.monotonic()
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count `count` more items as done, and log a line, with a note, if one is due."""
+        self.done += count
+        now = time.monotonic()
+        finished = self.done >= self.total
+        if now - self.last < self.every and not finished:
+            return
+        self.last = now
+        seconds = max(now - self.start, 1e-9)
+        rate = self.done / seconds
+        rest = f"{seconds:.0f} s" if finished else f"{(self.total - self.done) / rate:.0f} s left"
+        speed = f"{rate:.0f}" if rate >= 1 else f"{rate:.2g}"
+        told = ", ".join([f"{speed}/s", rest, *([note] if note else [])])
+        LOG.info("%s: %d of %d (%s)", self.what, self.done, self.total, told)

@@ -1,0 +1,271 @@
+"""Demographic groups compared: the rates of each, how far they are apart, and how sure that is.
+
+Definitions are fairlearn's (`MetricFrame` and
+https://fairlearn.org/main/user_guide/assessment/common_fairness_metrics.html), with one exception:
+a rate without the positives or negatives that it needs is undefined, where fairlearn says 0. An
+undefined rate is left out of differences, and a difference needs two groups.
+
+Every figure comes from four counts a group and attribute, so that clients send sums only, and each
+resample of the test images is one row of a matrix product.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from celeba_fl.data.schema import group_names, membership
+from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval, wilson
+from celeba_fl.evaluation.metrics import Counts, Floats, Ints, ratio
+
+Grouping = tuple[str, ...]
+# By measure: lower and upper end.
+Bounds = Mapping[str, tuple[Floats, Floats]]
+Rows = list[dict[str, Any]]
+
+
+def outcomes(
+    predicted: NDArray[np.bool_], labels: NDArray[np.bool_], member: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Of each example, group and attribute: is it there, positive, true and false positive.
+
+    The sum over the examples are the counts that the rest of this module takes.
+
+    Parameters
+    ----------
+    predicted, labels : np.ndarray
+        (n, attributes) bool.
+    member : np.ndarray
+        (n, groups) bool.
+
+    Returns
+    -------
+    np.ndarray
+        (n, groups, 4, attributes) bool.
+    """
+    four = [np.ones_like(labels), labels, labels & predicted, ~labels & predicted]
+    return member[:, :, None, None] & np.stack(four, axis=1)[:, None]
+
+
+def histogram_counts(counts: Counts) -> Ints:
+    """The four counts from score histograms of shape (groups, attributes, bins)."""
+    return np.stack([counts.n, counts.p, counts.tp, counts.fp], axis=-2)
+
+
+def fractions(counts: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Numerator and denominator of each rate.
+
+    ::
+
+        accuracy        (TP + TN) / n
+        tpr             TP / (TP + FN)       true positive rate
+        fpr             FP / (FP + TN)       false positive rate
+        selection_rate  (TP + FP) / n        share that is predicted to have the attribute
+
+    Parameters
+    ----------
+    counts : np.ndarray
+        (..., groups, 4, attributes): examples, positives, true positives, false positives.
+
+    Returns
+    -------
+    dict[str, tuple[np.ndarray, np.ndarray]]
+        By rate, of shape (..., groups, attributes).
+    """
+    n, p, tp, fp = np.moveaxis(counts, -2, 0)
+    return {
+        "accuracy": (tp + (n - p - fp), n),
+        "tpr": (tp, p),
+        "fpr": (fp, n - p),
+        "selection_rate": (tp + fp, n),
+    }
+
+
+def difference(rates: Floats) -> Floats:
+    """The highest minus the lowest rate of the groups, NaN unless two of them have one.
+
+    Parameters
+    ----------
+    rates : np.ndarray
+        (..., groups, attributes).
+    """
+    defined = ~np.isnan(rates)
+    low = np.where(defined, rates, np.inf).min(axis=-2)
+    high = np.where(defined, rates, -np.inf).max(axis=-2)
+    return np.where(defined.sum(axis=-2) > 1, high - low, np.nan)
+
+
+def differences(rates: Mapping[str, Floats]) -> dict[str, Floats]:
+    """How far groups are apart, per attribute.
+
+    With max and min over the groups for which the rate is defined::
+
+        demographic_parity_difference   max selection rate - min selection rate
+        equal_opportunity_difference    max TPR - min TPR (Hardt et al., NeurIPS 2016)
+        equalized_odds_difference       the larger of max TPR - min TPR and max FPR - min FPR
+        worst_group_accuracy            min accuracy
+
+    A difference is never below 0, so chance alone makes it larger than 0: in small groups, see the
+    intervals of the rates first.
+
+    Parameters
+    ----------
+    rates : Mapping[str, np.ndarray]
+        Of `fractions`, (..., groups, attributes).
+
+    Returns
+    -------
+    dict[str, np.ndarray]
+        (..., attributes).
+    """
+    opportunity = difference(rates["tpr"])
+    accuracy = rates["accuracy"]
+    worst = np.where(np.isnan(accuracy), np.inf, accuracy).min(axis=-2)
+    return {
+        "demographic_parity_difference": difference(rates["selection_rate"]),
+        "equal_opportunity_difference": opportunity,
+        "equalized_odds_difference": np.maximum(opportunity, difference(rates["fpr"])),
+        "worst_group_accuracy": np.where(np.isinf(worst), np.nan, worst),
+    }
+
+
+def wilson_bounds(counts: Ints) -> Bounds:
+    """Intervals of the rates where there are but counts: as if the examples were independent."""
+    return {name: wilson(*fraction) for name, fraction in fractions(counts).items()}
+
+
+def identity_bounds(sums: Floats) -> Bounds:
+    """Intervals of rates and differences, from drawing identities with replacement.
+
+    Where every resample says the same (there is but one identity, or a rate is 0 or 1), drawing
+    tells nothing of what other people would have shown. A rate then has Wilson's interval with
+    identities in place of examples, as if all images of a person were one; a difference has none.
+
+    Parameters
+    ----------
+    sums : np.ndarray
+        (identities, groups, 4, attributes), the counts of each identity.
+    """
+    resamples = np.tensordot(draw_identities(len(sums)), sums, 1)
+    drawn = {name: ratio(*fraction) for name, fraction in fractions(resamples).items()}
+    bounds = {}
+    for name, (part, whole) in fractions(sums).items():
+        low, high = interval(drawn[name])
+        people = (whole > 0).sum(axis=0)
+        rate = ratio(part.sum(axis=0), whole.sum(axis=0))
+        bounds[name] = _where(low < high, (low, high), wilson(rate * people, people))
+    for name, values in differences(drawn).items():
+        low, high = interval(values)
+        bounds[name] = _where(low < high, (low, high), (np.nan, np.nan))
+    return bounds
+
+
+def compare_test(
+    predicted: NDArray[np.bool_],
+    labels: NDArray[np.bool_],
+    celeb_id: np.ndarray,
+    attributes: Sequence[str],
+    groupings: Sequence[Grouping],
+) -> tuple[Rows, Rows]:
+    """Rows of `groups.csv` and `fairness.csv` for the test images, whose identities are known.
+
+    Parameters
+    ----------
+    predicted, labels : np.ndarray
+        (n, attributes) bool.
+    celeb_id : np.ndarray
+        (n,), the identity of each image.
+    attributes : Sequence[str]
+        Their names.
+    groupings : Sequence[tuple[str, ...]]
+        What to compare.
+    """
+    groups, fairness = [], []
+    for grouping in groupings:
+        member = membership(labels, attributes, grouping)
+        sums = identity_sums(outcomes(predicted, labels, member), celeb_id)
+        counts, people = sums.sum(axis=0).astype(np.int64), (sums[:, :, 0] > 0).sum(axis=0)
+        more = _rows("test", attributes, grouping, counts, people, identity_bounds(sums))
+        groups += more[0]
+        fairness += more[1]
+    return groups, fairness
+
+
+def compare_clients(
+    split: str, counts: Counts, attributes: Sequence[str], groupings: Sequence[Grouping]
+) -> tuple[Rows, Rows]:
+    """Rows of `groups.csv` and `fairness.csv` from the summed histograms of clients.
+
+    Parameters
+    ----------
+    split : str
+        What the examples are.
+    counts : Counts
+        With histograms of shape (groups, attributes, bins), the groups of all groupings in order.
+    attributes : Sequence[str]
+        Their names.
+    groupings : Sequence[tuple[str, ...]]
+        What to compare.
+    """
+    groups, fairness = [], []
+    ends = np.cumsum([1 << len(grouping) for grouping in groupings])[:-1]
+    for grouping, part in zip(groupings, np.split(histogram_counts(counts), ends), strict=True):
+        unknown = np.full(part[:, 0].shape, np.nan)
+        more = _rows(split, attributes, grouping, part, unknown, wilson_bounds(part))
+        groups += more[0]
+        fairness += more[1]
+    return groups, fairness
+
+
+def _rows(
+    split: str,
+    attributes: Sequence[str],
+    grouping: Grouping,
+    counts: Ints,
+    people: np.ndarray,
+    bounds: Bounds,
+) -> tuple[Rows, Rows]:
+    """The rows of one grouping; `people` is the number of identities, NaN if unknown."""
+    rates = {name: ratio(*fraction) for name, fraction in fractions(counts).items()}
+    names = group_names(grouping)
+    where = {"split": split, "grouping": ",".join(grouping)}
+    groups = [
+        {
+            **where,
+            "group": group,
+            "attribute": attribute,
+            "n": counts[g, 0, a],
+            "positives": counts[g, 1, a],
+            "identities": people[g, a],
+            **_cells(rates, bounds, (g, a)),
+        }
+        for g, group in enumerate(names)
+        for a, attribute in enumerate(attributes)
+    ]
+    measures = differences(rates)
+    worst = np.where(np.isnan(rates["accuracy"]), np.inf, rates["accuracy"]).argmin(axis=0)
+    fairness = [
+        {
+            **where,
+            "attribute": attribute,
+            **_cells(measures, bounds, (a,)),
+            "worst_group": names[worst[a]] if counts[:, 0, a].any() else "",
+        }
+        for a, attribute in enumerate(attributes)
+    ]
+    return groups, fairness
+
+
+def _cells(values: Mapping[str, Floats], bounds: Bounds, at: tuple[int, ...]) -> dict[str, Any]:
+    """Each value with its interval, as columns."""
+    cells: dict[str, Any] = {}
+    for name, array in values.items():
+        low, high = bounds.get(name, (np.full(array.shape, np.nan),) * 2)
+        cells |= {name: array[at], f"{name}_low": low[at], f"{name}_high": high[at]}
+    return cells
+
+
+def _where(chosen: np.ndarray, one: Sequence[Any], other: Sequence[Any]) -> tuple[Floats, Floats]:
+    low, high = (np.where(chosen, a, b) for a, b in zip(one, other, strict=True))
+    return low, high

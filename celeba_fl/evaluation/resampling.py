@@ -1,0 +1,164 @@
+"""How far the test figures of a run would move with other people in the test split.
+
+Identities are drawn with replacement (`celeba_fl.evaluation.intervals`), their counts are added
+up, and the task's own metrics are computed from the sums. The same identities give the same draws,
+so the draws of two models that were judged on the same images are paired.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from celeba_fl.evaluation import metrics
+from celeba_fl.evaluation.intervals import draw_identities, interval
+from celeba_fl.evaluation.metrics import BIN_WIDTH, NUM_BINS, ZERO_BIN, Counts
+
+# Identities below which no claim about demographic groups rests on a split.
+FEW_IDENTITIES = 100
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A model's scores on the test images, in the order of the images' names.
+
+    Parameters
+    ----------
+    image : np.ndarray
+        (n,) names.
+    celeb_id : np.ndarray
+        (n,) identities.
+    attributes : tuple[str, ...]
+        Names of the columns of the following.
+    labels : np.ndarray
+        (n, attributes) bool.
+    scores : np.ndarray
+        (n, attributes) float64 logits.
+    thresholds : np.ndarray | None (default: None)
+        (attributes,) logits above which the attribute is predicted; 0 by default.
+    """
+
+    image: np.ndarray
+    celeb_id: np.ndarray
+    attributes: tuple[str, ...]
+    labels: np.ndarray
+    scores: np.ndarray
+    thresholds: np.ndarray | None = None
+
+    @property
+    def num_identities(self) -> int:
+        """How many people there are."""
+        return len(np.unique(self.celeb_id))
+
+    def pairs_with(self, other: "Scores") -> bool:
+        """Whether both are of the same images with the same labels."""
+        return (
+            self.attributes == other.attributes
+            and np.array_equal(self.image, other.image)
+            and np.array_equal(self.celeb_id, other.celeb_id)
+            and np.array_equal(self.labels, other.labels)
+        )
+
+    @cached_property
+    def values(self) -> dict[str, float]:
+        """Metrics of the images as they are, means over the attributes."""
+        counts = [Counts.of(scores, self.labels) for scores in (self.scores, self._ranks)]
+        return {name: metrics.mean(values) for name, values in self._judge(*counts).items()}
+
+    @cached_property
+    def draws(self) -> dict[str, np.ndarray]:
+        """Metrics of each draw, means over the attributes, each of shape ``(draws,)``."""
+        return {name: _means(values) for name, values in self.attribute_draws.items()}
+
+    @cached_property
+    def attribute_draws(self) -> dict[str, np.ndarray]:
+        """Metrics of each draw and attribute, each of shape ``(draws, attributes)``."""
+        order = np.argsort(self.celeb_id, kind="stable")
+        starts = np.unique(self.celeb_id[order], return_index=True)[1]
+        people = np.split(order, starts[1:])
+        drawn = draw_identities(len(people))
+        at_scores, by_rank = (
+            _drawn_counts(drawn, [Counts.of(scores[i], self.labels[i]) for i in people])
+            for scores in (self.scores, self._ranks)
+        )
+        judged = [self._judge(*counts) for counts in zip(at_scores, by_rank, strict=True)]
+        return {name: np.array([draw[name] for draw in judged]) for name in judged[0]}
+
+    @cached_property
+    def _ranks(self) -> np.ndarray:
+        """Scores spread evenly over the bins of `Counts`, for curves that ask but for the order."""
+        ordered = np.sort(self.scores, axis=0)
+        columns = zip(ordered.T, self.scores.T, strict=True)
+        ranks = np.column_stack([np.searchsorted(row, column) for row, column in columns])
+        return (ranks * NUM_BINS // len(ranks) - ZERO_BIN + 0.5) * BIN_WIDTH
+
+    def _judge(self, counts: Counts, by_rank: Counts) -> dict[str, np.ndarray]:
+        """Metrics per attribute; AUROC and average precision from 128 bins of equal size."""
+        judged = counts if self.thresholds is None else counts.at(self.thresholds)
+        return {
+            "balanced_accuracy": judged.balanced_accuracy(),
+            "auroc": by_rank.auroc(),
+            "average_precision": by_rank.average_precision(),
+            "macro_f1": judged.f1(),
+            "accuracy": judged.accuracy(),
+            "loss": counts.mean_loss(),
+        }
+
+
+def read_scores(path: Path) -> Scores:
+    """Read `test_scores.parquet`, or a file of the same columns.
+
+    Raises
+    ------
+    ValueError
+        If it is no parquet file, or has other columns.
+    """
+    from pyarrow import ArrowException, parquet
+
+    try:
+        table = parquet.read_table(path)
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        names = tuple(name for name in columns if f"{name}_score" in columns)
+        order = np.argsort(columns["image"].astype(str), kind="stable")
+        return Scores(
+            columns["image"].astype(str)[order],
+            columns["celeb_id"][order],
+            names,
+            np.column_stack([columns[name] for name in names]).astype(bool)[order],
+            np.column_stack([columns[f"{name}_score"] for name in names]).astype(float)[order],
+        )
+    except (ArrowException, KeyError) as error:
+        raise ValueError(f"{error!r}") from error
+
+
+def intervals(draws: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of each metric."""
+    return {name: _interval(values) for name, values in draws.items()}
+
+
+def difference_intervals(one: Scores, other: Scores) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of the difference `other` - `one` of each metric, by paired draws."""
+    return {name: _interval(other.draws[name] - values) for name, values in one.draws.items()}
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    low, high = interval(values)
+    return float(low), float(high)
+
+
+def _drawn_counts(drawn: np.ndarray, people: Sequence[Counts]) -> Iterator[Counts]:
+    """The summed counts of each draw of people."""
+    sums = [
+        np.tensordot(drawn, np.stack([getattr(counts, name) for counts in people]), 1)
+        for name in ("positives", "negatives", "loss")
+    ]
+    for positives, negatives, loss in zip(*sums, strict=True):
+        yield Counts(positives.astype(np.int64), negatives.astype(np.int64), loss)
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """Mean over the attributes for which the metric is defined."""
+    known = ~np.isnan(values)
+    return metrics.ratio(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))

@@ -1,0 +1,207 @@
+"""Attributes of any image, by the model of a run.
+
+The image goes through the same decoding, the same backbone and the same head as in training, so a
+test image scores here what `test_scores.parquet` says, to the last digit.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from celeba_fl.common.errors import InputError
+from celeba_fl.config import RunConfig
+from celeba_fl.models.heads import scores
+from celeba_fl.runs.directory import final_model
+from celeba_fl.task import Arrays
+from celeba_fl.vision.features import FeatureExtractor
+from celeba_fl.vision.weights import weights_path
+
+# Images that are in memory at once.
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one attribute of an image.
+
+    Parameters
+    ----------
+    score : float
+        The logit.
+    probability : float
+        Its sigmoid; as well calibrated as the model is.
+    present : bool
+        Whether the score is above the model's threshold.
+    """
+
+    score: float
+    probability: float
+    present: bool
+
+
+# By attribute, or why there are none.
+Answer = dict[str, Prediction] | str
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model of a run, from its `model.safetensors`.
+
+    Parameters
+    ----------
+    head : dict[str, np.ndarray]
+        The final arrays.
+    attributes : tuple[str, ...]
+        What its outputs are.
+    thresholds : np.ndarray
+        (attributes,) scores above which an attribute is seen; 0 unless the run chose others.
+    backbone : str
+        A key of `BACKBONES`.
+    weights : str
+        SHA-256 (hex) of the backbone's weights.
+    image_size : int
+        Edge in pixels.
+    home : Path
+        Where those weights are kept.
+    faces : str
+        What it was trained on, for people.
+    """
+
+    head: Arrays
+    attributes: tuple[str, ...]
+    thresholds: np.ndarray
+    backbone: str
+    weights: str
+    image_size: int
+    home: Path
+    faces: str
+
+
+def load_model(run: Mapping[str, Any]) -> Model:
+    """Read the model of a run.
+
+    Parameters
+    ----------
+    run : Mapping[str, Any]
+        As from `find_run`.
+
+    Raises
+    ------
+    InputError
+        If the run has no model of CelebA's attributes, or the backbone's weights are not kept
+        here.
+    """
+    head, said = final_model(run)
+    try:
+        attributes = tuple(json.loads(said["attributes"]))
+        backbone, weights, size = said["backbone"], said["weights"], int(said["image-size"])
+        thresholds = np.array(json.loads(said.get("thresholds", "null")) or [0.0] * len(attributes))
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{run['path'].name}: its model is no model of the task attributes: {error!r}"
+        ) from error
+    homes = [Path(run["home"])] if "home" in run else []
+    homes += [RunConfig.load().home_dir]
+    home = next((home for home in homes if weights_path(home, weights).exists()), None)
+    if home is None:
+        raise InputError(
+            f"the backbone's weights are not kept in {' or '.join(map(str, dict.fromkeys(homes)))} "
+            f"({weights_path(homes[0], weights)} is missing): set CELEBA_FL_HOME to where they "
+            f"are, or run an experiment with weights = {run['config']['weights']!r} here once"
+        )
+    drawn = run["config"]["dataset"] == "drawn"
+    faces = "drawn faces, not photographs" if drawn else f"aligned faces ({run['dataset']['name']})"
+    return Model(head, attributes, thresholds, backbone, weights, size, home, faces)
+
+
+class Predictor:
+    """A model ready for images; a context manager, to be kept open as long as images come."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._extract = FeatureExtractor(
+            model.home, model.backbone, model.weights, model.image_size
+        )
+
+    def __enter__(self) -> "Predictor":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._extract.__exit__(kind, error, trace)
+
+    def __call__(self, images: Iterable[bytes]) -> Iterator[dict[str, Prediction] | None]:
+        """By attribute, for each encoded image in order; None for one that cannot be read."""
+        for feature in self._extract(iter(images)):
+            yield None if feature is None else self._judge(feature)
+
+    def _judge(self, feature: np.ndarray) -> dict[str, Prediction]:
+        outputs = scores(self.model.head, feature[None])[0]
+        sigmoid = (1 + np.tanh(outputs / 2)) / 2  # cannot overflow
+        columns = outputs, sigmoid, outputs > self.model.thresholds
+        return {
+            name: Prediction(float(score), float(probability), bool(present))
+            for name, score, probability, present in zip(
+                self.model.attributes, *columns, strict=True
+            )
+        }
+
+
+def predict_files(model: Model, paths: Sequence[Path]) -> Iterator[tuple[Path, Answer]]:
+    """Each file with what the model says of it, or with why it cannot be read."""
+    with Predictor(model) as predict:
+        for start in range(0, len(paths), CHUNK):
+            chunk = paths[start : start + CHUNK]
+            read = [_read(path) for path in chunk]
+            said = predict(data for data in read if isinstance(data, bytes))
+            for path, data in zip(chunk, read, strict=True):
+                if isinstance(data, str):
+                    yield path, data
+                else:
+                    yield path, next(said) or "it is no image, or not a whole one"
+
+
+def predictions_table(model: Model, said: Sequence[tuple[Path, Mapping[str, Prediction]]]) -> Table:
+    """Attributes by images: yes or no, and the probability."""
+    caption = escape(f"The model was trained on {model.faces}")
+    table = Table("attribute", *(escape(path.name) for path, _ in said), caption=caption)
+    for name in model.attributes:
+        cells = (prediction[name] for _, prediction in said)
+        table.add_row(name, *(_cell(cell) for cell in cells))
+    return table
+
+
+def predictions_json(model: Model, answers: Mapping[Path, Answer]) -> dict[str, Any]:
+    """The same for programs, and which files could not be read for what reason."""
+    return {
+        "trained_on": model.faces,
+        "images": {
+            str(path): {name: asdict(prediction) for name, prediction in said.items()}
+            for path, said in answers.items()
+            if not isinstance(said, str)
+        },
+        "unreadable": {str(path): why for path, why in answers.items() if isinstance(why, str)},
+    }
+
+
+def _cell(prediction: Prediction) -> str:
+    answer = "[bold]yes[/bold]" if prediction.present else "no "
+    return f"{answer} {prediction.probability:4.0%}"
+
+
+def _read(path: Path) -> bytes | str:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return error.strerror or str(error)

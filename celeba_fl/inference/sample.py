@@ -1,0 +1,77 @@
+"""New faces, by the generator of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import write_bytes
+from celeba_fl.data.images import encode, tile
+from celeba_fl.models.dcgan import NETWORK, generate, noise
+from celeba_fl.runs.directory import final_model
+from celeba_fl.task import Arrays
+
+# More would be too small to see.
+IN_GRID = 100
+
+
+def load_generator(run: Mapping[str, Any]) -> Arrays:
+    """Read the generator of a run from its `model.safetensors`.
+
+    Parameters
+    ----------
+    run : Mapping[str, Any]
+        As from `find_run`.
+
+    Raises
+    ------
+    InputError
+        If the run has no model, or one that generates nothing.
+    """
+    arrays, said = final_model(run)
+    if said.get("network") != NETWORK:
+        raise InputError(
+            f"{run['path'].name}: its model is no model of the task dcgan, and generates no faces"
+        )
+    return arrays
+
+
+def write_faces(arrays: Arrays, count: int, seed: int, out: Path) -> list[Path]:
+    """Write faces as PNG files, and the first of them side by side as `grid.png`.
+
+    Parameters
+    ----------
+    arrays : dict[str, np.ndarray]
+        As from `load_generator`.
+    count : int
+        How many.
+    seed : int
+        Of the noise; of the same seed, the first faces are the same for every `count`.
+    out : Path
+        A folder, made if it is not there.
+
+    Returns
+    -------
+    list[Path]
+        The files, the grid last.
+
+    Raises
+    ------
+    InputError
+        If `out` has faces already, or cannot be written to.
+    """
+    if next(out.glob("face-*.png"), None) or (out / "grid.png").exists():
+        raise InputError(f"{out} has faces already; move them away, or name another folder")
+    first, paths = [], []
+    try:
+        for number, face in enumerate(generate(arrays, noise(count, seed)), start=1):
+            paths.append(out / f"face-{number:04d}.png")
+            write_bytes(paths[-1], encode(face), sync=False)
+            if number <= IN_GRID:
+                first.append(face)
+        write_bytes(out / "grid.png", encode(tile(np.stack(first))))
+    except OSError as error:
+        raise InputError(f"{out} cannot be written to: {error}") from error
+    return [*paths, out / "grid.png"]

@@ -1,0 +1,134 @@
+"""Checkpoints: all state that a run needs to go on as if it had never been interrupted.
+
+One safetensors file a round, written whole or not at all: the global model as ``model/<key>``,
+the strategy's own arrays (momenta and the like) as ``strategy/<attribute>/<key>``, and the rest as
+JSON in the metadata. The keys' order is kept too: some strategies go by it.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from flwr.serverapp.strategy import Strategy
+from safetensors import SafetensorError, safe_open
+
+from celeba_fl.common.files import pack_arrays, write_bytes
+from celeba_fl.common.log import LOG
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A finished round.
+
+    Parameters
+    ----------
+    number : int
+        The round.
+    arrays : ArrayRecord
+        The global model after it.
+    state : dict
+        What the loop's policies need to remember.
+    """
+
+    number: int
+    arrays: ArrayRecord
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are.
+    keep : int (default: 2)
+        How many of the newest stay; an older one stays too if it is the best.
+    """
+
+    folder: Path
+    keep: int = 2
+
+    def save(
+        self,
+        number: int,
+        arrays: ArrayRecord,
+        strategy: Strategy,
+        state: dict[str, Any],
+        best: int | None = None,
+    ) -> None:
+        """Write the checkpoint of a round, then remove those that are no longer kept."""
+        state_of = {f"strategy/{name}": v for name, v in _strategy_state(strategy).items()}
+        tensors, forms = {}, {}
+        for prefix, value in {"model": arrays, **state_of}.items():
+            forms[prefix], named = _flatten(value)
+            tensors.update({f"{prefix}/{key}": array for key, array in named.items()})
+        metadata = {"round": number, "state": state, "forms": forms}
+        write_bytes(self._path(number), pack_arrays(tensors, {"checkpoint": json.dumps(metadata)}))
+        # Later ones could not be read when the run went on, or it would not be at this round.
+        past = [old for old in self.rounds() if old <= number]
+        for old in set(self.rounds()) - {*past[-self.keep :], best}:
+            self._path(old).unlink()
+
+    def restore(self, strategy: Strategy) -> Checkpoint | None:
+        """Read the newest checkpoint and give the strategy its state back; None without any."""
+        for number in reversed(self.rounds()):
+            try:
+                with safe_open(self._path(number), "numpy") as file:
+                    metadata = json.loads(file.metadata()["checkpoint"])
+                    held = {}
+                    for prefix, (kind, *keys) in metadata["forms"].items():
+                        named = {key: file.get_tensor(f"{prefix}/{key}") for key in keys}
+                        held[prefix] = _unflatten(kind, named)
+                checkpoint = Checkpoint(number, held.pop("model"), metadata["state"])
+            except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+                LOG.warning("Checkpoint %s cannot be read: %s", self._path(number), error)
+                continue
+            for prefix, value in held.items():
+                setattr(strategy, prefix.removeprefix("strategy/"), value)
+            return checkpoint
+        return None
+
+    def rounds(self) -> list[int]:
+        """The rounds that have a checkpoint, ascending."""
+        return sorted(int(path.stem.split("-")[1]) for path in self.folder.glob("round-*"))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"round-{number:04d}.safetensors"
+
+
+def _strategy_state(strategy: Strategy) -> dict[str, Any]:
+    """The strategy's attributes that hold arrays: what it learns from round to round."""
+    return {key: value for key, value in vars(strategy).items() if _form(value)}
+
+
+def _form(value: Any) -> str:
+    """How arrays are held: ``record``, ``dict``, ``list``, or empty for anything else."""
+    if isinstance(value, ArrayRecord):
+        return "record"
+    if isinstance(value, dict) and value and all(isinstance(v, np.ndarray) for v in value.values()):
+        return "dict"
+    if isinstance(value, list) and value and all(isinstance(v, np.ndarray) for v in value):
+        return "list"
+    return ""
+
+
+def _flatten(value: Any) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The form and the keys in their order, and the arrays by key."""
+    form = _form(value)
+    if form == "record":
+        named = {key: array.numpy() for key, array in value.items()}
+    else:
+        named = dict(value) if form == "dict" else {f"{i}": a for i, a in enumerate(value)}
+    return [form, *named], named
+
+
+def _unflatten(kind: str, named: dict[str, np.ndarray]) -> Any:
+    """Undo `_flatten`."""
+    if kind == "record":
+        return ArrayRecord({key: Array(array) for key, array in named.items()})
+    return named if kind == "dict" else list(named.values())

@@ -1,0 +1,229 @@
+"""One question to several clients, and their answers: awaited with progress, checked, sorted."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+
+from celeba_fl.common.log import LOG
+
+POLL_SECONDS = 0.1
+# A message that is still there after its time would be worked off in vain; it ends after ours, so
+# that it is us who say that there was no answer.
+GRACE_SECONDS = 10.0
+LOG_EVERY_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An exchange in progress.
+
+    Parameters
+    ----------
+    round : int
+        The round, 0 before training.
+    phase : str
+        What was asked: ``query``, ``train`` or ``evaluate``.
+    asked, replied, failed : int
+        Clients.
+    since : float
+        Unix time of the question.
+    """
+
+    round: int
+    phase: str
+    asked: int
+    replied: int
+    failed: int
+    since: float
+
+
+@dataclass
+class Answers:
+    """What came of a question.
+
+    Parameters
+    ----------
+    usable : dict[str, Message]
+        The answers by client, sorted by client.
+    failures : dict[str, str]
+        Reasons by client.
+    bytes_down, bytes_up : int
+        Arrays sent and received.
+    """
+
+    usable: dict[str, Message] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+
+def ask(
+    grid: Grid,
+    messages: Iterable[Message],
+    names: Mapping[int, str],
+    *,
+    number: int,
+    phase: str,
+    timeout: float,
+    on_waiting: Callable[[Waiting], None] = lambda waiting: None,
+    meanwhile: Callable[[], None] = lambda: None,
+    take: Callable[[RecordDict], str | None] | None = None,
+) -> Answers:
+    """Send messages, and wait until all have answered or time is up.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's connection to the nodes.
+    messages : Iterable[Message]
+        One a node.
+    names : Mapping[int, str]
+        Client by node id.
+    number, phase
+        As in `Waiting`.
+    timeout : float
+        Seconds to wait. A client that has not answered then has failed.
+    on_waiting : Callable[[Waiting], None]
+        Called as answers arrive.
+    meanwhile : Callable[[], None]
+        Work of the server's own, done while the clients do theirs.
+    take : Callable[[RecordDict], str | None] | None (default: None)
+        Called with each answer as it arrives, of which it may drop what it used; returns why the
+        answer is unusable, if it is. Answers are then pulled one by one.
+    """
+    messages = sorted(messages, key=lambda message: names[message.metadata.dst_node_id])
+    for message in messages:
+        message.metadata.ttl = timeout + GRACE_SECONDS
+    answers = Answers(bytes_down=sum(_num_bytes(message.content) for message in messages))
+    since, start = time.time(), time.monotonic()
+    sent = set(grid.push_messages(messages))
+    # By message, as the SuperLink answers in its own name for a node that is gone.
+    pending = {m.metadata.message_id: names[m.metadata.dst_node_id] for m in messages}
+    for unsent in pending.keys() - sent:
+        answers.failures[pending.pop(unsent)] = "the message could not be sent"
+    meanwhile()
+    asked, last_log, said = len(messages), time.monotonic(), None
+    while True:
+        pulls = [[key] for key in pending] if take else [list(pending)]
+        for message in chain.from_iterable(map(grid.pull_messages, pulls)):
+            client = pending.pop(message.metadata.reply_to_message_id)
+            if message.has_error():
+                answers.failures[client] = _words(str(message.error.reason))
+                continue
+            answers.bytes_up += _num_bytes(message.content)
+            reason = take(message.content) if take else None
+            if reason:
+                answers.failures[client] = reason
+            else:
+                answers.usable[client] = message
+        replied, failed, now = len(answers.usable), len(answers.failures), time.monotonic()
+        waiting = Waiting(number, phase, asked, replied, failed, since)
+        if waiting != said:
+            on_waiting(waiting)
+            said = waiting
+        if now - last_log >= LOG_EVERY_SECONDS and pending:
+            last_log, done = now, replied + failed
+            left = f", {(now - start) / done * (asked - done):.0f} s left" if done else ""
+            LOG.info("round %d, %s: %d of %d%s", number, phase, done, asked, left)
+        if not pending or now - start >= timeout:
+            break
+        time.sleep(min(POLL_SECONDS, (now - start) / 10))
+    for client in pending.values():
+        answers.failures[client] = f"no answer within {timeout:.0f} s"
+    answers.usable = dict(sorted(answers.usable.items()))
+    answers.failures = dict(sorted(answers.failures.items()))
+    return answers
+
+
+def reject_unusable(answers: Answers, expected: ArrayRecord | None = None) -> None:
+    """Move answers that would spoil an average from `usable` to `failures`.
+
+    An answer must have one MetricRecord with a sensible ``num-examples``, only finite numbers,
+    and the same records with the same keys and shapes as most of those that are usable otherwise.
+
+    Parameters
+    ----------
+    answers : Answers
+        Changed in place.
+    expected : ArrayRecord | None
+        What trained arrays must look like: the names, shapes and types that were sent.
+    """
+    reasons = {c: unusable(message.content, expected) for c, message in answers.usable.items()}
+    forms = {c: _form(answers.usable[c].content) for c, reason in reasons.items() if not reason}
+    usual = Counter(forms.values()).most_common(1)[0][0] if forms else None
+    for client, reason in reasons.items():
+        if reason or forms[client] != usual:
+            del answers.usable[client]
+            answers.failures[client] = (
+                reason or "its records are of another form than those of most clients"
+            )
+    answers.failures = dict(sorted(answers.failures.items()))
+
+
+def num_examples(record: RecordDict) -> int:
+    """``num-examples`` of an answer, -1 if it has none that is a count."""
+    number = next(iter(record.metric_records.values()), MetricRecord()).get("num-examples")
+    return number if isinstance(number, int) and number >= 0 else -1
+
+
+def unusable(record: RecordDict, expected: ArrayRecord | None) -> str | None:
+    """Why this answer alone would spoil a sum, or None; arguments as `reject_unusable`."""
+    if len(record.metric_records) != 1:
+        return f"{len(record.metric_records)} MetricRecords instead of one"
+    metrics = next(iter(record.metric_records.values()))
+    if not all(np.isfinite(value).all() for value in metrics.values()):
+        return "a metric is NaN or infinite"
+    if num_examples(record) < 0:
+        return f"num-examples = {metrics.get('num-examples')!r} is no count"
+    if expected is not None:
+        if len(record.array_records) != 1:
+            return f"{len(record.array_records)} ArrayRecords instead of one"
+        arrays = next(iter(record.array_records.values()))
+        wanted = {key: (array.shape, array.dtype) for key, array in expected.items()}
+        found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
+        for key in sorted(wanted.keys() | found.keys()):
+            if wanted.get(key) != found.get(key):
+                return f"array {key!r} is {found.get(key)}, not {wanted.get(key)}"
+    for arrays in record.array_records.values():
+        for key, array in arrays.items():
+            try:
+                values = array.numpy()
+                finite = np.isfinite(values).all()
+            except Exception as error:  # whatever a client may send
+                return f"array {key!r} cannot be read: {error}"
+            if (values.shape, str(values.dtype)) != (array.shape, array.dtype):
+                return f"array {key!r} is not of the shape and type that it is said to have"
+            if not finite:
+                return f"array {key!r} has NaN or infinite values"
+    return None
+
+
+def _form(record: RecordDict) -> str:
+    """Names of the records and of what is in them, with the shapes."""
+    metrics = record.metric_records.items()
+    shapes = {(name, key): np.shape(value) for name, m in metrics for key, value in m.items()}
+    arrays = record.array_records.items()
+    shapes |= {(name, key): array.shape for name, a in arrays for key, array in a.items()}
+    configs = [(name, sorted(config)) for name, config in record.config_records.items()]
+    return repr((sorted(shapes.items()), sorted(configs)))
+
+
+def _words(reason: str) -> str:
+    """Why a client failed; of our own errors the message alone, without Flower's words around it.
+
+    In simulation those hold a traceback, which is in the log already; on a SuperNode the type.
+    """
+    if "InputError" in reason:
+        for before in ("ClientAppException occurred. Message: ", "InputError'>:<'"):
+            reason = reason.rpartition(before)[2].removesuffix("'>")
+    return reason.strip()
+
+
+def _num_bytes(record: RecordDict) -> int:
+    return sum(len(a.data) for arrays in record.array_records.values() for a in arrays.values())

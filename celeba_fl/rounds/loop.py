@@ -1,0 +1,313 @@
+"""The rounds of any Flower strategy: cohort, replies checked and sorted, aggregate, evaluate.
+
+Flower's own `Strategy.start` draws cohorts that cannot be repeated, adds floats in the order of
+arrival, lets one unusable reply spoil a round, and can neither stop early nor go on later. Here
+the strategy stays untouched: it is shown a Grid of just the cohort's nodes, and only replies that
+can be averaged, sorted by client and in double precision.
+
+FedAvg: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized
+Data", AISTATS 2017.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+
+from celeba_fl.common.log import LOG
+from celeba_fl.rounds.checkpoints import Checkpoints
+from celeba_fl.rounds.cohort import CohortGrid, await_nodes, draw_cohort
+from celeba_fl.rounds.exchange import Answers, Waiting, ask, num_examples, reject_unusable
+from celeba_fl.rounds.stopping import StopRules
+
+# What Flower's strategies draw by. Here the loop does, and they are shown its cohort: all of it.
+SAMPLING = {
+    "fraction_train",
+    "fraction_evaluate",
+    "min_train_nodes",
+    "min_evaluate_nodes",
+    "min_available_nodes",
+}
+EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
+
+
+class RoundFailedError(RuntimeError):
+    """A round without a usable result; what was computed before it stays."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What happened in a round; round 0 is the evaluation before training.
+
+    Parameters
+    ----------
+    number : int
+        The round.
+    arrays : ArrayRecord
+        The global model after it.
+    train, evaluate : Answers
+        Of the clients.
+    averages : MetricRecord
+        What the strategy made of the clients' evaluation metrics.
+    central : MetricRecord
+        What `evaluate_fn` returned; empty if there is none.
+    seconds : float
+        Wall time.
+    """
+
+    number: int
+    arrays: ArrayRecord
+    train: Answers
+    evaluate: Answers
+    averages: MetricRecord
+    central: MetricRecord
+    seconds: float
+
+
+def averaged_metrics(done: Round) -> dict[str, float]:
+    """The clients' averaged evaluation metrics as ``valid_<metric>``, for the stop rules."""
+    return {f"valid_{k}": v for k, v in done.averages.items() if isinstance(v, int | float)}
+
+
+@dataclass
+class Loop:
+    """Runs the rounds of a strategy, in the place of its own `start` and sampling.
+
+    Parameters
+    ----------
+    clients : Mapping[str, int]
+        Node id by client name.
+    seed : int (default: 0)
+        Of the cohorts.
+    fraction_train, fraction_evaluate : float (default: 1.0)
+        Part of the clients that is drawn for a round; 0 for no evaluation on clients.
+    min_train, min_evaluate : int (default: 1)
+        Fewest clients that are drawn.
+    min_replies : float (default: 0.0)
+        Part of a round's cohort that must send a usable model, or the round does not count.
+    retries : int (default: 0)
+        How often such a round is tried again before the run fails; first, as many of its clients
+        as must reply are awaited, up to `timeout` seconds.
+    stop : StopRules
+        When to end before the last round.
+    init : Strategy | None (default: None)
+        Trains once, in round 0, what the rounds start from.
+    checkpoints : Checkpoints | None (default: None)
+        Where every round is kept; where there are some already, the run goes on after them.
+    on_start : Callable[[int], None]
+        Called with the first round to be done: what was noted of it and later ones is void.
+    on_round : Callable[[Round], Mapping[str, float]]
+        Called after every round, 0 included; returns the metrics that `stop` judges.
+    on_waiting : Callable[[Waiting], None]
+        Called as replies arrive.
+    """
+
+    clients: Mapping[str, int]
+    seed: int = 0
+    fraction_train: float = 1.0
+    fraction_evaluate: float = 1.0
+    min_train: int = 1
+    min_evaluate: int = 1
+    min_replies: float = 0.0
+    retries: int = 0
+    stop: StopRules = field(default_factory=StopRules)
+    init: Strategy | None = None
+    checkpoints: Checkpoints | None = None
+    on_start: Callable[[int], None] = lambda _: None
+    on_round: Callable[[Round], Mapping[str, float]] = averaged_metrics
+    on_waiting: Callable[[Waiting], None] = lambda _: None
+    reason: str = field(default="", init=False)  # why it stopped before the last round
+
+    def run(
+        self,
+        strategy: Strategy,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: EvaluateFn | None = None,
+    ) -> Result:
+        """Do what `Strategy.start` does; the arguments and the result are its own.
+
+        Raises
+        ------
+        RoundFailedError
+            If a round does not count, also after `retries`; the checkpoints before it stay.
+        """
+        vars(strategy).update(dict.fromkeys(SAMPLING & vars(strategy).keys(), 1))
+        result, first = Result(arrays=initial_arrays), 0
+        restored = self.checkpoints.restore(strategy) if self.checkpoints else None
+        if restored:
+            result.arrays, first = restored.arrays, restored.number + 1
+            self.stop.restore(restored.state)
+        self.on_start(first)
+        begin = time.monotonic() - self.stop.memory.seconds
+        for number in range(first, num_rounds + 1):
+            self.reason = self.stop.reason()
+            if self.reason:
+                LOG.info("Stopped after round %d: %s", number - 1, self.reason)
+                break
+            start = time.monotonic()
+            trained = Answers()
+            trainer = strategy if number else self.init
+            if trainer:
+                trained, result.arrays, result.train_metrics_clientapp[number] = self._train(
+                    trainer, grid, number, result.arrays, train_config, timeout
+                )
+            evaluated, averages, central = self._evaluate(
+                strategy, grid, number, result.arrays, evaluate_config, timeout, evaluate_fn
+            )
+            result.evaluate_metrics_clientapp[number] = averages
+            result.evaluate_metrics_serverapp[number] = central
+            now = time.monotonic()
+            done = Round(number, result.arrays, trained, evaluated, averages, central, now - start)
+            self.stop.note(number, self.on_round(done), now - begin)
+            if self.checkpoints:
+                best = self.stop.memory.best_round
+                self.checkpoints.save(number, result.arrays, strategy, self.stop.state(), best)
+        return result
+
+    def evaluate_all(
+        self, grid: Grid, arrays: ArrayRecord, config: ConfigRecord, timeout: float
+    ) -> Answers:
+        """Have every client, in the cohort or not, evaluate a model."""
+        number = self.stop.memory.round
+        told = ConfigRecord({**config, "server-round": number})
+        content = RecordDict({"arrays": arrays, "config": told})
+        messages = [Message(content, node, "evaluate") for node in self.clients.values()]
+        return self._ask(grid, messages, number, "final evaluation", timeout)
+
+    def _train(
+        self,
+        strategy: Strategy,
+        grid: Grid,
+        number: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord | None,
+        timeout: float,
+    ) -> tuple[Answers, ArrayRecord, MetricRecord]:
+        """Train on a cohort until enough of it has sent a usable model, and aggregate."""
+        cohort = self._draw(number, "train", self.fraction_train, self.min_train)
+        for attempt in range(self.retries + 1):
+            if attempt:
+                await_nodes(grid, cohort, self.min_replies, timeout)
+            messages = strategy.configure_train(
+                number, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
+            )
+            # A strategy that adds answers up as they arrive judges them itself.
+            take = getattr(strategy, "take", None)
+            answers = self._ask(grid, messages, number, "train", timeout, arrays, take=take)
+            usable = len(answers.usable)
+            if usable and usable / len(cohort) >= self.min_replies:
+                return answers, *_aggregate(strategy, number, answers, arrays)
+            failed = (
+                f"round {number} does not count: {usable} of {len(cohort)} clients sent a usable "
+                f"model, at least {self.min_replies:.0%} must (min-replies)"
+            )
+            LOG.warning("%s", failed)
+        raise RoundFailedError(f"{failed}; tried {self.retries + 1} times")
+
+    def _evaluate(
+        self,
+        strategy: Strategy,
+        grid: Grid,
+        number: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord | None,
+        timeout: float,
+        evaluate_fn: EvaluateFn | None,
+    ) -> tuple[Answers, MetricRecord, MetricRecord]:
+        """Evaluate on a cohort, and meanwhile centrally."""
+        messages: Iterable[Message] = []
+        cohort = self._draw(number, "evaluate", self.fraction_evaluate, self.min_evaluate)
+        if cohort:
+            messages = strategy.configure_evaluate(
+                number, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
+            )
+        central = MetricRecord()
+
+        def evaluate_centrally() -> None:
+            if evaluate_fn:
+                central.update(evaluate_fn(number, arrays) or {})
+
+        answers = self._ask(
+            grid, messages, number, "evaluate", timeout, meanwhile=evaluate_centrally
+        )
+        averages = None
+        if _num_examples(answers):
+            averages = strategy.aggregate_evaluate(number, list(answers.usable.values()))
+        return answers, averages or MetricRecord(), central
+
+    def _draw(self, number: int, phase: str, fraction: float, minimum: int) -> list[int]:
+        names = draw_cohort(self.clients, fraction, minimum, self.seed, number, phase)
+        return [self.clients[name] for name in names]
+
+    def _ask(
+        self,
+        grid: Grid,
+        messages: Iterable[Message],
+        number: int,
+        phase: str,
+        timeout: float,
+        expected: ArrayRecord | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+        take: Callable[[RecordDict], str | None] | None = None,
+    ) -> Answers:
+        """Ask, and name those whose answer is left out."""
+        answers = ask(
+            grid,
+            messages,
+            {node: name for name, node in self.clients.items()},
+            number=number,
+            phase=phase,
+            timeout=timeout,
+            on_waiting=self.on_waiting,
+            meanwhile=meanwhile,
+            take=take,
+        )
+        if not take:
+            reject_unusable(answers, expected)
+        for client, reason in answers.failures.items():
+            LOG.warning("round %d, %s: client %s is left out: %s", number, phase, client, reason)
+        return answers
+
+
+def _aggregate(
+    strategy: Strategy, number: int, answers: Answers, before: ArrayRecord
+) -> tuple[ArrayRecord, MetricRecord]:
+    """Let the strategy average in double precision; the result has the model's own types."""
+    if not _num_examples(answers):
+        LOG.warning("round %d: no client of the cohort has a train example", number)
+        return before, MetricRecord()
+    for message in answers.usable.values():
+        for name, arrays in list(message.content.array_records.items()):
+            message.content[name] = _cast(arrays, dict.fromkeys(before, "float64"))
+    after, metrics = strategy.aggregate_train(number, list(answers.usable.values()))
+    if after is None:
+        raise RoundFailedError(f"round {number}: the strategy made no model of the replies")
+    model = _cast(after, {key: array.dtype for key, array in before.items()})
+    if not all(np.isfinite(array.numpy()).all() for array in model.values()):
+        raise RoundFailedError(f"round {number}: the strategy made NaN or infinity of the replies")
+    return model, metrics or MetricRecord()
+
+
+def _cast(arrays: ArrayRecord, dtypes: Mapping[str, str]) -> ArrayRecord:
+    """Change types, in the order of `dtypes`, by which some strategies go.
+
+    Whole numbers (such as batch norm's counters) are rounded, not cut.
+    """
+    cast = {}
+    for key, name in dtypes.items():
+        dtype, values = np.dtype(name), arrays[key].numpy()
+        cast[key] = Array((np.rint(values) if dtype.kind in "iu" else values).astype(dtype))
+    return ArrayRecord(cast)
+
+
+def _num_examples(answers: Answers) -> int:
+    return sum(num_examples(message.content) for message in answers.usable.values())

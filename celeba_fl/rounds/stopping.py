@@ -1,0 +1,140 @@
+"""When a run ends before its last round, and which round was its best.
+
+Decided on validation examples, never on test: on the server's own, or, where it has none, on the
+clients'.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from celeba_fl.common.log import LOG
+
+# Metrics that are the better, the lower; of most tasks.
+LOWER_IS_BETTER = ("loss",)
+# Whose validation examples decide, the first that have a value.
+PARTS = ("server_valid", "valid")
+
+
+@dataclass
+class Memory:
+    """What the rules remember; goes into every checkpoint.
+
+    Parameters
+    ----------
+    round : int
+        The last round.
+    name : str
+        The watched metric as a column of `rounds.csv`.
+    value : float | None
+        Its value in the last round.
+    best_round : int | None
+        The round with the best watched metric so far.
+    best_value : float | None
+        Its value.
+    seconds : float
+        Wall time of the run up to the last checkpoint, its interruptions left out.
+    """
+
+    round: int = 0
+    name: str = ""
+    value: float | None = None
+    best_round: int | None = None
+    best_value: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class StopRules:
+    """The rules, each switched off by its 0.
+
+    Parameters
+    ----------
+    watch : str (default: "loss")
+        The metric that `target`, `patience` and the best checkpoint go by.
+    target : float (default: 0.0)
+        End once the metric is this good.
+    patience : int (default: 0)
+        End after so many rounds without a better value.
+    max_seconds : float (default: 0.0)
+        End after the round in which the run has taken so long.
+    lower_is_better : Collection[str] (default: LOWER_IS_BETTER)
+        Of which metrics less is better; of all others more.
+    """
+
+    watch: str = "loss"
+    target: float = 0.0
+    patience: int = 0
+    max_seconds: float = 0.0
+    lower_is_better: Collection[str] = LOWER_IS_BETTER
+    memory: Memory = field(default_factory=Memory)
+
+    def note(self, number: int, metrics: Mapping[str, float], seconds: float) -> None:
+        """Take note of a round, and warn while the rules have nothing to go by.
+
+        Parameters
+        ----------
+        number : int
+            The round.
+        metrics : Mapping[str, float]
+            Those of `rounds.csv`, named ``<part>_<metric>``.
+        seconds : float
+            Wall time of the run so far.
+        """
+        memory = self.memory
+        memory.round, memory.seconds = number, seconds
+        memory.name, memory.value = self._watched(metrics)
+        if memory.value is not None and self._better(memory.value, memory.best_value):
+            memory.best_round, memory.best_value = number, memory.value
+        if memory.best_round is None and (self.target or self.patience):
+            LOG.warning(
+                "round %d: %s has had no value on validation examples, so neither target nor "
+                "patience can end the run, and no checkpoint is the best; to watch there are: %s",
+                *(number, self.watch, ", ".join(_validated(metrics)) or "none"),
+            )
+
+    def reason(self) -> str:
+        """Why the run should end after the last round that was noted; empty if it should not."""
+        memory, name, value = self.memory, self.memory.name, self.memory.value
+        if self.target and value is not None and not self._better(self.target, value):
+            return f"target: {name} is {value:.4f}, {self.target} was asked for"
+        if self.patience and memory.best_round is not None:
+            waited = memory.round - memory.best_round
+            if waited >= self.patience:
+                best = f"{memory.best_value:.4f} of round {memory.best_round}"
+                return f"patience: {name} has not been better than the {best} for {waited} rounds"
+        if self.max_seconds and memory.seconds >= self.max_seconds:
+            return f"max-seconds: {memory.seconds:.0f} s of {self.max_seconds:.0f} s are over"
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        """The memory, for a checkpoint."""
+        return asdict(self.memory)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember what a checkpoint holds."""
+        self.memory = Memory(**state)
+
+    def _watched(self, metrics: Mapping[str, float]) -> tuple[str, float | None]:
+        """The watched metric on the server's validation part, else on the clients'."""
+        for part in PARTS:
+            value = metrics.get(f"{part}_{self.watch}", math.nan)
+            if not math.isnan(value):
+                return f"{part}_{self.watch}", value
+        return f"valid_{self.watch}", None
+
+    def _better(self, value: float, than: float | None) -> bool:
+        if than is None:
+            return True
+        return value < than if self.watch in self.lower_is_better else value > than
+
+
+def _validated(metrics: Mapping[str, float]) -> dict[str, None]:
+    """The metrics that have a value on validation examples, each once."""
+    return dict.fromkeys(
+        name.removeprefix(f"{part}_")
+        for part in PARTS
+        for name, value in metrics.items()
+        if name.startswith(f"{part}_") and not math.isnan(value)
+    )

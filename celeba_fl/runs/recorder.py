@@ -1,0 +1,187 @@
+"""From rounds to rows: what a run measured, as its run directory wants it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, MetricRecord
+
+from celeba_fl.common.log import LOG
+from celeba_fl.rounds.exchange import Answers
+from celeba_fl.rounds.loop import Round
+from celeba_fl.rounds.roll_call import Client
+from celeba_fl.runs.directory import RunDirectory
+from celeba_fl.task import EPOCH, Arrays, Task, sum_counts
+
+NAN = float("nan")
+
+
+class Recorder:
+    """Turns what clients and server measured into the rows of a run directory.
+
+    Parameters
+    ----------
+    task : Task
+        What metrics are.
+    run : RunDirectory
+        Where rows go.
+    clients : Mapping[str, Client]
+        All clients by name.
+    """
+
+    def __init__(self, task: Task, run: RunDirectory, clients: Mapping[str, Client]) -> None:
+        self.task, self.run, self.clients = task, run, clients
+
+    def record_partitions(self) -> None:
+        """Write `partitions.csv` and `nodes.csv`, and log who holds how much and lacks what."""
+        names = self.task.count_names
+        self.run.write_csv(
+            "nodes.csv",
+            [{"client": name, "node_id": client.node_id} for name, client in self.clients.items()],
+        )
+        self.run.set_partitions(
+            [
+                {
+                    "client": name,
+                    "num_examples": client.num_train,
+                    "num_valid": client.num_valid,
+                    **dict(zip(names, client.counts, strict=True)),
+                }
+                for name, client in self.clients.items()
+            ]
+        )
+        sizes = sorted(client.num_train for client in self.clients.values())
+        LOG.info(
+            "%d clients; train examples: smallest %d, median %d, largest %d",
+            *(len(sizes), sizes[0], sizes[len(sizes) // 2], sizes[-1]),
+        )
+        without = (np.array([c.counts for c in self.clients.values()]) == 0).sum(axis=0)
+        named = sorted(zip(without, names, strict=True), reverse=True)
+        if without.any():
+            listed = ", ".join(f"{name} {number}" for number, name in named if number)
+            LOG.info("Clients without a single example of: %s", listed)
+
+    def evaluate_centrally(self, number: int, arrays: ArrayRecord) -> MetricRecord:
+        """Metrics of the server's own parts, e.g. ``test_loss``."""
+        parts = self.task.evaluate_centrally(_arrays(arrays))
+        return MetricRecord(
+            {f"{part}_{name}": value for part, m in parts.items() for name, value in m.items()}
+        )
+
+    def record(self, done: Round) -> dict[str, float]:
+        """Add a round to `rounds.csv` and those of the clients, log it, and return its metrics."""
+        if not done.number:
+            self.run.write_model("base", _arrays(done.arrays), {})
+        said = _counts(done.evaluate)
+        total = _total(said)
+        row: dict[str, Any] = {"round": done.number}
+        for part in ("train", "valid"):
+            metrics = self.task.metrics(total[part]) if part in total else {}
+            row |= {f"{part}_{name}": metrics.get(name, NAN) for name in self.task.metric_names}
+        for part in self.task.central_parts:
+            for name in self.task.metric_names:
+                row[f"{part}_{name}"] = done.central.get(f"{part}_{name}", NAN)
+        asked = [*done.train.usable, *done.train.failures, *said, *done.evaluate.failures]
+        row |= {
+            "clients": len(set(asked)),
+            "failures": len({*done.train.failures, *done.evaluate.failures}),
+            "seconds": round(done.seconds, 3),
+            "bytes_up": done.train.bytes_up + done.evaluate.bytes_up,
+            "bytes_down": done.train.bytes_down + done.evaluate.bytes_down,
+        }
+        self.run.append("clients.csv", self._client_rows(done, said))
+        self.run.append("epochs.csv", self._epoch_rows(done))
+        self.run.append("rounds.csv", [row])
+        for name, png in self.task.illustrate(_arrays(done.arrays)).items():
+            self.run.write_picture(name, done.number, png)
+        LOG.info("round %d: %s", done.number, _headline(row))
+        return row
+
+    def _client_rows(
+        self, done: Round, said: Mapping[str, dict[str, Arrays]]
+    ) -> list[dict[str, Any]]:
+        rows = []
+        for client in self.clients:
+            trained, evaluated = done.train.usable.get(client), done.evaluate.usable.get(client)
+            if trained is None and evaluated is None:
+                continue
+            metrics = {part: self.task.metrics(c) for part, c in said.get(client, {}).items()}
+            replies = [m.content.metric_records["metrics"] for m in (trained, evaluated) if m]
+            local = trained.content.metric_records["metrics"] if trained else MetricRecord()
+            rows.append(
+                {
+                    "round": done.number,
+                    "client": client,
+                    "num_examples": self.clients[client].num_train,
+                    "local_loss": local.get("local-loss", NAN)
+                    if local.get("num-examples")
+                    else NAN,
+                    "train_loss": metrics.get("train", {}).get("loss", NAN),
+                    "valid_loss": metrics.get("valid", {}).get("loss", NAN),
+                    "valid_accuracy": metrics.get("valid", {}).get("accuracy", NAN),
+                    "seconds": round(sum(map(_seconds, replies)), 4),
+                }
+            )
+        return rows
+
+    def _epoch_rows(self, done: Round) -> list[dict[str, Any]]:
+        """What clients said of each of their epochs, as means."""
+        rows = []
+        for name, message in done.train.usable.items():
+            client = self.clients[name]
+            if not client.num_train:
+                continue
+            numbers = {"train": client.num_train, "valid": client.num_valid}
+            metrics = message.content.metric_records["metrics"]
+            said = {k.removeprefix(EPOCH): v for k, v in metrics.items() if k.startswith(EPOCH)}
+            for epoch, sums in enumerate(zip(*said.values(), strict=True), start=1):
+                n = {column: numbers[column.partition("_")[0]] for column in said}
+                means = {c: v / n[c] if n[c] else NAN for c, v in zip(said, sums, strict=True)}
+                rows.append({"round": done.number, "client": name, "epoch": epoch, **means})
+        return rows
+
+    def finish(self, model: ArrayRecord, final: Answers) -> None:
+        """Write what there is to say of the final model."""
+        arrays = _arrays(model)
+        tables = self.task.finish(arrays, _total(_counts(final)))
+        base = self.run.read_model("base")
+        changed = self.task.compare(base, arrays) if base else {}
+        for name, rows in {**tables.csv, **changed}.items():
+            self.run.write_csv(name, rows)
+        for name, columns in tables.parquet.items():
+            self.run.write_parquet(name, columns)
+        self.run.write_model("model", arrays, tables.model_metadata)
+        self.run.write_summary(tables.summary)
+
+
+def _counts(answers: Answers) -> dict[str, dict[str, Arrays]]:
+    """What clients counted, by client and part."""
+    return {
+        client: {part: _arrays(record) for part, record in message.content.array_records.items()}
+        for client, message in answers.usable.items()
+    }
+
+
+def _total(said: Mapping[str, Mapping[str, Arrays]]) -> dict[str, Arrays]:
+    """Summed over the clients, by part."""
+    parts = next(iter(said.values()), {})
+    return {part: sum_counts([counts[part] for counts in said.values()]) for part in parts}
+
+
+def _headline(row: Mapping[str, Any]) -> str:
+    """What people watch: the metrics of `test`, or of `valid` without any; clients and time."""
+    known = {key: value for key, value in row.items() if value == value}
+    part = "test_" if any(key.startswith("test_") for key in known) else "valid_"
+    figures = [f"{k.removeprefix(part)} {v:.4f}" for k, v in known.items() if k.startswith(part)]
+    left_out = f", {row['failures']} left out" if row["failures"] else ""
+    clients = f"{row['clients']} clients{left_out}, {row['seconds']:.1f} s"
+    return f"{part.removesuffix('_')}: {', '.join(figures)} ({clients})"
+
+
+def _seconds(metrics: MetricRecord) -> float:
+    seconds = metrics["seconds"]
+    return seconds if isinstance(seconds, float) else NAN
+
+
+def _arrays(record: ArrayRecord) -> Arrays:
+    return {key: array.numpy() for key, array in record.items()}

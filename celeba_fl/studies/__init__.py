@@ -1,0 +1,1 @@
+"""Runs about runs: reference points, and grids of settings."""

@@ -1,0 +1,255 @@
+"""Reference points of a run: the same model trained in one place, and by each client alone.
+
+Both are federations of one client. Central training is the one client that holds all data, and
+"alone" is a client whose federation has nobody else: so the task trains and judges them as it does
+in the run, with the same examples, seeds and settings, and no task needs code for this.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import write_json
+from celeba_fl.common.log import LOG, Progress
+from celeba_fl.config import RunConfig
+from celeba_fl.rounds.stopping import StopRules
+from celeba_fl.runs.directory import config_of, defined, read_csv, write_parquet
+from celeba_fl.task import (
+    Arrays,
+    Description,
+    Instructions,
+    NodeConfig,
+    Tables,
+    Task,
+    client_name,
+    derived_seed,
+    load_task,
+    starting_arrays,
+    sum_counts,
+)
+
+EVERYTHING = {"partition-id": 0, "num-partitions": 1}
+SCORES = "test_scores.parquet"
+
+Metrics = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Lone:
+    """A federation with one client; FedAvg of one model is that model.
+
+    Parameters
+    ----------
+    task : Task
+        The run's task, prepared.
+    node : NodeConfig
+        The client.
+    instructions : Instructions
+        What clients are told.
+    """
+
+    task: Task
+    node: NodeConfig
+    instructions: Instructions
+
+    def rounds(self, numbers: Sequence[int]) -> Iterator[tuple[int, Arrays]]:
+        """Train in these rounds, `local-epochs` each; the model after each."""
+        said = self.describe()
+        own = self.task.instruct(said.counts, said.num_train)
+        arrays, name = starting_arrays(self.task), client_name(self.node)
+        if self.task.config.init == "closed-form":
+            told = {**self.instructions, **own, "sums": list(self.task.zero_sums())}
+            arrays = self.task.solve(self.task.summarise(self.node, told)[0], told)
+        for number in numbers:
+            told = {**self.instructions, **own, "server-round": number}
+            seed = derived_seed(self.task.config.seed, number, name)
+            arrays = self.task.train(arrays, self.node, told, seed)[0]
+            yield number, arrays
+
+    def describe(self) -> Description:
+        """What the client holds."""
+        return self.task.describe(self.node, self.instructions)
+
+    def evaluate(self, arrays: Arrays) -> dict[str, Arrays]:
+        """The client's counts, by part."""
+        parts, _ = self.task.evaluate(arrays, self.node, self.instructions)
+        return {part: sum_counts([counts]) for part, counts in parts.items()}
+
+    def finish(self, arrays: Arrays) -> Tables:
+        """What the run would say of this final model."""
+        return self.task.finish(arrays, self.evaluate(arrays))
+
+
+def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Train and judge the reference points of a run, and write them into its directory.
+
+    - ``central``: all clients' train examples in one place, for as many rounds of `local-epochs` as
+      the run had. The model after the round that is best on validation (by the run's `watch`) is
+      taken: with many more steps than a client it can overfit, and a weak reference would flatter
+      the run.
+    - ``local``: each client that trained in the run, alone, in the rounds in which it did.
+      Nothing is chosen. Mean and sample standard deviation over the clients.
+    - ``majority``: always answering what is more frequent in the test split.
+
+    Parameters
+    ----------
+    run : Mapping[str, Any]
+        As from `find_run`.
+
+    Returns
+    -------
+    dict[str, Any]
+        The content of `baseline.json`; `baseline_scores.parquet` has the central model's scores.
+
+    Raises
+    ------
+    InputError
+        If the run has not trained yet, or the data and clients here are not the run's.
+    """
+    path, config = run["path"], config_of(run)
+    if config.strategy == "closed-form":
+        raise InputError(
+            f"{path.name}: strategy = 'closed-form' solves for the same head however the examples "
+            f"are spread; take a run of another strategy"
+        )
+    if config.clients:
+        raise InputError(
+            f"{path.name}: clients = {config.clients!r} took part alone, and nothing trained on "
+            f"the examples of all would be its reference; take a run of all clients"
+        )
+    trained = _trained_rounds(read_csv(path / "clients.csv"))
+    if not trained or run["status"] == "running":
+        raise InputError(f"{path} is {run['status']}, and nothing can be put beside it yet")
+    task = load_task(config)
+    prepared = task.prepare()
+    for key, value in prepared.provenance.items():
+        if run.get(key, value) != value:  # a key may be newer than the run
+            raise InputError(f"{key} was {run.get(key)} in {path.name} and is {value} now")
+    held = read_csv(path / "partitions.csv")
+    clients = [
+        Lone(task, {"partition-id": i, "num-partitions": len(held)}, prepared.instructions)
+        for i in range(len(held))
+    ]
+    whole = load_task(replace(config, partition_size=config.partition_size * len(held)))
+    whole.prepare()
+    everyone = Lone(whole, EVERYTHING, prepared.instructions)
+    _check_clients(config, held, [client.describe() for client in clients], everyone.describe())
+
+    tables, chosen = _central(everyone, run["rounds"])
+    central = {name: defined(value) for name, value in tables.summary.items()}
+    if all(value is None for value in central.values()):
+        raise InputError(f"{config.dataset} has no test examples here to compare anything on")
+    local = _local(clients, trained)
+    majority = central.get("test_majority_accuracy")
+    made = {
+        "central": central,
+        "chosen": chosen,
+        "local": local,
+        "majority": {} if majority is None else {"test_accuracy": majority},
+    }
+    if SCORES in tables.parquet:
+        write_parquet(path / "baseline_scores.parquet", tables.parquet[SCORES])
+    write_json(path / "baseline.json", made)
+    return made
+
+
+def baseline_table(summary: Metrics, made: Mapping[str, Any]) -> Table:
+    """The run's `summary.json` beside what `make_baseline` made, a metric a row."""
+    local = made["local"]
+    alone = f"alone ({local['clients']} clients)"
+    table = Table("test metric", "this run", "central", "run - central", alone, "majority")
+    for name, central in made["central"].items():
+        if name == "test_majority_accuracy":  # a column
+            continue
+        own, mean, std = summary.get(name), local["mean"].get(name), local["std"].get(name)
+        gap = None if own is None or central is None else own - central
+        alone = _figure(mean) + (f" ± {std:.4f}" if std is not None else "")
+        cells = (_figure(own), _figure(central), _figure(gap, "+"), alone)
+        table.add_row(name.removeprefix("test_"), *cells, _figure(made["majority"].get(name)))
+    return table
+
+
+def _central(everyone: Lone, rounds: int) -> tuple[Tables, dict[str, Any]]:
+    """The best central model judged, and how it was chosen."""
+    task = everyone.task
+    rules = StopRules(task.config.watch, lower_is_better=task.lower_is_better)
+    progress = Progress("Training centrally", rounds)
+    best: tuple[int, Arrays] = 0, {}
+    for number, arrays in everyone.rounds(range(1, rounds + 1)):
+        parts = task.evaluate_centrally(arrays)
+        if "server_valid" not in parts:
+            parts |= {part: task.metrics(c) for part, c in everyone.evaluate(arrays).items()}
+        metrics = {f"{part}_{name}": v for part, m in parts.items() for name, v in m.items()}
+        rules.note(number, metrics, 0.0)
+        if rules.memory.best_round in (number, None):  # without validation examples the last
+            best = number, arrays
+        progress.advance()
+    memory, epochs = rules.memory, task.config.local_epochs
+    LOG.info("Took the central model of epoch %d of %d", best[0] * epochs, rounds * epochs)
+    chosen = {
+        "epochs": best[0] * epochs,
+        "of": rounds * epochs,
+        "by": None if memory.best_round is None else memory.name,
+        "value": memory.best_value,
+    }
+    return everyone.finish(best[1]), chosen
+
+
+def _local(clients: Sequence[Lone], trained: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Every client that trained, alone: mean and spread of its test metrics."""
+    progress = Progress("Training each client alone", len(trained))
+    values: dict[str, list[float]] = {}
+    for client in clients:
+        if client_name(client.node) in trained:
+            *_, (_, arrays) = client.rounds(trained[client_name(client.node)])
+            for name, value in client.finish(arrays).summary.items():
+                values.setdefault(name, []).append(value)
+            progress.advance()
+    known = {name: [v for v in found if defined(v) is not None] for name, found in values.items()}
+    return {
+        "clients": len(trained),
+        "mean": {name: fmean(found) if found else None for name, found in known.items()},
+        "std": {name: stdev(found) if len(found) > 1 else None for name, found in known.items()},
+    }
+
+
+def _trained_rounds(rows: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:
+    """The rounds in which each client had something to train on, and did."""
+    trained: dict[str, list[int]] = {}
+    for row in rows:
+        if row["local_loss"]:
+            trained.setdefault(row["client"], []).append(int(row["round"]))
+    return trained
+
+
+def _check_clients(
+    config: RunConfig,
+    held: Sequence[Mapping[str, str]],
+    found: Sequence[Description],
+    everything: Description,
+) -> None:
+    """Raise InputError unless the clients' data is here, dealt as in the run, and adds up."""
+    was = {row["client"]: int(row["num_examples"]) for row in held}
+    now = {str(i): said.num_train for i, said in enumerate(found)}
+    if was != now:
+        raise InputError(
+            f"the run's {len(was)} clients held other train examples than the partitions of "
+            f"{config.dataset} here do; a baseline needs the data of all clients in one place"
+        )
+    total = sum(said.num_train for said in found)
+    counts = np.sum([said.counts for said in found], axis=0)
+    if total != everything.num_train or (counts != everything.counts).any():
+        raise InputError(
+            f"task {config.task}: a client that is the only one (num-partitions 1) holds "
+            f"{everything.num_train} train examples, the {len(found)} clients {total}; a baseline "
+            f"needs a task whose partitions add up"
+        )
+
+
+def _figure(value: float | None, sign: str = "") -> str:
+    return "" if value is None else f"{value:{sign}.4f}"

@@ -1,0 +1,296 @@
+"""A grid of settings over warm features, ranked on validation.
+
+Every point of the grid is a run in one process (see `inline`), with its run directory in the
+sweep's. So a sweep that was interrupted goes on where it was, and a larger grid in the same
+directory computes only what is new. `seed` is no setting: settings are ranked by their mean over
+seeds, since the luckiest seed is none to choose by.
+
+What is shown of the runs while they work is their progress alone, for their log has test figures,
+and those may decide nothing.
+"""
+
+import logging
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from celeba_fl.client_app import app as client_app
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import write_bytes
+from celeba_fl.common.log import LOG, Progress
+from celeba_fl.config import RunConfig
+from celeba_fl.launch.inline import run_inline
+from celeba_fl.runs.directory import read_csv, read_runs, write_csv
+from celeba_fl.server_app import app as server_app
+from celeba_fl.task import load_task
+
+# A quoted text, or else what lies between two commas.
+VALUE = re.compile(r"""(?:"[^"]*"|'[^']*'|[^,])+""")
+VALIDATION = ("server_valid_", "valid_")
+# Keys that do not tell two points apart.
+PLACES = {"resume": "", "results-dir": ""}
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A point of the grid, its seeds taken together.
+
+    Parameters
+    ----------
+    values : dict[str, Any]
+        The run-config keys that the grid varies, `seed` aside.
+    runs : tuple[dict, ...]
+        Its finished runs, as from `read_runs`, one a seed.
+    scores : tuple[float, ...]
+        The validation metric of those runs after their last round; none for what is undefined.
+    reasons : tuple[str, ...]
+        Why runs failed.
+    """
+
+    values: Values
+    runs: tuple[Values, ...]
+    scores: tuple[float, ...]
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def ranks(self) -> bool:
+        """Whether all of its runs have a score."""
+        return bool(self.scores) and len(self.scores) == len(self.runs) and not self.reasons
+
+    def row(self, metric: str) -> Values:
+        """Of `sweep.csv`."""
+        return {
+            **self.values,
+            "seeds": len(self.runs),
+            metric: fmean(self.scores) if self.ranks else None,
+            f"{metric}_std": stdev(self.scores) if self.ranks and len(self.scores) > 1 else None,
+            "seconds": round(sum(run["seconds"] for run in self.runs), 1),
+            "runs": " ".join(run["path"].name for run in self.runs),
+            "reason": "; ".join(self.reasons),
+        }
+
+    def test(self) -> dict[str, list[float]]:
+        """The final test metrics of its runs."""
+        names = self.runs[0]["summary"]
+        found = {name: [run["summary"].get(name) for run in self.runs] for name in names}
+        return {name: values for name, values in found.items() if None not in values}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Settings by rank, the best first and those without a score last.
+
+    Parameters
+    ----------
+    metric : str
+        The column of `rounds.csv` that ranks.
+    settings : tuple[Setting, ...]
+        All of the grid's.
+    """
+
+    metric: str
+    settings: tuple[Setting, ...]
+
+    def rows(self) -> list[Values]:
+        """Of `sweep.csv`."""
+        return [
+            {"rank": rank if setting.ranks else None, **setting.row(self.metric)}
+            for rank, setting in enumerate(self.settings, start=1)
+        ]
+
+    def table(self) -> Table:
+        """The same for people, without empty columns and the names of directories."""
+        rows = self.rows()
+        shown = [key for key in rows[0] if key != "runs" and any(row[key] for row in rows)]
+        table = Table(*shown)
+        for row in rows:
+            cells = ("" if row[key] is None else row[key] for key in shown)
+            texts = (f"{c:.5g}" if isinstance(c, float) else str(c) for c in cells)
+            table.add_row(*map(escape, texts))
+        return table
+
+    def verdict(self) -> list[str]:
+        """The best setting, and for the first and only time what test says of it."""
+        best = self.settings[0]
+        words = [shlex.quote(f"{key}={value}") for key, value in best.values.items()]
+        figures = [
+            f"{name.removeprefix('test_')} {_mean_and_spread(values)}"
+            for name, values in best.test().items()
+        ]
+        return [
+            f"Best by {self.metric}: {' '.join(words) or 'the only setting'}",
+            f"Its test split, which decided nothing: {', '.join(figures) or 'none here'}",
+        ]
+
+
+def split_values(text: str) -> list[str]:
+    """The values of a key: what commas separate that are not within quotes.
+
+    ``1,5`` are two values, and ``"Male,Young"`` with its quotes is one. A shell takes quotes for
+    its own, so there the whole word goes into others: ``'partition-by="Male,Young",Male'``.
+    """
+    return VALUE.findall(text) or [""]
+
+
+def run_sweep(
+    fixed: Mapping[str, Any],
+    grid: Mapping[str, Sequence[Any]],
+    nodes: int,
+    out: Path,
+    metric: str | None = None,
+) -> Sweep:
+    """Run what is missing of a grid, rank it, and write `sweep.csv` and `sweep.png`.
+
+    Parameters
+    ----------
+    fixed : Mapping[str, Any]
+        Run-config keys of all points.
+    grid : Mapping[str, Sequence[Any]]
+        Run-config keys with the values to try.
+    nodes : int
+        Number of clients.
+    out : Path
+        Where the run directories and the two files are.
+    metric : str | None (default: None)
+        A validation column of `rounds.csv`; the task knows of which less is better. None: the
+        metric that `watch` names, on the server's validation split, or without one on the
+        clients'.
+
+    Raises
+    ------
+    InputError
+        Before anything runs, for a point that is no valid run config or a metric that is not of
+        validation; afterwards if no point has the metric.
+    """
+    place = {**PLACES, "results-dir": str(out)}
+    points = (dict(zip(grid, values, strict=True)) for values in product(*grid.values()))
+    configs = list(dict.fromkeys(RunConfig.load({**fixed, **point, **place}) for point in points))
+    columns = _columns(configs[0], metric)
+    varied = [key for key, values in grid.items() if len(values) > 1]
+    reasons: dict[RunConfig, str] = {}
+    progress = Progress("Sweeping", len(configs), every=0)
+    with _progress_alone():
+        for number, config in enumerate(configs, start=1):
+            label = " ".join(f"{key}={config.to_dict()[key]}" for key in varied)
+            LOG.info("Point %d of %d: %s", number, len(configs), label)
+            try:
+                _finish(config, nodes, out)
+            except Exception as error:  # one setting that cannot be run is a result too
+                reasons[config] = str(error) or repr(error)
+                LOG.warning("%s failed: %s", label, reasons[config])
+            progress.advance()
+    runs = {config: _find(config, nodes, out) for config in configs}
+    sweep = _rank(runs, reasons, [key for key in varied if key != "seed"], columns)
+    write_csv(out / "sweep.csv", sweep.rows())
+    _draw(sweep, out / "sweep.png")
+    return sweep
+
+
+def _columns(config: RunConfig, metric: str | None) -> list[str]:
+    """The columns of `rounds.csv` that may rank, the preferred one first."""
+    known = [f"{part}{name}" for part in VALIDATION for name in load_task(config).metric_names]
+    columns = [metric] if metric else [f"{part}{config.watch}" for part in VALIDATION]
+    if not set(columns) <= set(known):
+        raise InputError(
+            f"{metric or config.watch!r} cannot rank settings: it must be a validation metric of "
+            f"the task {config.task}, one of {', '.join(known)}"
+        )
+    return columns
+
+
+def _finish(config: RunConfig, nodes: int, out: Path) -> None:
+    """Run a point, or go on with it, unless it is done."""
+    before = _find(config, nodes, out)
+    if before is None or not _done(before):
+        resume = str(before["path"]) if before else ""
+        run_inline(replace(config, resume=resume), nodes, server_app, client_app)
+
+
+def _find(config: RunConfig, nodes: int, out: Path) -> Values | None:
+    """The run of a point, a finished one if there are several."""
+    wanted = {**config.to_dict(), **PLACES}
+    same = [
+        run
+        for run in read_runs(out)
+        if {**run.get("config", {}), **PLACES} == wanted and run.get("num_clients", nodes) == nodes
+    ]
+    return max(same, key=_done, default=None)
+
+
+def _done(run: Values) -> bool:
+    return run["status"] in ("completed", "stopped")
+
+
+def _rank(
+    runs: Mapping[RunConfig, Values | None],
+    reasons: Mapping[RunConfig, str],
+    keys: Sequence[str],
+    columns: Sequence[str],
+) -> Sweep:
+    last = {
+        config: (read_csv(run["path"] / "rounds.csv") or [{}])[-1]
+        for config, run in runs.items()
+        if run and _done(run)
+    }
+    metric = next((c for c in columns if any(row.get(c) for row in last.values())), columns[0])
+    groups: dict[tuple[Any, ...], list[RunConfig]] = {}
+    for config in runs:
+        groups.setdefault(tuple(config.to_dict()[key] for key in keys), []).append(config)
+    settings = [
+        Setting(
+            values=dict(zip(keys, values, strict=True)),
+            runs=tuple(run for c in configs if c in last and (run := runs[c])),
+            scores=tuple(float(last[c][metric]) for c in configs if last.get(c, {}).get(metric)),
+            reasons=tuple(reasons[c] for c in configs if c in reasons),
+        )
+        for values, configs in groups.items()
+    ]
+    lower = load_task(next(iter(runs))).lower_is_better
+    sign = 1 if metric.removeprefix("server_").removeprefix("valid_") in lower else -1
+    settings.sort(key=lambda s: sign * fmean(s.scores) if s.ranks else float("inf"))
+    if not settings[0].ranks:
+        why = f": {next(iter(reasons.values()))}" if reasons else ""
+        raise InputError(f"no setting of the grid has a {' or '.join(columns)} to rank it by{why}")
+    return Sweep(metric, tuple(settings))
+
+
+@contextmanager
+def _progress_alone() -> Iterator[None]:
+    """Let through what warns and what tells progress; the log of a run has test figures."""
+
+    def shown(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or record.module in ("log", "sweep")
+
+    loggers = [logger for logger in (LOG, LOG.parent) if logger]
+    for logger in loggers:
+        logger.addFilter(shown)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(shown)
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{fmean(values):.4f}{spread}"
+
+
+def _draw(sweep: Sweep, path: Path) -> None:
+    from celeba_fl.report import plots
+
+    if sweep.settings[0].values:
+        rows = sweep.rows()
+        keys = list(sweep.settings[0].values)
+        write_bytes(path, plots.draw(lambda: plots.sweep(rows, keys, sweep.metric)))

@@ -1,0 +1,1 @@
+"""Frozen networks, computed once an image, and what is kept of them."""

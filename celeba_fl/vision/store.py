@@ -1,0 +1,145 @@
+"""One row an image, computed once, kept on disk, shared by every process.
+
+The rows are a NumPy file, read where they are needed; a second one says which of them are there.
+Several processes may fill and read a store at once, and be killed at any moment: a row counts as
+there only after it was written, and is computed again otherwise.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import keep
+from celeba_fl.common.log import LOG, Progress
+from celeba_fl.data.table import Table
+
+EMPTY, DONE, BAD = 0, 1, 2
+CHUNK = 256
+
+# Encoded images in, their rows out in the same order; None for an image that cannot be read.
+Compute = Callable[[Iterator[bytes]], Iterator[np.ndarray | None]]
+
+
+class RowStore(ABC):
+    """What is computed of each image of a table.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it is kept; its name must tell all that the rows depend on.
+    table : Table
+        The images.
+    shape : tuple[int, ...]
+        Of a row.
+    dtype : DTypeLike
+        Of a row.
+    """
+
+    what = "Computing rows"  # for the log
+
+    def __init__(
+        self, folder: Path, table: Table, shape: tuple[int, ...], dtype: DTypeLike
+    ) -> None:
+        self.table = table
+
+        def create(new: Path) -> None:
+            """Make files of the right size; rows are a hole until they are filled in."""
+            new.mkdir()
+            np.lib.format.open_memmap(new / "rows.npy", "w+", dtype, (len(table), *shape))
+            np.save(new / "state.npy", np.full(len(table), EMPTY, np.uint8))
+
+        self.folder = keep(folder, create)
+        self._rows = np.load(self.folder / "rows.npy", mmap_mode="r")
+        self._state = np.load(self.folder / "state.npy", mmap_mode="r+")
+
+    @abstractmethod
+    def computing(self) -> AbstractContextManager[Compute]:
+        """What computes rows, for as long as the context lasts."""
+
+    def fill(self, rows: np.ndarray, bad_images: str) -> None:
+        """Compute the rows that are not there yet.
+
+        Parameters
+        ----------
+        rows : np.ndarray
+            (k,) row numbers of the table.
+        bad_images : str
+            ``skip``: an image that cannot be read is logged and left out; ``fail``: it is an error.
+
+        Raises
+        ------
+        InputError
+            Naming the first unreadable image, under ``fail``.
+        """
+        missing = rows[self._state[rows] == EMPTY]
+        if len(missing):
+            progress = Progress(self.what, len(missing))
+            with self.computing() as compute, (self.folder / "rows.npy").open("r+b") as file:
+                for start in range(0, len(missing), CHUNK):
+                    chunk = missing[start : start + CHUNK]
+                    state = np.full(len(chunk), DONE, np.uint8)
+                    for i, row in enumerate(compute(self._images(chunk))):
+                        if row is None:
+                            state[i] = BAD
+                        else:
+                            # Not through the map: on a full disk that is no error but SIGBUS.
+                            file.seek(self._rows.offset + chunk[i] * row.nbytes)
+                            file.write(row.tobytes())
+                        progress.advance()
+                    file.flush()
+                    os.fsync(file.fileno())
+                    self._state[chunk] = state
+        self._report(rows[self._state[rows] == BAD], bad_images)
+
+    def _images(self, rows: np.ndarray) -> Iterator[bytes]:
+        return (self.table.read(row) for row in rows)
+
+    def _report(self, bad: np.ndarray, bad_images: str) -> None:
+        names = ", ".join(str(self.table.image[row]) for row in bad[:5])
+        if len(bad) and bad_images == "fail":
+            raise InputError(
+                f"{len(bad)} of the images of {self.table.name} cannot be read: {names}; delete "
+                f"them, and only then put whole ones in their place, or leave them out with "
+                f"bad-images = 'skip'"
+            )
+        if len(bad):
+            LOG.warning("Left out %d unreadable images of %s: %s", len(bad), self.table.name, names)
+
+    def readable(self, rows: np.ndarray) -> np.ndarray:
+        """Those of `rows` that are there: all but unreadable images."""
+        if (self._state[rows] == EMPTY).any():
+            raise RuntimeError("rows are read before they are filled")
+        return rows[self._state[rows] == DONE]
+
+    def read(self, rows: np.ndarray) -> "StoredRows":
+        """The given rows, to be indexed like an array (k, ...)."""
+        return StoredRows(self.folder / "rows.npy", self._rows, rows)
+
+
+class StoredRows:
+    """Rows of a store; each is read from disk when it is asked for, by slice or positions.
+
+    So a process that trains on many images holds one batch of them. (Pages of a mapped file would
+    be memory of each process that has ever read them.)
+    """
+
+    def __init__(self, path: Path, mapped: np.memmap, rows: np.ndarray) -> None:
+        self._path, self._offset, self._rows, self._dtype = path, mapped.offset, rows, mapped.dtype
+        self.shape = (len(rows), *mapped.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        rows = self._rows[index]
+        found = np.empty((len(rows), *self.shape[1:]), self._dtype)
+        with self._path.open("rb", buffering=0) as file:
+            for values, row in zip(found, rows.tolist(), strict=True):
+                os.preadv(file.fileno(), [values.data], self._offset + row * values.nbytes)
+        return found

@@ -1,0 +1,316 @@
+"""Every figure of a run, computed again from its test scores with scikit-learn and fairlearn."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fairlearn import metrics as fairlearn
+from pyarrow import parquet
+from safetensors import safe_open
+from sklearn import metrics as sklearn
+from toys import resample_weights, spread_head, write_celeba
+
+from celeba_fl import server_app
+from celeba_fl.client_app import app as client_app
+from celeba_fl.config import RunConfig
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.evaluation.intervals import wilson
+from celeba_fl.launch.inline import run_inline
+from celeba_fl.rounds import roll_call
+from celeba_fl.runs.directory import read_runs
+from celeba_fl.tasks.attributes import Attributes
+
+average_precision = sklearn.average_precision_score
+GROUPINGS = ("Male", "Male,Young", "Young,Bald")
+METRICS = {
+    "accuracy": sklearn.accuracy_score,
+    "tpr": fairlearn.true_positive_rate,
+    "fpr": fairlearn.false_positive_rate,
+    "selection_rate": fairlearn.selection_rate,
+}
+NAN = math.nan
+
+
+def without_some(folder: Path) -> Path:
+    """Nobody is bald, everybody smiles, and no woman is young."""
+    path = folder / "list_attr_celeba.txt"
+    number, names, *rows = path.read_text().splitlines()
+    columns = {name: i + 1 for i, name in enumerate(names.split())}
+    changed = []
+    for row in rows:
+        cells = row.split()
+        cells[columns["Bald"]], cells[columns["Smiling"]] = "-1", "1"
+        if cells[columns["Male"]] == "-1":
+            cells[columns["Young"]] = "-1"
+        changed.append(" ".join(cells))
+    path.write_text("\n".join([number, names, *changed, ""]))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["zero", "valid"])
+def run(request, toy, tmp_path_factory):
+    """A run whose head, not trained any further, is right here and wrong there."""
+    folder = tmp_path_factory.mktemp("figures")
+    splits = "0" * 60 + "1" * 12 + "2" * 40
+    config = RunConfig.load(
+        {
+            **toy,
+            "dataset": str(without_some(write_celeba(folder / "celeba", splits=splits))),
+            "results-dir": str(folder / "runs"),
+            "groupings": "; ".join(GROUPINGS),
+            "thresholds": request.param,
+            "num-server-rounds": 1,
+            "optimizer": "sgd",
+            "learning-rate": 1e-12,
+        }
+    )
+    task = Attributes(config)
+    told = task.prepare().instructions
+    task.describe({"partition-id": 0, "num-partitions": 1}, told)
+    head = spread_head(task._store(task.table, told["weights"]).read(np.arange(len(task.table)))[:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
+        patch.setattr(server_app, "_draw_report", lambda run: None)
+        patch.setattr(Attributes, "initial_arrays", lambda self: head)
+        run_inline(config, 3, server_app.app, client_app)
+    return read_runs(folder / "runs")[0]["path"]
+
+
+@pytest.fixture(scope="module")
+def saved(run):
+    table = parquet.read_table(run / "test_scores.parquet")
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def rows(path, split="test"):
+    """Rows of a CSV file with figures as numbers, empty ones as NaN."""
+    texts = {"split", "attribute", "grouping", "group", "worst_group"}
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {k: v if k in texts else float(v or "nan") for k, v in row.items()}
+            for row in csv.DictReader(file)
+            if row["split"] == split
+        ]
+
+
+@pytest.fixture(scope="module")
+def thresholds(run):
+    return {row["attribute"]: row["threshold"] for row in rows(run / "attributes.csv")}
+
+
+@pytest.fixture(scope="module")
+def predicted(saved, thresholds):
+    return {name: saved[f"{name}_score"] > above for name, above in thresholds.items()}
+
+
+@pytest.fixture(scope="module")
+def frames(saved, predicted):
+    """Fairlearn's rates by grouping and attribute, a group a row; NaN where there is none."""
+    found = {}
+    for grouping in GROUPINGS:
+        groups = grouped(saved, grouping)
+        for name in ATTRIBUTES:
+            truth = saved[name]
+            frame = fairlearn.MetricFrame(
+                metrics=METRICS, y_true=truth, y_pred=predicted[name], sensitive_features=groups
+            ).by_group.reset_index(names="group").set_index("group")  # fmt: skip
+            frame.loc[~frame.index.isin(groups[truth]), "tpr"] = NAN
+            frame.loc[~frame.index.isin(groups[~truth]), "fpr"] = NAN
+            found[grouping, name] = frame
+    return found
+
+
+def grouped(saved, grouping):
+    names = grouping.split(",")
+    return np.array(
+        [
+            ",".join(f"{name}={int(value)}" for name, value in zip(names, values, strict=True))
+            for values in zip(*(saved[name] for name in names), strict=True)
+        ]
+    )
+
+
+def assert_close(row, expected):
+    assert expected.keys() <= row.keys()
+    np.testing.assert_allclose([row[key] for key in expected], [*expected.values()], rtol=1e-12)
+
+
+def test_the_cases_that_count_are_there(saved):
+    assert not saved["Bald"].any()
+    assert saved["Smiling"].all()
+    assert set(grouped(saved, "Male,Young")) == {
+        "Male=0,Young=0",
+        "Male=1,Young=0",
+        "Male=1,Young=1",
+    }
+    right = [((saved[f"{name}_score"] > 0) == saved[name]).mean() for name in ATTRIBUTES]
+    assert 0.3 < np.mean(right) < 0.7
+    assert len(saved["celeb_id"]) == 40
+
+
+def test_attributes(run, saved, predicted):
+    found = rows(run / "attributes.csv")
+    assert [row["attribute"] for row in found] == [*ATTRIBUTES]
+    for row in found:
+        name = row["attribute"]
+        truth, yes, score = saved[name], predicted[name], saved[f"{name}_score"]
+        some, both = truth.any(), truth.any() and not truth.all()
+        assert_close(
+            row,
+            {
+                "n": 40,
+                "positives": truth.sum(),
+                "majority_accuracy": max(truth.mean(), 1 - truth.mean()),
+                "accuracy": sklearn.accuracy_score(truth, yes),
+                "balanced_accuracy": sklearn.balanced_accuracy_score(truth, yes) if both else NAN,
+                "f1": sklearn.f1_score(truth, yes, zero_division=0) if some else NAN,
+                "auroc": sklearn.roc_auc_score(truth, score) if both else NAN,
+                "auroc_error": 0 if both else NAN,
+                "average_precision": average_precision(truth, score) if some else NAN,
+                "average_precision_error": 0 if some else NAN,
+            },
+        )
+
+
+def test_summary(run, saved):
+    summary = json.loads((run / "summary.json").read_text())
+    found = rows(run / "attributes.csv")
+    names = {"macro_f1": "f1"} | {
+        name: name
+        for name in (
+            "accuracy", "majority_accuracy", "balanced_accuracy", "auroc", "average_precision",
+        )
+    }  # fmt: skip
+    for name, column in names.items():
+        mean = np.nanmean([row[column] for row in found])
+        assert summary.pop(f"test_{name}") == pytest.approx(mean)
+    losses = [
+        sklearn.log_loss(saved[a], 1 / (1 + np.exp(-saved[f"{a}_score"])), labels=[False, True])
+        for a in ATTRIBUTES
+    ]
+    assert summary == {"test_loss": pytest.approx(np.mean(losses))}
+
+
+def test_groups(run, saved, frames):
+    found = rows(run / "groups.csv")
+    assert len(found) == (2 + 4 + 4) * 40
+    for row in found:
+        here = grouped(saved, row["grouping"]) == row["group"]
+        sizes = {
+            "n": here.sum(),
+            "positives": saved[row["attribute"]][here].sum(),
+            "identities": len(set(saved["celeb_id"][here])),
+        }
+        frame = frames[row["grouping"], row["attribute"]]
+        rates = frame.loc[row["group"]] if here.any() else dict.fromkeys(METRICS, NAN)
+        assert_close(row, {**sizes, **rates})
+
+
+def test_fairness(run, saved, predicted, frames):
+    found = rows(run / "fairness.csv")
+    assert len(found) == 3 * 40
+    for row in found:
+        frame = frames[row["grouping"], row["attribute"]]
+        apart = (frame.max() - frame.min()).where(frame.count() > 1)
+        assert_close(
+            row,
+            {
+                "demographic_parity_difference": apart["selection_rate"],
+                "equal_opportunity_difference": apart["tpr"],
+                "equalized_odds_difference": np.maximum(apart["tpr"], apart["fpr"]),
+                "worst_group_accuracy": frame["accuracy"].min(),
+            },
+        )
+        assert frame["accuracy"][row["worst_group"]] == frame["accuracy"].min()
+
+
+@pytest.mark.parametrize(
+    "measure",
+    ["demographic_parity_difference", "equal_opportunity_difference", "equalized_odds_difference"],
+)
+def test_fairness_is_what_fairlearn_says_where_every_rate_is_defined(
+    run, saved, predicted, frames, measure
+):
+    checked = 0
+    for row in rows(run / "fairness.csv")[:60]:
+        name = row["attribute"]
+        if not frames[row["grouping"], name].isna().any(axis=None):
+            groups = grouped(saved, row["grouping"])
+            said = getattr(fairlearn, measure)
+            expected = said(saved[name], predicted[name], sensitive_features=groups)
+            assert row[measure] == pytest.approx(expected)
+            checked += 1
+    assert checked > 30
+
+
+def test_intervals(run, saved, predicted):
+    """Every interval, from sample weights of the images."""
+    ids = saved["celeb_id"]
+    weights = resample_weights(ids).astype(np.float64)
+
+    def rates(name, here):
+        """Of each rate the images that it counts and those that it is a share of."""
+        truth, yes = saved[name], predicted[name]
+        right = truth == yes
+        pairs = (right, here), (yes, here & truth), (yes, here & ~truth), (yes, here)
+        return dict(zip(METRICS, pairs, strict=True))
+
+    def drawn(counted, among):
+        with np.errstate(invalid="ignore"):
+            return (weights[:, among] @ counted[among]) / weights[:, among].sum(axis=1)
+
+    def ends(draws):
+        return np.quantile(draws[~np.isnan(draws)], (0.025, 0.975))
+
+    draws = {}
+    for row in rows(run / "groups.csv"):
+        here = grouped(saved, row["grouping"]) == row["group"]
+        for rate, (counted, among) in rates(row["attribute"], here).items():
+            found = row[f"{rate}_low"], row[f"{rate}_high"]
+            draws.setdefault((row["grouping"], row["attribute"], rate), []).append(
+                drawn(counted, among)
+            )
+            if not among.any():
+                assert np.isnan(found).all()
+                continue
+            low, high = ends(drawn(counted, among))
+            if low == high:  # all draws agree
+                people = len(set(ids[among]))
+                low, high = wilson(row[rate] * people, people)
+            np.testing.assert_allclose(found, (low, high))
+    for row in rows(run / "fairness.csv"):
+        for measure, rate in (
+            ("demographic_parity_difference", "selection_rate"),
+            ("equal_opportunity_difference", "tpr"),
+        ):
+            found = row[f"{measure}_low"], row[f"{measure}_high"]
+            each = np.array(draws[row["grouping"], row["attribute"], rate])
+            each = each[:, (~np.isnan(each)).sum(axis=0) > 1]
+            expected = NAN, NAN
+            if each.size:
+                expected = ends(np.nanmax(each, axis=0) - np.nanmin(each, axis=0))
+            if expected[0] == expected[1]:
+                expected = NAN, NAN
+            np.testing.assert_allclose(found, expected)
+
+
+def test_thresholds_are_kept_for_prediction(run, thresholds):
+    with safe_open(run / "model.safetensors", "numpy") as model:
+        kept = json.loads(model.metadata()["thresholds"])
+    assert kept == [*thresholds.values()]
+    chosen = json.loads((run / "run.json").read_text())["config"]["thresholds"]
+    assert any(kept) == (chosen == "valid")
+
+
+def test_clients_have_rows_of_their_own(run):
+    for name, number in {"attributes": 40, "groups": 400, "fairness": 120}.items():
+        for split in ("train", "valid"):
+            assert len(rows(run / f"{name}.csv", split)) == number
+    sizes = {row["n"] for row in rows(run / "attributes.csv", "train")}
+    for grouping in GROUPINGS:
+        found = [row for row in rows(run / "groups.csv", "train") if row["grouping"] == grouping]
+        assert {sum(row["n"] for row in found) / 40} == sizes
+        assert np.isnan([row["identities"] for row in found]).all()

@@ -1,0 +1,71 @@
+"""`celeba-fl report` and `celeba-fl compare`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from celeba_fl.cli import app
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The results directory of a home that the commands use."""
+    monkeypatch.setenv("CELEBA_FL_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The exit status of a command line."""
+
+    def status(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["celeba-fl", *words])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        return int(ended.value.code or 0)
+
+    return status
+
+
+def test_report_takes_the_latest_run_a_name_or_a_folder(
+    make_run: MakeRun,
+    home: Path,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths = [make_run(f"runs/2026-01-0{day}_1") for day in (1, 2)]
+    for words, path in (((), paths[1]), ((paths[0].name,), paths[0]), ((str(paths[0]),), paths[0])):
+        assert call("report", *words) == 0
+        assert capsys.readouterr().out.strip() == str(path / "report.html")
+        (path / "report.html").unlink()
+
+
+def test_report_of_what_is_no_run(
+    home: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("report") == 2
+    assert f"there is no run in {home}" in capsys.readouterr().err
+    assert call("report", str(home)) == 2
+    assert "is no run directory" in capsys.readouterr().err
+    assert not (home / "report.html").exists()
+
+
+def test_compare(
+    make_run: MakeRun,
+    home: Path,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [make_run(f"runs/2026-01-0{day}_1").name for day in (1, 2)]
+    assert call("compare", *names) == 0
+    assert (home.parent / "comparison.html").exists()
+    assert call("compare", *names, "--out", "pages/both.html") == 0
+    assert "2 runs compared" in (home.parent / "pages" / "both.html").read_text()
+    assert call("compare", names[0]) == 2
+    assert "compare needs two runs or more" in capsys.readouterr().err

@@ -1,0 +1,171 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from celeba_fl.common import files
+from celeba_fl.common.files import hash_key, keep, pack_arrays, write_bytes, write_json
+
+
+def test_folders_are_made_and_others_may_read(tmp_path):
+    path = tmp_path / "a" / "b" / "file"
+    write_bytes(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_only_what_changes_all_along_may_be_lost_in_a_power_cut(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files.os, "fsync", synced.append)
+    write_json(tmp_path / "progress.json", {"replied": 1}, sync=False)
+    assert not synced
+    write_json(tmp_path / "run.json", {})
+    assert len(synced) == 1
+    assert json.loads((tmp_path / "progress.json").read_text()) == {"replied": 1}
+
+
+def test_the_last_writer_wins_and_leaves_nothing_else(tmp_path):
+    for data in (b"first", b"2nd"):
+        write_bytes(tmp_path / "file", data)
+    assert (tmp_path / "file").read_bytes() == b"2nd"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+    rename, seen = os.replace, []
+
+    def look_then_rename(source, target):
+        seen.append((path.read_bytes(), Path(source).read_bytes()))
+        rename(source, target)
+
+    monkeypatch.setattr(files.os, "replace", look_then_rename)
+    write_bytes(path, b"new")
+    assert seen == [(b"old", b"new")]
+    assert path.read_bytes() == b"new"
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def full(_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_json_for_people_and_programs(tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, {"näme": [1, None]})
+    assert path.read_bytes().decode() == '{\n  "näme": [\n    1,\n    null\n  ]\n}\n'
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_is_not_json(tmp_path, value):
+    path = tmp_path / "file.json"
+    write_json(path, {"loss": 0.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"loss": value})
+    assert json.loads(path.read_bytes()) == {"loss": 0.5}
+
+
+def test_hash_keys_are_fixed_and_differ_by_every_part(monkeypatch):
+    assert hash_key("a", 1) == "43002c6495761d2ad81884f5cbe7b025"
+    keys = {hash_key(), hash_key("a"), hash_key("a", 1), hash_key("a", 1.0), hash_key("a1")}
+    assert len(keys) == 5
+    monkeypatch.setattr(files, "FORMAT", 2)
+    assert hash_key("a", 1) not in keys
+
+
+def test_keep_creates_once(tmp_path):
+    path, calls = tmp_path / "deep" / "file", []
+
+    def create(unfinished):
+        calls.append(unfinished)
+        assert unfinished != path
+        unfinished.write_text("made")
+
+    assert keep(path, create) == path
+    assert keep(path, create) == path
+    assert path.read_text() == "made"
+    assert len(calls) == 1
+    assert not calls[0].exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_keep_after_a_failure(tmp_path, resume):
+    path = tmp_path / "folder"
+
+    def fail(unfinished):
+        unfinished.mkdir()
+        (unfinished / "half").write_text("done")
+        raise RuntimeError("killed")
+
+    def create(unfinished):
+        unfinished.mkdir(exist_ok=resume)
+        (unfinished / "rest").write_text("done")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        keep(path, fail, resume=resume)
+    assert not path.exists()
+    keep(path, create, resume=resume)
+    assert sorted(os.listdir(path)) == (["half", "rest"] if resume else ["rest"])
+
+
+def test_processes_that_want_the_same_wait_for_one_of_them(tmp_path):
+    script = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from celeba_fl.common.files import keep
+
+        def create(unfinished):
+            with open(sys.argv[1] + "/calls", "a") as calls:
+                calls.write("x")
+            time.sleep(0.3)
+            unfinished.write_text("made")
+
+        assert keep(Path(sys.argv[1]) / "file", create).read_text() == "made"
+    """)
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert (tmp_path / "calls").read_text() == "x"
+
+
+def test_a_killed_creator_stops_nobody(tmp_path):
+    script = textwrap.dedent("""
+        import os, signal, sys
+        from pathlib import Path
+        from celeba_fl.common.files import keep
+
+        def create(unfinished):
+            unfinished.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        keep(Path(sys.argv[1]) / "file", create)
+    """)
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "file").exists()
+    keep(tmp_path / "file", lambda unfinished: unfinished.write_text("whole"))
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_arrays_that_lie_in_columns_are_packed_as_they_read():
+    columns = np.arange(6.0).reshape(2, 3).T
+    found = load(pack_arrays({"a": columns, "n": np.array(3)}, {"k": "v"}))
+    np.testing.assert_array_equal(found["a"], columns)
+    assert found["n"].shape == ()

@@ -1,0 +1,228 @@
+"""Sums that are exact, and what is solved from them, against scikit-learn and by hand."""
+
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import Ridge
+
+from celeba_fl.common.errors import InputError
+from celeba_fl.evaluation.metrics import bce_with_logits
+from celeba_fl.models import ridge
+from celeba_fl.models.ridge import (
+    RATIOS,
+    add,
+    calibrate,
+    regressions,
+    solve,
+    squared_error,
+    sums_of,
+)
+
+UNIT = 2**36
+
+
+def ones(labels):
+    return np.ones(len(labels))
+
+
+def examples(n, seed=0, dim=6):
+    """Features, and two labels that depend on them."""
+    rng = np.random.default_rng(seed)
+    x = rng.gamma(1.0, size=(n, dim)).astype(np.float32)
+    y = x[:, :2] + rng.normal(size=(n, 2)) > [1.0, 2.5]
+    return x, y
+
+
+def rounded(x):
+    """What the sums take the features for."""
+    return np.rint(x.astype(np.float64) * 2**14) / 2**14
+
+
+def gram(x, y):
+    """X'X and X'Y the direct way."""
+    x = np.c_[rounded(x), np.ones(len(x))]
+    return x.T @ x, x.T @ y
+
+
+def test_sums_by_hand():
+    x, y = np.float32([[1, 2], [3, 0.5]]), np.array([[True], [False]])
+    sums = sums_of(x, y, np.array([1.0, 2.0]))
+    # Rows (1, 2, 1) and, counting twice, (3, 0.5, 1).
+    assert (sums["xx"] / UNIT).tolist() == [1 + 18, 2 + 3, 1 + 6, 4 + 0.5, 2 + 1, 1 + 2]
+    assert (sums["xy"] / UNIT).tolist() == [[1], [2], [1]]
+    assert {array.dtype for array in sums.values()} == {np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize("number", [0, 1, 50])
+def test_no_bit_depends_on_who_holds_what(monkeypatch, number):
+    x, y = examples(130)
+    rng = np.random.default_rng(number)
+    weight = rng.choice([0.37, 1.0, 2.9], 130)
+    pooled = sums_of(x, y, weight)
+    monkeypatch.setattr(ridge, "BLOCK", 7)
+    total = ridge.zero_sums(6, 2)
+    # Of 50 clients some hold nothing.
+    held = rng.integers(0, max(number, 1), 130)
+    for client in rng.permutation(max(number, 1)):
+        mine = held == client
+        add(total, sums_of(x[mine], y[mine], weight[mine]))
+    assert all((total[key] == pooled[key]).all() for key in pooled)
+
+
+def test_a_weight_is_a_number_of_copies():
+    x, y = examples(20)
+    twice = sums_of(x, y, np.full(20, 2.0))
+    copies = sums_of(np.r_[x, x], np.r_[y, y], np.ones(40))
+    assert all((twice[key] == copies[key]).all() for key in copies)
+
+
+def test_a_small_weight_is_not_none():
+    x, y = examples(20)
+    assert sums_of(x, y, np.full(20, 1e-6))["xx"][-1] == 20 * UNIT // 256
+
+
+@pytest.mark.parametrize("value", [128.0, -200.0, np.nan, np.inf])
+def test_features_out_of_range_are_refused(value):
+    with pytest.raises(InputError, match="takes features below 128"):
+        sums_of(np.float32([[1], [value]]), np.ones((2, 1), bool), np.ones(2))
+
+
+def test_the_largest_features_are_still_exact():
+    largest = np.nextafter(np.float32(128), np.float32(0))
+    x = np.full((ridge.BLOCK, 1), largest, np.float32)
+    x[1:] = largest - np.float32(2**-14)
+    sums = sums_of(x, np.ones((len(x), 1), bool), np.ones(len(x)))
+    steps = [round(float(value) * 2**14) for value in x[:, 0]]
+    assert sums["xx"][0] == 256 * sum(step**2 for step in steps)
+
+
+def test_sums_that_do_not_fit_are_refused():
+    x, y = np.full((10, 1), 127, np.float32), np.ones((10, 1), bool)
+    with pytest.raises(InputError, match="do not fit into 64 bits"):
+        sums_of(x, y, np.full(10, 1e5))
+    total = {"xx": np.array([2**61]), "xy": np.array([[0]])}
+    add(total, {"xx": np.array([2**60]), "xy": np.array([[0]])})
+    with pytest.raises(InputError, match="do not fit into 64 bits"):
+        add(total, {"xx": np.array([2**61]), "xy": np.array([[0]])})
+
+
+def test_regressions_are_ridge():
+    x, y = examples(40)
+    xx, xy = gram(x, y)
+    for ratio, w in zip(RATIOS, regressions(xx, xy), strict=True):
+        alpha = ratio * rounded(x).var(axis=0).mean() * 40
+        right = Ridge(alpha).fit(rounded(x), y.astype(float))
+        np.testing.assert_allclose(w[:-1].T, right.coef_, rtol=1e-6)
+        np.testing.assert_allclose(w[-1], right.intercept_, rtol=1e-6)
+
+
+def test_fewer_examples_than_features():
+    x, y = examples(4)
+    w = regressions(*gram(x, y))[0]
+    alpha = RATIOS[0] * rounded(x).var(axis=0).mean() * 4
+    np.testing.assert_allclose(w[:-1].T, Ridge(alpha).fit(rounded(x), y * 1.0).coef_, rtol=1e-6)
+
+
+def test_examples_that_are_all_alike_have_their_shares():
+    y = np.array([[True], [False], [False], [False]])
+    for w in regressions(*gram(np.full((4, 3), 0.5), y)):
+        np.testing.assert_allclose(np.array([0.5, 0.5, 0.5, 1]) @ w, 0.25)
+
+
+def test_squared_error():
+    x, y = examples(30)
+    w = np.random.default_rng(1).normal(size=(7, 2))
+    direct = ((np.c_[rounded(x), np.ones(30)] @ w - y) ** 2).mean(axis=0)
+    np.testing.assert_allclose(squared_error(w, *gram(x, y)), direct)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_calibration_is_discriminant_analysis_of_the_score(seed):
+    x, y = examples(60, seed)
+    w = np.random.default_rng(seed).normal(size=(7, 2))
+    score = np.c_[rounded(x), np.ones(60)] @ w
+    w *= np.where([score[y[:, i], i].mean() > score[~y[:, i], i].mean() for i in (0, 1)], 1, -1)
+    score = np.c_[rounded(x), np.ones(60)] @ w
+    logits = np.c_[rounded(x), np.ones(60)] @ calibrate(w, gram(x, y), gram(x, y))
+    for i in (0, 1):
+        right = LinearDiscriminantAnalysis(solver="lsqr").fit(score[:, [i]], y[:, i])
+        n1, n0 = y[:, i].sum(), (~y[:, i]).sum()
+        prior = np.log((n1 + 0.5) / (n0 + 0.5)) - np.log(n1 / n0)
+        expected = right.decision_function(score[:, [i]]) + prior
+        np.testing.assert_allclose(logits[:, i], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_moments_are_of_validation_and_the_share_of_train():
+    # Train: s = 0, 0, 0, 1; validation: s = 0 and 2 without the attribute, 2 and 4 with it.
+    def one(scores, labels):
+        return gram(np.array(scores)[:, None], np.array(labels)[:, None] > 0)
+
+    train, valid = one([0, 0, 0, 1], [0, 0, 0, 1]), one([0, 2, 2, 4], [0, 0, 1, 1])
+    slope, shift = calibrate(np.array([[1.0], [0.0]]), train, valid)[:, 0]
+    # Means 1 and 3, variance 1, p = 1.5 / 5.
+    assert slope == pytest.approx(2)
+    assert shift == pytest.approx(-2 * 2 + np.log(1.5 / 3.5))
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]], ids=["none", "all", "wrong way round"]
+)
+def test_where_validation_says_nothing_the_moments_are_of_train(labels):
+    def one(scores, labels):
+        return gram(np.array(scores)[:, None], np.array(labels)[:, None] > 0)
+
+    train = one([0, 2, 2, 4], [0, 0, 1, 1])
+    slope, _ = calibrate(np.array([[1.0], [0.0]]), train, one([0, 2, 2, 4], labels))[:, 0]
+    assert slope == pytest.approx(2)
+
+
+def test_an_attribute_that_train_never_shows_has_its_share_for_a_score():
+    x, y = examples(30)
+    y[:, 1] = False
+    other = examples(10, 1)
+    head, _ = solve(sums_of(x, y, ones(x)), sums_of(*other, ones(other[0])))
+    assert not head["weight"][1].any()
+    assert head["bias"][1] == pytest.approx(np.log(0.5 / 30.5))
+
+
+def test_the_ratio_is_that_of_least_error_on_validation():
+    x, y = examples(100, dim=20)
+    x_valid, y_valid = examples(200, 1, dim=20)
+    head, chosen = solve(sums_of(x, y, ones(x)), sums_of(x_valid, y_valid, ones(x_valid)))
+    errors = {}
+    for ratio in RATIOS:
+        alpha = ratio * rounded(x).var(axis=0).mean() * 100
+        predicted = Ridge(alpha).fit(rounded(x), y * 1.0).predict(rounded(x_valid))
+        errors[ratio] = ((predicted - y_valid) ** 2).mean()
+    assert chosen == min(errors, key=lambda ratio: errors[ratio])
+    assert RATIOS[0] < chosen < RATIOS[-1]
+    assert {key: (array.dtype, array.shape) for key, array in head.items()} == {
+        "weight": (np.float32, (2, 20)),
+        "bias": (np.float32, (2,)),
+    }
+
+
+def test_where_the_classes_are_normal_scores_are_logits():
+    rng = np.random.default_rng(0)
+
+    def draw(n):
+        y = rng.random((n, 2)) < [0.3, 0.05]
+        return (y @ means + rng.normal(size=(n, 6))).astype(np.float32), y
+
+    means = np.array([[1.0, 0, 0, 1, 0, 0], [0, 1.5, 0, 0, 1, 0]])
+    (x, y), valid, (x_test, y_test) = draw(400), draw(400), draw(20_000)
+    head, _ = solve(sums_of(x, y, ones(x)), sums_of(*valid, ones(valid[0])))
+    logits = x_test @ head["weight"].T + head["bias"]
+    # log p(x | 1) - log p(x | 0) + log odds, of unit variances.
+    true = x_test @ means.T - (means**2).sum(axis=1) / 2 + np.log([0.3 / 0.7, 0.05 / 0.95])
+    loss, least = (bce_with_logits(s, y_test).mean(axis=0) for s in (logits, true))
+    np.testing.assert_allclose(loss, least, rtol=0.05)
+    # As sure as it may be: half or twice as sure is worse.
+    for factor in (0.5, 2.0):
+        assert (loss < bce_with_logits(factor * logits, y_test).mean(axis=0)).all()
+
+
+def test_the_end_of_the_grid_is_logged(caplog):
+    x, y = examples(30)
+    solve(sums_of(x, y, ones(x)), sums_of(x, ~y, ones(x)))
+    assert "is the end of the grid" in caplog.text

@@ -1,0 +1,363 @@
+"""Questions and answers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from adding import Nodes, adding_app, record, reply
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from celeba_fl.rounds import exchange
+from celeba_fl.rounds.exchange import Answers, Waiting, ask, num_examples, reject_unusable
+
+MODEL = {"w": np.float32([0, 0]), "n": np.int64(0)}
+
+
+def put(nodes: Nodes, **options: Any) -> Answers:
+    """Ask all nodes to train."""
+    content = RecordDict({"arrays": record(MODEL), "config": ConfigRecord({"server-round": 1})})
+    messages = [Message(content, node, "train") for node in nodes.get_node_ids()]
+    names = {node: name for name, node in nodes.by_name.items()}
+    return ask(nodes, messages, names, **{"number": 1, "phase": "train", "timeout": 9, **options})
+
+
+def fail(client: int, number: int) -> float:
+    if client == 1:
+        raise RuntimeError("no power")
+    return 1.0
+
+
+def test_answers_are_sorted_by_client_whatever_their_order() -> None:
+    answers = put(Nodes(adding_app(), 3, order=lambda answers: answers[::-1]))
+    assert list(answers.usable) == ["0", "1", "2"]
+    assert [num_examples(m.content) for m in answers.usable.values()] == [1, 2, 3]
+    assert answers.failures == {}
+
+
+def test_clients_are_asked_by_name() -> None:
+    order = []
+
+    def step(client: int, number: int) -> float:
+        order.append(client)
+        return 1.0
+
+    nodes = Nodes(adding_app(step), 4)
+    names = {node: name for name, node in nodes.by_name.items()}
+    content = RecordDict({"arrays": record(MODEL), "config": ConfigRecord({"server-round": 1})})
+    messages = [Message(content, nodes.by_name[name], "train") for name in "2031"]
+    ask(nodes, messages, names, number=1, phase="train", timeout=9)
+    assert order == [0, 1, 2, 3]
+
+
+def test_answers_that_are_taken_come_one_by_one_and_need_not_be_kept() -> None:
+    seen: list[float] = []
+    pulls: list[int] = []
+
+    def note(answers: list[Message]) -> list[Message]:
+        pulls.append(len(answers))
+        return answers
+
+    def take(content: RecordDict) -> str | None:
+        value = float(content["arrays"]["w"].numpy()[0])
+        if value == 2:
+            return "two is too many"
+        seen.append(value)
+        del content["arrays"]
+        return None
+
+    nodes = Nodes(adding_app(), 3, order=note)
+    answers = put(nodes, take=take)
+    # Client i sends i + 1.
+    assert seen == [1, 3]
+    assert pulls == [1, 1, 1]
+    assert answers.failures == {"1": "two is too many"}
+    assert [list(m.content) for m in answers.usable.values()] == [["metrics"]] * 2
+    # What was taken was sent all the same.
+    assert answers.bytes_up == put(Nodes(adding_app(), 3)).bytes_up
+
+
+def test_a_client_that_raises_is_a_failure_with_its_reason() -> None:
+    answers = put(Nodes(adding_app(fail), 3))
+    assert list(answers.usable) == ["0", "2"]
+    assert list(answers.failures) == ["1"]
+    assert "no power" in answers.failures["1"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (
+            "<class 'ray.exceptions.RayTaskError(ClientAppException)'>:<'\x1b[36mray\n  File ...\n"
+            "celeba_fl.progress.InputError: client 0: weights = 'x': no file\n\nThe above ...\n\n"
+            "Exception ClientAppException occurred. Message: client 0: weights = 'x': no file'>",
+            "client 0: weights = 'x': no file",
+        ),
+        ("<class 'celeba_fl.progress.InputError'>:<'client 0: no 'x''>", "client 0: no 'x'"),
+        ("<class 'KeyError'>:<''x''>", "<class 'KeyError'>:<''x''>"),
+    ],
+)
+def test_of_our_own_errors_a_reason_is_the_message(
+    monkeypatch: pytest.MonkeyPatch, reason: str, words: str
+) -> None:
+    nodes = Nodes(adding_app(fail), 3)
+    pull = nodes.pull_messages
+
+    def pulled(keys: list[str]) -> list[Message]:
+        answers = list(pull(keys))
+        for message in answers:
+            if message.has_error():
+                monkeypatch.setattr(message.error, "_reason", reason)
+        return answers
+
+    monkeypatch.setattr(nodes, "pull_messages", pulled)
+    assert put(nodes).failures == {"1": words}
+
+
+def test_a_client_that_does_not_answer_in_time_is_a_failure() -> None:
+    answers = put(Nodes(adding_app(), 3, silent=[2]), timeout=0.01)
+    assert list(answers.usable) == ["0", "1"]
+    assert answers.failures == {"2": "no answer within 0 s"}
+
+
+def test_answers_that_come_one_by_one_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "POLL_SECONDS", 0)
+    late: list[Message] = []
+
+    def one_by_one(answers: list[Message]) -> list[Message]:
+        late.extend(answers)
+        return [late.pop()]
+
+    seen: list[Waiting] = []
+    answers = put(Nodes(adding_app(fail), 3, order=one_by_one), on_waiting=seen.append)
+
+    assert list(answers.usable) == ["0", "2"]
+    assert [(w.asked, w.replied, w.failed) for w in seen] == [(3, 1, 0), (3, 1, 1), (3, 2, 1)]
+    assert {(w.round, w.phase, w.since) for w in seen} == {(1, "train", seen[0].since)}
+
+
+def test_progress_is_told_only_when_there_is_some() -> None:
+    seen: list[Waiting] = []
+    put(Nodes(adding_app(), 2, silent=[0]), timeout=0.5, on_waiting=seen.append)
+    assert [(w.replied, w.failed) for w in seen] == [(1, 0)]
+
+
+def test_progress_is_logged_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(exchange, "LOG_EVERY_SECONDS", 0)
+    caplog.set_level("INFO")
+    put(Nodes(adding_app(), 2, silent=[0]), timeout=0.2)
+    assert "round 1, train: 1 of 2, " in caplog.text
+    assert " s left" in caplog.text
+
+
+def test_a_node_that_is_gone_is_a_failure() -> None:
+    def gone(answers: list[Message]) -> list[Message]:
+        answers[1].metadata.__dict__["_src_node_id"] = 1  # the SuperLink's own
+        return answers
+
+    answers = put(Nodes(adding_app(fail), 2, order=gone))
+    assert list(answers.usable) == ["0"]
+    assert list(answers.failures) == ["1"]
+
+
+@pytest.mark.parametrize("lost", [[""], [None], []])
+def test_a_message_that_cannot_be_sent_is_a_failure(lost: list[Any]) -> None:
+    class Lossy(Nodes):
+        def push_messages(self, messages: Any) -> Any:
+            first, *others = super().push_messages(messages)
+            return [first, *lost * len(others)]
+
+    answers = put(Lossy(adding_app(), 3))
+    assert list(answers.usable) == ["0"]
+    assert answers.failures == dict.fromkeys("12", "the message could not be sent")
+
+
+def test_the_servers_own_work_is_done_after_asking_and_before_waiting() -> None:
+    log: list[str] = []
+
+    class Logged(Nodes):
+        def push_messages(self, messages: Any) -> Any:
+            log.append("push")
+            return super().push_messages(messages)
+
+        def pull_messages(self, message_ids: Any) -> Any:
+            log.append("pull")
+            return super().pull_messages(message_ids)
+
+    put(Logged(adding_app(), 2), meanwhile=lambda: log.append("work"))
+    assert log == ["push", "work", "pull"]
+
+
+def test_bytes_are_those_of_the_arrays() -> None:
+    answers = put(Nodes(adding_app(fail), 3))
+    size = sum(len(array.data) for array in record(MODEL).values())
+    assert (answers.bytes_down, answers.bytes_up) == (3 * size, 2 * size)
+
+
+def test_nobody_works_on_a_question_whose_time_is_over() -> None:
+    lifetimes = []
+
+    def step(client: int, number: int) -> Any:
+        return lambda message: (
+            lifetimes.append(message.metadata.ttl),
+            reply(message, MODEL, num_examples=1),
+        )[1]
+
+    put(Nodes(adding_app(step), 2), timeout=60)
+    assert lifetimes == [70.0, 70.0]
+
+
+def test_no_question_no_answer() -> None:
+    answers = ask(Nodes(adding_app(), 1), [], {}, number=1, phase="evaluate", timeout=9)
+    assert (answers.usable, answers.failures, answers.bytes_down) == ({}, {}, 0)
+
+
+# ---- what is unusable ---------------------------------------------------------------------
+
+
+def given_by(*made: Callable[[Message], Message], expected: ArrayRecord | None = None) -> Answers:
+    """The checked answers of clients 0, 1, ..."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return made[int(context.node_config["partition-id"])](message)
+
+    answers = put(Nodes(app, len(made)))
+    assert answers.failures == {}
+    reject_unusable(answers, expected)
+    return answers
+
+
+def answer(arrays: Any = None, **metrics: Any) -> Callable[[Message], Message]:
+    """A good answer, with other arrays or metrics; None leaves out a metric."""
+    said = {"num_examples": 4, "loss": 0.5, **metrics}
+    kept = {key: value for key, value in said.items() if value is not None}
+    return lambda message: reply(message, {**MODEL, **(arrays or {})}, **kept)
+
+
+def raw(array: Array) -> Callable[[Message], Message]:
+    """A good answer with such an Array in it."""
+
+    def make(message: Message) -> Message:
+        made = answer()(message)
+        made.content["arrays"]["w"] = array
+        return made
+
+    return make
+
+
+def without(name: str) -> Callable[[Message], Message]:
+    """A good answer that lacks a record."""
+
+    def make(message: Message) -> Message:
+        made = answer()(message)
+        del made.content[name]
+        return made
+
+    return make
+
+
+def also(**records: Any) -> Callable[[Message], Message]:
+    """A good answer with more records."""
+
+    def make(message: Message) -> Message:
+        made = answer()(message)
+        for name, more in records.items():
+            made.content[name] = more
+        return made
+
+    return make
+
+
+def only(arrays: Any) -> Callable[[Message], Message]:
+    """An answer with these arrays instead of the model's."""
+    return lambda message: reply(message, arrays, num_examples=4, loss=0.5)
+
+
+BAD = {
+    "NaN": (answer({"w": np.float32([1, np.nan])}), "array 'w' has NaN or infinite values"),
+    "infinite": (answer({"w": np.float32([-np.inf, 0])}), "array 'w' has NaN or infinite values"),
+    "shape": (answer({"w": np.float32([1])}), "array 'w' is ((1,), 'float32'), not ((2,), "),
+    "broadcast": (answer({"w": np.float32([[1, 2]])}), "array 'w' is ((1, 2), 'float32'), not"),
+    "type": (answer({"w": np.float64([1, 2])}), "array 'w' is ((2,), 'float64'), not ((2,), "),
+    "more": (answer({"x": np.float32([1])}), "array 'x' is ((1,), 'float32'), not None"),
+    "fewer": (only({"w": MODEL["w"]}), "array 'n' is None, not ((), 'int64')"),
+    "two": (also(others=record(MODEL)), "2 ArrayRecords instead of one"),
+    "none": (without("arrays"), "0 ArrayRecords instead of one"),
+    "garbage": (raw(Array("float32", (2,), "numpy.ndarray", b"?")), "array 'w' cannot be read: "),
+    "empty": (raw(Array("float32", (2,), "numpy.ndarray", b"")), "array 'w' cannot be read: "),
+    "zip": (raw(Array("float32", (2,), "numpy.ndarray", b"PK\3\4")), "array 'w' cannot be read: "),
+    "form": (raw(Array("float32", (2,), "pickle", b"")), "array 'w' cannot be read: "),
+    "lie": (
+        raw(Array("float32", (2,), "numpy.ndarray", Array(np.float32([1])).data)),
+        "array 'w' is not of the shape and type that it is said to have",
+    ),
+    "negative": (answer(num_examples=-1), "num-examples = -1 is no count"),
+    "fraction": (answer(num_examples=2.5), "num-examples = 2.5 is no count"),
+    "several": (answer(num_examples=[4]), "num-examples = [4] is no count"),
+    "uncounted": (answer(num_examples=None), "num-examples = None is no count"),
+    "nothing": (answer(num_examples=None, loss=None), "num-examples = None is no count"),
+    "unmeasured": (without("metrics"), "0 MetricRecords instead of one"),
+    "twofold": (also(m=MetricRecord({"num-examples": 4})), "2 MetricRecords instead of one"),
+    "NaN metric": (answer(loss=float("nan")), "a metric is NaN or infinite"),
+    "infinite metric": (answer(loss=[0.5, float("inf")]), "a metric is NaN or infinite"),
+    "other metrics": (answer(loss=None, cost=1.0), "of another form than those of most"),
+    "list metric": (answer(loss=[0.5, 0.5]), "of another form than those of most"),
+    "config": (also(c=ConfigRecord({"a": 1})), "of another form than those of most"),
+}
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("place", [0, 2])
+def test_one_bad_client_is_left_out_and_the_others_stay(
+    bad: Callable[[Message], Message], reason: str, place: int
+) -> None:
+    made = [answer(), answer(), answer()]
+    made[place] = bad
+
+    answers = given_by(*made, expected=record(MODEL))
+
+    assert list(answers.failures) == [str(place)]
+    assert reason in answers.failures[str(place)]
+    assert list(answers.usable) == [name for name in "012" if name != str(place)]
+
+
+def test_good_answers_are_usable() -> None:
+    answers = given_by(
+        answer(), answer({"w": np.float32([7, 8])}, num_examples=0), expected=record(MODEL)
+    )
+    assert (list(answers.usable), answers.failures) == (["0", "1"], {})
+
+
+def test_the_order_of_keys_does_not_matter() -> None:
+    turned = only(dict(reversed(MODEL.items())))
+    answers = given_by(answer(), turned, expected=record(MODEL))
+    assert list(answers.usable) == ["0", "1"]
+
+
+def test_a_majority_of_bad_clients_does_not_make_the_good_ones_bad() -> None:
+    bad = answer({"w": np.float32([1])})
+    answers = given_by(bad, answer(), bad, bad, answer(), expected=record(MODEL))
+    assert list(answers.usable) == ["1", "4"]
+
+
+def test_without_a_model_to_compare_with_most_clients_are_right() -> None:
+    wide, narrow = answer(), answer({"w": np.float32([1])})
+    answers = given_by(narrow, wide, wide)
+    assert list(answers.usable) == ["1", "2"]
+    # Counts come in the smallest type that holds them.
+    answers = given_by(answer({"n": np.uint8(3)}), answer({"n": np.int64(3)}))
+    assert list(answers.usable) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "number"),
+    [({"num-examples": 0}, 0), ({"num-examples": 3}, 3), ({"num-examples": 3.0}, -1)],
+)
+def test_num_examples(metrics: dict[str, Any], number: int) -> None:
+    assert num_examples(RecordDict({"metrics": MetricRecord(metrics)})) == number
+    assert num_examples(RecordDict()) == -1

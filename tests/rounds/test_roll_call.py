@@ -1,0 +1,249 @@
+"""The roll call before round 1."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from adding import Nodes, record
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from celeba_fl.common.bundle import code_hash
+from celeba_fl.common.errors import InputError
+from celeba_fl.rounds.exchange import Waiting
+from celeba_fl.rounds.roll_call import Client, natural_order, roll_call, wait_for_nodes
+from celeba_fl.task import SITS_OUT
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celeba_fl.rounds.roll_call.SETTLE_SECONDS", 0)
+
+
+def present(message: Message, name: str, **changed: Any) -> Message:
+    """An answer as the app's own clients give it."""
+    said = {"name": name, "missing": "", "code": code_hash(), "path": "/here"}
+    said |= {key: value for key, value in changed.items() if key in said}
+    numbers = {"num-examples": changed.get("train", 7), "num-valid": changed.get("valid", 2)}
+    content = RecordDict(
+        {
+            "client": ConfigRecord(said),
+            "counts": record({"counts": changed.get("counts", np.array([3, 4]))}),
+            "metrics": MetricRecord(numbers),
+        }
+    )
+    return Message(content, reply_to=message)
+
+
+def clients_who(
+    answer: Callable[[Message, int], Message] = lambda message, i: present(message, str(i)),
+) -> ClientApp:
+    """A ClientApp that answers queries."""
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        return answer(message, int(context.node_config["partition-id"]))
+
+    return app
+
+
+def no_file(sha256: str) -> bytes:
+    pytest.fail(f"no one lacks {sha256}")
+
+
+def call(nodes: Nodes, **options: Any) -> dict[str, Client]:
+    deliver = options.pop("deliver", no_file)
+    return roll_call(nodes, {"a": 1}, deliver, **{"minimum": 1, "timeout": 9, **options})
+
+
+def test_clients_describe_themselves() -> None:
+    def answer(message: Message, i: int) -> Message:
+        assert message.content["config"] == {"a": 1}
+        return present(message, f"site {i}", train=i, valid=i + 1, counts=np.array([i, 0]))
+
+    nodes = Nodes(clients_who(answer), 2)
+    clients = call(nodes)
+
+    assert list(clients) == ["site 0", "site 1"]
+    client = clients["site 1"]
+    assert (client.node_id, client.num_train, client.num_valid) == (nodes.by_name["1"], 1, 2)
+    assert client.counts.tolist() == [1, 0]
+
+
+def test_clients_are_sorted_by_number_and_name() -> None:
+    names = ["b", "10", "9", "a", "2"]
+    app = clients_who(lambda message, i: present(message, names[i]))
+    assert list(call(Nodes(app, 5))) == ["2", "9", "10", "a", "b"]
+    assert sorted(names, key=natural_order) == ["2", "9", "10", "a", "b"]
+
+
+def test_two_clients_of_one_name_are_refused() -> None:
+    app = clients_who(lambda message, i: present(message, "Berlin"))
+    with pytest.raises(InputError, match="two clients are called 'Berlin'"):
+        call(Nodes(app, 2))
+
+
+def lacking(
+    name: str, held: dict[int, set[str]], heal: bool = True
+) -> Callable[[Message, int], Message]:
+    """Odd clients lack the file `name` until they get it, or for good."""
+
+    def answer(message: Message, i: int) -> Message:
+        for sha256, file in message.content["files"].items():
+            assert file.numpy().tobytes() == f"content of {sha256}".encode()
+            held.setdefault(i, set()).add(sha256)
+        there = i % 2 == 0 or (heal and name in held.get(i, ()))
+        return present(message, str(i), missing="" if there else name, train=i if there else 0)
+
+    return answer
+
+
+def test_a_client_that_lacks_a_file_gets_it_once() -> None:
+    held: dict[int, set[str]] = {}
+    delivered = []
+
+    def deliver(sha256: str) -> bytes:
+        delivered.append(sha256)
+        return f"content of {sha256}".encode()
+
+    nodes = Nodes(clients_who(lacking("abc", held)), 5)
+    clients = call(nodes, deliver=deliver)
+
+    assert delivered == ["abc"]
+    assert held == {1: {"abc"}, 3: {"abc"}}
+    assert nodes.asked == [("query", list("01234")), ("query", ["1", "3"])]
+    assert [client.num_train for client in clients.values()] == [0, 1, 2, 3, 4]
+
+
+def test_a_client_that_still_lacks_it_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    app = clients_who(lacking("abc", {}, heal=False))
+    clients = call(Nodes(app, 3), deliver=lambda sha256: f"content of {sha256}".encode())
+    assert list(clients) == ["0", "2"]
+    assert "is refused: client 1 still lacks abc" in caplog.text
+
+
+def refusing(message: Message, i: int) -> Message:
+    if i == 1:
+        raise InputError("client 1: this client prepares images in another way")
+    return present(message, str(i))
+
+
+def test_under_strict_a_client_that_refuses_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"not all clients can take part: .*in another way"):
+        call(Nodes(clients_who(refusing), 3), strict=True)
+
+
+def test_a_client_that_refuses_is_named_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    assert list(call(Nodes(clients_who(refusing), 3))) == ["0", "2"]
+    assert "is refused" in caplog.text
+    assert "client 1: this client prepares images in another way" in caplog.text
+
+
+def test_a_client_that_fails_at_the_file_is_left_out() -> None:
+    def answer(message: Message, i: int) -> Message:
+        if message.content["files"]:
+            raise InputError("disk full")
+        return present(message, str(i), missing="abc" if i == 1 else "")
+
+    assert list(call(Nodes(clients_who(answer), 3), deliver=lambda _: b"x")) == ["0", "2"]
+
+
+def test_a_client_of_other_code_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    app = clients_who(
+        lambda message, i: present(message, str(i), **({"code": "old"} if i == 1 else {}))
+    )
+    assert list(call(Nodes(app, 3))) == ["0", "2"]
+    assert "client 1 runs other code than the server, from /here" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"train": -1}, {"train": 1.5}, {"counts": np.array([1])}, {"counts": np.array([1.0, np.nan])}],
+)
+def test_an_impossible_description_is_left_out(changed: dict[str, Any]) -> None:
+    app = clients_who(lambda message, i: present(message, str(i), **(changed if i == 1 else {})))
+    assert list(call(Nodes(app, 3))) == ["0", "2"]
+
+
+def test_another_apps_answer_is_left_out() -> None:
+    def answer(message: Message, i: int) -> Message:
+        made = present(message, str(i))
+        if i == 1:
+            del made.content["client"]
+        return made
+
+    assert list(call(Nodes(clients_who(answer), 3))) == ["0", "2"]
+
+
+def test_a_silent_node_is_left_out() -> None:
+    assert list(call(Nodes(clients_who(), 3, silent=[2]), timeout=0.05)) == ["0", "1"]
+
+
+def test_too_few_clients_are_an_error_that_says_why() -> None:
+    app = clients_who(refusing)
+    assert len(call(Nodes(app, 3), minimum=2)) == 2
+    with pytest.raises(InputError, match=r"only 2 clients .* at least 3 .*another way") as caught:
+        call(Nodes(app, 3), minimum=3)
+    assert "min-available-clients" in str(caught.value)
+
+
+def choosing(chosen: set[int]) -> ClientApp:
+    """Clients that know, as the app's do, who is chosen."""
+
+    def answer(message: Message, i: int) -> Message:
+        if i in chosen:
+            return present(message, str(i))
+        return Message(RecordDict({SITS_OUT: ConfigRecord({"name": str(i)})}), reply_to=message)
+
+    return clients_who(answer)
+
+
+def test_only_the_chosen_take_part_and_all_are_asked(caplog: pytest.LogCaptureFixture) -> None:
+    nodes = Nodes(choosing({1, 4}), 6)
+    with caplog.at_level("INFO", "flwr.celeba_fl"):
+        assert list(call(nodes, chosen=("4", "1"), minimum=3)) == ["1", "4"]
+    assert nodes.asked == [("query", list("012345"))]
+    assert "4 clients are not chosen" in caplog.text
+
+
+def test_as_many_nodes_as_are_chosen_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    awaited = []
+    wait = wait_for_nodes
+    monkeypatch.setattr(
+        "celeba_fl.rounds.roll_call.wait_for_nodes",
+        lambda grid, n: awaited.append(n) or wait(grid, n),
+    )
+    nodes = Nodes(choosing({0, 1, 2}), 4)
+    call(nodes, chosen=("0", "1", "2"), minimum=2)
+    call(nodes, chosen=("0", "1", "2"), minimum=4)
+    assert awaited == [3, 4]
+
+
+def test_chosen_clients_that_are_not_there_are_named() -> None:
+    with pytest.raises(InputError, match=r"clients: 7, Rome cannot take part; there are 0, 1, 2"):
+        call(Nodes(choosing({1}), 3), chosen=("Rome", "1", "7"))
+
+
+def test_a_chosen_client_that_fails_is_an_error_that_says_why() -> None:
+    with pytest.raises(InputError, match=r"clients: 1 cannot take part \(.*in another way.*are 0"):
+        call(Nodes(clients_who(refusing), 2), chosen=("0", "1"))
+
+
+def test_under_strict_it_is_the_chosen_who_must_be_well() -> None:
+    assert list(call(Nodes(clients_who(refusing), 3), chosen=("0", "2"), strict=True)) == ["0", "2"]
+
+
+def test_progress_is_told() -> None:
+    seen: list[Waiting] = []
+    call(Nodes(clients_who(), 3), on_waiting=seen.append)
+    assert [(w.phase, w.round, w.asked, w.replied) for w in seen] == [("query", 0, 3, 3)]
+
+
+def test_nodes_are_awaited_until_no_more_come_in() -> None:
+    nodes = Nodes(clients_who(), 4)
+    every = list(nodes.get_node_ids())
+    coming = [every[:0], every[:1], every[:1], every[:2], every[:3], every[:4], every[:4]]
+    nodes.get_node_ids = lambda: coming.pop(0)  # type: ignore[method-assign]
+    assert wait_for_nodes(nodes, 2) == sorted(every)
