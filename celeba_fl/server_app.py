@@ -39,7 +39,7 @@ def main(grid: Grid, context: Context) -> None:
             timeout=config.round_timeout,
             strict=config.bad_images == "fail",
             chosen=config.chosen,
-            on_waiting=run.progress,
+            on_progress=run.progress,
         )
         recorder = Recorder(task, run, clients)
         recorder.record_partitions()
@@ -67,7 +67,7 @@ def main(grid: Grid, context: Context) -> None:
             checkpoints=Checkpoints(run.path / "checkpoints", config.keep_checkpoints),
             on_start=run.cut,
             on_round=recorder.record,
-            on_waiting=run.progress,
+            on_progress=run.progress,
         )
         if config.init == "closed-form":
             loop.init = ClosedForm(loop, task)

@@ -19,13 +19,13 @@ from celeba_fl.task import Arrays, Instructions, Task
 SERVER_RATES = {"fedavgm": "server_learning_rate", "fedadam": "eta", "fedyogi": "eta"}
 
 
-class Looped(flower.Strategy):
+class LoopMixin(flower.Strategy):
     """Mixin for a FedAvg of Flower's or one of its heirs, whose rounds a `Loop` runs.
 
     Parameters
     ----------
     loop : Loop
-        Who is asked in which round, and what becomes of the answers.
+        Who is asked in which round, and what becomes of the replies.
     weighting : str (default: "examples")
         ``examples``: clients count by their train examples; ``uniform``: alike, if they have any.
     **settings
@@ -52,23 +52,23 @@ class Looped(flower.Strategy):
         return super().aggregate_train(server_round, replies)  # type: ignore[safe-super]
 
 
-class FedAvg(Looped, flower.FedAvg):
+class FedAvg(LoopMixin, flower.FedAvg):
     """Federated averaging (McMahan et al., AISTATS 2017)."""
 
 
-class FedAvgM(Looped, flower.FedAvgM):
+class FedAvgM(LoopMixin, flower.FedAvgM):
     """With momentum on the server (Hsu et al. 2019, arXiv 1909.06335)."""
 
 
-class FedProx(Looped, flower.FedProx):
+class FedProx(LoopMixin, flower.FedProx):
     """With a proximal term on the clients (Li et al., MLSys 2020)."""
 
 
-class FedAdam(Looped, flower.FedAdam):
+class FedAdam(LoopMixin, flower.FedAdam):
     """With Adam on the server (Reddi et al., ICLR 2021)."""
 
 
-class FedYogi(Looped, flower.FedYogi):
+class FedYogi(LoopMixin, flower.FedYogi):
     """With Yogi on the server (Reddi et al., ICLR 2021)."""
 
 
@@ -82,7 +82,7 @@ class ClosedForm(flower.FedAvg):
     Parameters
     ----------
     loop : Loop
-        Who is asked, and what becomes of the answers.
+        Who is asked, and what becomes of the replies.
     task : Task
         What the sums are.
 

@@ -1,7 +1,7 @@
 """What several tests need: small data sets in CelebA's layout, and the real one where it is."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,25 @@ settings.load_profile("untimed")
 
 # CelebA may not be redistributed: it lies beside the checkout, on some machines.
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _at_once() -> Iterator[Callable[[Any], None]]:
+    """Runs of this process wait for no more nodes and draw no report; gives what draws one."""
+    from celeba_fl import server_app
+    from celeba_fl.rounds import roll_call
+
+    draw = server_app._draw_report
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
+        patch.setattr(server_app, "_draw_report", lambda run: None)
+        yield draw
+
+
+@pytest.fixture
+def reports(_at_once: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a test that asks for this end with their report."""
+    monkeypatch.setattr("celeba_fl.server_app._draw_report", _at_once)
 
 
 @pytest.fixture(scope="session")
@@ -73,14 +92,9 @@ def toy_run(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
     from celeba_fl.client_app import app as client_app
     from celeba_fl.config import RunConfig
     from celeba_fl.launch.inline import run_inline
-    from celeba_fl.rounds import roll_call
     from celeba_fl.runs.directory import read_runs
 
     folder = tmp_path_factory.mktemp("toy-runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
-        patch.setattr(server_app, "_draw_report", lambda run: None)
-        config = RunConfig.load({**toy, "results-dir": str(folder)})
-        run_inline(config, 3, server_app.app, client_app)
+    run_inline(RunConfig.load({**toy, "results-dir": str(folder)}), 3, server_app.app, client_app)
     (said,) = read_runs(folder)
     return Path(said["path"])

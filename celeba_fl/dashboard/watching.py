@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from celeba_fl.report.reading import Run
-from celeba_fl.rounds.exchange import Waiting
+from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.directory import STALE_SECONDS, read_run
 
 # A heartbeat changes `run.json` every few seconds; what else there is need not be read for that.
@@ -66,10 +66,10 @@ def version(path: Path) -> tuple[Any, ...]:
     return (look(path)["status"], stamp(path, TABLES), stamp(samples, (".",)))
 
 
-def waiting(path: Path) -> Waiting | None:
+def waiting(path: Path) -> PhaseProgress | None:
     """The exchange in progress, None if there is none or it cannot be read."""
     try:
-        return Waiting(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
+        return PhaseProgress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
 

@@ -19,7 +19,7 @@ from celeba_fl.common.files import keep, stamp_key
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.data import hub
 from celeba_fl.data.schema import SPLITS
-from celeba_fl.data.table import Labelled
+from celeba_fl.data.table import LabelledImages
 
 CLASSES = (
     "airplane",
@@ -41,7 +41,7 @@ CHUNK = 1000
 
 
 @dataclass(frozen=True)
-class Pictures(Labelled):
+class Pictures(LabelledImages):
     """Decoded images, ``n`` rows; `labels` are (n,) int64, positions in `CLASSES`.
 
     Parameters

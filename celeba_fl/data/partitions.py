@@ -19,7 +19,7 @@ from celeba_fl.common.files import hash_key, keep
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES, group_name
-from celeba_fl.data.table import Labelled, Table, repeats
+from celeba_fl.data.table import LabelledImages, Table, repeats
 
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 PUBLIC = 2**63
 
 
-def held(table: Labelled, node: Mapping[str, Any], config: RunConfig, home: Path) -> np.ndarray:
-    """Rows of the partition that a node's config names, as a run config has them dealt.
+def held(
+    table: LabelledImages, node: Mapping[str, Any], config: RunConfig, home: Path
+) -> np.ndarray:
+    """Rows of the partition that a node's config names, as the run config deals them.
 
     Parameters
     ----------
-    table : Labelled
+    table : LabelledImages
         The data.
     node : Mapping[str, Any]
         Has ``partition-id`` and ``num-partitions``.
@@ -63,7 +65,7 @@ def held(table: Labelled, node: Mapping[str, Any], config: RunConfig, home: Path
 
 
 def assign(
-    table: Labelled,
+    table: LabelledImages,
     *,
     partitioner: str,
     num_partitions: int,
@@ -206,7 +208,7 @@ def combination(labels: np.ndarray, partition_by: str) -> np.ndarray:
     return np.array([group_name(names, row) for row in found])[which]
 
 
-def valid_mask(table: Labelled, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def valid_mask(table: LabelledImages, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Choose the validation part of `rows`, image by image.
 
     Parameters
@@ -229,7 +231,7 @@ def valid_mask(table: Labelled, rows: np.ndarray, fraction: float, seed: int) ->
     return chosen
 
 
-def public_rows(table: Labelled, fraction: float, seed: int) -> np.ndarray:
+def public_rows(table: LabelledImages, fraction: float, seed: int) -> np.ndarray:
     """Rows of the train images that are public: no partition holds them.
 
     Parameters
@@ -343,7 +345,7 @@ def _run(
     return dealt
 
 
-def _warn_of_repeats(table: Labelled, rows: np.ndarray, dealt: np.ndarray) -> None:
+def _warn_of_repeats(table: LabelledImages, rows: np.ndarray, dealt: np.ndarray) -> None:
     pairs = repeats(table.content[rows], dealt)
     if len(pairs):
         one, other = (f"{table.image[rows[i]]} (partition {dealt[i]})" for i in pairs[0])

@@ -11,7 +11,7 @@ from celeba_fl.data.schema import SPLITS
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImages:
     """Images and their labels, ``n`` rows; the arrays may be memory-mapped.
 
     Parameters
@@ -46,7 +46,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Table(Labelled):
+class Table(LabelledImages):
     """Faces: `labels` are (n, 40) bool, in the order of `ATTRIBUTES`.
 
     Parameters

@@ -1,4 +1,4 @@
-"""One question to several clients, and their answers: awaited with progress, checked, sorted."""
+"""One question to several clients, and their replies: awaited with progress, checked, sorted."""
 
 import time
 from collections import Counter
@@ -20,7 +20,7 @@ LOG_EVERY_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Waiting:
+class PhaseProgress:
     """An exchange in progress.
 
     Parameters
@@ -44,13 +44,13 @@ class Waiting:
 
 
 @dataclass
-class Answers:
+class Replies:
     """What came of a question.
 
     Parameters
     ----------
     usable : dict[str, Message]
-        The answers by client, sorted by client.
+        The replies by client, sorted by client.
     failures : dict[str, str]
         Reasons by client.
     bytes_down, bytes_up : int
@@ -63,7 +63,7 @@ class Answers:
     bytes_up: int = 0
 
 
-def ask(
+def send_and_wait(
     grid: Grid,
     messages: Iterable[Message],
     names: Mapping[int, str],
@@ -71,10 +71,10 @@ def ask(
     number: int,
     phase: str,
     timeout: float,
-    on_waiting: Callable[[Waiting], None] = lambda waiting: None,
+    on_progress: Callable[[PhaseProgress], None] = lambda waiting: None,
     meanwhile: Callable[[], None] = lambda: None,
     take: Callable[[RecordDict], str | None] | None = None,
-) -> Answers:
+) -> Replies:
     """Send messages, and wait until all have answered or time is up.
 
     Parameters
@@ -86,27 +86,27 @@ def ask(
     names : Mapping[int, str]
         Client by node id.
     number, phase
-        As in `Waiting`.
+        As in `PhaseProgress`.
     timeout : float
         Seconds to wait. A client that has not answered then has failed.
-    on_waiting : Callable[[Waiting], None]
-        Called as answers arrive.
+    on_progress : Callable[[PhaseProgress], None]
+        Called as replies arrive.
     meanwhile : Callable[[], None]
         Work of the server's own, done while the clients do theirs.
     take : Callable[[RecordDict], str | None] | None (default: None)
         Called with each answer as it arrives, of which it may drop what it used; returns why the
-        answer is unusable, if it is. Answers are then pulled one by one.
+        answer is unusable, if it is. Replies are then pulled one by one.
     """
     messages = sorted(messages, key=lambda message: names[message.metadata.dst_node_id])
     for message in messages:
         message.metadata.ttl = timeout + GRACE_SECONDS
-    answers = Answers(bytes_down=sum(_num_bytes(message.content) for message in messages))
+    replies = Replies(bytes_down=sum(_num_bytes(message.content) for message in messages))
     since, start = time.time(), time.monotonic()
     sent = set(grid.push_messages(messages))
-    # By message, as the SuperLink answers in its own name for a node that is gone.
+    # By message, as the SuperLink replies in its own name for a node that is gone.
     pending = {m.metadata.message_id: names[m.metadata.dst_node_id] for m in messages}
     for unsent in pending.keys() - sent:
-        answers.failures[pending.pop(unsent)] = "the message could not be sent"
+        replies.failures[pending.pop(unsent)] = "the message could not be sent"
     meanwhile()
     asked, last_log, said = len(messages), time.monotonic(), None
     while True:
@@ -114,18 +114,18 @@ def ask(
         for message in chain.from_iterable(map(grid.pull_messages, pulls)):
             client = pending.pop(message.metadata.reply_to_message_id)
             if message.has_error():
-                answers.failures[client] = _words(str(message.error.reason))
+                replies.failures[client] = _words(str(message.error.reason))
                 continue
-            answers.bytes_up += _num_bytes(message.content)
+            replies.bytes_up += _num_bytes(message.content)
             reason = take(message.content) if take else None
             if reason:
-                answers.failures[client] = reason
+                replies.failures[client] = reason
             else:
-                answers.usable[client] = message
-        replied, failed, now = len(answers.usable), len(answers.failures), time.monotonic()
-        waiting = Waiting(number, phase, asked, replied, failed, since)
+                replies.usable[client] = message
+        replied, failed, now = len(replies.usable), len(replies.failures), time.monotonic()
+        waiting = PhaseProgress(number, phase, asked, replied, failed, since)
         if waiting != said:
-            on_waiting(waiting)
+            on_progress(waiting)
             said = waiting
         if now - last_log >= LOG_EVERY_SECONDS and pending:
             last_log, done = now, replied + failed
@@ -135,35 +135,35 @@ def ask(
             break
         time.sleep(min(POLL_SECONDS, (now - start) / 10))
     for client in pending.values():
-        answers.failures[client] = f"no answer within {timeout:.0f} s"
-    answers.usable = dict(sorted(answers.usable.items()))
-    answers.failures = dict(sorted(answers.failures.items()))
-    return answers
+        replies.failures[client] = f"no answer within {timeout:.0f} s"
+    replies.usable = dict(sorted(replies.usable.items()))
+    replies.failures = dict(sorted(replies.failures.items()))
+    return replies
 
 
-def reject_unusable(answers: Answers, expected: ArrayRecord | None = None) -> None:
-    """Move answers that would spoil an average from `usable` to `failures`.
+def reject_unusable(replies: Replies, expected: ArrayRecord | None = None) -> None:
+    """Move replies that would spoil an average from `usable` to `failures`.
 
     An answer must have one MetricRecord with a sensible ``num-examples``, only finite numbers,
     and the same records with the same keys and shapes as most of those that are usable otherwise.
 
     Parameters
     ----------
-    answers : Answers
+    replies : Replies
         Changed in place.
     expected : ArrayRecord | None
         What trained arrays must look like: the names, shapes and types that were sent.
     """
-    reasons = {c: unusable(message.content, expected) for c, message in answers.usable.items()}
-    forms = {c: _form(answers.usable[c].content) for c, reason in reasons.items() if not reason}
+    reasons = {c: unusable(message.content, expected) for c, message in replies.usable.items()}
+    forms = {c: _form(replies.usable[c].content) for c, reason in reasons.items() if not reason}
     usual = Counter(forms.values()).most_common(1)[0][0] if forms else None
     for client, reason in reasons.items():
         if reason or forms[client] != usual:
-            del answers.usable[client]
-            answers.failures[client] = (
+            del replies.usable[client]
+            replies.failures[client] = (
                 reason or "its records are of another form than those of most clients"
             )
-    answers.failures = dict(sorted(answers.failures.items()))
+    replies.failures = dict(sorted(replies.failures.items()))
 
 
 def num_examples(record: RecordDict) -> int:

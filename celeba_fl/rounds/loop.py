@@ -21,7 +21,13 @@ from flwr.serverapp.strategy import Result, Strategy
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import CohortGrid, await_nodes, draw_cohort
-from celeba_fl.rounds.exchange import Answers, Waiting, ask, num_examples, reject_unusable
+from celeba_fl.rounds.exchange import (
+    PhaseProgress,
+    Replies,
+    num_examples,
+    reject_unusable,
+    send_and_wait,
+)
 from celeba_fl.rounds.stopping import StopRules
 
 # What Flower's strategies draw by. Here the loop does, and they are shown its cohort: all of it.
@@ -49,7 +55,7 @@ class Round:
         The round.
     arrays : ArrayRecord
         The global model after it.
-    train, evaluate : Answers
+    train, evaluate : Replies
         Of the clients.
     averages : MetricRecord
         What the strategy made of the clients' evaluation metrics.
@@ -61,8 +67,8 @@ class Round:
 
     number: int
     arrays: ArrayRecord
-    train: Answers
-    evaluate: Answers
+    train: Replies
+    evaluate: Replies
     averages: MetricRecord
     central: MetricRecord
     seconds: float
@@ -102,7 +108,7 @@ class Loop:
         Called with the first round to be done: what was noted of it and later ones is void.
     on_round : Callable[[Round], Mapping[str, float]]
         Called after every round, 0 included; returns the metrics that `stop` judges.
-    on_waiting : Callable[[Waiting], None]
+    on_progress : Callable[[PhaseProgress], None]
         Called as replies arrive.
     """
 
@@ -119,7 +125,7 @@ class Loop:
     checkpoints: Checkpoints | None = None
     on_start: Callable[[int], None] = lambda _: None
     on_round: Callable[[Round], Mapping[str, float]] = averaged_metrics
-    on_waiting: Callable[[Waiting], None] = lambda _: None
+    on_progress: Callable[[PhaseProgress], None] = lambda _: None
     reason: str = field(default="", init=False)  # why it stopped before the last round
 
     def run(
@@ -154,7 +160,7 @@ class Loop:
                 LOG.info("Stopped after round %d: %s", number - 1, self.reason)
                 break
             start = time.monotonic()
-            trained = Answers()
+            trained = Replies()
             trainer = strategy if number else self.init
             if trainer:
                 trained, result.arrays, result.train_metrics_clientapp[number] = self._train(
@@ -175,7 +181,7 @@ class Loop:
 
     def evaluate_all(
         self, grid: Grid, arrays: ArrayRecord, config: ConfigRecord, timeout: float
-    ) -> Answers:
+    ) -> Replies:
         """Have every client, in the cohort or not, evaluate a model."""
         number = self.stop.memory.round
         told = ConfigRecord({**config, "server-round": number})
@@ -191,7 +197,7 @@ class Loop:
         arrays: ArrayRecord,
         config: ConfigRecord | None,
         timeout: float,
-    ) -> tuple[Answers, ArrayRecord, MetricRecord]:
+    ) -> tuple[Replies, ArrayRecord, MetricRecord]:
         """Train on a cohort until enough of it has sent a usable model, and aggregate."""
         cohort = self._draw(number, "train", self.fraction_train, self.min_train)
         for attempt in range(self.retries + 1):
@@ -200,12 +206,12 @@ class Loop:
             messages = strategy.configure_train(
                 number, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
             )
-            # A strategy that adds answers up as they arrive judges them itself.
+            # A strategy that adds replies up as they arrive judges them itself.
             take = getattr(strategy, "take", None)
-            answers = self._ask(grid, messages, number, "train", timeout, arrays, take=take)
-            usable = len(answers.usable)
+            replies = self._ask(grid, messages, number, "train", timeout, arrays, take=take)
+            usable = len(replies.usable)
             if usable and usable / len(cohort) >= self.min_replies:
-                return answers, *_aggregate(strategy, number, answers, arrays)
+                return replies, *_aggregate(strategy, number, replies, arrays)
             failed = (
                 f"round {number} does not count: {usable} of {len(cohort)} clients sent a usable "
                 f"model, at least {self.min_replies:.0%} must (min-replies)"
@@ -222,7 +228,7 @@ class Loop:
         config: ConfigRecord | None,
         timeout: float,
         evaluate_fn: EvaluateFn | None,
-    ) -> tuple[Answers, MetricRecord, MetricRecord]:
+    ) -> tuple[Replies, MetricRecord, MetricRecord]:
         """Evaluate on a cohort, and meanwhile centrally."""
         messages: Iterable[Message] = []
         cohort = self._draw(number, "evaluate", self.fraction_evaluate, self.min_evaluate)
@@ -236,13 +242,13 @@ class Loop:
             if evaluate_fn:
                 central.update(evaluate_fn(number, arrays) or {})
 
-        answers = self._ask(
+        replies = self._ask(
             grid, messages, number, "evaluate", timeout, meanwhile=evaluate_centrally
         )
         averages = None
-        if _num_examples(answers):
-            averages = strategy.aggregate_evaluate(number, list(answers.usable.values()))
-        return answers, averages or MetricRecord(), central
+        if _num_examples(replies):
+            averages = strategy.aggregate_evaluate(number, list(replies.usable.values()))
+        return replies, averages or MetricRecord(), central
 
     def _draw(self, number: int, phase: str, fraction: float, minimum: int) -> list[int]:
         names = draw_cohort(self.clients, fraction, minimum, self.seed, number, phase)
@@ -258,37 +264,37 @@ class Loop:
         expected: ArrayRecord | None = None,
         meanwhile: Callable[[], None] = lambda: None,
         take: Callable[[RecordDict], str | None] | None = None,
-    ) -> Answers:
+    ) -> Replies:
         """Ask, and name those whose answer is left out."""
-        answers = ask(
+        replies = send_and_wait(
             grid,
             messages,
             {node: name for name, node in self.clients.items()},
             number=number,
             phase=phase,
             timeout=timeout,
-            on_waiting=self.on_waiting,
+            on_progress=self.on_progress,
             meanwhile=meanwhile,
             take=take,
         )
         if not take:
-            reject_unusable(answers, expected)
-        for client, reason in answers.failures.items():
+            reject_unusable(replies, expected)
+        for client, reason in replies.failures.items():
             LOG.warning("round %d, %s: client %s is left out: %s", number, phase, client, reason)
-        return answers
+        return replies
 
 
 def _aggregate(
-    strategy: Strategy, number: int, answers: Answers, before: ArrayRecord
+    strategy: Strategy, number: int, replies: Replies, before: ArrayRecord
 ) -> tuple[ArrayRecord, MetricRecord]:
     """Let the strategy average in double precision; the result has the model's own types."""
-    if not _num_examples(answers):
+    if not _num_examples(replies):
         LOG.warning("round %d: no client of the cohort has a train example", number)
         return before, MetricRecord()
-    for message in answers.usable.values():
+    for message in replies.usable.values():
         for name, arrays in list(message.content.array_records.items()):
             message.content[name] = _cast(arrays, dict.fromkeys(before, "float64"))
-    after, metrics = strategy.aggregate_train(number, list(answers.usable.values()))
+    after, metrics = strategy.aggregate_train(number, list(replies.usable.values()))
     if after is None:
         raise RoundFailedError(f"round {number}: the strategy made no model of the replies")
     model = _cast(after, {key: array.dtype for key, array in before.items()})
@@ -309,5 +315,5 @@ def _cast(arrays: ArrayRecord, dtypes: Mapping[str, str]) -> ArrayRecord:
     return ArrayRecord(cast)
 
 
-def _num_examples(answers: Answers) -> int:
-    return sum(num_examples(message.content) for message in answers.usable.values())
+def _num_examples(replies: Replies) -> int:
+    return sum(num_examples(message.content) for message in replies.usable.values())

@@ -11,7 +11,13 @@ from flwr.serverapp import Grid
 from celeba_fl.common.bundle import code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds.exchange import Answers, Waiting, ask, num_examples, reject_unusable
+from celeba_fl.rounds.exchange import (
+    PhaseProgress,
+    Replies,
+    num_examples,
+    reject_unusable,
+    send_and_wait,
+)
 from celeba_fl.task import SITS_OUT
 
 SETTLE_SECONDS = 0.1
@@ -61,9 +67,9 @@ def roll_call(
     timeout: float,
     strict: bool = False,
     chosen: Collection[str] = (),
-    on_waiting: Callable[[Waiting], None] = lambda _: None,
+    on_progress: Callable[[PhaseProgress], None] = lambda _: None,
 ) -> dict[str, Client]:
-    """Ask all nodes who they are; the query answers with a ConfigRecord ``client``.
+    """Ask all nodes who they are; the query replies with a ConfigRecord ``client``.
 
     Parameters
     ----------
@@ -76,15 +82,15 @@ def roll_call(
     minimum : int
         Fewest clients to start with; with `chosen`, fewest nodes to wait for.
     timeout : float
-        Seconds to wait for the answers.
+        Seconds to wait for the replies.
     strict : bool (default: False)
         Whether a client that must be refused is an error; else the others go on without it. Of
         `chosen` ones it always is, and of others never.
     chosen : Collection[str] (default: ())
         The clients that take part, all of which must; none: all there are. The nodes know it from
         the run config, and those of other clients say at once that they sit out.
-    on_waiting : Callable[[Waiting], None]
-        Called as answers arrive.
+    on_progress : Callable[[PhaseProgress], None]
+        Called as replies arrive.
 
     Returns
     -------
@@ -100,57 +106,57 @@ def roll_call(
     config = ConfigRecord(dict(instructions))  # type: ignore[arg-type]
     sitting_out: list[str] = []
 
-    def query(node_ids: list[int], files: ArrayRecord) -> Answers:
+    def query(node_ids: list[int], files: ArrayRecord) -> Replies:
         content = RecordDict({"config": config, "files": files})
         messages = [Message(content, dst_node_id=node, message_type="query") for node in node_ids]
         names = {node: f"node {node}" for node in node_ids}
-        answers = ask(
+        replies = send_and_wait(
             grid,
             messages,
             names,
             number=0,
             phase="query",
             timeout=timeout,
-            on_waiting=on_waiting,
+            on_progress=on_progress,
         )
-        for node, message in list(answers.usable.items()):
+        for node, message in list(replies.usable.items()):
             if SITS_OUT in message.content.config_records:
                 sitting_out.append(str(message.content.config_records[SITS_OUT]["name"]))
-                del answers.usable[node]
-        reject_unusable(answers)
-        return answers
+                del replies.usable[node]
+        reject_unusable(replies)
+        return replies
 
-    answers = query(wait_for_nodes(grid, max(minimum, len(chosen))), ArrayRecord())
+    replies = query(wait_for_nodes(grid, max(minimum, len(chosen))), ArrayRecord())
     lacking = {
         message.metadata.src_node_id: str(_about(message)["missing"])
-        for message in answers.usable.values()
+        for message in replies.usable.values()
         if _about(message)["missing"]
     }
     if lacking:
         LOG.info("Sending a file to %d clients that lack it", len(lacking))
         files = {sha: np.frombuffer(deliver(sha), np.uint8) for sha in set(lacking.values())}
         again = query(list(lacking), ArrayRecord({sha: Array(a) for sha, a in files.items()}))
-        answers.usable |= again.usable
-        answers.failures |= again.failures
-    for node, message in answers.usable.items():
+        replies.usable |= again.usable
+        replies.failures |= again.failures
+    for node, message in replies.usable.items():
         if _about(message)["missing"]:
-            answers.failures[node] = (
+            replies.failures[node] = (
                 f"client {_about(message)['name']!s} still lacks {_about(message)['missing']!s}"
             )
         elif _about(message)["code"] != code_hash():
-            answers.failures[node] = (
+            replies.failures[node] = (
                 f"client {_about(message)['name']!s} runs other code than the server, from "
                 f"{_about(message)['path']!s}; end the SuperLink, and start it outside of other "
                 f"checkouts of this app"
             )
-    for node, reason in answers.failures.items():
+    for node, reason in replies.failures.items():
         LOG.warning("%s is refused: %s", node, reason)
-    if strict and answers.failures and not chosen:
-        raise InputError(f"not all clients can take part: {_first(answers.failures)}")
+    if strict and replies.failures and not chosen:
+        raise InputError(f"not all clients can take part: {_first(replies.failures)}")
 
     clients: dict[str, Client] = {}
-    for node, message in answers.usable.items():
-        if node in answers.failures:
+    for node, message in replies.usable.items():
+        if node in replies.failures:
             continue
         metrics = message.content["metrics"]
         name = str(_about(message)["name"])
@@ -167,7 +173,7 @@ def roll_call(
     missing = sorted(set(chosen) - clients.keys(), key=natural_order)
     if missing:
         here = sorted({*clients, *sitting_out}, key=natural_order)
-        refused = f" ({_first(answers.failures)})" if answers.failures else ""
+        refused = f" ({_first(replies.failures)})" if replies.failures else ""
         raise InputError(
             f"clients: {', '.join(missing)} cannot take part{refused}; there are "
             f"{', '.join(here) or 'none'}"
@@ -175,7 +181,7 @@ def roll_call(
     if not chosen and len(clients) < minimum:
         raise InputError(
             f"only {len(clients)} clients can take part, at least {minimum} are needed "
-            f"(min-available-clients): {_first(answers.failures)}"
+            f"(min-available-clients): {_first(replies.failures)}"
         )
     return dict(sorted(clients.items(), key=lambda item: natural_order(item[0])))
 

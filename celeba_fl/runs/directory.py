@@ -28,7 +28,7 @@ from celeba_fl.common.files import pack_arrays, write_bytes, write_json
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RESUMABLE, RunConfig, default_values
 from celeba_fl.rounds.checkpoints import Checkpoints
-from celeba_fl.rounds.exchange import Waiting
+from celeba_fl.rounds.exchange import PhaseProgress
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
@@ -166,7 +166,7 @@ class RunDirectory:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             self.update(seconds=self.seconds)
 
-    def progress(self, waiting: Waiting) -> None:
+    def progress(self, waiting: PhaseProgress) -> None:
         """Write `progress.json`."""
         write_json(self.path / "progress.json", asdict(waiting), sync=False)
 

@@ -7,7 +7,7 @@ import numpy as np
 from flwr.app import ArrayRecord, MetricRecord
 
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds.exchange import Answers
+from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.loop import Round
 from celeba_fl.rounds.roll_call import Client
 from celeba_fl.runs.directory import RunDirectory
@@ -140,7 +140,7 @@ class Recorder:
                 rows.append({"round": done.number, "client": name, "epoch": epoch, **means})
         return rows
 
-    def finish(self, model: ArrayRecord, final: Answers) -> None:
+    def finish(self, model: ArrayRecord, final: Replies) -> None:
         """Write what there is to say of the final model."""
         arrays = _arrays(model)
         tables = self.task.finish(arrays, _total(_counts(final)))
@@ -154,11 +154,11 @@ class Recorder:
         self.run.write_summary(tables.summary)
 
 
-def _counts(answers: Answers) -> dict[str, dict[str, Arrays]]:
+def _counts(replies: Replies) -> dict[str, dict[str, Arrays]]:
     """What clients counted, by client and part."""
     return {
         client: {part: _arrays(record) for part, record in message.content.array_records.items()}
-        for client, message in answers.usable.items()
+        for client, message in replies.usable.items()
     }
 
 

@@ -40,7 +40,7 @@ Metrics = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
-class Lone:
+class SingleClient:
     """A federation with one client; FedAvg of one model is that model.
 
     Parameters
@@ -132,12 +132,12 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"{key} was {run.get(key)} in {path.name} and is {value} now")
     held = read_csv(path / "partitions.csv")
     clients = [
-        Lone(task, {"partition-id": i, "num-partitions": len(held)}, prepared.instructions)
+        SingleClient(task, {"partition-id": i, "num-partitions": len(held)}, prepared.instructions)
         for i in range(len(held))
     ]
     whole = load_task(replace(config, partition_size=config.partition_size * len(held)))
     whole.prepare()
-    everyone = Lone(whole, EVERYTHING, prepared.instructions)
+    everyone = SingleClient(whole, EVERYTHING, prepared.instructions)
     _check_clients(config, held, [client.describe() for client in clients], everyone.describe())
 
     tables, chosen = _central(everyone, run["rounds"])
@@ -174,7 +174,7 @@ def baseline_table(summary: Metrics, made: Mapping[str, Any]) -> Table:
     return table
 
 
-def _central(everyone: Lone, rounds: int) -> tuple[Tables, dict[str, Any]]:
+def _central(everyone: SingleClient, rounds: int) -> tuple[Tables, dict[str, Any]]:
     """The best central model judged, and how it was chosen."""
     task = everyone.task
     rules = StopRules(task.config.watch, lower_is_better=task.lower_is_better)
@@ -200,7 +200,7 @@ def _central(everyone: Lone, rounds: int) -> tuple[Tables, dict[str, Any]]:
     return everyone.finish(best[1]), chosen
 
 
-def _local(clients: Sequence[Lone], trained: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+def _local(clients: Sequence[SingleClient], trained: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Every client that trained, alone: mean and spread of its test metrics."""
     progress = Progress("Training each client alone", len(trained))
     values: dict[str, list[float]] = {}

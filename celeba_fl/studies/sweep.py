@@ -43,7 +43,7 @@ Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Setting:
+class GridPoint:
     """A point of the grid, its seeds taken together.
 
     Parameters
@@ -95,12 +95,12 @@ class Sweep:
     ----------
     metric : str
         The column of `rounds.csv` that ranks.
-    settings : tuple[Setting, ...]
+    settings : tuple[GridPoint, ...]
         All of the grid's.
     """
 
     metric: str
-    settings: tuple[Setting, ...]
+    settings: tuple[GridPoint, ...]
 
     def rows(self) -> list[Values]:
         """Of `sweep.csv`."""
@@ -248,7 +248,7 @@ def _rank(
     for config in runs:
         groups.setdefault(tuple(config.to_dict()[key] for key in keys), []).append(config)
     settings = [
-        Setting(
+        GridPoint(
             values=dict(zip(keys, values, strict=True)),
             runs=tuple(run for c in configs if c in last and (run := runs[c])),
             scores=tuple(float(last[c][metric]) for c in configs if last.get(c, {}).get(metric)),

@@ -34,7 +34,7 @@ from celeba_fl.task import (
     Tables,
     Task,
 )
-from celeba_fl.tasks.examples import Faces
+from celeba_fl.tasks.examples import ClientData
 from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.features import FeatureStore, Versions, preprocessing_hash
 from celeba_fl.vision.weights import resolve_weights, weights_path
@@ -53,7 +53,7 @@ class Attributes(Task):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self.home = config.home_dir
-        self.faces = Faces(config)
+        self.faces = ClientData(config)
         self._weights = ""
         self._central: dict[str, tuple[FeatureStore, np.ndarray]] = {}
         self._stores: dict[tuple[str, str, int], FeatureStore] = {}

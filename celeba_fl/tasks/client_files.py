@@ -13,7 +13,7 @@ from celeba_fl.common.log import LOG
 
 
 @dataclass(frozen=True)
-class Private:
+class ClientFiles:
     """What one client keeps of one run.
 
     Parameters
@@ -28,7 +28,7 @@ class Private:
     keep: int
 
     @classmethod
-    def of(cls, home: Path, task: str, run: str, client: str, checkpoints: int) -> "Private":
+    def of(cls, home: Path, task: str, run: str, client: str, checkpoints: int) -> "ClientFiles":
         """In ``home/<task>/<run>/<client>``; enough to go on from each of the run's checkpoints.
 
         That is one more than there are checkpoints, since the client may have done a round that

@@ -42,8 +42,8 @@ from celeba_fl.task import (
     client_name,
     derived_seed,
 )
-from celeba_fl.tasks.client_files import Private
-from celeba_fl.tasks.examples import Faces
+from celeba_fl.tasks.client_files import ClientFiles
+from celeba_fl.tasks.examples import ClientData
 from celeba_fl.vision.features import FeatureExtractor, FeatureStore
 from celeba_fl.vision.pixels import PixelStore
 from celeba_fl.vision.weights import resolve_weights
@@ -65,7 +65,7 @@ class Dcgan(Task):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self.home = config.home_dir
-        self.faces = Faces(config)
+        self.faces = ClientData(config)
         self._stores: dict[str, PixelStore] = {}
         self._weights = ""
         self._real: dict[str, np.ndarray] = {}
@@ -289,14 +289,14 @@ class Dcgan(Task):
             )
         return {**self._initial, **(own or {}), **arrays}
 
-    def _private(self, node: NodeConfig, instructions: Instructions) -> Private:
+    def _private(self, node: NodeConfig, instructions: Instructions) -> ClientFiles:
         if "run" not in instructions:
             raise InputError(
                 "exchange = 'generator': a discriminator is kept by its client for one run, and "
                 "outside of a run there is none to train against; take a run of exchange = 'both'"
             )
         run, kept = str(instructions["run"]), self.config.keep_checkpoints
-        return Private.of(self.home, "dcgan", run, client_name(node), kept)
+        return ClientFiles.of(self.home, "dcgan", run, client_name(node), kept)
 
     # ---- data ------------------------------------------------------------------------------
 

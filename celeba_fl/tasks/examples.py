@@ -10,10 +10,10 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions, sources
 from celeba_fl.data.table import Table
-from celeba_fl.vision.store import RowStore
+from celeba_fl.vision.store import ImageStore
 
 
-class Faces:
+class ClientData:
     """The tables that a run's server and nodes take faces from, each opened once.
 
     Parameters
@@ -63,7 +63,7 @@ class Faces:
             )
         return partitions.held(table, node, config, self.home)
 
-    def parts(self, node: Mapping[str, Any], store: RowStore) -> tuple[np.ndarray, np.ndarray]:
+    def parts(self, node: Mapping[str, Any], store: ImageStore) -> tuple[np.ndarray, np.ndarray]:
         """Rows that a node trains on, and rows that it validates on; known once they are asked.
 
         Those that are readable in `store`, which has been filled with what the node holds.

@@ -21,7 +21,7 @@ from celeba_fl.common.log import LOG
 from celeba_fl.data.images import PREPROCESSING, BadImageError, decode
 from celeba_fl.data.table import Table
 from celeba_fl.vision.backbones import BACKBONES
-from celeba_fl.vision.store import RowStore, StoredRows
+from celeba_fl.vision.store import ImageStore, StoredRows
 from celeba_fl.vision.weights import load_backbone
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def preprocessing_hash(backbone: str, image_size: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class FeatureStore(RowStore):
+class FeatureStore(ImageStore):
     """The features of a table's images under one backbone, (dim,) float32 each.
 
     Parameters

@@ -10,10 +10,10 @@ import numpy as np
 from celeba_fl.common.files import hash_key
 from celeba_fl.data.images import CROPPING, BadImageError, centre_square, decode, encode
 from celeba_fl.data.table import Table
-from celeba_fl.vision.store import Compute, RowStore
+from celeba_fl.vision.store import Compute, ImageStore
 
 
-class PixelStore(RowStore):
+class PixelStore(ImageStore):
     """The images of a table, cropped and resized, (3, size, size) uint8 each.
 
     Parameters

@@ -26,7 +26,7 @@ CHUNK = 256
 Compute = Callable[[Iterator[bytes]], Iterator[np.ndarray | None]]
 
 
-class RowStore(ABC):
+class ImageStore(ABC):
     """What is computed of each image of a table.
 
     Parameters

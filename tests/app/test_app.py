@@ -22,17 +22,10 @@ from celeba_fl.client_app import app as client_app
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import InlineGrid, run_inline
-from celeba_fl.rounds import roll_call
 from celeba_fl.rounds.loop import RoundFailedError
 from celeba_fl.runs import directory
 from celeba_fl.runs.directory import RunDirectory, read_csv, read_runs
 from celeba_fl.vision.features import FeatureStore
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(server_app, "_draw_report", lambda run: None, raising=False)
 
 
 def info(path: Path) -> dict[str, Any]:
@@ -164,7 +157,7 @@ def test_the_columns_that_others_read_are_there(whole: Path) -> None:
 def run_in_order(
     keys: dict[str, Any], nodes: int, order: Callable[[list[Message]], list[Message]]
 ) -> Path:
-    """A run whose answers come in as `order` says."""
+    """A run whose replies come in as `order` says."""
     config = RunConfig.load(keys)
     grid = Nodes(client_app, nodes, order, keys=config.to_dict())
     server_app.app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), {**config.to_dict()}))
@@ -174,7 +167,7 @@ def run_in_order(
 def test_twice_the_same_to_the_last_digit(whole: Path, toy: dict[str, Any], tmp_path: Path) -> None:
     chance = random.Random(1)
     keys = {**toy, "results-dir": str(tmp_path)}
-    path = run_in_order(keys, 5, lambda answers: chance.sample(answers, len(answers)))
+    path = run_in_order(keys, 5, lambda replies: chance.sample(replies, len(replies)))
     assert outcome(path) == outcome(whole)
 
 
@@ -367,8 +360,8 @@ def test_failing_clients_are_counted(tmp_path: Path, fault: Callable[..., None])
 def test_late_clients_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def lose(answers: list[Message]) -> list[Message]:
-        return [a for a in answers if a.content["metrics"].get("local-loss") != 0.75]
+    def lose(replies: list[Message]) -> list[Message]:
+        return [a for a in replies if a.content["metrics"].get("local-loss") != 0.75]
 
     train = Adding.train
 

@@ -20,19 +20,12 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.sources import load
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import heads
-from celeba_fl.rounds import roll_call
 from celeba_fl.rounds.loop import RoundFailedError
 from celeba_fl.runs.directory import read_csv, read_runs
 from celeba_fl.task import Arrays, Instructions, NodeConfig
 from celeba_fl.vision.features import FeatureStore
 
 ZERO = np.zeros(1, np.int64)
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(server_app, "_draw_report", lambda run: None)
 
 
 # ---- sums by hand -------------------------------------------------------------------------
@@ -212,7 +205,7 @@ def faces(toy: dict[str, Any], folder: Path, nodes: int = 5, order: Any = None, 
     own = {"strategy": "closed-form", "results-dir": str(folder), "min-available-clients": 1}
     written = {key.replace("_", "-"): value for key, value in keys.items()}
     config = RunConfig.load({**toy, **own, **written})
-    grid = Nodes(client_app, nodes, order or (lambda answers: answers), keys=config.to_dict())
+    grid = Nodes(client_app, nodes, order or (lambda replies: replies), keys=config.to_dict())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FeatureStore, "read", lambda _, chosen: rows[chosen])
         server_app.app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), {**config.to_dict()}))
@@ -232,10 +225,7 @@ def assert_same(one: Arrays, other: Arrays) -> None:
 
 @pytest.fixture(scope="module")
 def iid(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
-        patch.setattr(server_app, "_draw_report", lambda run: None)
-        return faces(toy, tmp_path_factory.mktemp("iid"))
+    return faces(toy, tmp_path_factory.mktemp("iid"))
 
 
 @pytest.mark.parametrize(
@@ -272,9 +262,9 @@ def test_the_order_of_arrival_changes_not_one_bit(
     chance = random.Random(1)
     late: list[Message] = []
 
-    def mixed(answers: list[Message]) -> list[Message]:
-        late.extend(answers)
-        return [late.pop(chance.randrange(len(late)))] if len(late) > 3 or not answers else []
+    def mixed(replies: list[Message]) -> list[Message]:
+        late.extend(replies)
+        return [late.pop(chance.randrange(len(late)))] if len(late) > 3 or not replies else []
 
     monkeypatch.setattr("celeba_fl.rounds.exchange.POLL_SECONDS", 0)
     assert_same(faces(toy, tmp_path, order=mixed)[0], iid[0])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
@@ -18,7 +17,6 @@ from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import ridge
 from celeba_fl.models.heads import scores
 from celeba_fl.report.page import write_report
-from celeba_fl.rounds import roll_call
 from celeba_fl.runs.directory import read_csv, read_runs
 from celeba_fl.server_app import app as app_of_server
 from celeba_fl.studies.baseline import make_baseline
@@ -26,12 +24,6 @@ from celeba_fl.tasks.attributes import Attributes
 from celeba_fl.vision.features import FeatureStore
 
 NODE = {"partition-id": 1, "num-partitions": 4}
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch):
-    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(server_app, "_draw_report", lambda run: None)
 
 
 @pytest.fixture
@@ -117,7 +109,7 @@ def test_who_has_nothing_to_correct_sends_the_model_back(make, head, x, tmp_path
     ]
     # One answer is at odds with the model, and one question was not answered.
     lines[3] = lines[3].replace(f",{int(yes[0, 3])},", f",{1 - int(yes[0, 3])},")
-    path = tmp_path / "answers.csv"
+    path = tmp_path / "replies.csv"
     path.write_text("\n".join(["image,attribute,value,confidence", *lines]))
     task, told = make(train_on="disagreements", labels="teacher", teacher=str(path))
     trained, number, _ = task.train(head, NODE, told, 0)
@@ -138,7 +130,7 @@ def test_who_has_nothing_to_correct_sends_the_model_back(make, head, x, tmp_path
 
 
 def test_a_site_may_have_a_teacher_of_its_own(make, tmp_path):
-    path = tmp_path / "answers.csv"
+    path = tmp_path / "replies.csv"
     task, told = make(labels="teacher")
     image = task.table.image[held(task)[0]]
     path.write_text(f"image,attribute,value,confidence\n{image},Smiling,1,1\n")
@@ -207,10 +199,7 @@ def run(keys, folder):
 
 @pytest.fixture(scope="module")
 def done(keys, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
-        patch.setattr(server_app, "_draw_report", lambda run: None)
-        return run(keys, tmp_path_factory.mktemp("correcting"))
+    return run(keys, tmp_path_factory.mktemp("correcting"))
 
 
 def test_a_run_says_what_it_asked_and_what_it_changed(done):
@@ -282,7 +271,7 @@ def test_a_run_goes_on_with_the_answers_that_it_began_with(keys, toy, tmp_path):
         rows = [f"{image},Male,{value},1" for image in images]
         path.write_text("\n".join(["image,attribute,value,confidence", *rows, ""]))
 
-    path = tmp_path / "answers.csv"
+    path = tmp_path / "replies.csv"
     answer(1)
     said = run({**keys, "teacher": str(path)}, tmp_path / "runs")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

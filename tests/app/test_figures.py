@@ -19,7 +19,6 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.evaluation.intervals import wilson
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.rounds import roll_call
 from celeba_fl.runs.directory import read_runs
 from celeba_fl.tasks.attributes import Attributes
 
@@ -72,8 +71,6 @@ def run(request, toy, tmp_path_factory):
     task.describe({"partition-id": 0, "num-partitions": 1}, told)
     head = spread_head(task._store(task.table, told["weights"]).read(np.arange(len(task.table)))[:])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
-        patch.setattr(server_app, "_draw_report", lambda run: None)
         patch.setattr(Attributes, "initial_arrays", lambda self: head)
         run_inline(config, 3, server_app.app, client_app)
     return read_runs(folder / "runs")[0]["path"]

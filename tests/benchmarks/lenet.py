@@ -15,7 +15,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.runs.directory import read_csv, read_runs
 from celeba_fl.server_app import app as server_app
-from celeba_fl.studies.baseline import EVERYTHING, Lone
+from celeba_fl.studies.baseline import EVERYTHING, SingleClient
 from celeba_fl.task import load_task
 
 CLIENTS = 10
@@ -30,7 +30,7 @@ def measure(settings: dict[str, Any]) -> tuple[list[float], list[float]]:
         (run,) = read_runs(Path(folder))
         rounds = read_csv(run["path"] / "rounds.csv")
     task = load_task(config)
-    everyone = Lone(task, EVERYTHING, task.prepare().instructions)
+    everyone = SingleClient(task, EVERYTHING, task.prepare().instructions)
     models = [task.initial_arrays()]
     models += [arrays for _, arrays in everyone.rounds(range(1, config.num_server_rounds + 1))]
     central = [task.evaluate_centrally(arrays)["test"]["accuracy"] for arrays in models]

@@ -15,20 +15,16 @@ from adding import run as run_adding
 from adding import settings
 from safetensors.numpy import save
 
-from celeba_fl import server_app
 from celeba_fl.cli import app
 from celeba_fl.common.bundle import PYPROJECT
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.models.dcgan import NETWORK, initial_arrays
-from celeba_fl.rounds import roll_call
 from celeba_fl.runs.directory import read_csv, read_runs
 
 
 @pytest.fixture(autouse=True)
 def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(server_app, "_draw_report", lambda run: None, raising=False)
     monkeypatch.setenv("CELEBA_FL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)

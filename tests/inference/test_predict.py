@@ -23,7 +23,6 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.inference.predict import Predictor, load_model, predict_files, predictions_table
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.rounds import roll_call
 from celeba_fl.runs.directory import find_run
 
 
@@ -31,10 +30,7 @@ from celeba_fl.runs.directory import find_run
 def whole(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A run of the main task."""
     config = RunConfig.load({**toy, "results-dir": str(tmp_path_factory.mktemp("whole"))})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
-        patch.setattr(server_app, "_draw_report", lambda run: None, raising=False)
-        run_inline(config, 2, server_app.app, client_app)
+    run_inline(config, 2, server_app.app, client_app)
     return find_run("latest", config.runs_dir)
 
 
@@ -147,8 +143,6 @@ def test_a_run_without_a_model(whole: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_a_model_of_another_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(server_app, "_draw_report", lambda run: None, raising=False)
     path = run_adding(tmp_path, num_server_rounds=1)
     with pytest.raises(InputError, match=r"is no model of the task attributes: .*attributes"):
         load_model(find_run(str(path), tmp_path))

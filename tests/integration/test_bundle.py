@@ -18,7 +18,7 @@ bundle, checkout, experiment = sys.argv[1:]
 sys.path = [bundle, *(path for path in sys.path if path not in ("", checkout))]
 import celeba_fl
 assert celeba_fl.__file__.startswith(bundle), celeba_fl.__file__
-from celeba_fl.cli import app
+from celeba_fl.cli.app import app
 app(["run", experiment, "--inline"])
 """
 

@@ -17,17 +17,11 @@ from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.report import page, plots
 from celeba_fl.report.page import write_report
-from celeba_fl.rounds import roll_call
 from celeba_fl.runs.directory import read_csv, read_runs
 from celeba_fl.server_app import app as server_app
 
 RESULTS = "Figures of the final model"
 MakeRun = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
 
 
 def read(path: Path) -> PageParser:

@@ -1,4 +1,4 @@
-"""Questions and answers."""
+"""Questions and replies."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +10,25 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from celeba_fl.rounds import exchange
-from celeba_fl.rounds.exchange import Answers, Waiting, ask, num_examples, reject_unusable
+from celeba_fl.rounds.exchange import (
+    PhaseProgress,
+    Replies,
+    num_examples,
+    reject_unusable,
+    send_and_wait,
+)
 
 MODEL = {"w": np.float32([0, 0]), "n": np.int64(0)}
 
 
-def put(nodes: Nodes, **options: Any) -> Answers:
+def put(nodes: Nodes, **options: Any) -> Replies:
     """Ask all nodes to train."""
     content = RecordDict({"arrays": record(MODEL), "config": ConfigRecord({"server-round": 1})})
     messages = [Message(content, node, "train") for node in nodes.get_node_ids()]
     names = {node: name for name, node in nodes.by_name.items()}
-    return ask(nodes, messages, names, **{"number": 1, "phase": "train", "timeout": 9, **options})
+    return send_and_wait(
+        nodes, messages, names, **{"number": 1, "phase": "train", "timeout": 9, **options}
+    )
 
 
 def fail(client: int, number: int) -> float:
@@ -30,10 +38,10 @@ def fail(client: int, number: int) -> float:
 
 
 def test_answers_are_sorted_by_client_whatever_their_order() -> None:
-    answers = put(Nodes(adding_app(), 3, order=lambda answers: answers[::-1]))
-    assert list(answers.usable) == ["0", "1", "2"]
-    assert [num_examples(m.content) for m in answers.usable.values()] == [1, 2, 3]
-    assert answers.failures == {}
+    replies = put(Nodes(adding_app(), 3, order=lambda replies: replies[::-1]))
+    assert list(replies.usable) == ["0", "1", "2"]
+    assert [num_examples(m.content) for m in replies.usable.values()] == [1, 2, 3]
+    assert replies.failures == {}
 
 
 def test_clients_are_asked_by_name() -> None:
@@ -47,7 +55,7 @@ def test_clients_are_asked_by_name() -> None:
     names = {node: name for name, node in nodes.by_name.items()}
     content = RecordDict({"arrays": record(MODEL), "config": ConfigRecord({"server-round": 1})})
     messages = [Message(content, nodes.by_name[name], "train") for name in "2031"]
-    ask(nodes, messages, names, number=1, phase="train", timeout=9)
+    send_and_wait(nodes, messages, names, number=1, phase="train", timeout=9)
     assert order == [0, 1, 2, 3]
 
 
@@ -55,9 +63,9 @@ def test_answers_that_are_taken_come_one_by_one_and_need_not_be_kept() -> None:
     seen: list[float] = []
     pulls: list[int] = []
 
-    def note(answers: list[Message]) -> list[Message]:
-        pulls.append(len(answers))
-        return answers
+    def note(replies: list[Message]) -> list[Message]:
+        pulls.append(len(replies))
+        return replies
 
     def take(content: RecordDict) -> str | None:
         value = float(content["arrays"]["w"].numpy()[0])
@@ -68,21 +76,21 @@ def test_answers_that_are_taken_come_one_by_one_and_need_not_be_kept() -> None:
         return None
 
     nodes = Nodes(adding_app(), 3, order=note)
-    answers = put(nodes, take=take)
+    replies = put(nodes, take=take)
     # Client i sends i + 1.
     assert seen == [1, 3]
     assert pulls == [1, 1, 1]
-    assert answers.failures == {"1": "two is too many"}
-    assert [list(m.content) for m in answers.usable.values()] == [["metrics"]] * 2
+    assert replies.failures == {"1": "two is too many"}
+    assert [list(m.content) for m in replies.usable.values()] == [["metrics"]] * 2
     # What was taken was sent all the same.
-    assert answers.bytes_up == put(Nodes(adding_app(), 3)).bytes_up
+    assert replies.bytes_up == put(Nodes(adding_app(), 3)).bytes_up
 
 
 def test_a_client_that_raises_is_a_failure_with_its_reason() -> None:
-    answers = put(Nodes(adding_app(fail), 3))
-    assert list(answers.usable) == ["0", "2"]
-    assert list(answers.failures) == ["1"]
-    assert "no power" in answers.failures["1"]
+    replies = put(Nodes(adding_app(fail), 3))
+    assert list(replies.usable) == ["0", "2"]
+    assert list(replies.failures) == ["1"]
+    assert "no power" in replies.failures["1"]
 
 
 @pytest.mark.parametrize(
@@ -105,41 +113,41 @@ def test_of_our_own_errors_a_reason_is_the_message(
     pull = nodes.pull_messages
 
     def pulled(keys: list[str]) -> list[Message]:
-        answers = list(pull(keys))
-        for message in answers:
+        replies = list(pull(keys))
+        for message in replies:
             if message.has_error():
                 monkeypatch.setattr(message.error, "_reason", reason)
-        return answers
+        return replies
 
     monkeypatch.setattr(nodes, "pull_messages", pulled)
     assert put(nodes).failures == {"1": words}
 
 
 def test_a_client_that_does_not_answer_in_time_is_a_failure() -> None:
-    answers = put(Nodes(adding_app(), 3, silent=[2]), timeout=0.01)
-    assert list(answers.usable) == ["0", "1"]
-    assert answers.failures == {"2": "no answer within 0 s"}
+    replies = put(Nodes(adding_app(), 3, silent=[2]), timeout=0.01)
+    assert list(replies.usable) == ["0", "1"]
+    assert replies.failures == {"2": "no answer within 0 s"}
 
 
 def test_answers_that_come_one_by_one_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "POLL_SECONDS", 0)
     late: list[Message] = []
 
-    def one_by_one(answers: list[Message]) -> list[Message]:
-        late.extend(answers)
+    def one_by_one(replies: list[Message]) -> list[Message]:
+        late.extend(replies)
         return [late.pop()]
 
-    seen: list[Waiting] = []
-    answers = put(Nodes(adding_app(fail), 3, order=one_by_one), on_waiting=seen.append)
+    seen: list[PhaseProgress] = []
+    replies = put(Nodes(adding_app(fail), 3, order=one_by_one), on_progress=seen.append)
 
-    assert list(answers.usable) == ["0", "2"]
+    assert list(replies.usable) == ["0", "2"]
     assert [(w.asked, w.replied, w.failed) for w in seen] == [(3, 1, 0), (3, 1, 1), (3, 2, 1)]
     assert {(w.round, w.phase, w.since) for w in seen} == {(1, "train", seen[0].since)}
 
 
 def test_progress_is_told_only_when_there_is_some() -> None:
-    seen: list[Waiting] = []
-    put(Nodes(adding_app(), 2, silent=[0]), timeout=0.5, on_waiting=seen.append)
+    seen: list[PhaseProgress] = []
+    put(Nodes(adding_app(), 2, silent=[0]), timeout=0.5, on_progress=seen.append)
     assert [(w.replied, w.failed) for w in seen] == [(1, 0)]
 
 
@@ -154,13 +162,13 @@ def test_progress_is_logged_now_and_then(
 
 
 def test_a_node_that_is_gone_is_a_failure() -> None:
-    def gone(answers: list[Message]) -> list[Message]:
-        answers[1].metadata.__dict__["_src_node_id"] = 1  # the SuperLink's own
-        return answers
+    def gone(replies: list[Message]) -> list[Message]:
+        replies[1].metadata.__dict__["_src_node_id"] = 1  # the SuperLink's own
+        return replies
 
-    answers = put(Nodes(adding_app(fail), 2, order=gone))
-    assert list(answers.usable) == ["0"]
-    assert list(answers.failures) == ["1"]
+    replies = put(Nodes(adding_app(fail), 2, order=gone))
+    assert list(replies.usable) == ["0"]
+    assert list(replies.failures) == ["1"]
 
 
 @pytest.mark.parametrize("lost", [[""], [None], []])
@@ -170,9 +178,9 @@ def test_a_message_that_cannot_be_sent_is_a_failure(lost: list[Any]) -> None:
             first, *others = super().push_messages(messages)
             return [first, *lost * len(others)]
 
-    answers = put(Lossy(adding_app(), 3))
-    assert list(answers.usable) == ["0"]
-    assert answers.failures == dict.fromkeys("12", "the message could not be sent")
+    replies = put(Lossy(adding_app(), 3))
+    assert list(replies.usable) == ["0"]
+    assert replies.failures == dict.fromkeys("12", "the message could not be sent")
 
 
 def test_the_servers_own_work_is_done_after_asking_and_before_waiting() -> None:
@@ -192,9 +200,9 @@ def test_the_servers_own_work_is_done_after_asking_and_before_waiting() -> None:
 
 
 def test_bytes_are_those_of_the_arrays() -> None:
-    answers = put(Nodes(adding_app(fail), 3))
+    replies = put(Nodes(adding_app(fail), 3))
     size = sum(len(array.data) for array in record(MODEL).values())
-    assert (answers.bytes_down, answers.bytes_up) == (3 * size, 2 * size)
+    assert (replies.bytes_down, replies.bytes_up) == (3 * size, 2 * size)
 
 
 def test_nobody_works_on_a_question_whose_time_is_over() -> None:
@@ -211,25 +219,25 @@ def test_nobody_works_on_a_question_whose_time_is_over() -> None:
 
 
 def test_no_question_no_answer() -> None:
-    answers = ask(Nodes(adding_app(), 1), [], {}, number=1, phase="evaluate", timeout=9)
-    assert (answers.usable, answers.failures, answers.bytes_down) == ({}, {}, 0)
+    replies = send_and_wait(Nodes(adding_app(), 1), [], {}, number=1, phase="evaluate", timeout=9)
+    assert (replies.usable, replies.failures, replies.bytes_down) == ({}, {}, 0)
 
 
 # ---- what is unusable ---------------------------------------------------------------------
 
 
-def given_by(*made: Callable[[Message], Message], expected: ArrayRecord | None = None) -> Answers:
-    """The checked answers of clients 0, 1, ..."""
+def given_by(*made: Callable[[Message], Message], expected: ArrayRecord | None = None) -> Replies:
+    """The checked replies of clients 0, 1, ..."""
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         return made[int(context.node_config["partition-id"])](message)
 
-    answers = put(Nodes(app, len(made)))
-    assert answers.failures == {}
-    reject_unusable(answers, expected)
-    return answers
+    replies = put(Nodes(app, len(made)))
+    assert replies.failures == {}
+    reject_unusable(replies, expected)
+    return replies
 
 
 def answer(arrays: Any = None, **metrics: Any) -> Callable[[Message], Message]:
@@ -319,39 +327,39 @@ def test_one_bad_client_is_left_out_and_the_others_stay(
     made = [answer(), answer(), answer()]
     made[place] = bad
 
-    answers = given_by(*made, expected=record(MODEL))
+    replies = given_by(*made, expected=record(MODEL))
 
-    assert list(answers.failures) == [str(place)]
-    assert reason in answers.failures[str(place)]
-    assert list(answers.usable) == [name for name in "012" if name != str(place)]
+    assert list(replies.failures) == [str(place)]
+    assert reason in replies.failures[str(place)]
+    assert list(replies.usable) == [name for name in "012" if name != str(place)]
 
 
 def test_good_answers_are_usable() -> None:
-    answers = given_by(
+    replies = given_by(
         answer(), answer({"w": np.float32([7, 8])}, num_examples=0), expected=record(MODEL)
     )
-    assert (list(answers.usable), answers.failures) == (["0", "1"], {})
+    assert (list(replies.usable), replies.failures) == (["0", "1"], {})
 
 
 def test_the_order_of_keys_does_not_matter() -> None:
     turned = only(dict(reversed(MODEL.items())))
-    answers = given_by(answer(), turned, expected=record(MODEL))
-    assert list(answers.usable) == ["0", "1"]
+    replies = given_by(answer(), turned, expected=record(MODEL))
+    assert list(replies.usable) == ["0", "1"]
 
 
 def test_a_majority_of_bad_clients_does_not_make_the_good_ones_bad() -> None:
     bad = answer({"w": np.float32([1])})
-    answers = given_by(bad, answer(), bad, bad, answer(), expected=record(MODEL))
-    assert list(answers.usable) == ["1", "4"]
+    replies = given_by(bad, answer(), bad, bad, answer(), expected=record(MODEL))
+    assert list(replies.usable) == ["1", "4"]
 
 
 def test_without_a_model_to_compare_with_most_clients_are_right() -> None:
     wide, narrow = answer(), answer({"w": np.float32([1])})
-    answers = given_by(narrow, wide, wide)
-    assert list(answers.usable) == ["1", "2"]
+    replies = given_by(narrow, wide, wide)
+    assert list(replies.usable) == ["1", "2"]
     # Counts come in the smallest type that holds them.
-    answers = given_by(answer({"n": np.uint8(3)}), answer({"n": np.int64(3)}))
-    assert list(answers.usable) == ["0", "1"]
+    replies = given_by(answer({"n": np.uint8(3)}), answer({"n": np.int64(3)}))
+    assert list(replies.usable) == ["0", "1"]
 
 
 @pytest.mark.parametrize(

@@ -194,8 +194,8 @@ def test_nothing_depends_on_the_order_of_arrival(
             for round_ in done
         ], dict(result.train_metrics_clientapp)
 
-    assert recorded(lambda answers: answers) == recorded(
-        lambda answers: chance.sample(answers, len(answers))
+    assert recorded(lambda replies: replies) == recorded(
+        lambda replies: chance.sample(replies, len(replies))
     )
 
 
@@ -244,9 +244,9 @@ def test_the_final_evaluation_asks_everyone() -> None:
     nodes = Nodes(adding_app(), 10)
     result, _, loop = train(nodes, fraction_train=0.2, fraction_evaluate=0.2)
 
-    answers = loop.evaluate_all(nodes, result.arrays, ConfigRecord(), 9)
+    replies = loop.evaluate_all(nodes, result.arrays, ConfigRecord(), 9)
 
-    assert list(answers.usable) == [str(i) for i in range(10)]
+    assert list(replies.usable) == [str(i) for i in range(10)]
     assert nodes.asked[-1] == ("evaluate", [str(i) for i in range(10)])
 
 
@@ -555,7 +555,7 @@ class Killed(BaseException):
     """Not even `except Exception` hears of it."""
 
 
-@pytest.mark.parametrize("moment", ["on_waiting", "on_round", "on_start", "evaluate_fn", "save"])
+@pytest.mark.parametrize("moment", ["on_progress", "on_round", "on_start", "evaluate_fn", "save"])
 @pytest.mark.parametrize("number", range(1, 8))
 def test_interrupted_anywhere_a_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, number: int

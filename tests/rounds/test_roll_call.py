@@ -11,14 +11,9 @@ from flwr.clientapp import ClientApp
 
 from celeba_fl.common.bundle import code_hash
 from celeba_fl.common.errors import InputError
-from celeba_fl.rounds.exchange import Waiting
+from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.rounds.roll_call import Client, natural_order, roll_call, wait_for_nodes
 from celeba_fl.task import SITS_OUT
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("celeba_fl.rounds.roll_call.SETTLE_SECONDS", 0)
 
 
 def present(message: Message, name: str, **changed: Any) -> Message:
@@ -236,8 +231,8 @@ def test_under_strict_it_is_the_chosen_who_must_be_well() -> None:
 
 
 def test_progress_is_told() -> None:
-    seen: list[Waiting] = []
-    call(Nodes(clients_who(), 3), on_waiting=seen.append)
+    seen: list[PhaseProgress] = []
+    call(Nodes(clients_who(), 3), on_progress=seen.append)
     assert [(w.phase, w.round, w.asked, w.replied) for w in seen] == [("query", 0, 3, 3)]
 
 

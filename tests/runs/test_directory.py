@@ -19,7 +19,7 @@ from safetensors import safe_open
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
-from celeba_fl.rounds.exchange import Waiting
+from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs import directory
 from celeba_fl.runs.directory import RunDirectory, read_csv, read_runs
 
@@ -182,7 +182,7 @@ def test_the_summary_has_null_for_what_is_undefined(tmp_path: Path) -> None:
 
 def test_progress(tmp_path: Path) -> None:
     with open_run(tmp_path) as run:
-        run.progress(Waiting(3, "train", 50, 20, 1, 1e9))
+        run.progress(PhaseProgress(3, "train", 50, 20, 1, 1e9))
     assert json.loads((run.path / "progress.json").read_text()) == {
         "round": 3, "phase": "train", "asked": 50, "replied": 20, "failed": 1, "since": 1e9
     }  # fmt: skip

@@ -15,16 +15,9 @@ from celeba_fl.client_app import app as client_app
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.rounds import roll_call
 from celeba_fl.runs.directory import config_of, find_run, read_csv
 from celeba_fl.studies.baseline import baseline_table, make_baseline
 from celeba_fl.task import Arrays, Description, Instructions, NodeConfig, Tables
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(server_app, "_draw_report", lambda run: None, raising=False)
 
 
 def run_of(nodes: int, keys: dict[str, Any]) -> dict[str, Any]:

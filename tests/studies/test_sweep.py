@@ -8,17 +8,9 @@ from typing import Any
 import pytest
 from adding import Adding, Contrary, outcome, settings
 
-from celeba_fl import server_app
 from celeba_fl.common.errors import InputError
-from celeba_fl.rounds import roll_call
 from celeba_fl.runs.directory import read_csv, read_runs
 from celeba_fl.studies.sweep import Sweep, run_sweep, split_values
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(server_app, "_draw_report", lambda run: None, raising=False)
 
 
 class Costly(Contrary):

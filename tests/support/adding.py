@@ -155,7 +155,7 @@ def values(arrays: ArrayRecord) -> dict[str, Any]:
 
 
 def adding_app(step: Callable[[int, int], Any] = lambda client, number: client + 1.0) -> ClientApp:
-    """A ClientApp that adds ``step(client, round)`` to all arrays, or answers with it."""
+    """A ClientApp that adds ``step(client, round)`` to all arrays, or replies with it."""
     app = ClientApp()
 
     @app.train()
@@ -179,7 +179,7 @@ def adding_app(step: Callable[[int, int], Any] = lambda client, number: client +
 
 
 class Nodes(InlineGrid):
-    """An InlineGrid that notes who is asked, and in which answers can get lost or come late.
+    """An InlineGrid that notes who is asked, and in which replies can get lost or come late.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ class Nodes(InlineGrid):
     number : int
         Number of nodes.
     order : Callable[[list[Message]], list[Message]]
-        What becomes of the answers of a pull.
+        What becomes of the replies of a pull.
     silent : Iterable[int]
         Partitions that never answer.
     keys : Mapping[str, Any]
@@ -199,7 +199,7 @@ class Nodes(InlineGrid):
         self,
         app: ClientApp,
         number: int,
-        order: Callable[[list[Message]], list[Message]] = lambda answers: answers,
+        order: Callable[[list[Message]], list[Message]] = lambda replies: replies,
         silent: Iterable[int] = (),
         keys: Mapping[str, Any] | None = None,
     ) -> None:
@@ -218,5 +218,5 @@ class Nodes(InlineGrid):
         return super().push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        answers = self.order(list(super().pull_messages(message_ids)))
-        return [answer for answer in answers if answer.metadata.src_node_id not in self.silent]
+        replies = self.order(list(super().pull_messages(message_ids)))
+        return [answer for answer in replies if answer.metadata.src_node_id not in self.silent]

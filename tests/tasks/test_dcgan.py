@@ -15,7 +15,6 @@ from torch import nn
 from torchvision.models import mobilenet_v2
 from toys import write_celeba, write_sites
 
-from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
@@ -25,11 +24,10 @@ from celeba_fl.inference.sample import load_generator, write_faces
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import dcgan
 from celeba_fl.report.page import write_report
-from celeba_fl.rounds import roll_call
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.directory import config_of, read_csv, read_runs
 from celeba_fl.server_app import app as app_of_server
-from celeba_fl.studies.baseline import Lone, make_baseline
+from celeba_fl.studies.baseline import SingleClient, make_baseline
 from celeba_fl.task import derived_seed, sum_counts
 from celeba_fl.tasks.dcgan import Dcgan
 from celeba_fl.vision.features import FeatureExtractor
@@ -38,12 +36,6 @@ from celeba_fl.vision.store import EMPTY
 NODES, EPOCHS, MAPS = 3, 3, 4
 MODES = ("both", "generator")
 NETWORKS = ("generator", "discriminator")
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch):
-    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(server_app, "_draw_report", lambda run: None)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +89,7 @@ def run(keys, folder, nodes=NODES, **changes):
 @pytest.fixture(scope="module", params=MODES)
 def done(request, keys, tmp_path_factory):
     """A whole run of each mode of exchange."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
-        patch.setattr(server_app, "_draw_report", lambda run: None)
-        return run(keys, tmp_path_factory.mktemp("runs"), exchange=request.param)
+    return run(keys, tmp_path_factory.mktemp("runs"), exchange=request.param)
 
 
 def model_of(said):
@@ -506,7 +495,7 @@ def test_a_baseline_is_central_training_or_is_refused(done, tmp_path):
         return
     made = make_baseline({**done, "path": path})
     task = Dcgan(config_of(done))
-    lone = Lone(task, node(0, of=1), task.prepare().instructions)
+    lone = SingleClient(task, node(0, of=1), task.prepare().instructions)
     distances = [
         task.evaluate_centrally(arrays)["server_valid"]["frechet_distance"]
         for _, arrays in lone.rounds((1, 2))

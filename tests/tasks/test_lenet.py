@@ -15,7 +15,6 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 from toys import write_cifar10
 
-from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
@@ -26,21 +25,14 @@ from celeba_fl.report.html import UNKNOWN, Table
 from celeba_fl.report.page import write_report
 from celeba_fl.report.reading import Run
 from celeba_fl.report.results import results
-from celeba_fl.rounds import roll_call
 from celeba_fl.runs.directory import read_csv, read_runs
 from celeba_fl.server_app import app as app_of_server
-from celeba_fl.studies.baseline import Lone, make_baseline
+from celeba_fl.studies.baseline import SingleClient, make_baseline
 from celeba_fl.task import derived_seed, sum_counts
 from celeba_fl.tasks.lenet import Lenet, own_model_path
 
 NODES = 4
 EPOCHS = 2
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch):
-    monkeypatch.setattr(roll_call, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(server_app, "_draw_report", lambda run: None)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +71,7 @@ def run(keys, folder, nodes=NODES, **changes):
 @pytest.fixture(scope="module")
 def done(keys, tmp_path_factory):
     """A whole run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roll_call, "SETTLE_SECONDS", 0)
-        patch.setattr(server_app, "_draw_report", lambda run: None)
-        return run(keys, tmp_path_factory.mktemp("runs"))
+    return run(keys, tmp_path_factory.mktemp("runs"))
 
 
 def assert_equal(one, two):
@@ -213,7 +202,7 @@ def test_one_client_is_central_training(keys, make, tmp_path):
     said = run(keys, tmp_path, nodes=1, **{"min-available-clients": 1})
     task = make()
     task.prepare()
-    *_, (_, central) = Lone(task, node(0, of=1), {}).rounds((1, 2, 3))
+    *_, (_, central) = SingleClient(task, node(0, of=1), {}).rounds((1, 2, 3))
     assert_equal(load_file(said["path"] / "model.safetensors"), central)
 
     images, train, _ = task._parts(node(0, of=1))

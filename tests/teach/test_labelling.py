@@ -19,7 +19,7 @@ from celeba_fl.data import sources
 from celeba_fl.data.partitions import valid_mask
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.teacher import UNSURE, Teacher
-from celeba_fl.tasks.examples import Faces
+from celeba_fl.tasks.examples import ClientData
 from celeba_fl.teach import endpoint, labelling
 from celeba_fl.teach.labelling import Spending, train_rows
 
@@ -122,7 +122,7 @@ def test_train_rows_are_those_of_all_clients_without_their_validation_parts(fold
     keys = {"dataset": str(folder), "home": str(tmp_path / "home"), "valid-fraction": 0.4}
     config = RunConfig.load(keys)
     table = sources.load(str(folder), config.home_dir)
-    parts = [Faces(config).held({"partition-id": i, "num-partitions": 3}) for i in range(3)]
+    parts = [ClientData(config).held({"partition-id": i, "num-partitions": 3}) for i in range(3)]
     held = np.sort(np.concatenate(parts))
     np.testing.assert_array_equal(held, np.arange(8))
     valid = valid_mask(table, held, 0.4, config.seed)
