@@ -16,13 +16,13 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.bundle import PACKAGE, code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.task import (
     EPOCH,
     SITS_OUT,
-    Arrays,
     Instructions,
     Task,
     Trained,

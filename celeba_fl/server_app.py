@@ -3,6 +3,7 @@
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
+from celeba_fl.common.arrays import sum_counts
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
@@ -13,7 +14,7 @@ from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.recorder import Recorder
 from celeba_fl.strategy import ClosedForm, make_strategy
-from celeba_fl.task import load_task, starting_arrays, sum_counts
+from celeba_fl.task import load_task, starting_arrays
 
 app = ServerApp()
 

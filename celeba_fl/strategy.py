@@ -8,12 +8,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Result
 
+from celeba_fl.common.arrays import Arrays, add_exactly
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
-from celeba_fl.models.ridge import add
 from celeba_fl.rounds.exchange import unusable
 from celeba_fl.rounds.loop import Loop
-from celeba_fl.task import Arrays, Instructions, Task
+from celeba_fl.task import Instructions, Task
 
 # What strategies call the server's learning rate.
 SERVER_RATES = {"fedavgm": "server_learning_rate", "fedadam": "eta", "fedyogi": "eta"}
@@ -120,7 +120,7 @@ class ClosedForm(flower.FedAvg):
         if not reason:
             (name,) = content.array_records
             sums = content.array_records[name]
-            add(self._total, {key: sums[key].numpy() for key in self._total})
+            add_exactly(self._total, {key: sums[key].numpy() for key in self._total})
             del content[name]
         return reason
 

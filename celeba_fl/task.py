@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from flwr.app import ConfigRecordValues
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig, default_values
 from celeba_fl.rounds.stopping import LOWER_IS_BETTER
@@ -41,7 +42,6 @@ EPOCH = "epoch-"
 # The record with the name of a client that is not among the chosen ones: its whole answer.
 SITS_OUT = "sits-out"
 
-Arrays = dict[str, np.ndarray]
 NodeConfig = Mapping[str, Any]
 # What the server tells every client with every message, and what clients tell of themselves.
 Instructions = dict[str, ConfigRecordValues]
@@ -339,13 +339,3 @@ def derived_seed(*parts: object) -> int:
     """A seed (63 bits) that is a function of `parts` alone, on every machine."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
-
-
-def sum_counts(counts: Sequence[Arrays]) -> Arrays:
-    """Add counts of the same shapes; integers stay exact and floats are added in given order."""
-    total: Arrays = {}
-    for arrays in counts:
-        for key, array in arrays.items():
-            wide = array.astype(np.int64 if array.dtype.kind in "bui" else np.float64)
-            total[key] = total[key] + wide if key in total else wide
-    return total

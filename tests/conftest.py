@@ -92,7 +92,7 @@ def toy_run(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
     from celeba_fl.client_app import app as client_app
     from celeba_fl.config import RunConfig
     from celeba_fl.launch.inline import run_inline
-    from celeba_fl.runs.directory import read_runs
+    from celeba_fl.runs.reading import read_runs
 
     folder = tmp_path_factory.mktemp("toy-runs")
     run_inline(RunConfig.load({**toy, "results-dir": str(folder)}), 3, server_app.app, client_app)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from celeba_fl import task
+from celeba_fl.common.arrays import sum_counts
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
-from celeba_fl.task import Task, client_name, derived_seed, load_task, sum_counts
+from celeba_fl.task import Task, client_name, derived_seed, load_task
 from celeba_fl.tasks.attributes import Attributes
 
 

@@ -7,29 +7,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import tomli
 import tomli_w
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from celeba_fl.common.bundle import PACKAGE, PYPROJECT
+from celeba_fl.common.bundle import PYPROJECT
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
+from celeba_fl.launch.experiments import (
+    SIMULATION,
+    absolute_paths,
+    num_supernodes,
+    parse_pair,
+    read_experiment,
+)
 from celeba_fl.launch.flower import FLOWER_ENVIRONMENT, flower_json
-from celeba_fl.runs.directory import find_directory, find_run, read_runs
-
-EXPERIMENTS = PACKAGE / "experiments"
-SIMULATION = PACKAGE / "federations" / "simulation-50.toml"
-# Keys that may have a path in them, words there that are none, and places that a run makes.
-PATHS = ("dataset", "weights", "teacher", "resume", "home", "results-dir")
-NO_PATHS = ("drawn", "none", "imagenet", "simulated", "latest", "")
-MADE = ("home", "results-dir")
+from celeba_fl.runs.reading import find_directory, find_run, read_runs
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -74,7 +72,7 @@ def run(
         raise InputError(f"{superlink}: one SuperLink at most; overrides are written key=value")
     overrides = {**read_experiment(experiment), **dict(parse_pair(pair) for pair in pairs)}
     if not superlink:
-        overrides |= _absolute_paths(overrides)
+        overrides |= absolute_paths(overrides)
     config = RunConfig.load(overrides)
     if federation is None and not superlink:
         federation = SIMULATION
@@ -166,7 +164,7 @@ def sweep(
     first = {key: values[0] for key, values in grid.items()}
     home = RunConfig.load({**fixed, **first}).home_dir
     out = (out or home / "sweeps" / Path(experiment).stem).expanduser().absolute()
-    done = run_sweep(fixed, grid, nodes or _num_supernodes(federation), out, metric)
+    done = run_sweep(fixed, grid, nodes or num_supernodes(federation), out, metric)
     Console().print(done.table())
     for line in done.verdict():
         print(line)
@@ -220,7 +218,7 @@ def teach(
     try:
         outcome = label(
             config,
-            nodes or _num_supernodes(federation),
+            nodes or num_supernodes(federation),
             out,
             model=model,
             base_url=base_url,
@@ -390,60 +388,12 @@ def local(
         print("Ended.")
 
 
-def read_experiment(name: str) -> dict[str, Any]:
-    """The run-config keys of a TOML file, or of an experiment of ours by its name.
-
-    Raises
-    ------
-    InputError
-        If there is none, or it is no TOML.
-    """
-    path = Path(name).expanduser()
-    if not path.is_file():
-        path = EXPERIMENTS / f"{name.removesuffix('.toml')}.toml"
-    if not path.is_file():
-        ours = ", ".join(sorted(path.stem for path in EXPERIMENTS.glob("*.toml")))
-        raise InputError(f"no experiment {name!r}: neither a file nor one of {ours}")
-    return _read_toml(path)
-
-
-def parse_pair(pair: str) -> tuple[str, Any]:
-    """A key and its value as TOML would read it; a bare word is a text."""
-    key, _, value = pair.partition("=")
-    try:
-        return key, tomli.loads(f"value = {value}")["value"]
-    except tomli.TOMLDecodeError:
-        return key, value
-
-
-def _absolute_paths(keys: Mapping[str, Any]) -> dict[str, str]:
-    """Those that name a place from here: a simulation works where its SuperLink was started."""
-    return {
-        key: str(Path(value).absolute())
-        for key, value in ((key, str(keys[key])) for key in PATHS if key in keys)
-        if key in MADE or (value not in NO_PATHS and Path(value).exists())
-        if not value.startswith("~")
-    }
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomli.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomli.TOMLDecodeError) as error:
-        raise InputError(f"{path}: {error}") from error
-
-
 def _run_inline(config: RunConfig, federation: Path | None) -> None:
     from celeba_fl.client_app import app as client_app
     from celeba_fl.launch.inline import run_inline
     from celeba_fl.server_app import app as server_app
 
-    run_inline(config, _num_supernodes(federation), server_app, client_app)
-
-
-def _num_supernodes(federation: Path | None) -> int:
-    nodes: int = _read_toml(federation or SIMULATION).get("num-supernodes", 2)
-    return nodes
+    run_inline(config, num_supernodes(federation), server_app, client_app)
 
 
 def _run_flower(overrides: dict[str, Any], federation: Path | None, superlink: list[str]) -> int:

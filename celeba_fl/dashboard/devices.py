@@ -9,14 +9,14 @@ from typing import Any
 import streamlit as st
 import tomli
 
-from celeba_fl.cli.app import EXPERIMENTS, parse_pair, read_experiment
 from celeba_fl.common.bundle import PACKAGE
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.dashboard import jobs, watching
 from celeba_fl.dashboard.all_runs import EVERY, label, status
 from celeba_fl.dashboard.blocks import live, part, plain
-from celeba_fl.runs.directory import read_csv
+from celeba_fl.launch.experiments import EXPERIMENTS, parse_pair, read_experiment
+from celeba_fl.runs.tables import read_csv
 
 FEDERATIONS = PACKAGE / "federations"
 ASK_EVERY = 10.0  # seconds; asking a SuperLink is a process of its own

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from celeba_fl.report.reading import Run
 from celeba_fl.rounds.exchange import PhaseProgress
-from celeba_fl.runs.directory import STALE_SECONDS, read_run
+from celeba_fl.runs.reading import STALE_SECONDS, read_run
 
 # A heartbeat changes `run.json` every few seconds; what else there is need not be read for that.
 HEAD = ("run.json", "summary.json", "rounds.csv")

@@ -15,11 +15,11 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.models.heads import scores
-from celeba_fl.runs.directory import final_model
-from celeba_fl.task import Arrays
+from celeba_fl.runs.reading import final_model
 from celeba_fl.vision.features import FeatureExtractor
 from celeba_fl.vision.weights import weights_path
 

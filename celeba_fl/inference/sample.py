@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import write_bytes
 from celeba_fl.data.images import encode, tile
 from celeba_fl.models.dcgan import NETWORK, generate, noise
-from celeba_fl.runs.directory import final_model
-from celeba_fl.task import Arrays
+from celeba_fl.runs.reading import final_model
 
 # More would be too small to see.
 IN_GRID = 100

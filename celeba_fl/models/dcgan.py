@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from celeba_fl.models.heads import Arrays, Rows
+from celeba_fl.common.arrays import Arrays, Rows
 from celeba_fl.models.optimizers import make_optimizer
 
 NETWORK = "celeba_fl.models.dcgan:generator"

@@ -5,23 +5,12 @@ float32, in PyTorch's layout; 51,240 numbers for 40 attributes on MobileNetV2.
 """
 
 import math
-from typing import Any, Protocol
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
+from celeba_fl.common.arrays import Arrays, Rows
+
 BLOCK = 64
-
-
-class Rows(Protocol):
-    """An array (n, dim) of float32, or what can be indexed like one by slice and positions."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any, /) -> np.ndarray: ...
 
 
 def initial_head(dim: int, outputs: int, seed: int) -> Arrays:

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.models.optimizers import make_optimizer
 
-Arrays = dict[str, np.ndarray]
 # Of CIFAR-10's train images, by channel.
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)

@@ -20,25 +20,21 @@ accuracy 69.2 %, with moments of train examples 0.342 and 70.5 %, by Platt's log
 on validation scores 0.304 and 65.7 %. That one needs scores, which say more of each image.
 """
 
-from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from celeba_fl.common.arrays import FULL, Arrays, Rows, add_exactly, overflow
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.evaluation.metrics import Floats, Ints, ratio
-from celeba_fl.models.heads import Rows
 
-Arrays = dict[str, np.ndarray]
 FEATURE_STEP = 2.0**-14
 WEIGHT_STEP = 2.0**-8
 STEP = FEATURE_STEP**2 * WEIGHT_STEP
 # So many squares of the largest feature are 2^53 steps, up to where float64 knows each number.
 BLOCK, LARGEST = 2048, 128.0
-# Half of what int64 holds, so that two numbers below it can be added.
-FULL = 2.0**62
 # Lambda in units of the mean diagonal of the centred X'X, that is of n times the mean variance of
 # a feature: one grid for all sizes of data and scales of features.
 RATIOS = 10.0 ** np.arange(-4, 2.5, 0.5)
@@ -88,24 +84,11 @@ def sums_of(features: Rows, labels: NDArray[np.bool_], weight: Floats) -> Arrays
             x = np.rint(np.c_[block, np.ones(len(rows))] / FEATURE_STEP)
             xx, xy = (x.T @ x)[_triangle(x.shape[1])], x.T @ (labels[rows] / FEATURE_STEP)
             if times * xx.max() >= FULL:
-                raise _overflow()
-            add(total, {"xx": times * xx.astype(np.int64), "xy": times * xy.astype(np.int64)})
+                raise overflow()
+            add_exactly(
+                total, {"xx": times * xx.astype(np.int64), "xy": times * xy.astype(np.int64)}
+            )
     return total
-
-
-def add(total: Arrays, more: Mapping[str, np.ndarray]) -> None:
-    """Add sums to `total`, in place and exactly; InputError if int64 cannot hold the result."""
-    for key, array in total.items():
-        if sum(max(float(a.max()), -float(a.min())) for a in (array, more[key])) >= FULL:
-            raise _overflow()
-        array += more[key]
-
-
-def _overflow() -> InputError:
-    return InputError(
-        "the sums of the closed form do not fit into 64 bits: there are too many examples, too "
-        "large features, or too unlike groups in group-weighting"
-    )
 
 
 @cache

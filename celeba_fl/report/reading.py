@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from celeba_fl.evaluation.resampling import Scores, read_scores
-from celeba_fl.runs.directory import read_csv, read_run
+from celeba_fl.runs.reading import read_run
+from celeba_fl.runs.tables import read_csv
 
 Rows = Sequence[Mapping[str, str]]
 

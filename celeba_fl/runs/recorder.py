@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, MetricRecord
 
+from celeba_fl.common.arrays import Arrays, sum_counts
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.loop import Round
 from celeba_fl.rounds.roll_call import Client
 from celeba_fl.runs.directory import RunDirectory
-from celeba_fl.task import EPOCH, Arrays, Task, sum_counts
+from celeba_fl.task import EPOCH, Task
 
 NAN = float("nan")
 

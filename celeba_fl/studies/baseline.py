@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from celeba_fl.common.arrays import Arrays, sum_counts
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import write_json
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.stopping import StopRules
-from celeba_fl.runs.directory import config_of, defined, read_csv, write_parquet
+from celeba_fl.runs.reading import config_of
+from celeba_fl.runs.tables import defined, read_csv, write_parquet
 from celeba_fl.task import (
-    Arrays,
     Description,
     Instructions,
     NodeConfig,
@@ -30,7 +31,6 @@ from celeba_fl.task import (
     derived_seed,
     load_task,
     starting_arrays,
-    sum_counts,
 )
 
 EVERYTHING = {"partition-id": 0, "num-partitions": 1}

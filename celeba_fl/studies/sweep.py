@@ -29,7 +29,8 @@ from celeba_fl.common.files import write_bytes
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.directory import read_csv, read_runs, write_csv
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv, write_csv
 from celeba_fl.server_app import app as server_app
 from celeba_fl.task import load_task
 

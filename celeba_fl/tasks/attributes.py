@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import write_bytes
 from celeba_fl.common.log import LOG
@@ -26,7 +27,6 @@ from celeba_fl.models import ridge
 from celeba_fl.models.heads import initial_head, scores
 from celeba_fl.task import (
     OF_GENERATORS,
-    Arrays,
     Description,
     Instructions,
     NodeConfig,

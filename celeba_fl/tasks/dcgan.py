@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
@@ -31,7 +32,6 @@ from celeba_fl.models import dcgan
 from celeba_fl.models.dcgan import Losses
 from celeba_fl.task import (
     OF_HEADS,
-    Arrays,
     Description,
     Instructions,
     NodeConfig,

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import pack_arrays, write_bytes
 from celeba_fl.common.log import LOG
@@ -20,7 +21,6 @@ from celeba_fl.models.lenet import MEAN, STD, initial_arrays, scores, train_lene
 from celeba_fl.task import (
     OF_GENERATORS,
     OF_HEADS,
-    Arrays,
     Description,
     Instructions,
     NodeConfig,

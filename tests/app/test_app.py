@@ -24,7 +24,9 @@ from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import InlineGrid, run_inline
 from celeba_fl.rounds.loop import RoundFailedError
 from celeba_fl.runs import directory
-from celeba_fl.runs.directory import RunDirectory, read_csv, read_runs
+from celeba_fl.runs.directory import RunDirectory
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 from celeba_fl.vision.features import FeatureStore
 
 

@@ -15,14 +15,16 @@ from safetensors.numpy import load_file
 
 from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data.sources import load
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import heads
 from celeba_fl.rounds.loop import RoundFailedError
-from celeba_fl.runs.directory import read_csv, read_runs
-from celeba_fl.task import Arrays, Instructions, NodeConfig
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
+from celeba_fl.task import Instructions, NodeConfig
 from celeba_fl.vision.features import FeatureStore
 
 ZERO = np.zeros(1, np.int64)

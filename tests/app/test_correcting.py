@@ -17,7 +17,8 @@ from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import ridge
 from celeba_fl.models.heads import scores
 from celeba_fl.report.page import write_report
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as app_of_server
 from celeba_fl.studies.baseline import make_baseline
 from celeba_fl.tasks.attributes import Attributes

@@ -19,7 +19,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.evaluation.intervals import wilson
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.directory import read_runs
+from celeba_fl.runs.reading import read_runs
 from celeba_fl.tasks.attributes import Attributes
 
 average_precision = sklearn.average_precision_score

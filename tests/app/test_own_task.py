@@ -7,7 +7,8 @@ import pytest
 from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as server_app
 
 

@@ -84,7 +84,7 @@ def measure(what: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure a no-op client and both tasks, and print a table."""
-    from celeba_fl.cli.app import parse_pair, read_experiment
+    from celeba_fl.launch.experiments import parse_pair, read_experiment
 
     overrides = dict(parse_pair(pair) for pair in sys.argv[1:])
     cifar10 = overrides.pop("cifar10", "uoft-cs/cifar10")

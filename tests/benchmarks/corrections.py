@@ -15,11 +15,12 @@ from statistics import mean, stdev
 from typing import Any
 
 from celeba_fl import server_app
-from celeba_fl.cli.app import parse_pair, read_experiment
 from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
+from celeba_fl.launch.experiments import parse_pair, read_experiment
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 
 CLIENTS = 100
 TEACHERS = {"perfect": "0", "10 % wrong": "0.1"}

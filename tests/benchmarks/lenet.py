@@ -9,11 +9,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from celeba_fl.cli.app import parse_pair, read_experiment
 from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
+from celeba_fl.launch.experiments import parse_pair, read_experiment
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as server_app
 from celeba_fl.studies.baseline import EVERYTHING, SingleClient
 from celeba_fl.task import load_task

@@ -10,11 +10,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from celeba_fl.cli.app import parse_pair
 from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
+from celeba_fl.launch.experiments import parse_pair
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.directory import read_runs
+from celeba_fl.runs.reading import read_runs
 from celeba_fl.server_app import app as server_app
 from celeba_fl.studies.baseline import make_baseline
 

@@ -19,15 +19,16 @@ from partitionings import CLIENTS, PARTITIONINGS
 from pyarrow import parquet
 
 from celeba_fl import server_app
-from celeba_fl.cli.app import parse_pair
 from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES, membership
 from celeba_fl.evaluation import fairness
 from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval
 from celeba_fl.evaluation.metrics import ratio
+from celeba_fl.launch.experiments import parse_pair
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 
 GROUPING = ("Male", "Young")
 # FedAdam's rate: of 0.001, 0.003, 0.01, 0.03 and 0.1 (Flower's default) 0.03 had the best accuracy

@@ -19,8 +19,10 @@ from celeba_fl.cli import app
 from celeba_fl.common.bundle import PYPROJECT
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
+from celeba_fl.launch.experiments import EXPERIMENTS, SIMULATION, parse_pair, read_experiment
 from celeba_fl.models.dcgan import NETWORK, initial_arrays
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 
 
 @pytest.fixture(autouse=True)
@@ -59,35 +61,35 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     ],
 )
 def test_pairs(pair: str, value: Any) -> None:
-    parsed = app.parse_pair(pair)
+    parsed = parse_pair(pair)
     assert parsed == ("a", value)
     assert type(parsed[1]) is type(value)
 
 
 @pytest.mark.parametrize("name", ["drawn-iid", "drawn-iid.toml"])
 def test_an_experiment_of_ours(name: str) -> None:
-    assert app.read_experiment(name)["dataset"] == "drawn"
+    assert read_experiment(name)["dataset"] == "drawn"
 
 
-@pytest.mark.parametrize("path", sorted(app.EXPERIMENTS.glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda p: p.stem)
 def test_all_our_experiments_are_valid(path: Path) -> None:
-    RunConfig.load(app.read_experiment(path.stem))
+    RunConfig.load(read_experiment(path.stem))
 
 
 def test_an_experiment_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("seed = 7\n")
-    assert app.read_experiment(str(tmp_path / "mine.toml")) == {"seed": 7}
+    assert read_experiment(str(tmp_path / "mine.toml")) == {"seed": 7}
 
 
 def test_an_experiment_that_there_is_not() -> None:
     with pytest.raises(InputError, match=r"no experiment 'mine': neither a file nor .*drawn-iid"):
-        app.read_experiment("mine")
+        read_experiment("mine")
 
 
 def test_an_experiment_that_is_no_toml(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("seed: 7\n")
     with pytest.raises(InputError, match=r"mine\.toml: "):
-        app.read_experiment("mine.toml")
+        read_experiment("mine.toml")
 
 
 @pytest.mark.parametrize(
@@ -207,9 +209,14 @@ def test_a_run_is_submitted_followed_and_asked_for_its_status(
 
     submit, log, ls = flwr.asked
     assert submit[:4] == ["run", str(PYPROJECT.parent), "--format", "json"]
-    assert submit[submit.index("--federation-config") + 1] == str(app.SIMULATION)
+    assert submit[submit.index("--federation-config") + 1] == str(SIMULATION)
     merged = tomli.loads(flwr.config.read_text())
-    expected = {**app.read_experiment("drawn-iid"), "seed": 7, "learning-rate": 0.5, "task": "a b"}
+    expected = {
+        **read_experiment("drawn-iid"),
+        "seed": 7,
+        "learning-rate": 0.5,
+        "task": "a b",
+    }
     assert merged == expected
     assert log == ["log", "77", "--stream"]
     assert ls == ["ls", "--run-id", "77", "--format", "json"]

@@ -12,9 +12,9 @@ from streamlit.testing.v1 import AppTest
 from toys import write_run
 from words import text_of
 
-from celeba_fl.cli.app import parse_pair
 from celeba_fl.common.errors import InputError
 from celeba_fl.dashboard import devices, jobs
+from celeba_fl.launch.experiments import parse_pair
 
 Open = Callable[..., AppTest]
 ONLINE = {"status": "online", "online-at": "2026-11-24 04:00:00Z", "offline-at": "N/A"}

@@ -16,7 +16,7 @@ from toys import write_run
 from words import text_of
 
 from celeba_fl.dashboard.one_run import PARTS
-from celeba_fl.runs.directory import read_csv
+from celeba_fl.runs.tables import read_csv
 
 Open = Callable[..., AppTest]
 CONFIG = {"task": "attributes", "dataset": "drawn", "num-server-rounds": 3}

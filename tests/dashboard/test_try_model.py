@@ -14,7 +14,7 @@ from words import text_of
 
 from celeba_fl.dashboard import try_model
 from celeba_fl.inference.predict import Predictor, load_model
-from celeba_fl.runs.directory import read_run
+from celeba_fl.runs.reading import read_run
 
 Open = Callable[..., AppTest]
 

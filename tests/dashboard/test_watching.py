@@ -12,7 +12,7 @@ from toys import write_run
 
 from celeba_fl.dashboard import watching
 from celeba_fl.report.reading import Run
-from celeba_fl.runs.directory import STALE_SECONDS
+from celeba_fl.runs.reading import STALE_SECONDS
 
 ROUNDS = "round,valid_loss\n0,0.7\n"
 
@@ -111,7 +111,7 @@ def test_silence_shows_though_no_file_changes(path: Path, monkeypatch: pytest.Mo
 
     later = time.time() + 10
     monkeypatch.setattr(watching.time, "time", lambda: later)
-    monkeypatch.setattr("celeba_fl.runs.directory.datetime", Later)
+    monkeypatch.setattr("celeba_fl.runs.reading.datetime", Later)
     assert watching.look(path)["status"] == "interrupted"
     assert watching.version(path) != before
 

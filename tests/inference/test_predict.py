@@ -23,7 +23,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.inference.predict import Predictor, load_model, predict_files, predictions_table
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.directory import find_run
+from celeba_fl.runs.reading import find_run
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 from engine import APP, BIN
 
-from celeba_fl.runs.directory import read_runs
+from celeba_fl.runs.reading import read_runs
 
 # The checkout is on the path of an editable installation; here it is taken off.
 RUN = """

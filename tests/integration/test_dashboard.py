@@ -23,7 +23,8 @@ from selenium.webdriver.common.by import By
 from celeba_fl.data.drawn import Face, render
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.deployment.local import free_ports
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

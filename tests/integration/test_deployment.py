@@ -20,7 +20,8 @@ from celeba_fl.config import RunConfig
 from celeba_fl.deployment.credentials import write_credentials
 from celeba_fl.deployment.local import LocalDeployment, free_ports, node_configs, processes_with
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as server_app
 
 

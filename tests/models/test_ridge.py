@@ -5,18 +5,11 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
+from celeba_fl.common.arrays import add_exactly as add
 from celeba_fl.common.errors import InputError
 from celeba_fl.evaluation.metrics import bce_with_logits
 from celeba_fl.models import ridge
-from celeba_fl.models.ridge import (
-    RATIOS,
-    add,
-    calibrate,
-    regressions,
-    solve,
-    squared_error,
-    sums_of,
-)
+from celeba_fl.models.ridge import RATIOS, calibrate, regressions, solve, squared_error, sums_of
 
 UNIT = 2**36
 

@@ -17,7 +17,8 @@ from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.report import page, plots
 from celeba_fl.report.page import write_report
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as server_app
 
 RESULTS = "Figures of the final model"

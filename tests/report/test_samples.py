@@ -11,7 +11,7 @@ from celeba_fl.report.html import Picture, Pictures
 from celeba_fl.report.plots import Album
 from celeba_fl.report.reading import Run
 from celeba_fl.report.samples import animation, samples
-from celeba_fl.runs.directory import write_csv
+from celeba_fl.runs.tables import write_csv
 
 EPOCHS = [
     {"round": r, "client": c, "epoch": e, "train_generator_loss": r + e, "train_x_loss": c}

@@ -20,8 +20,10 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.exchange import PhaseProgress
-from celeba_fl.runs import directory
-from celeba_fl.runs.directory import RunDirectory, read_csv, read_runs
+from celeba_fl.runs import directory, reading
+from celeba_fl.runs.directory import RunDirectory
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 
 ROW = {"round": 0, "loss": 0.5}
 
@@ -108,10 +110,10 @@ def test_a_run_that_lives_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("status", "seconds", "shown"),
     [
-        ("running", directory.STALE_SECONDS / 2, "running"),
-        ("running", directory.STALE_SECONDS * 2, "interrupted"),
-        ("completed", directory.STALE_SECONDS * 2, "completed"),
-        ("failed", directory.STALE_SECONDS * 2, "failed"),
+        ("running", reading.STALE_SECONDS / 2, "running"),
+        ("running", reading.STALE_SECONDS * 2, "interrupted"),
+        ("completed", reading.STALE_SECONDS * 2, "completed"),
+        ("failed", reading.STALE_SECONDS * 2, "failed"),
     ],
 )
 def test_a_run_without_signs_of_life_is_interrupted(

@@ -12,12 +12,14 @@ from rich.console import Console
 
 from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.directory import config_of, find_run, read_csv
+from celeba_fl.runs.reading import config_of, find_run
+from celeba_fl.runs.tables import read_csv
 from celeba_fl.studies.baseline import baseline_table, make_baseline
-from celeba_fl.task import Arrays, Description, Instructions, NodeConfig, Tables
+from celeba_fl.task import Description, Instructions, NodeConfig, Tables
 
 
 def run_of(nodes: int, keys: dict[str, Any]) -> dict[str, Any]:

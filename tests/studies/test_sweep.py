@@ -9,7 +9,8 @@ import pytest
 from adding import Adding, Contrary, outcome, settings
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 from celeba_fl.studies.sweep import Sweep, run_sweep, split_values
 
 

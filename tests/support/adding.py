@@ -13,11 +13,13 @@ from flwr.clientapp import ClientApp
 from safetensors import safe_open
 
 from celeba_fl.client_app import app as client_app
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import InlineGrid, run_inline
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as server_app
-from celeba_fl.task import Arrays, Description, Instructions, NodeConfig, Prepared, Tables, Task
+from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables, Task
 
 
 class Adding(Task):

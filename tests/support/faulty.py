@@ -4,7 +4,8 @@ import time
 
 import numpy as np
 
-from celeba_fl.task import Arrays, Instructions, NodeConfig
+from celeba_fl.common.arrays import Arrays
+from celeba_fl.task import Instructions, NodeConfig
 from celeba_fl.tasks.attributes import Attributes
 
 HANG_SECONDS = 40

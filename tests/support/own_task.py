@@ -5,15 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
-from celeba_fl.task import (
-    Arrays,
-    Description,
-    Instructions,
-    NodeConfig,
-    Prepared,
-    Tables,
-    Task,
-)
+from celeba_fl.common.arrays import Arrays
+from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables, Task
 
 
 class Cancer(Task):

@@ -6,6 +6,7 @@ import pytest
 from sklearn import metrics as sklearn
 from toys import nothing_counted, spread_head, write_sites
 
+from celeba_fl.common.arrays import sum_counts
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions
@@ -15,7 +16,6 @@ from celeba_fl.evaluation.metrics import NUM_BINS, Counts, best_thresholds, exac
 from celeba_fl.models import ridge
 from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import initial_head, scores
-from celeba_fl.task import sum_counts
 from celeba_fl.tasks.attributes import METRICS, Attributes
 from celeba_fl.vision import features
 from celeba_fl.vision.features import FeatureStore

@@ -16,6 +16,7 @@ from torchvision.models import mobilenet_v2
 from toys import write_celeba, write_sites
 
 from celeba_fl.client_app import app as client_app
+from celeba_fl.common.arrays import sum_counts
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.evaluation.frechet import frechet_distance
@@ -25,10 +26,11 @@ from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import dcgan
 from celeba_fl.report.page import write_report
 from celeba_fl.rounds.stopping import StopRules
-from celeba_fl.runs.directory import config_of, read_csv, read_runs
+from celeba_fl.runs.reading import config_of, read_runs
+from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as app_of_server
 from celeba_fl.studies.baseline import SingleClient, make_baseline
-from celeba_fl.task import derived_seed, sum_counts
+from celeba_fl.task import derived_seed
 from celeba_fl.tasks.dcgan import Dcgan
 from celeba_fl.vision.features import FeatureExtractor
 from celeba_fl.vision.store import EMPTY

@@ -16,6 +16,7 @@ from safetensors.torch import load_file as load_torch
 from toys import write_cifar10
 
 from celeba_fl.client_app import app as client_app
+from celeba_fl.common.arrays import sum_counts
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data.cifar10 import CLASSES
@@ -25,10 +26,11 @@ from celeba_fl.report.html import UNKNOWN, Table
 from celeba_fl.report.page import write_report
 from celeba_fl.report.reading import Run
 from celeba_fl.report.results import results
-from celeba_fl.runs.directory import read_csv, read_runs
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as app_of_server
 from celeba_fl.studies.baseline import SingleClient, make_baseline
-from celeba_fl.task import derived_seed, sum_counts
+from celeba_fl.task import derived_seed
 from celeba_fl.tasks.lenet import Lenet, own_model_path
 
 NODES = 4

@@ -1,0 +1,49 @@
+"""Arrays by name, rows that are read as they are needed, and sums that stay exact."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from celeba_fl.common.errors import InputError
+
+Arrays = dict[str, np.ndarray]
+# Half of what int64 holds, so that two numbers below it can be added.
+FULL = 2.0**62
+
+
+class Rows(Protocol):
+    """An array (n, dim) of float32, or what can be indexed like one by slice and positions."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> np.ndarray: ...
+
+
+def sum_counts(counts: Sequence[Arrays]) -> Arrays:
+    """Add counts of the same shapes; integers stay exact and floats are added in given order."""
+    total: Arrays = {}
+    for arrays in counts:
+        for key, array in arrays.items():
+            wide = array.astype(np.int64 if array.dtype.kind in "bui" else np.float64)
+            total[key] = total[key] + wide if key in total else wide
+    return total
+
+
+def add_exactly(total: Arrays, more: Mapping[str, np.ndarray]) -> None:
+    """Add sums to `total`, in place and exactly; InputError if int64 cannot hold the result."""
+    for key, array in total.items():
+        if sum(max(float(a.max()), -float(a.min())) for a in (array, more[key])) >= FULL:
+            raise overflow()
+        array += more[key]
+
+
+def overflow() -> InputError:
+    """The error of a sum that int64 cannot hold."""
+    return InputError(
+        "the sums of the closed form do not fit into 64 bits: there are too many examples, too "
+        "large features, or too unlike groups in group-weighting"
+    )

@@ -1,0 +1,59 @@
+"""Tables as files: CSV and parquet, written whole and read as far as they are whole."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from celeba_fl.common.files import write_bytes
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a whole CSV file; what is undefined is an empty cell."""
+    write_bytes(path, csv_text(rows, header=True).encode())
+
+
+def write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Write a parquet file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.table({key: pa.array(col) for key, col in columns.items()}), sink)
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, none if it is not there; a row cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    return list(csv.DictReader(io.StringIO(whole)))
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], header: bool) -> str:
+    """Rows as CSV; what is undefined is an empty cell."""
+    rows = list(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Undefined is an empty cell; floats keep all their digits."""
+    plain = defined(value)
+    return "" if plain is None else plain
+
+
+def defined(value: Any) -> Any:
+    """A plain Python value, None for NaN."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and math.isnan(plain) else plain
