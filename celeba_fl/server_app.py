@@ -1,14 +1,16 @@
 """The ServerApp: run config -> task -> clients -> strategy -> run directory."""
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context
+from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from celeba_fl.common.arrays import sum_counts
+from celeba_fl.common.bundle import code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.loop import Loop
+from celeba_fl.rounds.messages import FINAL, RUN, to_record
 from celeba_fl.rounds.roll_call import roll_call
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.directory import RunDirectory
@@ -36,6 +38,7 @@ def main(grid: Grid, context: Context) -> None:
             grid,
             prepared.instructions,
             task.deliver,
+            code=code_hash(),
             minimum=config.min_available_clients,
             timeout=config.round_timeout,
             strict=config.bad_images == "fail",
@@ -47,7 +50,7 @@ def main(grid: Grid, context: Context) -> None:
         counts = sum_counts([{"counts": client.counts} for client in clients.values()])["counts"]
         num_train = sum(client.num_train for client in clients.values())
         own = task.instruct(counts, num_train)
-        instructions = {**prepared.instructions, **own, "run": run.path.name}
+        instructions = {**prepared.instructions, **own, RUN: run.path.name}
 
         loop = Loop(
             {name: client.node_id for name, client in clients.items()},
@@ -74,7 +77,7 @@ def main(grid: Grid, context: Context) -> None:
             loop.init = ClosedForm(loop, task)
         result = make_strategy(config, loop, task).start(
             grid,
-            ArrayRecord({key: Array(array) for key, array in starting_arrays(task).items()}),
+            to_record(starting_arrays(task)),
             num_rounds=config.num_server_rounds,
             timeout=config.round_timeout,
             train_config=ConfigRecord({**instructions}),
@@ -84,7 +87,7 @@ def main(grid: Grid, context: Context) -> None:
         final = loop.evaluate_all(
             grid,
             result.arrays,
-            ConfigRecord({**instructions, "final": True}),
+            ConfigRecord({**instructions, FINAL: True}),
             config.round_timeout,
         )
         recorder.finish(result.arrays, final)

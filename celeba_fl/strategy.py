@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Result
@@ -13,6 +13,7 @@ from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.exchange import unusable
 from celeba_fl.rounds.loop import Loop
+from celeba_fl.rounds.messages import NUM_EXAMPLES, SUMS, to_record
 from celeba_fl.task import Instructions, Task
 
 # What strategies call the server's learning rate.
@@ -48,7 +49,7 @@ class LoopMixin(flower.Strategy):
         if self.weighting == "uniform":
             for reply in replies:
                 for metrics in reply.content.metric_records.values():
-                    metrics["num-examples"] = min(1, metrics["num-examples"])
+                    metrics[NUM_EXAMPLES] = min(1, metrics[NUM_EXAMPLES])
         return super().aggregate_train(server_round, replies)  # type: ignore[safe-super]
 
 
@@ -109,14 +110,13 @@ class ClosedForm(flower.FedAvg):
     ) -> Iterable[Message]:
         """Ask for the sums; the model stays here."""
         self._total = self.task.zero_sums()
-        self._told = {**config, "sums": list(self._total)}
+        self._told = {**config, SUMS: list(self._total)}
         told = ConfigRecord({**self._told})
         return super().configure_train(server_round, ArrayRecord(), told, grid)
 
     def take(self, content: RecordDict) -> str | None:
         """Add a client's sums and drop them, or say why they are unusable."""
-        wanted = ArrayRecord({key: Array(array) for key, array in self._total.items()})
-        reason = unusable(content, wanted)
+        reason = unusable(content, to_record(self._total))
         if not reason:
             (name,) = content.array_records
             sums = content.array_records[name]
@@ -130,7 +130,7 @@ class ClosedForm(flower.FedAvg):
         """Solve; the sums are not needed any more."""
         total, self._total = self._total, {}
         head = self.task.solve(total, self._told)
-        return ArrayRecord({key: Array(array) for key, array in head.items()}), MetricRecord()
+        return to_record(head), MetricRecord()
 
 
 def make_strategy(config: RunConfig, loop: Loop, task: Task) -> flower.Strategy:

@@ -37,11 +37,6 @@ OF_HEADS = (
 )
 OF_GENERATORS = ("feature-maps", "exchange")
 
-# In front of the columns of `epochs.csv`, in a client's reply.
-EPOCH = "epoch-"
-# The record with the name of a client that is not among the chosen ones: its whole answer.
-SITS_OUT = "sits-out"
-
 NodeConfig = Mapping[str, Any]
 # What the server tells every client with every message, and what clients tell of themselves.
 Instructions = dict[str, ConfigRecordValues]

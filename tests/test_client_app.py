@@ -16,7 +16,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.launch.inline import InlineGrid
-from celeba_fl.task import SITS_OUT, derived_seed, load_task
+from celeba_fl.task import derived_seed, load_task
 
 NODE = {"partition-id": 1, "num-partitions": 3}
 SENT = {
@@ -155,7 +155,7 @@ def test_a_client_that_is_not_chosen_does_nothing(
 ) -> None:
     monkeypatch.setattr(client_app, "load_task", lambda config: pytest.fail("it loads the task"))
     said = call("query", {**keys, "clients": "0, 2"}, files={"abc": np.zeros(1)})
-    assert {name: dict(record) for name, record in said.items()} == {SITS_OUT: {"name": "1"}}
+    assert {name: dict(record) for name, record in said.items()} == {"sits-out": {"name": "1"}}
 
 
 def test_a_chosen_client_answers_as_ever(keys: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ class Checkpoint:
 
     Parameters
     ----------
-    number : int
+    server_round : int
         The round.
     arrays : ArrayRecord
         The global model after it.
@@ -33,7 +33,7 @@ class Checkpoint:
         What the loop's policies need to remember.
     """
 
-    number: int
+    server_round: int
     arrays: ArrayRecord
     state: dict[str, Any]
 
@@ -55,7 +55,7 @@ class Checkpoints:
 
     def save(
         self,
-        number: int,
+        server_round: int,
         arrays: ArrayRecord,
         strategy: Strategy,
         state: dict[str, Any],
@@ -67,26 +67,28 @@ class Checkpoints:
         for prefix, value in {"model": arrays, **state_of}.items():
             forms[prefix], named = _flatten(value)
             tensors.update({f"{prefix}/{key}": array for key, array in named.items()})
-        metadata = {"round": number, "state": state, "forms": forms}
-        write_bytes(self._path(number), pack_arrays(tensors, {"checkpoint": json.dumps(metadata)}))
+        metadata = {"round": server_round, "state": state, "forms": forms}
+        write_bytes(
+            self._path(server_round), pack_arrays(tensors, {"checkpoint": json.dumps(metadata)})
+        )
         # Later ones could not be read when the run went on, or it would not be at this round.
-        past = [old for old in self.rounds() if old <= number]
+        past = [old for old in self.rounds() if old <= server_round]
         for old in set(self.rounds()) - {*past[-self.keep :], best}:
             self._path(old).unlink()
 
     def restore(self, strategy: Strategy) -> Checkpoint | None:
         """Read the newest checkpoint and give the strategy its state back; None without any."""
-        for number in reversed(self.rounds()):
+        for server_round in reversed(self.rounds()):
             try:
-                with safe_open(self._path(number), "numpy") as file:
+                with safe_open(self._path(server_round), "numpy") as file:
                     metadata = json.loads(file.metadata()["checkpoint"])
                     held = {}
                     for prefix, (kind, *keys) in metadata["forms"].items():
                         named = {key: file.get_tensor(f"{prefix}/{key}") for key in keys}
                         held[prefix] = _unflatten(kind, named)
-                checkpoint = Checkpoint(number, held.pop("model"), metadata["state"])
+                checkpoint = Checkpoint(server_round, held.pop("model"), metadata["state"])
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-                LOG.warning("Checkpoint %s cannot be read: %s", self._path(number), error)
+                LOG.warning("Checkpoint %s cannot be read: %s", self._path(server_round), error)
                 continue
             for prefix, value in held.items():
                 setattr(strategy, prefix.removeprefix("strategy/"), value)
@@ -97,8 +99,8 @@ class Checkpoints:
         """The rounds that have a checkpoint, ascending."""
         return sorted(int(path.stem.split("-")[1]) for path in self.folder.glob("round-*"))
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"round-{number:04d}.safetensors"
+    def _path(self, server_round: int) -> Path:
+        return self.folder / f"round-{server_round:04d}.safetensors"
 
 
 def _strategy_state(strategy: Strategy) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from celeba_fl.common.log import LOG
+from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples
 
 POLL_SECONDS = 0.1
 # A message that is still there after its time would be worked off in vain; it ends after ours, so
@@ -68,7 +69,7 @@ def send_and_wait(
     messages: Iterable[Message],
     names: Mapping[int, str],
     *,
-    number: int,
+    server_round: int,
     phase: str,
     timeout: float,
     on_progress: Callable[[PhaseProgress], None] = lambda waiting: None,
@@ -85,7 +86,7 @@ def send_and_wait(
         One a node.
     names : Mapping[int, str]
         Client by node id.
-    number, phase
+    server_round, phase
         As in `PhaseProgress`.
     timeout : float
         Seconds to wait. A client that has not answered then has failed.
@@ -123,14 +124,14 @@ def send_and_wait(
             else:
                 replies.usable[client] = message
         replied, failed, now = len(replies.usable), len(replies.failures), time.monotonic()
-        waiting = PhaseProgress(number, phase, asked, replied, failed, since)
+        waiting = PhaseProgress(server_round, phase, asked, replied, failed, since)
         if waiting != said:
             on_progress(waiting)
             said = waiting
         if now - last_log >= LOG_EVERY_SECONDS and pending:
             last_log, done = now, replied + failed
             left = f", {(now - start) / done * (asked - done):.0f} s left" if done else ""
-            LOG.info("round %d, %s: %d of %d%s", number, phase, done, asked, left)
+            LOG.info("round %d, %s: %d of %d%s", server_round, phase, done, asked, left)
         if not pending or now - start >= timeout:
             break
         time.sleep(min(POLL_SECONDS, (now - start) / 10))
@@ -166,12 +167,6 @@ def reject_unusable(replies: Replies, expected: ArrayRecord | None = None) -> No
     replies.failures = dict(sorted(replies.failures.items()))
 
 
-def num_examples(record: RecordDict) -> int:
-    """``num-examples`` of an answer, -1 if it has none that is a count."""
-    number = next(iter(record.metric_records.values()), MetricRecord()).get("num-examples")
-    return number if isinstance(number, int) and number >= 0 else -1
-
-
 def unusable(record: RecordDict, expected: ArrayRecord | None) -> str | None:
     """Why this answer alone would spoil a sum, or None; arguments as `reject_unusable`."""
     if len(record.metric_records) != 1:
@@ -180,7 +175,7 @@ def unusable(record: RecordDict, expected: ArrayRecord | None) -> str | None:
     if not all(np.isfinite(value).all() for value in metrics.values()):
         return "a metric is NaN or infinite"
     if num_examples(record) < 0:
-        return f"num-examples = {metrics.get('num-examples')!r} is no count"
+        return f"{NUM_EXAMPLES} = {metrics.get(NUM_EXAMPLES)!r} is not a count"
     if expected is not None:
         if len(record.array_records) != 1:
             return f"{len(record.array_records)} ArrayRecords instead of one"

@@ -21,13 +21,8 @@ from flwr.serverapp.strategy import Result, Strategy
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import CohortGrid, await_nodes, draw_cohort
-from celeba_fl.rounds.exchange import (
-    PhaseProgress,
-    Replies,
-    num_examples,
-    reject_unusable,
-    send_and_wait,
-)
+from celeba_fl.rounds.exchange import PhaseProgress, Replies, reject_unusable, send_and_wait
+from celeba_fl.rounds.messages import EVALUATE, TRAIN, evaluation, num_examples
 from celeba_fl.rounds.stopping import StopRules
 
 # What Flower's strategies draw by. Here the loop does, and they are shown its cohort: all of it.
@@ -51,7 +46,7 @@ class Round:
 
     Parameters
     ----------
-    number : int
+    server_round : int
         The round.
     arrays : ArrayRecord
         The global model after it.
@@ -65,7 +60,7 @@ class Round:
         Wall time.
     """
 
-    number: int
+    server_round: int
     arrays: ArrayRecord
     train: Replies
     evaluate: Replies
@@ -150,71 +145,74 @@ class Loop:
         result, first = Result(arrays=initial_arrays), 0
         restored = self.checkpoints.restore(strategy) if self.checkpoints else None
         if restored:
-            result.arrays, first = restored.arrays, restored.number + 1
+            result.arrays, first = restored.arrays, restored.server_round + 1
             self.stop.restore(restored.state)
         self.on_start(first)
         begin = time.monotonic() - self.stop.memory.seconds
-        for number in range(first, num_rounds + 1):
+        for server_round in range(first, num_rounds + 1):
             self.reason = self.stop.reason()
             if self.reason:
-                LOG.info("Stopped after round %d: %s", number - 1, self.reason)
+                LOG.info("Stopped after round %d: %s", server_round - 1, self.reason)
                 break
             start = time.monotonic()
             trained = Replies()
-            trainer = strategy if number else self.init
+            trainer = strategy if server_round else self.init
             if trainer:
-                trained, result.arrays, result.train_metrics_clientapp[number] = self._train(
-                    trainer, grid, number, result.arrays, train_config, timeout
+                trained, result.arrays, result.train_metrics_clientapp[server_round] = self._train(
+                    trainer, grid, server_round, result.arrays, train_config, timeout
                 )
             evaluated, averages, central = self._evaluate(
-                strategy, grid, number, result.arrays, evaluate_config, timeout, evaluate_fn
+                strategy, grid, server_round, result.arrays, evaluate_config, timeout, evaluate_fn
             )
-            result.evaluate_metrics_clientapp[number] = averages
-            result.evaluate_metrics_serverapp[number] = central
+            result.evaluate_metrics_clientapp[server_round] = averages
+            result.evaluate_metrics_serverapp[server_round] = central
             now = time.monotonic()
-            done = Round(number, result.arrays, trained, evaluated, averages, central, now - start)
-            self.stop.note(number, self.on_round(done), now - begin)
+            done = Round(
+                server_round, result.arrays, trained, evaluated, averages, central, now - start
+            )
+            self.stop.note(server_round, self.on_round(done), now - begin)
             if self.checkpoints:
                 best = self.stop.memory.best_round
-                self.checkpoints.save(number, result.arrays, strategy, self.stop.state(), best)
+                self.checkpoints.save(
+                    server_round, result.arrays, strategy, self.stop.state(), best
+                )
         return result
 
     def evaluate_all(
         self, grid: Grid, arrays: ArrayRecord, config: ConfigRecord, timeout: float
     ) -> Replies:
         """Have every client, in the cohort or not, evaluate a model."""
-        number = self.stop.memory.round
-        told = ConfigRecord({**config, "server-round": number})
-        content = RecordDict({"arrays": arrays, "config": told})
-        messages = [Message(content, node, "evaluate") for node in self.clients.values()]
-        return self._ask(grid, messages, number, "final evaluation", timeout)
+        server_round = self.stop.memory.round
+        content = evaluation(arrays, config, server_round)
+        messages = [Message(content, node, EVALUATE) for node in self.clients.values()]
+        return self._ask(grid, messages, server_round, "final evaluation", timeout)
 
     def _train(
         self,
         strategy: Strategy,
         grid: Grid,
-        number: int,
+        server_round: int,
         arrays: ArrayRecord,
         config: ConfigRecord | None,
         timeout: float,
     ) -> tuple[Replies, ArrayRecord, MetricRecord]:
         """Train on a cohort until enough of it has sent a usable model, and aggregate."""
-        cohort = self._draw(number, "train", self.fraction_train, self.min_train)
+        cohort = self._draw(server_round, TRAIN, self.fraction_train, self.min_train)
         for attempt in range(self.retries + 1):
             if attempt:
                 await_nodes(grid, cohort, self.min_replies, timeout)
             messages = strategy.configure_train(
-                number, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
+                server_round, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
             )
             # A strategy that adds replies up as they arrive judges them itself.
             take = getattr(strategy, "take", None)
-            replies = self._ask(grid, messages, number, "train", timeout, arrays, take=take)
+            replies = self._ask(grid, messages, server_round, TRAIN, timeout, arrays, take=take)
             usable = len(replies.usable)
             if usable and usable / len(cohort) >= self.min_replies:
-                return replies, *_aggregate(strategy, number, replies, arrays)
+                return replies, *_aggregate(strategy, server_round, replies, arrays)
             failed = (
-                f"round {number} does not count: {usable} of {len(cohort)} clients sent a usable "
-                f"model, at least {self.min_replies:.0%} must (min-replies)"
+                f"round {server_round} does not count: {usable} of {len(cohort)} clients sent a "
+                f"usable model, at least {self.min_replies:.0%} must (min-replies)"
             )
             LOG.warning("%s", failed)
         raise RoundFailedError(f"{failed}; tried {self.retries + 1} times")
@@ -223,7 +221,7 @@ class Loop:
         self,
         strategy: Strategy,
         grid: Grid,
-        number: int,
+        server_round: int,
         arrays: ArrayRecord,
         config: ConfigRecord | None,
         timeout: float,
@@ -231,34 +229,34 @@ class Loop:
     ) -> tuple[Replies, MetricRecord, MetricRecord]:
         """Evaluate on a cohort, and meanwhile centrally."""
         messages: Iterable[Message] = []
-        cohort = self._draw(number, "evaluate", self.fraction_evaluate, self.min_evaluate)
+        cohort = self._draw(server_round, EVALUATE, self.fraction_evaluate, self.min_evaluate)
         if cohort:
             messages = strategy.configure_evaluate(
-                number, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
+                server_round, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
             )
         central = MetricRecord()
 
         def evaluate_centrally() -> None:
             if evaluate_fn:
-                central.update(evaluate_fn(number, arrays) or {})
+                central.update(evaluate_fn(server_round, arrays) or {})
 
         replies = self._ask(
-            grid, messages, number, "evaluate", timeout, meanwhile=evaluate_centrally
+            grid, messages, server_round, EVALUATE, timeout, meanwhile=evaluate_centrally
         )
         averages = None
         if _num_examples(replies):
-            averages = strategy.aggregate_evaluate(number, list(replies.usable.values()))
+            averages = strategy.aggregate_evaluate(server_round, list(replies.usable.values()))
         return replies, averages or MetricRecord(), central
 
-    def _draw(self, number: int, phase: str, fraction: float, minimum: int) -> list[int]:
-        names = draw_cohort(self.clients, fraction, minimum, self.seed, number, phase)
+    def _draw(self, server_round: int, phase: str, fraction: float, minimum: int) -> list[int]:
+        names = draw_cohort(self.clients, fraction, minimum, self.seed, server_round, phase)
         return [self.clients[name] for name in names]
 
     def _ask(
         self,
         grid: Grid,
         messages: Iterable[Message],
-        number: int,
+        server_round: int,
         phase: str,
         timeout: float,
         expected: ArrayRecord | None = None,
@@ -270,7 +268,7 @@ class Loop:
             grid,
             messages,
             {node: name for name, node in self.clients.items()},
-            number=number,
+            server_round=server_round,
             phase=phase,
             timeout=timeout,
             on_progress=self.on_progress,
@@ -280,26 +278,30 @@ class Loop:
         if not take:
             reject_unusable(replies, expected)
         for client, reason in replies.failures.items():
-            LOG.warning("round %d, %s: client %s is left out: %s", number, phase, client, reason)
+            LOG.warning(
+                "round %d, %s: client %s is left out: %s", server_round, phase, client, reason
+            )
         return replies
 
 
 def _aggregate(
-    strategy: Strategy, number: int, replies: Replies, before: ArrayRecord
+    strategy: Strategy, server_round: int, replies: Replies, before: ArrayRecord
 ) -> tuple[ArrayRecord, MetricRecord]:
     """Let the strategy average in double precision; the result has the model's own types."""
     if not _num_examples(replies):
-        LOG.warning("round %d: no client of the cohort has a train example", number)
+        LOG.warning("round %d: no client of the cohort has a train example", server_round)
         return before, MetricRecord()
     for message in replies.usable.values():
         for name, arrays in list(message.content.array_records.items()):
             message.content[name] = _cast(arrays, dict.fromkeys(before, "float64"))
-    after, metrics = strategy.aggregate_train(number, list(replies.usable.values()))
+    after, metrics = strategy.aggregate_train(server_round, list(replies.usable.values()))
     if after is None:
-        raise RoundFailedError(f"round {number}: the strategy made no model of the replies")
+        raise RoundFailedError(f"round {server_round}: the strategy made no model of the replies")
     model = _cast(after, {key: array.dtype for key, array in before.items()})
     if not all(np.isfinite(array.numpy()).all() for array in model.values()):
-        raise RoundFailedError(f"round {number}: the strategy made NaN or infinity of the replies")
+        raise RoundFailedError(
+            f"round {server_round}: the strategy made NaN or infinity of the replies"
+        )
     return model, metrics or MetricRecord()
 
 

@@ -1,24 +1,18 @@
 """Before round 1: every node is asked once who it is, and gets what it lacks."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 
-from celeba_fl.common.bundle import code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds.exchange import (
-    PhaseProgress,
-    Replies,
-    num_examples,
-    reject_unusable,
-    send_and_wait,
-)
-from celeba_fl.task import SITS_OUT
+from celeba_fl.rounds import messages
+from celeba_fl.rounds.exchange import PhaseProgress, reject_unusable, send_and_wait
+from celeba_fl.rounds.messages import Introduction
 
 SETTLE_SECONDS = 0.1
 
@@ -63,6 +57,7 @@ def roll_call(
     instructions: Mapping[str, object],
     deliver: Callable[[str], bytes],
     *,
+    code: str,
     minimum: int,
     timeout: float,
     strict: bool = False,
@@ -79,6 +74,8 @@ def roll_call(
         What the task tells every client.
     deliver : Callable[[str], bytes]
         The file of a hash, for clients that miss it.
+    code : str
+        The hash of the code that all must run.
     minimum : int
         Fewest clients to start with; with `chosen`, fewest nodes to wait for.
     timeout : float
@@ -105,75 +102,59 @@ def roll_call(
     """
     config = ConfigRecord(dict(instructions))  # type: ignore[arg-type]
     sitting_out: list[str] = []
+    failures: dict[str, str] = {}
+    node_ids = {f"node {node}": node for node in wait_for_nodes(grid, max(minimum, len(chosen)))}
 
-    def query(node_ids: list[int], files: ArrayRecord) -> Replies:
-        content = RecordDict({"config": config, "files": files})
-        messages = [Message(content, dst_node_id=node, message_type="query") for node in node_ids]
-        names = {node: f"node {node}" for node in node_ids}
+    def query(nodes: Iterable[str], files: Mapping[str, bytes]) -> dict[str, Introduction]:
+        content = messages.query(config, files)
         replies = send_and_wait(
             grid,
-            messages,
-            names,
-            number=0,
-            phase="query",
+            [Message(content, node_ids[node], messages.QUERY) for node in nodes],
+            {node_id: node for node, node_id in node_ids.items()},
+            server_round=0,
+            phase=messages.QUERY,
             timeout=timeout,
             on_progress=on_progress,
         )
-        for node, message in list(replies.usable.items()):
-            if SITS_OUT in message.content.config_records:
-                sitting_out.append(str(message.content.config_records[SITS_OUT]["name"]))
+        for node, reply in list(replies.usable.items()):
+            name = messages.name_if_sitting_out(reply.content)
+            if name is not None:
+                sitting_out.append(name)
                 del replies.usable[node]
         reject_unusable(replies)
-        return replies
+        failures.update(replies.failures)
+        return {node: Introduction.of(reply.content) for node, reply in replies.usable.items()}
 
-    replies = query(wait_for_nodes(grid, max(minimum, len(chosen))), ArrayRecord())
-    lacking = {
-        message.metadata.src_node_id: str(_about(message)["missing"])
-        for message in replies.usable.values()
-        if _about(message)["missing"]
-    }
+    present = query(node_ids, {})
+    lacking = {node: client.missing for node, client in present.items() if client.missing}
     if lacking:
         LOG.info("Sending a file to %d clients that lack it", len(lacking))
-        files = {sha: np.frombuffer(deliver(sha), np.uint8) for sha in set(lacking.values())}
-        again = query(list(lacking), ArrayRecord({sha: Array(a) for sha, a in files.items()}))
-        replies.usable |= again.usable
-        replies.failures |= again.failures
-    for node, message in replies.usable.items():
-        if _about(message)["missing"]:
-            replies.failures[node] = (
-                f"client {_about(message)['name']!s} still lacks {_about(message)['missing']!s}"
-            )
-        elif _about(message)["code"] != code_hash():
-            replies.failures[node] = (
-                f"client {_about(message)['name']!s} runs other code than the server, from "
-                f"{_about(message)['path']!s}; end the SuperLink, and start it outside of other "
-                f"checkouts of this app"
-            )
-    for node, reason in replies.failures.items():
+        present |= query(lacking, {sha: deliver(sha) for sha in set(lacking.values())})
+    for node, client in present.items():
+        if node not in failures:
+            reason = _reason_to_refuse(client, code)
+            if reason:
+                failures[node] = reason
+    for node, reason in failures.items():
         LOG.warning("%s is refused: %s", node, reason)
-    if strict and replies.failures and not chosen:
-        raise InputError(f"not all clients can take part: {_first(replies.failures)}")
+    if strict and failures and not chosen:
+        raise InputError(f"not all clients can take part: {_first(failures)}")
 
     clients: dict[str, Client] = {}
-    for node, message in replies.usable.items():
-        if node in replies.failures:
+    for node, client in present.items():
+        if node in failures:
             continue
-        metrics = message.content["metrics"]
-        name = str(_about(message)["name"])
-        if name in clients:
-            raise InputError(f"two clients are called {name!r}; give each its own site")
-        clients[name] = Client(
-            node_id=message.metadata.src_node_id,
-            num_train=num_examples(message.content),
-            num_valid=int(metrics["num-valid"]),  # type: ignore[arg-type]
-            counts=message.content["counts"]["counts"].numpy(),  # type: ignore[union-attr]
+        if client.name in clients:
+            raise InputError(f"two clients are called {client.name!r}; give each its own site")
+        clients[client.name] = Client(
+            node_ids[node], client.num_train, client.num_valid, client.counts
         )
     if sitting_out:
         LOG.info("%d clients are not chosen (clients) and sit out", len(sitting_out))
     missing = sorted(set(chosen) - clients.keys(), key=natural_order)
     if missing:
         here = sorted({*clients, *sitting_out}, key=natural_order)
-        refused = f" ({_first(replies.failures)})" if replies.failures else ""
+        refused = f" ({_first(failures)})" if failures else ""
         raise InputError(
             f"clients: {', '.join(missing)} cannot take part{refused}; there are "
             f"{', '.join(here) or 'none'}"
@@ -181,14 +162,21 @@ def roll_call(
     if not chosen and len(clients) < minimum:
         raise InputError(
             f"only {len(clients)} clients can take part, at least {minimum} are needed "
-            f"(min-available-clients): {_first(replies.failures)}"
+            f"(min-available-clients): {_first(failures)}"
         )
     return dict(sorted(clients.items(), key=lambda item: natural_order(item[0])))
 
 
-def _about(message: Message) -> ConfigRecord:
-    """What a client says of itself in words."""
-    return message.content.config_records["client"]
+def _reason_to_refuse(client: Introduction, code: str) -> str:
+    """Why a client cannot take part; empty if it can."""
+    if client.missing:
+        return f"client {client.name} still lacks {client.missing}"
+    if client.code != code:
+        return (
+            f"client {client.name} runs other code than the server, from {client.path}; end the "
+            f"SuperLink, and start it outside of other checkouts of this app"
+        )
+    return ""
 
 
 def natural_order(name: str) -> tuple[bool, int, str]:

@@ -70,12 +70,12 @@ class StopRules:
     lower_is_better: Collection[str] = LOWER_IS_BETTER
     memory: Memory = field(default_factory=Memory)
 
-    def note(self, number: int, metrics: Mapping[str, float], seconds: float) -> None:
+    def note(self, server_round: int, metrics: Mapping[str, float], seconds: float) -> None:
         """Take note of a round, and warn while the rules have nothing to go by.
 
         Parameters
         ----------
-        number : int
+        server_round : int
             The round.
         metrics : Mapping[str, float]
             Those of `rounds.csv`, named ``<part>_<metric>``.
@@ -83,15 +83,15 @@ class StopRules:
             Wall time of the run so far.
         """
         memory = self.memory
-        memory.round, memory.seconds = number, seconds
+        memory.round, memory.seconds = server_round, seconds
         memory.name, memory.value = self._watched(metrics)
         if memory.value is not None and self._better(memory.value, memory.best_value):
-            memory.best_round, memory.best_value = number, memory.value
+            memory.best_round, memory.best_value = server_round, memory.value
         if memory.best_round is None and (self.target or self.patience):
             LOG.warning(
                 "round %d: %s has had no value on validation examples, so neither target nor "
                 "patience can end the run, and no checkpoint is the best; to watch there are: %s",
-                *(number, self.watch, ", ".join(_validated(metrics)) or "none"),
+                *(server_round, self.watch, ", ".join(_validated(metrics)) or "none"),
             )
 
     def reason(self) -> str:

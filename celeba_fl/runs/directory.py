@@ -177,9 +177,9 @@ class RunDirectory:
         """Write a whole CSV file."""
         write_csv(self.path / name, rows)
 
-    def write_picture(self, name: str, number: int, png: bytes) -> None:
+    def write_picture(self, name: str, server_round: int, png: bytes) -> None:
         """Write the PNG of a round, such as ``samples/round-0005.png``."""
-        write_bytes(self.path / name / f"round-{number:04d}.png", png)
+        write_bytes(self.path / name / f"round-{server_round:04d}.png", png)
 
     def write_parquet(self, name: str, columns: Mapping[str, np.ndarray]) -> None:
         """Write a parquet file."""

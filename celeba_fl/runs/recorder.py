@@ -8,11 +8,13 @@ from flwr.app import ArrayRecord, MetricRecord
 
 from celeba_fl.common.arrays import Arrays, sum_counts
 from celeba_fl.common.log import LOG
+from celeba_fl.rounds import messages
 from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.loop import Round
+from celeba_fl.rounds.messages import to_arrays
 from celeba_fl.rounds.roll_call import Client
 from celeba_fl.runs.directory import RunDirectory
-from celeba_fl.task import EPOCH, Task
+from celeba_fl.task import Task
 
 NAN = float("nan")
 
@@ -62,20 +64,20 @@ class Recorder:
             listed = ", ".join(f"{name} {number}" for number, name in named if number)
             LOG.info("Clients without a single example of: %s", listed)
 
-    def evaluate_centrally(self, number: int, arrays: ArrayRecord) -> MetricRecord:
+    def evaluate_centrally(self, server_round: int, arrays: ArrayRecord) -> MetricRecord:
         """Metrics of the server's own parts, e.g. ``test_loss``."""
-        parts = self.task.evaluate_centrally(_arrays(arrays))
+        parts = self.task.evaluate_centrally(to_arrays(arrays))
         return MetricRecord(
             {f"{part}_{name}": value for part, m in parts.items() for name, value in m.items()}
         )
 
     def record(self, done: Round) -> dict[str, float]:
         """Add a round to `rounds.csv` and those of the clients, log it, and return its metrics."""
-        if not done.number:
-            self.run.write_model("base", _arrays(done.arrays), {})
+        if not done.server_round:
+            self.run.write_model("base", to_arrays(done.arrays), {})
         said = _counts(done.evaluate)
         total = _total(said)
-        row: dict[str, Any] = {"round": done.number}
+        row: dict[str, Any] = {"round": done.server_round}
         for part in ("train", "valid"):
             metrics = self.task.metrics(total[part]) if part in total else {}
             row |= {f"{part}_{name}": metrics.get(name, NAN) for name in self.task.metric_names}
@@ -93,9 +95,9 @@ class Recorder:
         self.run.append("clients.csv", self._client_rows(done, said))
         self.run.append("epochs.csv", self._epoch_rows(done))
         self.run.append("rounds.csv", [row])
-        for name, png in self.task.illustrate(_arrays(done.arrays)).items():
-            self.run.write_picture(name, done.number, png)
-        LOG.info("round %d: %s", done.number, _headline(row))
+        for name, png in self.task.illustrate(to_arrays(done.arrays)).items():
+            self.run.write_picture(name, done.server_round, png)
+        LOG.info("round %d: %s", done.server_round, _headline(row))
         return row
 
     def _client_rows(
@@ -107,20 +109,17 @@ class Recorder:
             if trained is None and evaluated is None:
                 continue
             metrics = {part: self.task.metrics(c) for part, c in said.get(client, {}).items()}
-            replies = [m.content.metric_records["metrics"] for m in (trained, evaluated) if m]
-            local = trained.content.metric_records["metrics"] if trained else MetricRecord()
+            seconds = [messages.seconds(reply.content) for reply in (trained, evaluated) if reply]
             rows.append(
                 {
-                    "round": done.number,
+                    "round": done.server_round,
                     "client": client,
                     "num_examples": self.clients[client].num_train,
-                    "local_loss": local.get("local-loss", NAN)
-                    if local.get("num-examples")
-                    else NAN,
+                    "local_loss": messages.local_loss(trained.content) if trained else NAN,
                     "train_loss": metrics.get("train", {}).get("loss", NAN),
                     "valid_loss": metrics.get("valid", {}).get("loss", NAN),
                     "valid_accuracy": metrics.get("valid", {}).get("accuracy", NAN),
-                    "seconds": round(sum(map(_seconds, replies)), 4),
+                    "seconds": round(sum(seconds), 4),
                 }
             )
         return rows
@@ -133,17 +132,16 @@ class Recorder:
             if not client.num_train:
                 continue
             numbers = {"train": client.num_train, "valid": client.num_valid}
-            metrics = message.content.metric_records["metrics"]
-            said = {k.removeprefix(EPOCH): v for k, v in metrics.items() if k.startswith(EPOCH)}
+            said = messages.epochs(message.content)
             for epoch, sums in enumerate(zip(*said.values(), strict=True), start=1):
                 n = {column: numbers[column.partition("_")[0]] for column in said}
                 means = {c: v / n[c] if n[c] else NAN for c, v in zip(said, sums, strict=True)}
-                rows.append({"round": done.number, "client": name, "epoch": epoch, **means})
+                rows.append({"round": done.server_round, "client": name, "epoch": epoch, **means})
         return rows
 
     def finish(self, model: ArrayRecord, final: Replies) -> None:
         """Write what there is to say of the final model."""
-        arrays = _arrays(model)
+        arrays = to_arrays(model)
         tables = self.task.finish(arrays, _total(_counts(final)))
         base = self.run.read_model("base")
         changed = self.task.compare(base, arrays) if base else {}
@@ -157,10 +155,7 @@ class Recorder:
 
 def _counts(replies: Replies) -> dict[str, dict[str, Arrays]]:
     """What clients counted, by client and part."""
-    return {
-        client: {part: _arrays(record) for part, record in message.content.array_records.items()}
-        for client, message in replies.usable.items()
-    }
+    return {name: messages.counts(reply.content) for name, reply in replies.usable.items()}
 
 
 def _total(said: Mapping[str, Mapping[str, Arrays]]) -> dict[str, Arrays]:
@@ -177,12 +172,3 @@ def _headline(row: Mapping[str, Any]) -> str:
     left_out = f", {row['failures']} left out" if row["failures"] else ""
     clients = f"{row['clients']} clients{left_out}, {row['seconds']:.1f} s"
     return f"{part.removesuffix('_')}: {', '.join(figures)} ({clients})"
-
-
-def _seconds(metrics: MetricRecord) -> float:
-    seconds = metrics["seconds"]
-    return seconds if isinstance(seconds, float) else NAN
-
-
-def _arrays(record: ArrayRecord) -> Arrays:
-    return {key: array.numpy() for key, array in record.items()}

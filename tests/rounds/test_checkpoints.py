@@ -46,7 +46,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     restored = Checkpoints(tmp_path).restore(after)
 
     assert restored is not None
-    assert (restored.number, restored.state) == (3, STATE)
+    assert (restored.server_round, restored.state) == (3, STATE)
     for key, array in MODEL.items():
         came = restored.arrays[key].numpy()
         assert (came.dtype, came.shape) == (array.dtype, array.shape)
@@ -129,7 +129,7 @@ def test_a_part_of_a_file_is_never_taken_for_a_checkpoint(
     restored = checkpoints.restore(FedAvg())
 
     assert restored is not None
-    assert (restored.number, values(restored.arrays)) == (1, {"w": 1.0})
+    assert (restored.server_round, values(restored.arrays)) == (1, {"w": 1.0})
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_another_file_is_never_taken_for_a_checkpoint(
     restored = checkpoints.restore(FedAvg())
 
     assert restored is not None
-    assert restored.number == 1
+    assert restored.server_round == 1
     assert "round-0002.safetensors cannot be read" in caplog.text
 
 

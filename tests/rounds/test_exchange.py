@@ -10,13 +10,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from celeba_fl.rounds import exchange
-from celeba_fl.rounds.exchange import (
-    PhaseProgress,
-    Replies,
-    num_examples,
-    reject_unusable,
-    send_and_wait,
-)
+from celeba_fl.rounds.exchange import PhaseProgress, Replies, reject_unusable, send_and_wait
+from celeba_fl.rounds.messages import num_examples
 
 MODEL = {"w": np.float32([0, 0]), "n": np.int64(0)}
 
@@ -27,7 +22,7 @@ def put(nodes: Nodes, **options: Any) -> Replies:
     messages = [Message(content, node, "train") for node in nodes.get_node_ids()]
     names = {node: name for name, node in nodes.by_name.items()}
     return send_and_wait(
-        nodes, messages, names, **{"number": 1, "phase": "train", "timeout": 9, **options}
+        nodes, messages, names, **{"server_round": 1, "phase": "train", "timeout": 9, **options}
     )
 
 
@@ -55,7 +50,7 @@ def test_clients_are_asked_by_name() -> None:
     names = {node: name for name, node in nodes.by_name.items()}
     content = RecordDict({"arrays": record(MODEL), "config": ConfigRecord({"server-round": 1})})
     messages = [Message(content, nodes.by_name[name], "train") for name in "2031"]
-    send_and_wait(nodes, messages, names, number=1, phase="train", timeout=9)
+    send_and_wait(nodes, messages, names, server_round=1, phase="train", timeout=9)
     assert order == [0, 1, 2, 3]
 
 
@@ -219,7 +214,9 @@ def test_nobody_works_on_a_question_whose_time_is_over() -> None:
 
 
 def test_no_question_no_answer() -> None:
-    replies = send_and_wait(Nodes(adding_app(), 1), [], {}, number=1, phase="evaluate", timeout=9)
+    replies = send_and_wait(
+        Nodes(adding_app(), 1), [], {}, server_round=1, phase="evaluate", timeout=9
+    )
     assert (replies.usable, replies.failures, replies.bytes_down) == ({}, {}, 0)
 
 
@@ -304,11 +301,11 @@ BAD = {
         raw(Array("float32", (2,), "numpy.ndarray", Array(np.float32([1])).data)),
         "array 'w' is not of the shape and type that it is said to have",
     ),
-    "negative": (answer(num_examples=-1), "num-examples = -1 is no count"),
-    "fraction": (answer(num_examples=2.5), "num-examples = 2.5 is no count"),
-    "several": (answer(num_examples=[4]), "num-examples = [4] is no count"),
-    "uncounted": (answer(num_examples=None), "num-examples = None is no count"),
-    "nothing": (answer(num_examples=None, loss=None), "num-examples = None is no count"),
+    "negative": (answer(num_examples=-1), "num-examples = -1 is not a count"),
+    "fraction": (answer(num_examples=2.5), "num-examples = 2.5 is not a count"),
+    "several": (answer(num_examples=[4]), "num-examples = [4] is not a count"),
+    "uncounted": (answer(num_examples=None), "num-examples = None is not a count"),
+    "nothing": (answer(num_examples=None, loss=None), "num-examples = None is not a count"),
     "unmeasured": (without("metrics"), "0 MetricRecords instead of one"),
     "twofold": (also(m=MetricRecord({"num-examples": 4})), "2 MetricRecords instead of one"),
     "NaN metric": (answer(loss=float("nan")), "a metric is NaN or infinite"),

@@ -401,7 +401,7 @@ def test_a_failed_run_keeps_its_last_good_checkpoint(tmp_path: Path) -> None:
 
     restored = checkpoints.restore(flower())
     assert restored is not None
-    assert restored.number == 2
+    assert restored.server_round == 2
     assert values(restored.arrays)["w"] == pytest.approx([10 / 3] * 2)
 
 
@@ -420,7 +420,7 @@ def test_a_strategy_without_a_result_fails_the_round() -> None:
 def test_a_stop_rule_ends_the_run_and_says_why() -> None:
     # One client: the score is the number of rounds.
     result, done, loop = train(Nodes(adding_app(), 1), 9, stop=StopRules("score", target=3.0))
-    assert [round_.number for round_ in done] == [0, 1, 2, 3]
+    assert [round_.server_round for round_ in done] == [0, 1, 2, 3]
     assert values(result.arrays)["w"] == [3.0, 3.0]
     assert loop.reason == "target: valid_score is 3.0000, 3.0 was asked for"
 
@@ -487,7 +487,7 @@ def test_a_run_in_two_parts_equals_one(tmp_path: Path, make: type[FedAvg], split
 
     assert data(resumed) == data(whole)
     assert list(resumed.arrays) == ["z", "a", "m"]
-    assert [r.number for r in first + second] == [0, 1, 2, 3, 4]
+    assert [r.server_round for r in first + second] == [0, 1, 2, 3, 4]
     assert [r.averages for r in first + second] == [r.averages for r in all_rounds]
 
 
@@ -505,7 +505,7 @@ def test_the_first_round_to_be_done_is_told(tmp_path: Path) -> None:
         Nodes(adding_app(), 1), 6, checkpoints=Checkpoints(tmp_path), on_start=firsts.append
     )
     assert firsts == [0, 1, 3, 3, 5]
-    assert [round_.number for round_ in done] == [5, 6]
+    assert [round_.server_round for round_ in done] == [5, 6]
 
 
 def test_with_all_rounds_done_a_run_only_gives_its_model(tmp_path: Path) -> None:
@@ -545,7 +545,7 @@ def test_patience_goes_on_after_a_resume(tmp_path: Path) -> None:
     def part(rounds: int) -> list[int]:
         rules = StopRules("score", patience=3)
         _, done, _ = train(Nodes(app, 1), rounds, checkpoints=Checkpoints(tmp_path), stop=rules)
-        return [round_.number for round_ in done]
+        return [round_.server_round for round_ in done]
 
     assert part(3) == [0, 1, 2, 3]
     assert part(9) == [4, 5]

@@ -1,0 +1,193 @@
+"""The messages between the server and its clients: every word of them, and arrays as records.
+
+=========  ==========================  =====================================================
+message    the server sends            a client replies with
+=========  ==========================  =====================================================
+query      ``config``, ``files``       ``client``, ``counts``, ``metrics``; ``sits-out`` alone
+                                       from a client that is not chosen
+train      ``arrays``, ``config``      ``arrays``, ``metrics``
+evaluate   ``arrays``, ``config``      counts in a record for each part, ``metrics``
+=========  ==========================  =====================================================
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    ConfigRecordValues,
+    MetricRecord,
+    MetricRecordValues,
+    RecordDict,
+)
+
+from celeba_fl.common.arrays import Arrays
+
+# Messages.
+QUERY, TRAIN, EVALUATE = "query", "train", "evaluate"
+# Records.
+ARRAYS, CONFIG, METRICS, FILES, COUNTS = "arrays", "config", "metrics", "files", "counts"
+CLIENT, SITS_OUT = "client", "sits-out"
+# Keys of `config`: the round, the name of the run, the final evaluation, the sums to send.
+SERVER_ROUND, RUN, FINAL, SUMS = "server-round", "run", "final", "sums"
+# Keys of `metrics`; one that begins with EPOCH is a column of `epochs.csv`.
+NUM_EXAMPLES, NUM_VALID, LOCAL_LOSS, SECONDS = "num-examples", "num-valid", "local-loss", "seconds"
+EPOCH = "epoch-"
+
+NAN = float("nan")
+
+
+def to_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
+    """Arrays as a record."""
+    return ArrayRecord({key: Array(array) for key, array in arrays.items()})
+
+
+def to_arrays(record: ArrayRecord) -> Arrays:
+    """The arrays of a record."""
+    return {key: array.numpy() for key, array in record.items()}
+
+
+def received_config(content: RecordDict) -> dict[str, ConfigRecordValues]:
+    """The instructions in a message to a client."""
+    return dict(content.config_records[CONFIG])
+
+
+def received_arrays(content: RecordDict) -> Arrays:
+    """The model in a message to a client."""
+    return to_arrays(content.array_records[ARRAYS])
+
+
+def received_files(content: RecordDict) -> dict[str, bytes]:
+    """The files in a query, by their SHA-256."""
+    return {sha: file.numpy().tobytes() for sha, file in content.array_records[FILES].items()}
+
+
+def query(config: ConfigRecord, files: Mapping[str, bytes]) -> RecordDict:
+    """The content of a query, with files by their SHA-256 for clients that lack them."""
+    arrays = {sha: np.frombuffer(file, np.uint8) for sha, file in files.items()}
+    return RecordDict({CONFIG: config, FILES: to_record(arrays)})
+
+
+def evaluation(arrays: ArrayRecord, config: ConfigRecord, server_round: int) -> RecordDict:
+    """The content of a request to evaluate a model."""
+    return RecordDict(
+        {ARRAYS: arrays, CONFIG: ConfigRecord({**config, SERVER_ROUND: server_round})}
+    )
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """A client's reply to the query.
+
+    Parameters
+    ----------
+    name : str
+        The client.
+    num_train, num_valid : int
+        Its examples.
+    counts : np.ndarray
+        (k,) int64, of its train examples.
+    missing : str
+        The hash of a file that it lacks; empty if it lacks none.
+    code, path : str
+        The hash of the code that it runs, and where that is.
+    """
+
+    name: str
+    num_train: int
+    num_valid: int
+    counts: np.ndarray
+    missing: str
+    code: str
+    path: str
+
+    def to_content(self) -> RecordDict:
+        """The content of the reply."""
+        words = {"name": self.name, "missing": self.missing, "code": self.code, "path": self.path}
+        metrics = MetricRecord({NUM_EXAMPLES: self.num_train, NUM_VALID: self.num_valid})
+        counts = to_record({COUNTS: self.counts})
+        return RecordDict({CLIENT: ConfigRecord({**words}), COUNTS: counts, METRICS: metrics})
+
+    @classmethod
+    def of(cls, content: RecordDict) -> "Introduction":
+        """Read the content of the reply."""
+        words, metrics = content.config_records[CLIENT], content.metric_records[METRICS]
+        return cls(
+            name=str(words["name"]),
+            num_train=num_examples(content),
+            num_valid=int(metrics[NUM_VALID]),  # type: ignore[arg-type]
+            counts=to_arrays(content.array_records[COUNTS])[COUNTS],
+            missing=str(words["missing"]),
+            code=str(words["code"]),
+            path=str(words["path"]),
+        )
+
+
+def sits_out(name: str) -> RecordDict:
+    """The reply to the query of a client that is not chosen."""
+    return RecordDict({SITS_OUT: ConfigRecord({"name": name})})
+
+
+def name_if_sitting_out(content: RecordDict) -> str | None:
+    """The name of a client that replied with `sits_out`; None for all others."""
+    record = content.config_records.get(SITS_OUT)
+    return None if record is None else str(record["name"])
+
+
+def training_reply(
+    arrays: Arrays,
+    num_examples: int,
+    seconds: float,
+    loss: float | None = None,
+    epochs: Mapping[str, Sequence[float]] | None = None,
+) -> RecordDict:
+    """The reply to ``train``: a model, or, without a loss, the sums that were asked for."""
+    metrics: dict[str, MetricRecordValues] = {NUM_EXAMPLES: num_examples, SECONDS: seconds}
+    if loss is not None:
+        metrics[LOCAL_LOSS] = loss if num_examples else 0.0
+    metrics |= {f"{EPOCH}{column}": list(sums) for column, sums in (epochs or {}).items()}
+    return RecordDict({ARRAYS: to_record(arrays), METRICS: MetricRecord(metrics)})
+
+
+def evaluation_reply(parts: Mapping[str, Arrays], num_examples: int, seconds: float) -> RecordDict:
+    """The reply to ``evaluate``: counts by part."""
+    content = RecordDict({part: to_record(counts) for part, counts in parts.items()})
+    content[METRICS] = MetricRecord({NUM_EXAMPLES: num_examples, SECONDS: seconds})
+    return content
+
+
+def num_examples(content: RecordDict) -> int:
+    """``num-examples`` of a reply, -1 if it has none that is a count."""
+    number = next(iter(content.metric_records.values()), MetricRecord()).get(NUM_EXAMPLES)
+    return number if isinstance(number, int) and number >= 0 else -1
+
+
+def local_loss(content: RecordDict) -> float:
+    """Mean loss of a client's training; NaN without any."""
+    metrics = content.metric_records[METRICS]
+    loss = metrics.get(LOCAL_LOSS) if metrics.get(NUM_EXAMPLES) else None
+    return loss if isinstance(loss, int | float) else NAN
+
+
+def seconds(content: RecordDict) -> float:
+    """The time that a reply took the client; NaN if it does not say."""
+    taken = content.metric_records[METRICS].get(SECONDS)
+    return taken if isinstance(taken, float) else NAN
+
+
+def epochs(content: RecordDict) -> dict[str, list[float]]:
+    """Sums over a client's examples after each local epoch, by column of `epochs.csv`."""
+    metrics = content.metric_records[METRICS]
+    return {
+        key.removeprefix(EPOCH): values  # type: ignore[misc]
+        for key, values in metrics.items()
+        if key.startswith(EPOCH)
+    }
+
+
+def counts(content: RecordDict) -> dict[str, Arrays]:
+    """The counts of a client's evaluation, by part."""
+    return {part: to_arrays(record) for part, record in content.array_records.items()}

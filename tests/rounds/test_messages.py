@@ -1,0 +1,81 @@
+"""The words of a message: what one side writes, the other one reads."""
+
+import math
+
+import numpy as np
+from adding import record, values
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+
+from celeba_fl.rounds import messages
+from celeba_fl.rounds.messages import Introduction
+
+
+def test_an_introduction_comes_back() -> None:
+    counts = np.array([3, 4])
+    content = Introduction("Rome", 7, 2, counts, "abc", "hash", "/here").to_content()
+    read = Introduction.of(content)
+    assert (read.name, read.num_train, read.num_valid) == ("Rome", 7, 2)
+    assert (read.missing, read.code, read.path) == ("abc", "hash", "/here")
+    assert read.counts.tolist() == [3, 4]
+    assert dict(content["client"]) == {
+        "name": "Rome",
+        "missing": "abc",
+        "code": "hash",
+        "path": "/here",
+    }
+
+
+def test_only_a_client_that_sits_out_says_so() -> None:
+    assert messages.name_if_sitting_out(messages.sits_out("Rome")) == "Rome"
+    content = Introduction("Rome", 7, 2, np.array([3]), "", "hash", "/here").to_content()
+    assert messages.name_if_sitting_out(content) is None
+
+
+def test_a_query_carries_instructions_and_files() -> None:
+    content = messages.query(ConfigRecord({"a": 1}), {"abc": b"weights"})
+    assert messages.received_config(content) == {"a": 1}
+    assert messages.received_files(content) == {"abc": b"weights"}
+
+
+def test_a_request_to_evaluate_names_the_round() -> None:
+    content = messages.evaluation(record({"w": [1.0]}), ConfigRecord({"final": True}), 4)
+    assert messages.received_config(content) == {"final": True, "server-round": 4}
+    assert messages.received_arrays(content)["w"].tolist() == [1.0]
+
+
+def test_a_trained_model_with_its_epochs() -> None:
+    epochs = {"train_loss": [2.0, 1.0], "valid_accuracy": [3, 4]}
+    content = messages.training_reply({"w": np.ones(2)}, 5, 0.5, 0.25, epochs)
+    assert values(content["arrays"]) == {"w": [1.0, 1.0]}
+    assert dict(content["metrics"]) == {
+        "num-examples": 5,
+        "seconds": 0.5,
+        "local-loss": 0.25,
+        "epoch-train_loss": [2.0, 1.0],
+        "epoch-valid_accuracy": [3, 4],
+    }
+    assert messages.num_examples(content) == 5
+    assert messages.seconds(content) == 0.5
+    assert messages.local_loss(content) == 0.25
+    assert messages.epochs(content) == epochs
+
+
+def test_without_training_there_is_no_loss() -> None:
+    sums = messages.training_reply({"s": np.ones(2)}, 5, 0.5)
+    idle = messages.training_reply({"w": np.ones(2)}, 0, 0.5, float("nan"))
+    assert "local-loss" not in sums["metrics"]
+    assert idle["metrics"]["local-loss"] == 0.0  # NaN would make the reply unusable
+    assert math.isnan(messages.local_loss(sums))
+    assert math.isnan(messages.local_loss(idle))
+    assert messages.epochs(sums) == {}
+
+
+def test_counts_by_part() -> None:
+    parts = {"train": {"n": np.array(4)}, "valid": {"n": np.array(1)}}
+    content = messages.evaluation_reply(parts, 1, 0.5)
+    assert messages.counts(content) == parts
+    assert dict(content["metrics"]) == {"num-examples": 1, "seconds": 0.5}
+
+
+def test_a_reply_without_a_time_has_none() -> None:
+    assert math.isnan(messages.seconds(RecordDict({"metrics": MetricRecord({"num-examples": 1})})))
