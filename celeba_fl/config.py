@@ -20,7 +20,6 @@ from celeba_fl.vision.backbones import BACKBONES, check_settings
 DEFAULT_HOME = "~/.celeba-fl"
 # 2^5 = 32 groups: more could neither be filled nor sent.
 MAX_GROUPED = 5
-STRATEGIES = ("fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi", "closed-form")
 # What may differ between a run and its continuation: how long it goes on.
 RESUMABLE = ("resume", "num-server-rounds", "target", "patience", "max-seconds")
 
@@ -116,7 +115,9 @@ class RunConfig:
         "what round 1 starts from; public: a head of the public-fraction",
         choices=("random", "closed-form", "public"),
     )
-    strategy: str = _key("how the server aggregates", choices=STRATEGIES)
+    strategy: str = _key(
+        "how the server aggregates: a name in celeba_fl/strategy.py, or module:Class of your own"
+    )
     weighting: str = _key("of clients in the average", choices=("examples", "uniform"))
     server_learning_rate: float = _key("of fedavgm, fedadam, fedyogi; 0: Flower's default", low=0)
     server_momentum: float = _key("of fedavgm", low=0, high=1)

@@ -9,14 +9,15 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
-from celeba_fl.rounds.loop import Loop
+from celeba_fl.rounds.cohort import Cohorts
+from celeba_fl.rounds.loop import Loop, Retries
 from celeba_fl.rounds.messages import FINAL, RUN, to_record
-from celeba_fl.rounds.roll_call import roll_call
+from celeba_fl.rounds.roll_call import Client, roll_call
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.recorder import Recorder
-from celeba_fl.strategy import ClosedForm, make_strategy
-from celeba_fl.task import load_task, starting_arrays
+from celeba_fl.strategy import ClosedForm, check_strategy, make_strategy
+from celeba_fl.task import Instructions, Task, load_task, starting_arrays
 
 app = ServerApp()
 
@@ -26,12 +27,9 @@ def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the run config describes."""
     config = RunConfig.from_dict(context.run_config)
     with RunDirectory(config, context.run_id) as run:
+        check_strategy(config.strategy)
         task = load_task(config)
-        if config.watch not in task.metric_names:
-            raise InputError(
-                f"watch = {config.watch!r}: must be one of {', '.join(task.metric_names)}, which "
-                f"the task {config.task} measures"
-            )
+        _check_watch(config, task)
         prepared = task.prepare()
         run.set_provenance(prepared.provenance)
         clients = roll_call(
@@ -47,35 +45,11 @@ def main(grid: Grid, context: Context) -> None:
         )
         recorder = Recorder(task, run, clients)
         recorder.record_partitions()
-        counts = sum_counts([{"counts": client.counts} for client in clients.values()])["counts"]
-        num_train = sum(client.num_train for client in clients.values())
-        own = task.instruct(counts, num_train)
-        instructions = {**prepared.instructions, **own, RUN: run.path.name}
-
-        loop = Loop(
-            {name: client.node_id for name, client in clients.items()},
-            seed=config.seed,
-            fraction_train=config.fraction_train,
-            fraction_evaluate=config.fraction_evaluate,
-            min_train=config.min_train_clients,
-            min_evaluate=config.min_evaluate_clients,
-            min_replies=config.min_replies,
-            retries=config.round_retries,
-            stop=StopRules(
-                config.watch,
-                config.target,
-                config.patience,
-                config.max_seconds,
-                task.lower_is_better,
-            ),
-            checkpoints=Checkpoints(run.path / "checkpoints", config.keep_checkpoints),
-            on_start=run.cut,
-            on_round=recorder.record,
-            on_progress=run.progress,
-        )
-        if config.init == "closed-form":
-            loop.init = ClosedForm(loop, task)
-        result = make_strategy(config, loop, task).start(
+        instructions = {**prepared.instructions, **_totals(task, clients), RUN: run.path.name}
+        strategy = make_strategy(config, task)
+        loop = _loop(config, task, clients, run, recorder)
+        result = loop.run(
+            strategy,
             grid,
             to_record(starting_arrays(task)),
             num_rounds=config.num_server_rounds,
@@ -84,15 +58,51 @@ def main(grid: Grid, context: Context) -> None:
             evaluate_config=ConfigRecord({**instructions}),
             evaluate_fn=recorder.evaluate_centrally,
         )
-        final = loop.evaluate_all(
-            grid,
-            result.arrays,
-            ConfigRecord({**instructions, FINAL: True}),
-            config.round_timeout,
-        )
+        everyone = ConfigRecord({**instructions, FINAL: True})
+        final = loop.evaluate_all(grid, result.arrays, everyone, config.round_timeout)
         recorder.finish(result.arrays, final)
         run.end(loop.reason)
         _draw_report(run)
+
+
+def _check_watch(config: RunConfig, task: Task) -> None:
+    """Raise InputError unless the task measures what the run is to be judged by."""
+    if config.watch not in task.metric_names:
+        raise InputError(
+            f"watch = {config.watch!r}: must be one of {', '.join(task.metric_names)}, which the "
+            f"task {config.task} measures"
+        )
+
+
+def _totals(task: Task, clients: dict[str, Client]) -> Instructions:
+    """Instructions that depend on the totals over all clients."""
+    counts = sum_counts([{"counts": client.counts} for client in clients.values()])["counts"]
+    return task.instruct(counts, sum(client.num_train for client in clients.values()))
+
+
+def _loop(
+    config: RunConfig,
+    task: Task,
+    clients: dict[str, Client],
+    run: RunDirectory,
+    recorder: Recorder,
+) -> Loop:
+    """The rounds as the run config wants them."""
+    fractions = config.fraction_train, config.fraction_evaluate
+    sizes = config.min_train_clients, config.min_evaluate_clients
+    rules = config.watch, config.target, config.patience, config.max_seconds
+    return Loop(
+        {name: client.node_id for name, client in clients.items()},
+        Cohorts(config.seed, *fractions, *sizes),
+        Retries(config.min_replies, config.round_retries),
+        StopRules(*rules, task.lower_is_better),
+        uniform=config.weighting == "uniform",
+        init=ClosedForm(task) if config.init == "closed-form" else None,
+        checkpoints=Checkpoints(run.path / "checkpoints", config.keep_checkpoints),
+        on_start=run.cut,
+        on_round=recorder.record,
+        on_progress=run.progress,
+    )
 
 
 def _draw_report(run: RunDirectory) -> None:

@@ -1,76 +1,27 @@
-"""The strategies: the aggregation is Flower's own, the rounds are our loop's."""
+"""The strategies: Flower's own, the closed form, and anyone's; the rounds are our loop's.
 
-from collections.abc import Callable, Iterable, Mapping
+To add a strategy of Flower's, give it an entry in `STRATEGIES`. A strategy from outside the package
+is named in the run config as ``strategy = "my_package.my_module:MyStrategy"``.
+"""
+
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
-from flwr.serverapp.strategy import Result
+from flwr.serverapp.strategy import Strategy
 
 from celeba_fl.common.arrays import Arrays, add_exactly
+from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.exchange import unusable
-from celeba_fl.rounds.loop import Loop
-from celeba_fl.rounds.messages import NUM_EXAMPLES, SUMS, to_record
+from celeba_fl.rounds.messages import SUMS, to_record
 from celeba_fl.task import Instructions, Task
-
-# What strategies call the server's learning rate.
-SERVER_RATES = {"fedavgm": "server_learning_rate", "fedadam": "eta", "fedyogi": "eta"}
-
-
-class LoopMixin(flower.Strategy):
-    """Mixin for a FedAvg of Flower's or one of its heirs, whose rounds a `Loop` runs.
-
-    Parameters
-    ----------
-    loop : Loop
-        Who is asked in which round, and what becomes of the replies.
-    weighting : str (default: "examples")
-        ``examples``: clients count by their train examples; ``uniform``: alike, if they have any.
-    **settings
-        The strategy's own.
-    """
-
-    def __init__(self, loop: Loop, weighting: str = "examples", **settings: Any) -> None:
-        super().__init__(**settings)
-        self.loop, self.weighting = loop, weighting
-
-    def start(self, *args: Any, **kwargs: Any) -> Result:
-        """Run the rounds; the arguments are those of `Strategy.start`."""
-        return self.loop.run(self, *args, **kwargs)
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Flower's own, of the weights that are asked for."""
-        replies = list(replies)
-        if self.weighting == "uniform":
-            for reply in replies:
-                for metrics in reply.content.metric_records.values():
-                    metrics[NUM_EXAMPLES] = min(1, metrics[NUM_EXAMPLES])
-        return super().aggregate_train(server_round, replies)  # type: ignore[safe-super]
-
-
-class FedAvg(LoopMixin, flower.FedAvg):
-    """Federated averaging (McMahan et al., AISTATS 2017)."""
-
-
-class FedAvgM(LoopMixin, flower.FedAvgM):
-    """With momentum on the server (Hsu et al. 2019, arXiv 1909.06335)."""
-
-
-class FedProx(LoopMixin, flower.FedProx):
-    """With a proximal term on the clients (Li et al., MLSys 2020)."""
-
-
-class FedAdam(LoopMixin, flower.FedAdam):
-    """With Adam on the server (Reddi et al., ICLR 2021)."""
-
-
-class FedYogi(LoopMixin, flower.FedYogi):
-    """With Yogi on the server (Reddi et al., ICLR 2021)."""
 
 
 class ClosedForm(flower.FedAvg):
@@ -82,8 +33,6 @@ class ClosedForm(flower.FedAvg):
 
     Parameters
     ----------
-    loop : Loop
-        Who is asked, and what becomes of the replies.
     task : Task
         What the sums are.
 
@@ -93,17 +42,14 @@ class ClosedForm(flower.FedAvg):
         If the task has no closed form.
     """
 
-    def __init__(self, loop: Loop, task: Task) -> None:
-        super().__init__(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
-        self.loop, self.task = loop, task
+    num_rounds = 1  # there is no second one, see `Loop`
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
         task.zero_sums()  # now, and not after a first round
         self._total: Arrays = {}
         self._told: Instructions = {}
-
-    def start(self, *args: Any, **kwargs: Any) -> Result:
-        """Run one round, as there is no second; the arguments are those of `Strategy.start`."""
-        LOG.info("The closed form takes one round, whatever num-server-rounds")
-        return self.loop.run(self, *args, **{**kwargs, "num_rounds": 1})
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -133,20 +79,87 @@ class ClosedForm(flower.FedAvg):
         return to_record(head), MetricRecord()
 
 
-def make_strategy(config: RunConfig, loop: Loop, task: Task) -> flower.Strategy:
-    """The strategy that a run config names, with its own keys."""
-    if config.strategy == "closed-form":
-        return ClosedForm(loop, task)
-    rate = config.server_learning_rate
-    adaptive = {"beta_1": config.beta_1, "beta_2": config.beta_2, "tau": config.tau}
-    settings: Mapping[str, tuple[Callable[..., flower.Strategy], dict[str, float]]] = {
-        "fedavg": (FedAvg, {}),
-        "fedavgm": (FedAvgM, {"server_momentum": config.server_momentum}),
-        "fedprox": (FedProx, {"proximal_mu": config.proximal_mu}),
-        "fedadam": (FedAdam, adaptive),
-        "fedyogi": (FedYogi, adaptive),
+@dataclass(frozen=True)
+class Entry:
+    """A strategy in the table below.
+
+    Parameters
+    ----------
+    strategy : type[Strategy]
+        The class. If its constructor has a parameter `config` or `task`, it gets the run config or
+        the task.
+    keys : Mapping[str, str]
+        The run-config keys that it reads, and what its constructor calls them.
+    """
+
+    strategy: type[Strategy]
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+ADAPTIVE = {"server-learning-rate": "eta", "beta-1": "beta_1", "beta-2": "beta_2", "tau": "tau"}
+STRATEGIES: Mapping[str, Entry] = {
+    # Federated averaging (McMahan et al., AISTATS 2017).
+    "fedavg": Entry(flower.FedAvg),
+    # With momentum on the server (Hsu et al. 2019, arXiv 1909.06335).
+    "fedavgm": Entry(
+        flower.FedAvgM,
+        {"server-learning-rate": "server_learning_rate", "server-momentum": "server_momentum"},
+    ),
+    # With a proximal term on the clients (Li et al., MLSys 2020).
+    "fedprox": Entry(flower.FedProx, {"proximal-mu": "proximal_mu"}),
+    # With Adam or Yogi on the server (Reddi et al., ICLR 2021).
+    "fedadam": Entry(flower.FedAdam, ADAPTIVE),
+    "fedyogi": Entry(flower.FedYogi, ADAPTIVE),
+    "closed-form": Entry(ClosedForm),
+}
+
+
+def check_strategy(name: str) -> Entry:
+    """The strategy of a name in `STRATEGIES`, or of a class of one's own, ``module:Class``.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    module, _, own = name.partition(":")
+    try:
+        strategy = getattr(importlib.import_module(module), own)
+        if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
+            raise TypeError(f"{own} is not a Strategy of Flower's")
+    except Exception as error:  # whatever the import of someone's module raises
+        raise InputError(
+            f"strategy = {name!r}: {error}; take one of {', '.join(STRATEGIES)}, or name your own "
+            f"as module:Class"
+        ) from error
+    return Entry(strategy)
+
+
+def make_strategy(config: RunConfig, task: Task) -> Strategy:
+    """The strategy that a run config names, with its own keys.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or it cannot be constructed.
+    """
+    entry, values = check_strategy(config.strategy), config.to_dict()
+    if not config.server_learning_rate:  # then Flower's default holds
+        del values["server-learning-rate"]
+    arguments: dict[str, Any] = {
+        argument: values[key] for key, argument in entry.keys.items() if key in values
     }
-    make, own = settings[config.strategy]
-    if rate and config.strategy in SERVER_RATES:
-        own = {**own, SERVER_RATES[config.strategy]: rate}
-    return make(loop, config.weighting, **own)
+    offered = {"config": config, "task": task}
+    takes = inspect.signature(entry.strategy).parameters
+    arguments |= {name: value for name, value in offered.items() if name in takes}
+    if entry.strategy is ClosedForm:
+        LOG.info("The closed form takes one round, whatever num-server-rounds")
+    try:
+        return entry.strategy(**arguments)
+    except TypeError as error:
+        raise InputError(
+            f"strategy = {config.strategy!r}: cannot be constructed: {error}; give its other "
+            f"parameters defaults, or read them from a parameter config"
+        ) from error

@@ -21,7 +21,6 @@ from flwr.app import ConfigRecordValues
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig, default_values
-from celeba_fl.rounds.stopping import LOWER_IS_BETTER
 
 TASKS = {
     "attributes": "celeba_fl.tasks.attributes:Attributes",
@@ -153,7 +152,7 @@ class Task(ABC):
     @property
     def lower_is_better(self) -> tuple[str, ...]:
         """Those of `metric_names` of which less is better."""
-        return LOWER_IS_BETTER
+        return ("loss",)
 
     @property
     def central_parts(self) -> tuple[str, ...]:

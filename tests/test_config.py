@@ -44,7 +44,6 @@ REFUSED = {
     "optimizer": [("lbfgs", "one of adam, sgd")],
     "dropout": [(-0.1, "at least 0"), (1.0, "at most 0.9")],
     "class-weights": [(1, "true or false"), ("true", "true or false")],
-    "strategy": [("krum", "one of fedavg, fedavgm, fedprox, fedadam, fedyogi, closed-form")],
     "init": [("zeros", "one of random, closed-form, public")],
     "partition-size": [(-1, "at least 0")],
     "public-fraction": [(1.0, "at most 0.9")],

@@ -1,16 +1,21 @@
 """The strategies: Flower's arithmetic by hand, with a client that adds 1 in every round."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from adding import Adding, Nodes, adding_app, record, reply, values
-from flwr.app import ArrayRecord, Message
+from adding import Adding, Nodes, adding_app, record, reply, run, values
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import FedAvg, Strategy
 
-from celeba_fl.config import STRATEGIES, RunConfig
+from celeba_fl.common.errors import InputError
+from celeba_fl.config import RunConfig
+from celeba_fl.rounds.cohort import Cohorts
 from celeba_fl.rounds.loop import Loop, Round
-from celeba_fl.strategy import make_strategy
+from celeba_fl.runs.tables import read_csv
+from celeba_fl.strategy import STRATEGIES, ClosedForm, check_strategy, make_strategy
 
 
 def start(
@@ -24,8 +29,9 @@ def start(
         done.append(round_)
         return {}
 
-    strategy = make_strategy(config, Loop(grid.by_name, on_round=note), Adding(config))
-    result = strategy.start(grid, begin or record({"w": np.zeros(1)}), num_rounds=rounds)
+    strategy = make_strategy(config, Adding(config))
+    loop = Loop(grid.by_name, uniform=config.weighting == "uniform", on_round=note)
+    result = loop.run(strategy, grid, begin or record({"w": np.zeros(1)}), num_rounds=rounds)
     assert values(result.arrays) == values(done[-1].arrays)
     return done
 
@@ -118,8 +124,102 @@ def test_uniform_weighting_leaves_out_clients_without_examples() -> None:
 
 def test_the_loop_alone_decides_who_takes_part() -> None:
     grid = Nodes(adding_app(one), 4)
-    loop = Loop(grid.by_name, fraction_train=0.25, fraction_evaluate=0.0)
+    loop = Loop(grid.by_name, Cohorts(fraction_train=0.25, fraction_evaluate=0.0))
     config = RunConfig.load()
-    strategy = make_strategy(config, loop, Adding(config))
-    strategy.start(grid, record({"w": np.zeros(1)}), num_rounds=2)
+    strategy = make_strategy(config, Adding(config))
+    loop.run(strategy, grid, record({"w": np.zeros(1)}), num_rounds=2)
     assert [len(names) for _, names in grid.asked] == [1, 1]
+
+
+# ---- strategies of one's own --------------------------------------------------------------
+
+
+class Largest(Strategy):
+    """Takes the largest value of each number; inherits nothing but Flower's interface."""
+
+    def configure_train(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Any:
+        return FedAvg(1, 1, 1, 1, 1).configure_train(server_round, arrays, config, grid)
+
+    def configure_evaluate(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Any:
+        return FedAvg(1, 1, 1, 1, 1).configure_evaluate(server_round, arrays, config, grid)
+
+    def aggregate_train(self, server_round: int, replies: Any) -> Any:
+        models = [reply.content["arrays"] for reply in replies]
+        largest = {k: np.max([model[k].numpy() for model in models], axis=0) for k in models[0]}
+        return ArrayRecord({k: Array(array) for k, array in largest.items()}), None
+
+    def aggregate_evaluate(self, server_round: int, replies: Any) -> MetricRecord | None:
+        return None
+
+    def summary(self) -> None:
+        pass
+
+
+class Choosy(FedAvg):
+    """Reads the run config and the task."""
+
+    def __init__(self, config: RunConfig, task: Any, more: int = 3) -> None:
+        super().__init__()
+        self.about = config.tau, type(task).__name__, more
+
+
+class Demanding(FedAvg):
+    """Cannot be constructed without an argument that nobody has."""
+
+    def __init__(self, krum: int) -> None:
+        super().__init__()
+
+
+NO_STRATEGY = 1
+
+
+def test_a_strategy_of_ones_own_runs_the_whole_loop(tmp_path: Path) -> None:
+    name = f"{__name__}:Largest"
+    path = run(tmp_path, 3, strategy=name, num_server_rounds=2)
+    # Clients add 1, 2 and 3 to the weight, which is the score.
+    assert [row["server_valid_score"] for row in read_csv(path / "rounds.csv")] == [
+        *("0.0", "3.0", "6.0")
+    ]
+    assert run(tmp_path, 3, strategy=name, num_server_rounds=3, resume="latest") == path
+    assert read_csv(path / "rounds.csv")[-1]["server_valid_score"] == "9.0"
+
+
+def test_a_strategy_of_ones_own_may_read_config_and_task() -> None:
+    config = RunConfig.load({"strategy": f"{__name__}:Choosy", "tau": 0.5})
+    strategy = make_strategy(config, Adding(config))
+    assert isinstance(strategy, Choosy)
+    assert strategy.about == (0.5, "Adding", 3)
+
+
+@pytest.mark.parametrize("name", ["krum", "", "no_such_module:Strategy", "test_strategy", ":"])
+def test_a_strategy_that_is_not_there_is_refused_by_name(name: str) -> None:
+    with pytest.raises(InputError, match=f"strategy = {name!r}: .*take one of fedavg, fedavgm"):
+        check_strategy(name)
+
+
+@pytest.mark.parametrize("name", ["NO_STRATEGY", "Missing", "Path"])
+def test_what_is_not_a_strategy_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"strategy = '.*:{name}'"):
+        check_strategy(f"{__name__}:{name}")
+
+
+def test_a_strategy_that_cannot_be_constructed_is_refused() -> None:
+    config = RunConfig.load({"strategy": f"{__name__}:Demanding"})
+    with pytest.raises(InputError, match=r"strategy = .*Demanding.* cannot be constructed.*krum"):
+        make_strategy(config, Adding(config))
+
+
+def test_a_run_with_an_unknown_strategy_ends_before_it_starts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="strategy = 'krum'"):
+        run(tmp_path, 3, strategy="krum")
+    (path,) = tmp_path.iterdir()
+    assert not (path / "nodes.csv").exists()
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_every_strategy_reads_keys_that_exist(name: str) -> None:
+    entry = check_strategy(name)
+    assert entry.keys.keys() <= RunConfig.load().to_dict().keys()
+    assert entry.strategy is ClosedForm or isinstance(
+        make_strategy(RunConfig.load({"strategy": name}), Adding(RunConfig.load())), entry.strategy
+    )

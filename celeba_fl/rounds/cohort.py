@@ -8,12 +8,14 @@ import math
 import random
 import time
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from celeba_fl.common.log import LOG
+from celeba_fl.rounds.messages import TRAIN
 
 POLL_SECONDS = 0.5
 
@@ -28,7 +30,7 @@ def draw_cohort(
     names : Iterable[str]
         All clients, in any order.
     fraction : float
-        Part of them to draw, rounded down as Flower does; 0 for none.
+        Fraction of them to draw, rounded down as Flower does; 0 for none.
     minimum : int
         Fewest to draw, as far as there are so many.
     *parts : int | str
@@ -44,19 +46,49 @@ def draw_cohort(
     return sorted(random.Random(repr(parts)).sample(names, size))
 
 
+@dataclass(frozen=True)
+class Cohorts:
+    """The cohort of each round and phase: the same in every run with the same seed and clients.
+
+    Parameters
+    ----------
+    seed : int (default: 0)
+        Seed of the draws.
+    fraction_train, fraction_evaluate : float (default: 1.0)
+        Fraction of the clients in a cohort; 0 for no evaluation on clients.
+    min_train, min_evaluate : int (default: 1)
+        Smallest size of a cohort, as far as there are so many clients.
+    """
+
+    seed: int = 0
+    fraction_train: float = 1.0
+    fraction_evaluate: float = 1.0
+    min_train: int = 1
+    min_evaluate: int = 1
+
+    def draw(self, names: Iterable[str], server_round: int, phase: str) -> list[str]:
+        """The clients of a round's ``train`` or ``evaluate``, sorted by name."""
+        fraction, minimum = (
+            (self.fraction_train, self.min_train)
+            if phase == TRAIN
+            else (self.fraction_evaluate, self.min_evaluate)
+        )
+        return draw_cohort(names, fraction, minimum, self.seed, server_round, phase)
+
+
 def await_nodes(grid: Grid, nodes: Collection[int], fraction: float, timeout: float) -> None:
-    """Wait until this part of `nodes`, rounded up, is online, or `timeout` seconds are over.
+    """Wait until this fraction of `nodes`, rounded up, is online, or `timeout` seconds are over.
 
     A node that was killed is offline within 60 s of its last sign of life, and cannot come back
     before: each question to it would fail at once.
     """
     start, minimum = time.monotonic(), math.ceil(fraction * len(nodes))
-    number = len({*nodes} & {*grid.get_node_ids()})
-    if number < minimum:
-        LOG.info("Waiting for clients to come back: %d online, %d are needed", number, minimum)
-    while number < minimum and time.monotonic() - start < timeout:
+    online = len({*nodes} & {*grid.get_node_ids()})
+    if online < minimum:
+        LOG.info("Waiting for clients to come back: %d online, %d are needed", online, minimum)
+    while online < minimum and time.monotonic() - start < timeout:
         time.sleep(POLL_SECONDS)
-        number = len({*nodes} & {*grid.get_node_ids()})
+        online = len({*nodes} & {*grid.get_node_ids()})
 
 
 class CohortGrid(Grid):

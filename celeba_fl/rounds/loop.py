@@ -13,16 +13,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from celeba_fl.common.log import LOG
+from celeba_fl.rounds.aggregation import RoundFailedError, aggregate, total_examples
 from celeba_fl.rounds.checkpoints import Checkpoints
-from celeba_fl.rounds.cohort import CohortGrid, await_nodes, draw_cohort
+from celeba_fl.rounds.cohort import CohortGrid, Cohorts, await_nodes
 from celeba_fl.rounds.exchange import PhaseProgress, Replies, reject_unusable, send_and_wait
-from celeba_fl.rounds.messages import EVALUATE, TRAIN, evaluation, num_examples
+from celeba_fl.rounds.messages import EVALUATE, TRAIN, evaluation
 from celeba_fl.rounds.stopping import StopRules
 
 # What Flower's strategies draw by. Here the loop does, and they are shown its cohort: all of it.
@@ -36,10 +36,6 @@ SAMPLING = {
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
-class RoundFailedError(RuntimeError):
-    """A round without a usable result; what was computed before it stays."""
-
-
 @dataclass(frozen=True)
 class Round:
     """What happened in a round; round 0 is the evaluation before training.
@@ -51,9 +47,9 @@ class Round:
     arrays : ArrayRecord
         The global model after it.
     train, evaluate : Replies
-        Of the clients.
+        The clients' replies.
     averages : MetricRecord
-        What the strategy made of the clients' evaluation metrics.
+        The strategy's averages of the clients' evaluation metrics.
     central : MetricRecord
         What `evaluate_fn` returned; empty if there is none.
     seconds : float
@@ -69,6 +65,23 @@ class Round:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Retries:
+    """Whether a round counts, and what happens if it does not.
+
+    Parameters
+    ----------
+    min_replies : float (default: 0.0)
+        The smallest fraction of the cohort that must return a usable model for the round to count.
+    times : int (default: 0)
+        How often a round that does not count is tried again before the run fails. First, as many
+        clients of its cohort as must reply are awaited, up to `timeout` seconds.
+    """
+
+    min_replies: float = 0.0
+    times: int = 0
+
+
 def averaged_metrics(done: Round) -> dict[str, float]:
     """The clients' averaged evaluation metrics as ``valid_<metric>``, for the stop rules."""
     return {f"valid_{k}": v for k, v in done.averages.items() if isinstance(v, int | float)}
@@ -76,31 +89,29 @@ def averaged_metrics(done: Round) -> dict[str, float]:
 
 @dataclass
 class Loop:
-    """Runs the rounds of a strategy, in the place of its own `start` and sampling.
+    """The rounds of any strategy of Flower's, in the place of its own `start` and sampling.
+
+    A strategy may have two attributes that Flower's do not: `take`, see `send_and_wait`, judges
+    each reply as it arrives; `num_rounds` says after how many rounds it is done.
 
     Parameters
     ----------
     clients : Mapping[str, int]
         Node id by client name.
-    seed : int (default: 0)
-        Of the cohorts.
-    fraction_train, fraction_evaluate : float (default: 1.0)
-        Part of the clients that is drawn for a round; 0 for no evaluation on clients.
-    min_train, min_evaluate : int (default: 1)
-        Fewest clients that are drawn.
-    min_replies : float (default: 0.0)
-        Part of a round's cohort that must send a usable model, or the round does not count.
-    retries : int (default: 0)
-        How often such a round is tried again before the run fails; first, as many of its clients
-        as must reply are awaited, up to `timeout` seconds.
+    cohorts : Cohorts
+        Which of them take part in a round.
+    retries : Retries
+        Whether a round counts, and how often it is tried again.
     stop : StopRules
         When to end before the last round.
+    uniform : bool (default: False)
+        Whether clients with examples count alike in the average, however many they have.
     init : Strategy | None (default: None)
-        Trains once, in round 0, what the rounds start from.
+        Trains once, in round 0, the model that the rounds start from.
     checkpoints : Checkpoints | None (default: None)
         Where every round is kept; where there are some already, the run goes on after them.
     on_start : Callable[[int], None]
-        Called with the first round to be done: what was noted of it and later ones is void.
+        Called with the first round to be done: records of it and of later ones are void.
     on_round : Callable[[Round], Mapping[str, float]]
         Called after every round, 0 included; returns the metrics that `stop` judges.
     on_progress : Callable[[PhaseProgress], None]
@@ -108,14 +119,10 @@ class Loop:
     """
 
     clients: Mapping[str, int]
-    seed: int = 0
-    fraction_train: float = 1.0
-    fraction_evaluate: float = 1.0
-    min_train: int = 1
-    min_evaluate: int = 1
-    min_replies: float = 0.0
-    retries: int = 0
+    cohorts: Cohorts = field(default_factory=Cohorts)
+    retries: Retries = field(default_factory=Retries)
     stop: StopRules = field(default_factory=StopRules)
+    uniform: bool = False
     init: Strategy | None = None
     checkpoints: Checkpoints | None = None
     on_start: Callable[[int], None] = lambda _: None
@@ -139,9 +146,10 @@ class Loop:
         Raises
         ------
         RoundFailedError
-            If a round does not count, also after `retries`; the checkpoints before it stay.
+            If a round does not count, however often it is tried; the checkpoints before it stay.
         """
-        vars(strategy).update(dict.fromkeys(SAMPLING & vars(strategy).keys(), 1))
+        for each in filter(None, (strategy, self.init)):
+            vars(each).update(dict.fromkeys(SAMPLING & vars(each).keys(), 1))
         result, first = Result(arrays=initial_arrays), 0
         restored = self.checkpoints.restore(strategy) if self.checkpoints else None
         if restored:
@@ -149,7 +157,8 @@ class Loop:
             self.stop.restore(restored.state)
         self.on_start(first)
         begin = time.monotonic() - self.stop.memory.seconds
-        for server_round in range(first, num_rounds + 1):
+        last = getattr(strategy, "num_rounds", num_rounds)
+        for server_round in range(first, last + 1):
             self.reason = self.stop.reason()
             if self.reason:
                 LOG.info("Stopped after round %d: %s", server_round - 1, self.reason)
@@ -185,7 +194,7 @@ class Loop:
         server_round = self.stop.memory.round
         content = evaluation(arrays, config, server_round)
         messages = [Message(content, node, EVALUATE) for node in self.clients.values()]
-        return self._ask(grid, messages, server_round, "final evaluation", timeout)
+        return self._exchange(grid, messages, server_round, "final evaluation", timeout)
 
     def _train(
         self,
@@ -197,25 +206,27 @@ class Loop:
         timeout: float,
     ) -> tuple[Replies, ArrayRecord, MetricRecord]:
         """Train on a cohort until enough of it has sent a usable model, and aggregate."""
-        cohort = self._draw(server_round, TRAIN, self.fraction_train, self.min_train)
-        for attempt in range(self.retries + 1):
+        cohort = self._cohort(server_round, TRAIN)
+        for attempt in range(self.retries.times + 1):
             if attempt:
-                await_nodes(grid, cohort, self.min_replies, timeout)
+                await_nodes(grid, cohort, self.retries.min_replies, timeout)
             messages = strategy.configure_train(
                 server_round, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
             )
             # A strategy that adds replies up as they arrive judges them itself.
             take = getattr(strategy, "take", None)
-            replies = self._ask(grid, messages, server_round, TRAIN, timeout, arrays, take=take)
+            replies = self._exchange(
+                grid, messages, server_round, TRAIN, timeout, arrays, take=take
+            )
             usable = len(replies.usable)
-            if usable and usable / len(cohort) >= self.min_replies:
-                return replies, *_aggregate(strategy, server_round, replies, arrays)
+            if usable and usable / len(cohort) >= self.retries.min_replies:
+                return replies, *aggregate(strategy, server_round, replies, arrays, self.uniform)
             failed = (
                 f"round {server_round} does not count: {usable} of {len(cohort)} clients sent a "
-                f"usable model, at least {self.min_replies:.0%} must (min-replies)"
+                f"usable model, at least {self.retries.min_replies:.0%} must (min-replies)"
             )
             LOG.warning("%s", failed)
-        raise RoundFailedError(f"{failed}; tried {self.retries + 1} times")
+        raise RoundFailedError(f"{failed}; tried {self.retries.times + 1} times")
 
     def _evaluate(
         self,
@@ -229,7 +240,7 @@ class Loop:
     ) -> tuple[Replies, MetricRecord, MetricRecord]:
         """Evaluate on a cohort, and meanwhile centrally."""
         messages: Iterable[Message] = []
-        cohort = self._draw(server_round, EVALUATE, self.fraction_evaluate, self.min_evaluate)
+        cohort = self._cohort(server_round, EVALUATE)
         if cohort:
             messages = strategy.configure_evaluate(
                 server_round, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
@@ -240,19 +251,19 @@ class Loop:
             if evaluate_fn:
                 central.update(evaluate_fn(server_round, arrays) or {})
 
-        replies = self._ask(
+        replies = self._exchange(
             grid, messages, server_round, EVALUATE, timeout, meanwhile=evaluate_centrally
         )
         averages = None
-        if _num_examples(replies):
+        if total_examples(replies):
             averages = strategy.aggregate_evaluate(server_round, list(replies.usable.values()))
         return replies, averages or MetricRecord(), central
 
-    def _draw(self, server_round: int, phase: str, fraction: float, minimum: int) -> list[int]:
-        names = draw_cohort(self.clients, fraction, minimum, self.seed, server_round, phase)
+    def _cohort(self, server_round: int, phase: str) -> list[int]:
+        names = self.cohorts.draw(self.clients, server_round, phase)
         return [self.clients[name] for name in names]
 
-    def _ask(
+    def _exchange(
         self,
         grid: Grid,
         messages: Iterable[Message],
@@ -263,7 +274,7 @@ class Loop:
         meanwhile: Callable[[], None] = lambda: None,
         take: Callable[[RecordDict], str | None] | None = None,
     ) -> Replies:
-        """Ask, and name those whose answer is left out."""
+        """Send and wait, and log by name the clients whose replies are left out."""
         replies = send_and_wait(
             grid,
             messages,
@@ -282,40 +293,3 @@ class Loop:
                 "round %d, %s: client %s is left out: %s", server_round, phase, client, reason
             )
         return replies
-
-
-def _aggregate(
-    strategy: Strategy, server_round: int, replies: Replies, before: ArrayRecord
-) -> tuple[ArrayRecord, MetricRecord]:
-    """Let the strategy average in double precision; the result has the model's own types."""
-    if not _num_examples(replies):
-        LOG.warning("round %d: no client of the cohort has a train example", server_round)
-        return before, MetricRecord()
-    for message in replies.usable.values():
-        for name, arrays in list(message.content.array_records.items()):
-            message.content[name] = _cast(arrays, dict.fromkeys(before, "float64"))
-    after, metrics = strategy.aggregate_train(server_round, list(replies.usable.values()))
-    if after is None:
-        raise RoundFailedError(f"round {server_round}: the strategy made no model of the replies")
-    model = _cast(after, {key: array.dtype for key, array in before.items()})
-    if not all(np.isfinite(array.numpy()).all() for array in model.values()):
-        raise RoundFailedError(
-            f"round {server_round}: the strategy made NaN or infinity of the replies"
-        )
-    return model, metrics or MetricRecord()
-
-
-def _cast(arrays: ArrayRecord, dtypes: Mapping[str, str]) -> ArrayRecord:
-    """Change types, in the order of `dtypes`, by which some strategies go.
-
-    Whole numbers (such as batch norm's counters) are rounded, not cut.
-    """
-    cast = {}
-    for key, name in dtypes.items():
-        dtype, values = np.dtype(name), arrays[key].numpy()
-        cast[key] = Array((np.rint(values) if dtype.kind in "iu" else values).astype(dtype))
-    return ArrayRecord(cast)
-
-
-def _num_examples(replies: Replies) -> int:
-    return sum(num_examples(message.content) for message in replies.usable.values())

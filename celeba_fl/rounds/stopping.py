@@ -11,8 +11,6 @@ from typing import Any
 
 from celeba_fl.common.log import LOG
 
-# Metrics that are the better, the lower; of most tasks.
-LOWER_IS_BETTER = ("loss",)
 # Whose validation examples decide, the first that have a value.
 PARTS = ("server_valid", "valid")
 
@@ -59,15 +57,15 @@ class StopRules:
         End after so many rounds without a better value.
     max_seconds : float (default: 0.0)
         End after the round in which the run has taken so long.
-    lower_is_better : Collection[str] (default: LOWER_IS_BETTER)
-        Of which metrics less is better; of all others more.
+    lower_is_better : Collection[str] (default: ("loss",))
+        The metrics of which less is better; of all others more is.
     """
 
     watch: str = "loss"
     target: float = 0.0
     patience: int = 0
     max_seconds: float = 0.0
-    lower_is_better: Collection[str] = LOWER_IS_BETTER
+    lower_is_better: Collection[str] = ("loss",)
     memory: Memory = field(default_factory=Memory)
 
     def note(self, server_round: int, metrics: Mapping[str, float], seconds: float) -> None:

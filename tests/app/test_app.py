@@ -22,7 +22,7 @@ from celeba_fl.client_app import app as client_app
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import InlineGrid, run_inline
-from celeba_fl.rounds.loop import RoundFailedError
+from celeba_fl.rounds.aggregation import RoundFailedError
 from celeba_fl.runs import directory
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.reading import read_runs

@@ -21,7 +21,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.sources import load
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import heads
-from celeba_fl.rounds.loop import RoundFailedError
+from celeba_fl.rounds.aggregation import RoundFailedError
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.task import Instructions, NodeConfig

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celeba_fl.rounds import cohort
-from celeba_fl.rounds.cohort import CohortGrid, await_nodes, draw_cohort
+from celeba_fl.rounds.cohort import CohortGrid, Cohorts, await_nodes, draw_cohort
 
 NAMES = [str(i) for i in range(50)]
 
@@ -59,6 +59,13 @@ def test_the_cohort_is_the_same_on_every_machine() -> None:
 @pytest.mark.parametrize("parts", [(43, 1, "train"), (42, 2, "train"), (42, 1, "evaluate")])
 def test_seed_round_and_phase_change_the_cohort(parts: tuple[int, int, str]) -> None:
     assert draw_cohort(NAMES, 0.5, 1, *parts) != draw_cohort(NAMES, 0.5, 1, 42, 1, "train")
+
+
+def test_each_phase_has_its_own_cohort() -> None:
+    cohorts = Cohorts(42, fraction_train=0.1, fraction_evaluate=0.0, min_train=3, min_evaluate=9)
+    assert cohorts.draw(NAMES, 1, "train") == draw_cohort(NAMES, 0.1, 3, 42, 1, "train")
+    assert cohorts.draw(NAMES, 1, "evaluate") == []
+    assert len(Cohorts(min_evaluate=9).draw(NAMES, 1, "evaluate")) == 50
 
 
 def test_every_client_has_its_turn() -> None:

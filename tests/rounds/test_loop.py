@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celeba_fl.rounds import loop
+from celeba_fl.rounds.aggregation import RoundFailedError
 from celeba_fl.rounds.checkpoints import Checkpoints
-from celeba_fl.rounds.loop import Loop, Round, RoundFailedError
+from celeba_fl.rounds.cohort import Cohorts
+from celeba_fl.rounds.loop import Loop, Retries, Round
 from celeba_fl.rounds.stopping import StopRules
 
 START = {"w": np.zeros(2)}
@@ -38,14 +41,16 @@ def train(
     evaluate_fn: Any = None,
     **options: Any,
 ) -> tuple[Result, list[Round], Loop]:
-    """Run a loop; the result, all rounds, and the loop."""
+    """Run a loop; the result, all rounds, and the loop. Options are of its policies or its own."""
     done: list[Round] = []
+    drawn = {f.name: options.pop(f.name) for f in fields(Cohorts) if f.name in options}
+    retries = Retries(options.pop("min_replies", 0.0), options.pop("retries", 0))
 
     def note(round_: Round) -> dict[str, float]:
         done.append(round_)
         return {"valid_score": float(round_.averages.get("score", np.nan))}  # type: ignore[arg-type]
 
-    loop = Loop(nodes.by_name, **{"on_round": note, **options})
+    loop = Loop(nodes.by_name, Cohorts(**drawn), retries, **{"on_round": note, **options})
     result = loop.run(
         strategy or flower(), nodes, record(start), rounds, timeout, evaluate_fn=evaluate_fn
     )
@@ -410,7 +415,7 @@ def test_a_strategy_without_a_result_fails_the_round() -> None:
         def aggregate_train(self, server_round: int, replies: Any) -> tuple[None, None]:
             return None, None
 
-    with pytest.raises(RoundFailedError, match="made no model"):
+    with pytest.raises(RoundFailedError, match="round 1: the strategy returned no model"):
         train(Nodes(adding_app(), 2), strategy=flower(Silent))
 
 
@@ -611,7 +616,9 @@ def test_a_model_that_is_not_finite_fails_the_round() -> None:
         def aggregate_train(self, *args: Any) -> Any:
             return record({"w": np.array([1, np.inf])}), None
 
-    with pytest.raises(RoundFailedError, match="round 1: the strategy made NaN or infinity"):
+    with pytest.raises(
+        RoundFailedError, match="round 1: the strategy returned a model with NaN or infinity"
+    ):
         train(Nodes(adding_app(), 2), strategy=Overflowing())
 
 
