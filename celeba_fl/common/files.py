@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,40 @@ def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@dataclass(frozen=True)
+class RoundFiles:
+    """Arrays of which there is a file for each round, written whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are.
+    keep : int (default: 2)
+        How many of the newest stay.
+    """
+
+    folder: Path
+    keep: int = 2
+
+    def write(self, server_round: int, data: bytes, best: int | None = None) -> None:
+        """Write the file of a round; of the others only the newest before it and the best stay.
+
+        Later ones go: a run that goes on from an earlier round has not done theirs.
+        """
+        write_bytes(self.path(server_round), data)
+        past = [old for old in self.rounds() if old <= server_round]
+        for old in set(self.rounds()) - {*past[-self.keep :], best}:
+            self.path(old).unlink()
+
+    def rounds(self) -> list[int]:
+        """The rounds that have a file, ascending."""
+        return sorted(int(path.stem.split("-")[1]) for path in self.folder.glob("round-*"))
+
+    def path(self, server_round: int) -> Path:
+        """The file of a round."""
+        return self.folder / f"round-{server_round:04d}.safetensors"
 
 
 def pack_arrays(arrays: Mapping[str, "np.ndarray"], metadata: dict[str, str]) -> bytes:

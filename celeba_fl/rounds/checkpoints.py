@@ -7,7 +7,6 @@ JSON in the metadata. The keys' order is kept too: some strategies go by it.
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import Strategy
 from safetensors import SafetensorError, safe_open
 
-from celeba_fl.common.files import pack_arrays, write_bytes
+from celeba_fl.common.files import RoundFiles, pack_arrays
 from celeba_fl.common.log import LOG
 
 
@@ -38,20 +37,8 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Checkpoints:
-    """The checkpoints of a run.
-
-    Parameters
-    ----------
-    folder : Path
-        Where they are.
-    keep : int (default: 2)
-        How many of the newest stay; an older one stays too if it is the best.
-    """
-
-    folder: Path
-    keep: int = 2
+class Checkpoints(RoundFiles):
+    """The checkpoints of a run; the best one stays too, however old it is."""
 
     def save(
         self,
@@ -68,19 +55,14 @@ class Checkpoints:
             forms[prefix], named = _flatten(value)
             tensors.update({f"{prefix}/{key}": array for key, array in named.items()})
         metadata = {"round": server_round, "state": state, "forms": forms}
-        write_bytes(
-            self._path(server_round), pack_arrays(tensors, {"checkpoint": json.dumps(metadata)})
-        )
-        # Later ones could not be read when the run went on, or it would not be at this round.
-        past = [old for old in self.rounds() if old <= server_round]
-        for old in set(self.rounds()) - {*past[-self.keep :], best}:
-            self._path(old).unlink()
+        packed = pack_arrays(tensors, {"checkpoint": json.dumps(metadata)})
+        self.write(server_round, packed, best)
 
     def restore(self, strategy: Strategy) -> Checkpoint | None:
         """Read the newest checkpoint and give the strategy its state back; None without any."""
         for server_round in reversed(self.rounds()):
             try:
-                with safe_open(self._path(server_round), "numpy") as file:
+                with safe_open(self.path(server_round), "numpy") as file:
                     metadata = json.loads(file.metadata()["checkpoint"])
                     held = {}
                     for prefix, (kind, *keys) in metadata["forms"].items():
@@ -88,19 +70,12 @@ class Checkpoints:
                         held[prefix] = _unflatten(kind, named)
                 checkpoint = Checkpoint(server_round, held.pop("model"), metadata["state"])
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-                LOG.warning("Checkpoint %s cannot be read: %s", self._path(server_round), error)
+                LOG.warning("Checkpoint %s cannot be read: %s", self.path(server_round), error)
                 continue
             for prefix, value in held.items():
                 setattr(strategy, prefix.removeprefix("strategy/"), value)
             return checkpoint
         return None
-
-    def rounds(self) -> list[int]:
-        """The rounds that have a checkpoint, ascending."""
-        return sorted(int(path.stem.split("-")[1]) for path in self.folder.glob("round-*"))
-
-    def _path(self, server_round: int) -> Path:
-        return self.folder / f"round-{server_round:04d}.safetensors"
 
 
 def _strategy_state(strategy: Strategy) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Arrays that a client keeps to itself: on its own disk, by round, so that a run can go on."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -8,24 +7,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from celeba_fl.common.files import pack_arrays, write_bytes
+from celeba_fl.common.files import RoundFiles, pack_arrays
 from celeba_fl.common.log import LOG
 
 
-@dataclass(frozen=True)
-class ClientFiles:
-    """What one client keeps of one run.
-
-    Parameters
-    ----------
-    folder : Path
-        Where it is.
-    keep : int
-        How many of the newest stay.
-    """
-
-    folder: Path
-    keep: int
+class ClientFiles(RoundFiles):
+    """What one client keeps of one run."""
 
     @classmethod
     def of(cls, home: Path, task: str, run: str, client: str, checkpoints: int) -> "ClientFiles":
@@ -38,25 +25,15 @@ class ClientFiles:
         names = (quote(name, safe="").replace(".", "%2E") for name in (run, client))
         return cls(home.joinpath(task, *names), checkpoints + 1)
 
-    def save(self, number: int, arrays: dict[str, np.ndarray]) -> None:
-        """Keep arrays as those after round `number`, and of older ones the newest."""
-        write_bytes(self._path(number), pack_arrays(arrays, {}))
-        # Later ones are of rounds that the run, which goes on here, has not done.
-        past = [old for old in self._rounds() if old <= number]
-        for old in set(self._rounds()) - set(past[-self.keep :]):
-            self._path(old).unlink()
+    def save(self, server_round: int, arrays: dict[str, np.ndarray]) -> None:
+        """Keep arrays as those after a round."""
+        self.write(server_round, pack_arrays(arrays, {}))
 
-    def load(self, number: int) -> dict[str, np.ndarray] | None:
-        """The newest arrays up to and with round `number`; None without any."""
-        for known in reversed([known for known in self._rounds() if known <= number]):
+    def load(self, server_round: int) -> dict[str, np.ndarray] | None:
+        """The newest arrays up to and with a round; None without any."""
+        for past in reversed([past for past in self.rounds() if past <= server_round]):
             try:
-                return load_file(self._path(known))
+                return load_file(self.path(past))
             except (SafetensorError, OSError) as error:
-                LOG.warning("%s cannot be read: %s", self._path(known), error)
+                LOG.warning("%s cannot be read: %s", self.path(past), error)
         return None
-
-    def _rounds(self) -> list[int]:
-        return sorted(int(path.stem.split("-")[1]) for path in self.folder.glob("round-*"))
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f"round-{number:04d}.safetensors"

@@ -11,7 +11,14 @@ import pytest
 from safetensors.numpy import load
 
 from celeba_fl.common import files
-from celeba_fl.common.files import hash_key, keep, pack_arrays, write_bytes, write_json
+from celeba_fl.common.files import (
+    RoundFiles,
+    hash_key,
+    keep,
+    pack_arrays,
+    write_bytes,
+    write_json,
+)
 
 
 def test_folders_are_made_and_others_may_read(tmp_path):
@@ -169,3 +176,27 @@ def test_arrays_that_lie_in_columns_are_packed_as_they_read():
     found = load(pack_arrays({"a": columns, "n": np.array(3)}, {"k": "v"}))
     np.testing.assert_array_equal(found["a"], columns)
     assert found["n"].shape == ()
+
+
+# ---- a file for each round ----------------------------------------------------------------
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_newest_rounds_stay_and_the_best(tmp_path: Path) -> None:
+    kept = RoundFiles(tmp_path / "new", keep=2)
+    assert kept.rounds() == []
+    for server_round in range(5):
+        kept.write(server_round, b"%d" % server_round, best=1 if server_round else None)
+    assert kept.rounds() == [1, 3, 4]
+    assert names(tmp_path / "new") == [f"round-000{i}.safetensors" for i in (1, 3, 4)]
+    assert kept.path(3).read_bytes() == b"3"
+
+
+def test_rounds_after_the_one_that_is_written_are_void(tmp_path: Path) -> None:
+    kept = RoundFiles(tmp_path, keep=2)
+    for server_round in (7, 8, 9, 8):
+        kept.write(server_round, b"")
+    assert kept.rounds() == [8]
