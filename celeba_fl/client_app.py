@@ -7,7 +7,7 @@ from typing import Any
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from celeba_fl.common.bundle import PACKAGE, code_hash
+from celeba_fl.common.bundle import PACKAGE, code_hash, code_path
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds import messages
@@ -29,14 +29,15 @@ def query(message: Message, context: Context) -> Message:
         about = task.describe(context.node_config, messages.received_config(message.content))
     except (InputError, OSError) as error:  # the server does not know yet who answers
         raise InputError(f"client {name}: {error}") from error
+    module = type(task).__module__
     introduction = messages.Introduction(
         name=name,
         num_train=about.num_train,
         num_valid=about.num_valid,
         counts=about.counts,
         missing=about.missing,
-        code=code_hash(),
-        path=str(PACKAGE),
+        code=code_hash(module),
+        path=" and ".join(map(str, filter(None, (PACKAGE, code_path(module))))),
     )
     return Message(introduction.to_content(), reply_to=message)
 

@@ -4,7 +4,7 @@ from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from celeba_fl.common.arrays import sum_counts
-from celeba_fl.common.bundle import code_hash
+from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
@@ -29,6 +29,8 @@ def main(grid: Grid, context: Context) -> None:
     with RunDirectory(config, context.run_id) as run:
         check_strategy(config.strategy)
         task = load_task(config)
+        module = type(task).__module__
+        run.update(code=code_description(module))
         _check_watch(config, task)
         prepared = task.prepare()
         run.set_provenance(prepared.provenance)
@@ -36,7 +38,7 @@ def main(grid: Grid, context: Context) -> None:
             grid,
             prepared.instructions,
             task.deliver,
-            code=code_hash(),
+            code=code_hash(module),
             minimum=config.min_available_clients,
             timeout=config.round_timeout,
             strict=config.bad_images == "fail",

@@ -56,7 +56,8 @@ def test_a_client_says_who_it_is(keys: dict[str, Any]) -> None:
     said = call("query", keys, files={})
     assert said["client"]["name"] == "1"
     assert said["client"]["missing"] == ""
-    assert said["client"]["code"] == code_hash()
+    assert said["client"]["code"] == code_hash("adding") != code_hash()
+    assert said["client"]["path"].endswith("/adding.py")
     assert dict(said["metrics"]) == {"num-examples": 2, "num-valid": 1}
     assert values(said["counts"]) == {"counts": [1]}
 

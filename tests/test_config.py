@@ -1,12 +1,11 @@
 import dataclasses
-import hashlib
 import math
 from pathlib import Path
 
 import pytest
 import tomli
 
-from celeba_fl.common.bundle import app_version, code_hash
+from celeba_fl.common.bundle import app_version
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig, default_values
 from celeba_fl.data.schema import ATTRIBUTES
@@ -249,20 +248,6 @@ def test_relative_places_become_absolute(monkeypatch, tmp_path):
 
 def test_app_version_is_that_of_pyproject():
     assert app_version() == tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-
-
-def test_code_hash_by_hand_and_of_any_change(monkeypatch, tmp_path):
-    hashed = code_hash.__wrapped__
-    monkeypatch.setattr("celeba_fl.common.bundle.PACKAGE", tmp_path)
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "b.py").write_text("2")
-    (tmp_path / "a.py").write_text("1")
-    first = hashed()
-    assert first == hashlib.sha256(b"a.py1sub/b.py2").hexdigest()
-    (tmp_path / "notes.md").write_text("no code")
-    assert hashed() == first
-    (tmp_path / "sub" / "b.py").write_text("3")
-    assert hashed() != first
 
 
 def test_error_rates_of_a_simulated_teacher():

@@ -1,6 +1,7 @@
 """The code that runs: where it is, its version and its hash, from a checkout or Flower's bundle."""
 
 import hashlib
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,40 @@ def app_version() -> str:
     return str(pyproject()["project"]["version"])
 
 
+def code_path(module: str) -> Path | None:
+    """The package of an imported module: its folder, or the file of a module that stands alone.
+
+    None for this package's own modules, and for one that has no file.
+    """
+    root = module.partition(".")[0]
+    if root == PACKAGE.name:
+        return None
+    package = sys.modules.get(root)
+    folders = list(getattr(package, "__path__", ()))
+    file = folders[0] if folders else getattr(package, "__file__", None)
+    return Path(file).resolve() if file else None
+
+
 @cache
-def code_hash() -> str:
-    """SHA-256 (hex) of this package's code: server and clients must run the same."""
+def code_hash(module: str = "") -> str:
+    """SHA-256 (hex) of this package's code: server and clients must run the same.
+
+    Parameters
+    ----------
+    module : str (default: "")
+        The module of a task; if it is of another package, that one's code is hashed too.
+    """
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode())
-        digest.update(path.read_bytes())
+    for package in filter(None, (PACKAGE, code_path(module))):
+        for path in sorted(package.rglob("*.py")) if package.is_dir() else [package]:
+            place = path.relative_to(package if package == PACKAGE else package.parent)
+            digest.update(place.as_posix().encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def code_description(module: str = "") -> dict[str, str]:
+    """Version, hash and place of the code for `run.json`; `module` as in `code_hash`."""
+    own = code_path(module)
+    about = {"version": app_version(), "sha256": code_hash(module), "path": str(PACKAGE)}
+    return about | ({"task_path": str(own)} if own else {})

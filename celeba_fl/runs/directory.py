@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from safetensors.numpy import load
 
-from celeba_fl.common.bundle import PACKAGE, app_version, code_hash
+from celeba_fl.common.bundle import code_description
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import pack_arrays, write_bytes, write_json
 from celeba_fl.common.log import LOG
@@ -80,7 +80,7 @@ class RunDirectory:
             raise InputError(f"resume: another run is writing {self.path}") from None
         self._before: float = self._info["seconds"]
         self.update(
-            code={"version": app_version(), "sha256": code_hash(), "path": str(PACKAGE)},
+            code=code_description(),
             packages={name: version(name) for name in PACKAGES},
         )
         self._heart = threading.Thread(target=self._beat, name="run-heartbeat", daemon=True)
