@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 
 from celeba_fl.common.bundle import PACKAGE, code_hash, code_path
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.threads import one_thread
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds import messages
 from celeba_fl.task import Task, Trained, client_name, derived_seed, load_task
@@ -43,6 +44,7 @@ def query(message: Message, context: Context) -> Message:
 
 
 @app.train()
+@one_thread()
 def train(message: Message, context: Context) -> Message:
     """Train the global model on this client's examples, or sum them up for the closed form."""
     start = time.perf_counter()
@@ -66,6 +68,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 @app.evaluate()
+@one_thread()
 def evaluate(message: Message, context: Context) -> Message:
     """Count what the global model gets right on this client's train and validation examples."""
     start = time.perf_counter()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from adding import Adding, record, settings, values
 from flwr.app import ConfigRecord, Context, RecordDict
 
@@ -162,6 +163,23 @@ def test_a_client_that_is_not_chosen_does_nothing(
 def test_a_chosen_client_answers_as_ever(keys: dict[str, Any]) -> None:
     chosen = call("query", {**keys, "clients": "0,1"}, files={})
     assert chosen == call("query", keys, files={})
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_any_task_computes_on_one_thread(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    torch.set_num_threads(2)
+    threads: list[int] = []
+    own = getattr(Adding, kind)
+
+    def note(self: Adding, *arguments: Any) -> Any:
+        threads.append(torch.get_num_threads())
+        return own(self, *arguments)
+
+    monkeypatch.setattr(Adding, kind, note)
+    call(kind, keys, config={"server-round": 1}, arrays=SENT)
+    assert threads == [1]
 
 
 # ---- the main task ------------------------------------------------------------------------

@@ -1,0 +1,49 @@
+"""One thread for PyTorch, in processes of which several work side by side."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+
+
+class _TorchImport(MetaPathFinder):
+    """Sets PyTorch's number of threads as soon as it has been imported."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec and spec.loader:
+            load = spec.loader.exec_module
+
+            def load_and_set(module: ModuleType) -> None:
+                load(module)
+                module.set_num_threads(1)
+
+            spec.loader.exec_module = load_and_set  # type: ignore[method-assign]
+        return spec
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one thread, whether it is there already or imported in between.
+
+    Several clients train side by side, and the sums of two threads differ from those of one. A
+    client whose task has no use for PyTorch must not import it only for this.
+    """
+    finder = _TorchImport()
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    else:
+        sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
