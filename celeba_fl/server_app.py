@@ -6,7 +6,7 @@ from flwr.serverapp import Grid, ServerApp
 from celeba_fl.common.arrays import sum_counts
 from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.log import LOG
+from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
@@ -26,7 +26,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the run config describes."""
     config = RunConfig.from_dict(context.run_config)
-    with RunDirectory(config, context.run_id) as run:
+    with quiet_strategies(), RunDirectory(config, context.run_id) as run:
         check_strategy(config.strategy)
         task = load_task(config)
         module = type(task).__module__

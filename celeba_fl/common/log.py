@@ -1,23 +1,42 @@
 """Lines in Flower's log: what a run tells people while it works."""
 
 import logging
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # A child of Flower's logger, so that its lines reach `flwr run --stream` in Flower's format.
 LOG = logging.getLogger("flwr.celeba_fl")
+OF_STRATEGIES = re.compile("(configure|aggregate)_(train|evaluate): (Sampled|Received) ")
+
+
+@contextmanager
+def quiet_strategies() -> Iterator[None]:
+    """Leave out the lines of Flower's strategies around each round, which a round's own repeats."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not OF_STRATEGIES.match(record.getMessage())
+
+    flower = logging.getLogger("flwr")
+    flower.addFilter(is_news)
+    try:
+        yield
+    finally:
+        flower.removeFilter(is_news)
 
 
 class Progress:
-    """Logs how far a long job is: done, rate and time left, one line every few seconds.
+    """Logs the progress of a long job: items done, rate and time left, a line every few seconds.
 
     Flower's logs are uploaded line by line, so this prints lines instead of moving a bar.
 
     Parameters
     ----------
     what : str
-        What is being done, e.g. ``"Drawing faces"``.
+        The job, e.g. ``"Drawing faces"``.
     total : int
-        How many items there are.
+        Number of items.
     every : float (default: 5.0)
         Seconds between two lines. A job that is shorter logs only its end.
     """
@@ -39,5 +58,5 @@ class Progress:
         rate = self.done / seconds
         rest = f"{seconds:.0f} s" if finished else f"{(self.total - self.done) / rate:.0f} s left"
         speed = f"{rate:.0f}" if rate >= 1 else f"{rate:.2g}"
-        told = ", ".join([f"{speed}/s", rest, *([note] if note else [])])
-        LOG.info("%s: %d of %d (%s)", self.what, self.done, self.total, told)
+        details = ", ".join([f"{speed}/s", rest, *([note] if note else [])])
+        LOG.info("%s: %d of %d (%s)", self.what, self.done, self.total, details)

@@ -1,10 +1,13 @@
 import logging
 
 import pytest
+from adding import Nodes, adding_app, record
+from flwr.app import ConfigRecord
+from flwr.serverapp.strategy import FedAvg
 
 from celeba_fl.common import log
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.log import LOG, Progress
+from celeba_fl.common.log import LOG, Progress, quiet_strategies
 
 
 @pytest.fixture
@@ -69,3 +72,22 @@ def test_lines_reach_flowers_log():
 
 def test_input_error_is_a_value_error():
     assert issubclass(InputError, ValueError)
+
+
+def test_the_lines_of_strategies_are_left_out_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "flwr")
+
+    def log_a_round() -> list[str]:
+        caplog.clear()
+        FedAvg(1, 1, 1, 1, 1).configure_train(1, record({"w": [1.0]}), ConfigRecord(), nodes)
+        logging.getLogger("flwr").info("something else")
+        LOG.info("configure_train: Sampled by ourselves")
+        return [line.getMessage() for line in caplog.records]
+
+    nodes = Nodes(adding_app(), 2)
+    others = ["something else", "configure_train: Sampled by ourselves"]
+    with quiet_strategies():
+        assert log_a_round() == others
+    assert log_a_round() == ["configure_train: Sampled 2 nodes (out of 2)", *others]

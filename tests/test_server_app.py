@@ -1,0 +1,27 @@
+"""The ServerApp: what a whole run says and records beside its figures."""
+
+from pathlib import Path
+
+import adding
+import pytest
+
+from celeba_fl.common.bundle import code_hash
+from celeba_fl.runs.reading import read_json
+
+
+def test_the_code_of_a_task_from_outside_is_recorded(tmp_path: Path) -> None:
+    path = adding.run(tmp_path, num_server_rounds=1)
+    code = read_json(path / "run.json")["code"]
+    assert code["sha256"] == code_hash("adding") != code_hash()
+    assert code["task_path"] == str(Path(adding.__file__))
+
+
+def test_the_log_has_a_line_for_each_round_and_none_of_flowers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "flwr"):
+        adding.run(tmp_path, num_server_rounds=2)
+    lines = [record.getMessage() for record in caplog.records]
+    rounds = [line.partition(":")[0] for line in lines if line.startswith("round")]
+    assert rounds == ["round 0", "round 1", "round 2"]
+    assert not [line for line in lines if "Sampled" in line or "Received" in line]
