@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from celeba_fl.common.arrays import Floats
 from celeba_fl.data.schema import group_names, membership
 from celeba_fl.data.teacher import UNASKED, Answers
 from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval
-from celeba_fl.evaluation.metrics import Floats, ratio
+from celeba_fl.evaluation.metrics import ratio
 
 Bools = NDArray[np.bool_]
 COUNTS = ("asked", "answered", "agreed", "right")

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from celeba_fl.common.arrays import Floats, Ints
 from celeba_fl.data.schema import group_names, membership
 from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval, wilson
-from celeba_fl.evaluation.metrics import Counts, Floats, Ints, ratio
+from celeba_fl.evaluation.metrics import Counts, ratio
 
 Grouping = tuple[str, ...]
 # By measure: lower and upper end.

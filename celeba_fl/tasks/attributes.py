@@ -16,13 +16,10 @@ from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.table import Table
 from celeba_fl.data.teacher import Answers, Teacher, teacher_provenance
-from celeba_fl.evaluation import corrections, fairness, metrics
-from celeba_fl.evaluation.metrics import (
-    Counts,
-    best_thresholds,
-    exact_auroc,
-    exact_average_precision,
-)
+from celeba_fl.evaluation import corrections, fairness
+from celeba_fl.evaluation.attribute_tables import attribute_rows
+from celeba_fl.evaluation.curves import ExactCurves
+from celeba_fl.evaluation.metrics import EACH_ROUND, METRICS, Counts, best_thresholds, means, ratio
 from celeba_fl.models import ridge
 from celeba_fl.models.heads import initial_head, scores
 from celeba_fl.task import (
@@ -41,7 +38,6 @@ from celeba_fl.vision.weights import resolve_weights, weights_path
 
 # Parts that the server evaluates, and the splits that they are.
 CENTRAL = {"server_valid": "valid", "test": "test"}
-METRICS = ("loss", "accuracy", "majority_accuracy", "balanced_accuracy", "macro_f1", "auroc")
 AGREEMENT = "teacher_agreement"
 
 
@@ -72,7 +68,13 @@ class Attributes(Task):
     @property
     def metric_names(self) -> tuple[str, ...]:
         """Means over the attributes; of the teacher's answers, the share that the model gives."""
-        return (*METRICS, AGREEMENT) if self.config.labels == "teacher" else METRICS
+        names = tuple(metric.name for metric in EACH_ROUND)
+        return (*names, AGREEMENT) if self.config.labels == "teacher" else names
+
+    @property
+    def lower_is_better(self) -> tuple[str, ...]:
+        """The loss."""
+        return tuple(metric.name for metric in METRICS if metric.lower_is_better)
 
     @property
     def central_parts(self) -> tuple[str, ...]:
@@ -129,8 +131,8 @@ class Attributes(Task):
             ridge.sums_of(store.read(rows), self._labels(self.table, rows), np.ones(len(rows)))
             for rows in (store.readable(self.faces.public), valid)
         ]
-        head, ratio = ridge.solve(*sums)
-        LOG.info("Learned from %d public images, lambda = %.3g", len(self.faces.public), ratio)
+        head, chosen = ridge.solve(*sums)
+        LOG.info("Learned from %d public images, lambda = %.3g", len(self.faces.public), chosen)
         return head
 
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
@@ -145,12 +147,12 @@ class Attributes(Task):
         told: Instructions = {}
         if self.config.class_weights:
             positives = counts[-len(ATTRIBUTES) :]
-            weights = metrics.ratio(num_train - positives, positives)
+            weights = ratio(num_train - positives, positives)
             told["positive-weight"] = np.where(weights > 0, weights, 1.0).tolist()
         if self.config.weighted:
             by_name = dict(zip(self.count_names, counts, strict=True))
             sizes = np.array([by_name[name] for name in group_names(self.config.weighted)])
-            weights = metrics.ratio(np.array(num_train), sizes * (sizes > 0).sum())
+            weights = ratio(np.array(num_train), sizes * (sizes > 0).sum())
             told["group-weights"] = np.nan_to_num(weights).tolist()
         return told
 
@@ -178,15 +180,15 @@ class Attributes(Task):
                 "the closed form chooses lambda on validation examples, and neither the server "
                 f"nor the clients have any (valid-fraction = {self.config.valid_fraction})"
             )
-        head, ratio = ridge.solve(_part(sums, "train"), valid)
-        LOG.info("Solved with lambda = %.3g of the mean diagonal", ratio)
+        head, chosen = ridge.solve(_part(sums, "train"), valid)
+        LOG.info("Solved with lambda = %.3g of the mean diagonal", chosen)
         return head
 
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Means over the attributes, AUROC from score bins."""
         total = Counts.from_arrays(counts)
         told = {AGREEMENT: corrections.agreement(counts)} if "teacher_asked" in counts else {}
-        return {**_means(total, total.auroc()), **told}
+        return {**means(total, total, EACH_ROUND), **told}
 
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
         """Metrics of the official validation and test splits, AUROC exact."""
@@ -194,7 +196,9 @@ class Attributes(Task):
         for part, (store, rows) in self._central.items():
             if len(rows):
                 outputs, labels = scores(arrays, store.read(rows)), self._labels(self.table, rows)
-                result[part] = _means(Counts.of(outputs, labels), exact_auroc(outputs, labels))
+                result[part] = means(
+                    Counts.of(outputs, labels), ExactCurves(outputs, labels), EACH_ROUND
+                )
         return result
 
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
@@ -207,7 +211,7 @@ class Attributes(Task):
             if "teacher_asked" in total:
                 teacher["teacher.csv"] = corrections.teacher_rows(part, total, ATTRIBUTES)
             judged = Counts.from_arrays(total).at(thresholds)
-            rows += _attribute_rows(part, judged, _binned_curves(judged))
+            rows += attribute_rows(part, ATTRIBUTES, judged, judged)
             if "group_positives" in total:
                 grouped = _grouped(total).at(thresholds)
                 more = fairness.compare_clients(part, grouped, ATTRIBUTES, config.demographics)
@@ -219,10 +223,9 @@ class Attributes(Task):
         if len(test):
             outputs, labels = scores(arrays, store.read(test)), self._labels(self.table, test)
             judged = Counts.of(outputs, labels).at(thresholds)
-            curves = _exact_curves(outputs, labels)
-            rows += _attribute_rows("test", judged, curves)
-            precision = metrics.mean(curves["average_precision"])
-            summary = {**_means(judged, curves["auroc"]), "average_precision": precision}
+            curves = ExactCurves(outputs, labels)
+            rows += attribute_rows("test", ATTRIBUTES, judged, curves)
+            summary = means(judged, curves, METRICS)
             parquet["test_scores.parquet"] = self._score_columns(test, outputs, labels)
             more = fairness.compare_test(
                 outputs > thresholds,
@@ -440,19 +443,6 @@ class Attributes(Task):
         return self.faces.parts(node, self._store(self.faces.of(node), weights))
 
 
-def _means(counts: Counts, auroc: np.ndarray) -> dict[str, float]:
-    """The metrics of `rounds.csv`: means over the attributes for which they are defined."""
-    values = (
-        counts.mean_loss(),
-        counts.accuracy(),
-        counts.majority_accuracy(),
-        counts.balanced_accuracy(),
-        counts.f1(),
-        auroc,
-    )
-    return {name: metrics.mean(value) for name, value in zip(METRICS, values, strict=True)}
-
-
 def _part(sums: Arrays, part: str) -> Arrays:
     """The sums of one part, empty if there are none."""
     return {key: sums[f"{part}_{key}"] for key in ("xx", "xy") if f"{part}_{key}" in sums}
@@ -464,42 +454,3 @@ def _grouped(total: Arrays) -> Counts:
         total[f"group_{key}"].astype(np.int64) for key in ("positives", "negatives")
     )
     return Counts(positives, negatives, np.full(positives.shape[:-1], np.nan))
-
-
-def _attribute_rows(
-    split: str, counts: Counts, curves: Mapping[str, np.ndarray]
-) -> list[dict[str, Any]]:
-    """Rows of `attributes.csv`."""
-    columns = {
-        "n": counts.n,
-        "positives": counts.p,
-        "majority_accuracy": counts.majority_accuracy(),
-        "accuracy": counts.accuracy(),
-        "balanced_accuracy": counts.balanced_accuracy(),
-        "f1": counts.f1(),
-        **curves,
-        "threshold": counts.thresholds,
-    }
-    return [
-        {"split": split, "attribute": name, **{key: col[i] for key, col in columns.items()}}
-        for i, name in enumerate(ATTRIBUTES)
-    ]
-
-
-def _binned_curves(counts: Counts) -> dict[str, np.ndarray]:
-    return {
-        "auroc": counts.auroc(),
-        "auroc_error": counts.auroc_error(),
-        "average_precision": counts.average_precision(),
-        "average_precision_error": counts.average_precision_error(),
-    }
-
-
-def _exact_curves(outputs: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    area, precision = exact_auroc(outputs, labels), exact_average_precision(outputs, labels)
-    return {
-        "auroc": area,
-        "auroc_error": 0 * area,
-        "average_precision": precision,
-        "average_precision_error": 0 * precision,
-    }

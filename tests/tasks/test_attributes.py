@@ -12,15 +12,17 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions
 from celeba_fl.data.schema import ATTRIBUTES, group_names
 from celeba_fl.data.sources import load
-from celeba_fl.evaluation.metrics import NUM_BINS, Counts, best_thresholds, exact_auroc, mean
+from celeba_fl.evaluation.curves import ExactCurves
+from celeba_fl.evaluation.metrics import EACH_ROUND, NUM_BINS, Counts, best_thresholds, mean
 from celeba_fl.models import ridge
 from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import initial_head, scores
-from celeba_fl.tasks.attributes import METRICS, Attributes
+from celeba_fl.tasks.attributes import Attributes
 from celeba_fl.vision import features
 from celeba_fl.vision.features import FeatureStore
 
 NODES = 4
+METRICS = tuple(metric.name for metric in EACH_ROUND)
 
 
 @pytest.fixture
@@ -262,6 +264,7 @@ def test_counts_of_all_clients_are_those_of_the_pool(server, described, held, ta
         np.testing.assert_allclose(total.loss, pooled.loss, rtol=1e-9)
         found = server.metrics(pooled.to_arrays())
         assert tuple(found) == server.metric_names == METRICS
+        assert server.lower_is_better == ("loss",)
         truth, yes = table.labels[rows], scores(head, x[rows]) > 0
         assert found["accuracy"] == pytest.approx((truth == yes).mean())
         assert found["auroc"] == mean(pooled.auroc())
@@ -433,7 +436,9 @@ def test_central_metrics_are_those_of_the_official_splits(server, prepared, tabl
         yes, rate = outputs > 0, truth.mean(axis=0)
         assert found[part]["accuracy"] == pytest.approx((yes == truth).mean())
         assert found[part]["majority_accuracy"] == pytest.approx(np.maximum(rate, 1 - rate).mean())
-        assert found[part]["auroc"] == pytest.approx(np.nanmean(exact_auroc(outputs, truth)))
+        assert found[part]["auroc"] == pytest.approx(
+            np.nanmean(ExactCurves(outputs, truth).auroc())
+        )
         assert found[part]["loss"] == pytest.approx(
             np.mean([sklearn.log_loss(t, 1 / (1 + np.exp(-o)), labels=[False, True])
                      for t, o in zip(truth.T, outputs.T, strict=True)])
