@@ -693,7 +693,7 @@ def test_a_site_whose_data_cannot_be_used_is_refused(make, sites, told, celeba_f
 
     refused(tmp_path / "gone", "data-path = .*gone': there is no such folder")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "empty holds no data set")
+    refused(tmp_path / "empty", "empty does not hold a data set")
     refused(celeba_folder(splits="1" * 6 + "2" * 6), "data-path = .* holds no train images")
     metadata = Path(sites[0]["data-path"]) / "metadata.csv"
     metadata.write_text(metadata.read_text().replace("Smiling", "Smile"))
