@@ -5,6 +5,7 @@ score bins, with the most that they can be off.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -48,7 +49,7 @@ class ExactCurves:
         """
         area = np.full(self.labels.shape[1], np.nan)
         for i in np.flatnonzero(self.labels.any(axis=0) & ~self.labels.all(axis=0)):
-            tp, fp = self._curve(i)
+            tp, fp = self._points[i]
             wins = np.diff(fp, prepend=0) * (2 * tp - np.diff(tp, prepend=0))
             area[i] = wins.sum() / (2 * tp[-1] * fp[-1])
         return area
@@ -60,7 +61,7 @@ class ExactCurves:
         """
         area = np.full(self.labels.shape[1], np.nan)
         for i in np.flatnonzero(self.labels.any(axis=0)):
-            tp, fp = self._curve(i)
+            tp, fp = self._points[i]
             area[i] = (np.diff(tp, prepend=0) * tp / (tp + fp)).sum() / tp[-1]
         return area
 
@@ -72,10 +73,13 @@ class ExactCurves:
         """0, NaN where `average_precision` is."""
         return 0 * self.average_precision()
 
-    def _curve(self, attribute: np.intp) -> tuple[Ints, Ints]:
+    @cached_property
+    def _points(self) -> list[tuple[Ints, Ints]]:
         """True and false positives at every distinct score, from the highest, (k,) each."""
-        scores, labels = self.scores[:, attribute], self.labels[:, attribute]
-        order = np.argsort(scores, kind="stable")[::-1]
-        last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
-        tp = np.cumsum(labels[order])[last]
-        return tp, last + 1 - tp
+        points = []
+        for scores, labels in zip(self.scores.T, self.labels.T, strict=True):
+            order = np.argsort(scores, kind="stable")[::-1]
+            last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+            tp = np.cumsum(labels[order])[last]
+            points.append((tp, last + 1 - tp))
+        return points

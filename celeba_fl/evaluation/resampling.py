@@ -21,7 +21,7 @@ FEW_IDENTITIES = 100
 
 @dataclass(frozen=True)
 class Scores:
-    """A model's scores on the test images, in the order of the images' names.
+    """A model's scores on the test images; `read_scores` puts them in the order of their names.
 
     Parameters
     ----------
@@ -59,6 +59,12 @@ class Scores:
             and np.array_equal(self.celeb_id, other.celeb_id)
             and np.array_equal(self.labels, other.labels)
         )
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of `test_scores.parquet`, which `read_scores` reads."""
+        truth = {name: self.labels[:, i] for i, name in enumerate(self.attributes)}
+        said = {f"{name}_score": self.scores[:, i] for i, name in enumerate(self.attributes)}
+        return {"image": self.image, "celeb_id": self.celeb_id, **truth, **said}
 
     @cached_property
     def values(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ from celeba_fl.common.arrays import sum_counts
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions
+from celeba_fl.data.draws import valid_mask
 from celeba_fl.data.schema import ATTRIBUTES, group_names
 from celeba_fl.data.sources import load
 from celeba_fl.evaluation.curves import ExactCurves
@@ -66,7 +67,7 @@ def held(toy, table):
         table, partitioner="iid", num_partitions=NODES, seed=42, home=Path(toy["home"])
     )
     rows = [np.flatnonzero(dealt == number) for number in range(NODES)]
-    valid = [partitions.valid_mask(table, part, 0.2, 42) for part in rows]
+    valid = [valid_mask(table, part, 0.2, 42) for part in rows]
     return [(part[~mask], part[mask]) for part, mask in zip(rows, valid, strict=True)]
 
 
@@ -192,7 +193,7 @@ def test_a_client_without_the_weights_is_given_them(server, elsewhere, told, des
 
 
 def test_weights_that_were_damaged_on_their_way_are_noticed(server, elsewhere, told):
-    (elsewhere.home / "onnx").unlink()
+    (elsewhere.config.home_dir / "onnx").unlink()
     delivered = bytearray(server.deliver(told["weights"]))
     delivered[-1] ^= 1
     elsewhere.receive(told["weights"], bytes(delivered))
@@ -280,7 +281,7 @@ def empty(make, table):
     """A client without images: 60 train images are of 30 identities."""
     task = make(partitioner="natural")
     dealt = partitions.assign(
-        table, partitioner="natural", num_partitions=40, seed=42, home=task.home
+        table, partitioner="natural", num_partitions=40, seed=42, home=task.config.home_dir
     )
     (number, *_) = set(range(40)) - set(dealt.tolist())
     return task, node(number, of=40)
@@ -612,7 +613,7 @@ def sites(toy, tmp_path):
 def test_a_site_holds_all_its_own_train_images(make, sites, told, table, toy):
     task = make(dataset="none")
     identity = table.celeb_id[:60] % 3
-    chosen = partitions.valid_mask(table, np.arange(60), 0.2, 42)
+    chosen = valid_mask(table, np.arange(60), 0.2, 42)
     for number, site in enumerate(sites):
         said = task.describe(site, told)
         mine = identity == number
@@ -637,8 +638,8 @@ def test_a_site_counts_and_trains_as_a_partition_with_its_images(make, sites, to
     trained, number, _ = task.train(head, sites[0], told, 1)
     mine = table.celeb_id[:60] % 3 == 0
     rows = np.flatnonzero(mine)
-    rows = rows[~partitions.valid_mask(table, rows, 0.2, 42)]
-    store = lone._store(lone.table, told["weights"])
+    rows = rows[~valid_mask(table, rows, 0.2, 42)]
+    store = lone.features.open(lone.faces.table, told["weights"])
     expected, _ = train_head(
         head,
         store.read(rows),
@@ -670,7 +671,7 @@ def test_a_server_without_a_data_set_of_its_own(make, sites, head):
     splits = {"train": 0, "valid": 0, "test": 0}
     assert prepared.provenance["dataset"] == {
         "name": "none",
-        "fingerprint": load("none", task.home).fingerprint,
+        "fingerprint": load("none", task.config.home_dir).fingerprint,
         "splits": splits,
     }
     task.describe(sites[0], prepared.instructions)
