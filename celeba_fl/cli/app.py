@@ -208,6 +208,7 @@ def teach(
     request an image, answers written to the CSV file as they come. Interrupted, the same command
     goes on. If some images are left without labels, the exit status is 1.
     """
+    from celeba_fl.tasks.client_data import train_rows
     from celeba_fl.teach.labelling import Spending, label
 
     overrides = {**read_experiment(experiment), **dict(parse_pair(pair) for pair in pairs or [])}
@@ -217,8 +218,7 @@ def teach(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         outcome = label(
-            config,
-            nodes or num_supernodes(federation),
+            *train_rows(config, nodes or num_supernodes(federation)),
             out,
             model=model,
             base_url=base_url,

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from celeba_fl.common.errors import InputError
 
 Arrays = dict[str, np.ndarray]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 # Half of what int64 holds, so that two numbers below it can be added.
 FULL = 2.0**62
 

@@ -24,7 +24,7 @@ IDENTITY = "identity_CelebA.txt"
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def source(folder: Path) -> Source | None:
+def source(folder: Path, home: Path) -> Source | None:
     """Give the folder as a source, or None if nothing in it is of this layout.
 
     Raises

@@ -25,7 +25,7 @@ NAME = "file_name"
 VALUES = {"1": True, "0": False, "-1": False}
 
 
-def source(folder: Path) -> Source | None:
+def source(folder: Path, home: Path) -> Source | None:
     """Give the folder as a source, or None if it has no `metadata.csv`."""
     metadata = folder / METADATA
     if not metadata.exists():

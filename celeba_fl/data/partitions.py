@@ -7,61 +7,21 @@ again nor import what deals.
 import difflib
 import io
 import warnings
-from collections.abc import Mapping
 from contextlib import redirect_stderr, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import hash_key, keep
 from celeba_fl.common.log import LOG
-from celeba_fl.config import RunConfig
+from celeba_fl.data.draws import public_rows
 from celeba_fl.data.schema import ATTRIBUTES, group_name
 from celeba_fl.data.table import LabelledImages, Table, repeats
 
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner
-
-# Apart from the keys of `valid_mask`, which are seeds.
-PUBLIC = 2**63
-
-
-def held(
-    table: LabelledImages, node: Mapping[str, Any], config: RunConfig, home: Path
-) -> np.ndarray:
-    """Rows of the partition that a node's config names, as the run config deals them.
-
-    Parameters
-    ----------
-    table : LabelledImages
-        The data.
-    node : Mapping[str, Any]
-        Has ``partition-id`` and ``num-partitions``.
-    config : RunConfig
-        Says how to deal.
-    home : Path
-        As for `assign`, which says what is raised.
-
-    Returns
-    -------
-    np.ndarray
-        (k,) int64, ascending.
-    """
-    partition = assign(
-        table,
-        partitioner=config.partitioner,
-        num_partitions=int(node["num-partitions"]),
-        partition_by=config.partition_by,
-        alpha=config.dirichlet_alpha,
-        min_size=config.min_partition_size,
-        size=config.partition_size,
-        public=config.public_fraction,
-        seed=config.seed,
-        home=home,
-    )
-    return np.flatnonzero(partition == int(node["partition-id"]))
 
 
 def assign(
@@ -206,73 +166,6 @@ def combination(labels: np.ndarray, partition_by: str) -> np.ndarray:
     columns = labels[:, [ATTRIBUTES.index(name) for name in names]]
     found, which = np.unique(columns, axis=0, return_inverse=True)
     return np.array([group_name(names, row) for row in found])[which]
-
-
-def valid_mask(table: LabelledImages, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Choose the validation part of `rows`, image by image.
-
-    Parameters
-    ----------
-    table : Table
-        The data.
-    rows : np.ndarray
-        (k,) row numbers.
-    fraction : float
-        The chance of an image to be chosen, 0 to 1.
-    seed : int
-        Another seed gives another choice.
-
-    Returns
-    -------
-    np.ndarray
-        (k,) bool.
-    """
-    chosen: np.ndarray = uniform(table.content[rows], seed) < fraction
-    return chosen
-
-
-def public_rows(table: LabelledImages, fraction: float, seed: int) -> np.ndarray:
-    """Rows of the train images that are public: no partition holds them.
-
-    Parameters
-    ----------
-    table : Table
-        The data.
-    fraction : float
-        The chance of an image to be public, 0 to 1; independent of that in `valid_mask`.
-    seed : int
-        Another seed gives another choice.
-
-    Returns
-    -------
-    np.ndarray
-        (k,) int64, ascending.
-    """
-    rows = table.rows("train")
-    chosen: np.ndarray = rows[uniform(table.content[rows], seed + PUBLIC) < fraction]
-    return chosen
-
-
-def uniform(content: np.ndarray, key: int) -> np.ndarray:
-    """A number from [0, 1) for each image, (n,) float64, that follows from `key` and its bytes.
-
-    So a choice does not depend on who holds an image, and copies of one are on the same side.
-    """
-    start = _mix(np.array([key % 2**64], np.uint64))
-    return (_mix(content ^ start) >> np.uint64(11)) * 2.0**-53
-
-
-def _mix(bits: np.ndarray) -> np.ndarray:
-    """Spread 64 bits evenly: one step of SplitMix64, (n,) uint64 -> (n,) uint64.
-
-    Source: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014,
-    with the constants of https://prng.di.unimi.it/splitmix64.c.
-    """
-    bits = bits + np.uint64(0x9E3779B97F4A7C15)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = bits ^ (bits >> np.uint64(31))
-    return mixed
 
 
 def _iid(rows: int, num_partitions: int, seed: int) -> np.ndarray:

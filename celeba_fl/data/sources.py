@@ -5,6 +5,7 @@ pages all of them share, without importing what parsed them.
 """
 
 import hashlib
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,17 @@ from celeba_fl.data import folder, hub, imagefolder
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.table import Annotations, Source, Table, repeats
 
+# What a folder may be, in the order in which it is tried: words for people, and what gives it as a
+# `Source`, from the folder and `home`, or None if it is something else.
+SOURCES: Mapping[str, Callable[[Path, Path], Source | None]] = {
+    (
+        "in the official CelebA layout (img_align_celeba/, list_attr_celeba.txt, "
+        "list_eval_partition.txt, identity_CelebA.txt)"
+    ): folder.source,
+    "of images with a metadata.csv": imagefolder.source,
+    "of parquet files with the columns of flwrlabs/celeba": hub.source,
+}
+ARRAYS = (*Annotations._fields, "content")
 THREADS = 4
 CHUNK = 500
 
@@ -28,9 +40,8 @@ def load(dataset: str, home: Path) -> Table:
     Parameters
     ----------
     dataset : str
-        ``"drawn"``, a hub id such as ``"flwrlabs/celeba"``, or a folder: of the official CelebA
-        layout, of parquet files of the hub's shape, or of images with a `metadata.csv`. ``"none"``:
-        a table without rows, for a server whose clients bring their own.
+        ``"drawn"``, a hub id such as ``"flwrlabs/celeba"``, or a folder of one of `SOURCES`.
+        ``"none"``: a table without rows, for a server whose clients bring their own.
     home : Path
         Parsed tables are kept in ``home/tables``, drawn faces in ``home/drawn``, downloads in
         ``home/hub``. A table is parsed again when its text or parquet files change, or when images
@@ -67,24 +78,17 @@ def _load(dataset: str, home: Path) -> Table:
     )
 
 
-ARRAYS = (*Annotations._fields, "content")
-
-
 def _source(dataset: str, home: Path) -> Source:
     path = keep(home / "drawn", _draw) if dataset == "drawn" else hub.fetch(dataset, home)
-    source = path.is_dir() and (
-        folder.source(path) or imagefolder.source(path) or hub.source(path, home)
+    for source in SOURCES.values() if path.is_dir() else ():
+        if given := source(path, home):
+            return given
+    what = "does not hold a data set" if path.is_dir() else "is not a folder"
+    raise InputError(
+        f"dataset = {dataset!r}: {path.absolute()} {what}. `dataset` should be 'drawn', a hub id "
+        f"such as 'flwrlabs/celeba', 'none' (clients bring their own), or a folder: "
+        f"{', or '.join(SOURCES)}"
     )
-    if not source:
-        what = "holds no data set" if path.is_dir() else "is no folder"
-        raise InputError(
-            f"dataset = {dataset!r}: {path.absolute()} {what}. `dataset` should be 'drawn', a hub "
-            "id such as 'flwrlabs/celeba', 'none' (clients bring their own), or a folder: in the "
-            "official CelebA layout (img_align_celeba/, list_attr_celeba.txt, "
-            "list_eval_partition.txt, identity_CelebA.txt), of parquet files with the columns of "
-            "flwrlabs/celeba, or of images with a metadata.csv"
-        )
-    return source
 
 
 def _nothing() -> Table:

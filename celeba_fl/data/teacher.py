@@ -5,7 +5,7 @@ writes it. A simulated teacher is right but for a chosen share of its answers.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import hash_file, hash_key, keep, stamp_key
 from celeba_fl.common.log import LOG
-from celeba_fl.config import RunConfig
-from celeba_fl.data.partitions import uniform
+from celeba_fl.data.draws import uniform
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.table import Table
 
@@ -34,31 +33,46 @@ class Teacher:
 
     Parameters
     ----------
-    config : RunConfig
-        Says who it is: `teacher`, `teacher-error`, `teacher-confidence`, `seed`.
+    name : str
+        A file of its answers, or ``simulated``.
     table : Table
         The images.
     home : Path
-        Files that were read are kept in ``home/teachers``.
+        Answers are kept in ``home/teachers`` once their file was read.
+    confidence : float
+        An answer of a file that is less sure counts as none.
+    errors : Sequence[float]
+        The share of wrong answers of a simulated teacher, for each of `ATTRIBUTES`.
+    seed : int
+        Another seed gives a simulated teacher other errors.
 
     Raises
     ------
     InputError
-        If its file is not there, is not of the form above, or is of other images.
+        If the file is not there, is not of the form above, or is of other images.
     """
 
-    def __init__(self, config: RunConfig, table: Table, home: Path) -> None:
-        self.table, self.seed, self.errors = table, config.seed, np.array(config.teacher_errors)
+    def __init__(
+        self,
+        name: str,
+        table: Table,
+        home: Path,
+        *,
+        confidence: float,
+        errors: Sequence[float],
+        seed: int,
+    ) -> None:
+        self.table, self.seed, self.errors = table, seed, np.array(errors)
         self._answers: Answers | None = None
-        if config.teacher != "simulated":
-            path = Path(config.teacher).expanduser()
+        if name != "simulated":
+            path = Path(name).expanduser()
             if not path.is_file():
                 raise InputError(
-                    f"teacher = {config.teacher!r}: no such file; celeba-fl teach writes one, and "
+                    f"teacher = {name!r}: no such file; celeba-fl teach writes one, and "
                     f"'simulated' needs none"
                 )
-            key = hash_key(stamp_key([path]), table.fingerprint, config.teacher_confidence)
-            parse = partial(_parse, path, table, config.teacher_confidence)
+            key = hash_key(stamp_key([path]), table.fingerprint, confidence)
+            parse = partial(_parse, path, table, confidence)
             self._answers = np.load(keep(home / "teachers" / f"{key}.npy", parse), mmap_mode="r")
 
     def __call__(self, rows: np.ndarray) -> Answers:

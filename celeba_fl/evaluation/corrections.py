@@ -11,43 +11,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from celeba_fl.common.arrays import Floats
 from celeba_fl.data.schema import group_names, membership
 from celeba_fl.data.teacher import UNASKED, Answers
 from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval
-from celeba_fl.evaluation.metrics import Floats, ratio
+from celeba_fl.evaluation.metrics import ratio
 
 Bools = NDArray[np.bool_]
 COUNTS = ("asked", "answered", "agreed", "right")
 
 
-def targets(labels: Bools, answers: Answers | None, predicted: Bools | None) -> tuple[Bools, Bools]:
-    """What to learn from, image by image and attribute by attribute.
+def count_answers(answers: Answers, labels: Bools, predicted: Bools) -> dict[str, np.ndarray]:
+    """What a teacher said of some images, counted: (attributes,) int64 that add up over clients.
 
     Parameters
     ----------
-    labels : np.ndarray
-        (n, attributes) bool, the annotations.
-    answers : np.ndarray | None
-        (n, attributes) int8 of a `Teacher`, which stand in for annotations; None: there is none.
-    predicted : np.ndarray | None
-        (n, attributes) bool, what the received model says; None: it does not matter.
+    answers : np.ndarray
+        (n, attributes) int8 of a `Teacher`.
+    labels, predicted : np.ndarray
+        (n, attributes) bool, the annotations and what the model says.
 
     Returns
     -------
-    tuple[np.ndarray, np.ndarray]
-        Labels, and which of them are learned from: those that are known and, where `predicted`
-        is given, that it contradicts. Both (n, attributes) bool.
-    """
-    taught = labels if answers is None else answers == 1
-    counted = np.ones_like(labels) if answers is None else answers >= 0
-    return taught, counted if predicted is None else counted & (taught != predicted)
-
-
-def count_answers(answers: Answers, labels: Bools, predicted: Bools) -> dict[str, np.ndarray]:
-    """Of some images, all arrays as in `targets`: (attributes,) int64 that add up over clients.
-
-    ``teacher_asked`` and ``teacher_answered``, ``teacher_agreed``: what the model says too, and
-    ``teacher_right``: what the annotation says too.
+    dict[str, np.ndarray]
+        ``teacher_asked`` and ``teacher_answered``; ``teacher_agreed``, where the model says the
+        same; and ``teacher_right``, where the annotation does.
     """
     known, yes = answers >= 0, answers == 1
     found = (answers != UNASKED, known, known & (yes == predicted), known & (yes == labels))

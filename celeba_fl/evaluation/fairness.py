@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from celeba_fl.common.arrays import Arrays, Floats, Ints
 from celeba_fl.data.schema import group_names, membership
 from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval, wilson
-from celeba_fl.evaluation.metrics import Counts, Floats, Ints, ratio
+from celeba_fl.evaluation.metrics import Counts, ratio
 
 Grouping = tuple[str, ...]
 # By measure: lower and upper end.
@@ -51,6 +52,30 @@ def outcomes(
 def histogram_counts(counts: Counts) -> Ints:
     """The four counts from score histograms of shape (groups, attributes, bins)."""
     return np.stack([counts.n, counts.p, counts.tp, counts.fp], axis=-2)
+
+
+def count_groups(
+    scores: Floats,
+    labels: NDArray[np.bool_],
+    attributes: Sequence[str],
+    groupings: Sequence[Grouping],
+) -> Arrays:
+    """Score histograms of the groups of all groupings, (groups, attributes, bins), for a message.
+
+    Histograms, so that thresholds can be chosen after they are here. No losses: that of a group of
+    one image would tell its score to the last digit.
+    """
+    members = np.concatenate([membership(labels, attributes, one) for one in groupings], axis=1).T
+    sent = Counts.stack([Counts.of(scores[m], labels[m]) for m in members]).to_arrays()
+    return {f"group_{key}": sent[key] for key in ("positives", "negatives")}
+
+
+def grouped_counts(total: Arrays) -> Counts:
+    """The summed histograms of `count_groups`; their losses are unknown."""
+    positives, negatives = (
+        total[f"group_{key}"].astype(np.int64) for key in ("positives", "negatives")
+    )
+    return Counts(positives, negatives, np.full(positives.shape[:-1], np.nan))
 
 
 def fractions(counts: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -1,21 +1,23 @@
 """Counts of examples that add up across clients, and the metrics computed from them.
 
+A metric of attributes is one entry of `METRICS`: rounds, tables, intervals and reports follow it.
+
 A metric of several clients is computed from their summed counts, never averaged from their
 metrics: that would be wrong for balanced accuracy, F1, AUROC and every group rate.
 
-Every function returns one value an attribute; undefined (no positives, no negatives, no examples)
+Every metric has one value an attribute; undefined (no positives, no negatives, no examples)
 is NaN in memory and empty in every file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from celeba_fl.common.arrays import Floats, Ints
+from celeba_fl.evaluation.curves import Curves
 
 # Scores (logits) are counted in bins (edge, next edge] of width 1/8 over [-8, 8]; the outer bins
 # take what lies beyond. Binary fractions make the edges exact, and 0 is one of them, so confusion
@@ -29,7 +31,7 @@ EDGES = BIN_WIDTH * (np.arange(1, NUM_BINS) - ZERO_BIN)
 
 @dataclass(frozen=True)
 class Counts:
-    """What a set of examples says about a model, per attribute; two of them add.
+    """What a set of examples says about a model, per attribute; the arrays of two sets add up.
 
     Parameters
     ----------
@@ -71,14 +73,6 @@ class Counts:
         """Several counts in one, on a new first axis."""
         of = [(one.positives, one.negatives, one.loss) for one in counts]
         return cls(*(np.stack(arrays) for arrays in zip(*of, strict=True)))
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            self.positives + other.positives,
-            self.negatives + other.negatives,
-            self.loss + other.loss,
-            self.first,
-        )
 
     def at(self, thresholds: Floats) -> "Counts":
         """The same examples judged at other thresholds, (attributes,) out of `EDGES`."""
@@ -218,47 +212,6 @@ def best_thresholds(counts: Counts) -> Floats:
     return nearest[np.nan_to_num(reached).argmax(axis=0)]
 
 
-def exact_auroc(scores: Floats, labels: NDArray[np.bool_]) -> Floats:
-    """Area under the ROC curve of every attribute, NaN without positives or negatives.
-
-    Whole numbers up to the one division: 2 P N AUROC is twice the number of pairs in which the
-    positive has the higher score, and once that of the ties (Hanley and McNeil 1982).
-
-    Parameters
-    ----------
-    scores : np.ndarray
-        (n, attributes) float64.
-    labels : np.ndarray
-        (n, attributes) bool.
-    """
-    area = np.full(labels.shape[1], np.nan)
-    for i in np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0)):
-        tp, fp = _curve(scores[:, i], labels[:, i])
-        wins = np.diff(fp, prepend=0) * (2 * tp - np.diff(tp, prepend=0))
-        area[i] = wins.sum() / (2 * tp[-1] * fp[-1])
-    return area
-
-
-def exact_average_precision(scores: Floats, labels: NDArray[np.bool_]) -> Floats:
-    """Average precision of every attribute, NaN without positives; arguments as `exact_auroc`.
-
-    The precision at every distinct score, weighted by the positives that have it.
-    """
-    area = np.full(labels.shape[1], np.nan)
-    for i in np.flatnonzero(labels.any(axis=0)):
-        tp, fp = _curve(scores[:, i], labels[:, i])
-        area[i] = (np.diff(tp, prepend=0) * tp / (tp + fp)).sum() / tp[-1]
-    return area
-
-
-def _curve(scores: Floats, labels: NDArray[np.bool_]) -> tuple[Ints, Ints]:
-    """True and false positives at every distinct score, from the highest, (k,) each."""
-    order = np.argsort(scores, kind="stable")[::-1]
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
-    tp = np.cumsum(labels[order])[last]
-    return tp, last + 1 - tp
-
-
 def bce_with_logits(scores: Floats, labels: NDArray[np.bool_]) -> Floats:
     """Binary cross-entropy of every score, in nats: max(s, 0) - s y + log(1 + exp(-|s|))."""
     return np.maximum(scores, 0) - scores * labels + np.log1p(np.exp(-np.abs(scores)))
@@ -274,3 +227,70 @@ def mean(values: Floats) -> float:
     """Mean over the attributes for which the metric is defined; NaN if there is none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of attributes.
+
+    Parameters
+    ----------
+    name : str
+        Of its mean over the attributes, as in `rounds.csv` and `summary.json`.
+    title : str
+        The same for people.
+    values : Callable[[Counts, Curves], np.ndarray]
+        Its value for each attribute, from counts at some thresholds and from curves: exact ones,
+        or the counts themselves, which have them from bins.
+    rank : int | None
+        Its place among the figures that a report shows; None for a reference, with which others
+        are compared.
+    error : Callable[[Curves], np.ndarray] | None (default: None)
+        The most that each value can be off: a column of its own in `attributes.csv`.
+    lower_is_better : bool (default: False)
+        Whether less is better.
+    each_round, each_attribute : bool (default: True)
+        Whether `rounds.csv` has its mean and `attributes.csv` its values.
+    """
+
+    name: str
+    title: str
+    values: Callable[[Counts, Curves], Floats]
+    rank: int | None
+    error: Callable[[Curves], Floats] | None = None
+    lower_is_better: bool = False
+    each_round: bool = True
+    each_attribute: bool = True
+
+    @property
+    def column(self) -> str:
+        """Its column in `attributes.csv`: "macro" says of an F1 that it is a mean."""
+        return self.name.removeprefix("macro_")
+
+
+# In the order of the columns of `rounds.csv`.
+METRICS = (
+    Metric(
+        *("loss", "loss (nats)", lambda counts, _: counts.mean_loss(), 6),
+        lower_is_better=True,
+        each_attribute=False,
+    ),
+    Metric("accuracy", "accuracy", lambda counts, _: counts.accuracy(), 5),
+    Metric("majority_accuracy", "majority accuracy", lambda c, _: c.majority_accuracy(), None),
+    Metric("balanced_accuracy", "balanced accuracy", lambda c, _: c.balanced_accuracy(), 1),
+    Metric("macro_f1", "macro F1", lambda counts, _: counts.f1(), 4),
+    Metric("auroc", "AUROC", lambda _, c: c.auroc(), 2, lambda c: c.auroc_error()),
+    Metric(
+        *("average_precision", "average precision", lambda _, c: c.average_precision(), 3),
+        error=lambda c: c.average_precision_error(),
+        each_round=False,
+    ),
+)
+EACH_ROUND = tuple(metric for metric in METRICS if metric.each_round)
+# What a report shows, in its order.
+RANKED = sorted((metric for metric in METRICS if metric.rank), key=lambda metric: metric.rank or 0)
+
+
+def means(counts: Counts, curves: Curves, metrics: Iterable[Metric]) -> dict[str, float]:
+    """The means of metrics over the attributes for which each is defined, by name."""
+    return {metric.name: mean(metric.values(counts, curves)) for metric in metrics}

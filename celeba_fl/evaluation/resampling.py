@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from celeba_fl.evaluation import metrics
 from celeba_fl.evaluation.intervals import draw_identities, interval
-from celeba_fl.evaluation.metrics import BIN_WIDTH, NUM_BINS, ZERO_BIN, Counts
+from celeba_fl.evaluation.metrics import BIN_WIDTH, NUM_BINS, RANKED, ZERO_BIN, Counts, mean
 
 # Identities below which no claim about demographic groups rests on a split.
 FEW_IDENTITIES = 100
@@ -22,7 +21,7 @@ FEW_IDENTITIES = 100
 
 @dataclass(frozen=True)
 class Scores:
-    """A model's scores on the test images, in the order of the images' names.
+    """A model's scores on the test images; `read_scores` puts them in the order of their names.
 
     Parameters
     ----------
@@ -61,16 +60,25 @@ class Scores:
             and np.array_equal(self.labels, other.labels)
         )
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of `test_scores.parquet`, which `read_scores` reads."""
+        truth = {name: self.labels[:, i] for i, name in enumerate(self.attributes)}
+        said = {f"{name}_score": self.scores[:, i] for i, name in enumerate(self.attributes)}
+        return {"image": self.image, "celeb_id": self.celeb_id, **truth, **said}
+
     @cached_property
     def values(self) -> dict[str, float]:
         """Metrics of the images as they are, means over the attributes."""
         counts = [Counts.of(scores, self.labels) for scores in (self.scores, self._ranks)]
-        return {name: metrics.mean(values) for name, values in self._judge(*counts).items()}
+        return {name: mean(values) for name, values in self._judge(*counts).items()}
 
     @cached_property
     def draws(self) -> dict[str, np.ndarray]:
         """Metrics of each draw, means over the attributes, each of shape ``(draws,)``."""
-        return {name: _means(values) for name, values in self.attribute_draws.items()}
+        return {
+            name: np.array([mean(draw) for draw in values])
+            for name, values in self.attribute_draws.items()
+        }
 
     @cached_property
     def attribute_draws(self) -> dict[str, np.ndarray]:
@@ -97,14 +105,7 @@ class Scores:
     def _judge(self, counts: Counts, by_rank: Counts) -> dict[str, np.ndarray]:
         """Metrics per attribute; AUROC and average precision from 128 bins of equal size."""
         judged = counts if self.thresholds is None else counts.at(self.thresholds)
-        return {
-            "balanced_accuracy": judged.balanced_accuracy(),
-            "auroc": by_rank.auroc(),
-            "average_precision": by_rank.average_precision(),
-            "macro_f1": judged.f1(),
-            "accuracy": judged.accuracy(),
-            "loss": counts.mean_loss(),
-        }
+        return {metric.name: metric.values(judged, by_rank) for metric in RANKED}
 
 
 def read_scores(path: Path) -> Scores:
@@ -156,9 +157,3 @@ def _drawn_counts(drawn: np.ndarray, people: Sequence[Counts]) -> Iterator[Count
     ]
     for positives, negatives, loss in zip(*sums, strict=True):
         yield Counts(positives.astype(np.int64), negatives.astype(np.int64), loss)
-
-
-def _means(values: np.ndarray) -> np.ndarray:
-    """Mean over the attributes for which the metric is defined."""
-    known = ~np.isnan(values)
-    return metrics.ratio(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))

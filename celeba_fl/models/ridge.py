@@ -25,10 +25,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from celeba_fl.common.arrays import FULL, Arrays, Rows, add_exactly, overflow
+from celeba_fl.common.arrays import FULL, Arrays, Floats, Ints, Rows, add_exactly, overflow
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
-from celeba_fl.evaluation.metrics import Floats, Ints, ratio
+from celeba_fl.evaluation.metrics import ratio
 
 FEATURE_STEP = 2.0**-14
 WEIGHT_STEP = 2.0**-8

@@ -42,11 +42,11 @@ from celeba_fl.task import (
     client_name,
     derived_seed,
 )
+from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.client_files import ClientFiles
-from celeba_fl.tasks.examples import ClientData
+from celeba_fl.tasks.examples import backbone_weights
 from celeba_fl.vision.features import FeatureExtractor, FeatureStore
 from celeba_fl.vision.pixels import PixelStore
-from celeba_fl.vision.weights import resolve_weights
 
 # Parts that the server evaluates, and the splits that they are.
 CENTRAL = {"server_valid": "valid", "test": "test"}
@@ -65,7 +65,7 @@ class Dcgan(Task):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self.home = config.home_dir
-        self.faces = ClientData(config)
+        self.faces = ClientData(config, sources.load)
         self._stores: dict[str, PixelStore] = {}
         self._weights = ""
         self._real: dict[str, np.ndarray] = {}
@@ -128,9 +128,7 @@ class Dcgan(Task):
     def _judge_by(self, store: PixelStore, held_out: Mapping[str, np.ndarray]) -> str:
         """Compute the features of these faces of each part; SHA-256 of the backbone's weights."""
         config = self.config
-        weights = resolve_weights(
-            config.backbone, config.weights, self.home, lambda: sources.load("drawn", self.home)
-        )
+        weights = backbone_weights(config)
         features = FeatureStore(
             self.home, store.as_table(), config.backbone, weights, config.image_size
         )

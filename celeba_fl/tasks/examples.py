@@ -1,93 +1,93 @@
-"""Which faces a node holds: what the tasks on tables of faces have in common."""
+"""Faces as a head sees them: features of the frozen backbone, computed once an image."""
 
-from collections.abc import Hashable, Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
-from celeba_fl.data import partitions, sources
+from celeba_fl.data import sources
 from celeba_fl.data.table import Table
-from celeba_fl.vision.store import ImageStore
+from celeba_fl.vision.backbones import Backbone
+from celeba_fl.vision.features import FeatureStore
+from celeba_fl.vision.store import StoredRows
+from celeba_fl.vision.weights import resolve_weights
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-class ClientData:
-    """The tables that a run's server and nodes take faces from, each opened once.
+@dataclass(frozen=True)
+class Examples:
+    """Faces as a head sees them: features of the frozen backbone, and what is known of each.
+
+    Parameters
+    ----------
+    table : Table
+        Where they are from.
+    rows : np.ndarray
+        (n,) their rows in it.
+    features : StoredRows
+        (n, dim) float32.
+    """
+
+    table: Table
+    rows: np.ndarray
+    features: StoredRows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Their annotations, (n, 40) bool."""
+        return np.asarray(self.table.labels[self.rows])
+
+    @property
+    def celeb_id(self) -> np.ndarray:
+        """Who is on each, (n,)."""
+        return self.table.celeb_id[self.rows]
+
+
+class FeatureStores:
+    """The features of a run's images; each store is opened once.
 
     Parameters
     ----------
     config : RunConfig
-        Says which data, and how to deal it.
+        Says which backbone, and of which size the images are.
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self.config, self.home = config, config.home_dir
-        self._tables: dict[str, Table] = {}
-        self._known: dict[Hashable, tuple[np.ndarray, np.ndarray]] = {}
+        self.config = config
+        self._opened: dict[tuple[str, str, int], FeatureStore] = {}
 
-    @property
-    def table(self) -> Table:
-        """The images of `dataset`."""
-        return self._open(self.config.dataset)
-
-    @property
-    def public(self) -> np.ndarray:
-        """Rows of the public part of `dataset`."""
-        config = self.config
-        return partitions.public_rows(self.table, config.public_fraction, config.seed)
-
-    def of(self, node: Mapping[str, Any]) -> Table:
-        """The images that a node takes its own from: those at its `data-path`, or of `dataset`."""
-        if "data-path" not in node:
-            return self.table
-        path = str(node["data-path"])
-        if not Path(path).expanduser().is_dir():
-            raise InputError(f"data-path = {path!r}: there is no such folder on this machine")
-        return self._open(path)
-
-    def held(self, node: Mapping[str, Any]) -> np.ndarray:
-        """Rows of the images that a node holds: all train images of its own, or its partition."""
-        config, table = self.config, self.of(node)
-        if "data-path" in node:
-            rows = table.rows("train")
-            if not len(rows):
-                raise InputError(f"data-path = {node['data-path']!r} holds no train images")
-            return rows
-        if config.dataset == "none" or not {"partition-id", "num-partitions"} <= node.keys():
-            raise InputError(
-                f"node config {dict(node)}, dataset = {config.dataset!r}: say where its images "
-                f'are, with --node-config \'site="hospital-a" data-path="/srv/faces"\', or which '
-                f"part of a data set it holds, with --node-config 'partition-id=0 num-partitions=2'"
+    def open(self, table: Table, weights: str, version: int = 0) -> FeatureStore:
+        """The features of a version of a table's images, 0 being themselves."""
+        key = table.fingerprint, weights, version
+        if key not in self._opened:
+            config = self.config
+            altered = (config.seed, version) if version else None
+            self._opened[key] = FeatureStore(
+                config.home_dir, table, config.backbone, weights, config.image_size, altered
             )
-        return partitions.held(table, node, config, self.home)
+        return self._opened[key]
 
-    def parts(self, node: Mapping[str, Any], store: ImageStore) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that a node trains on, and rows that it validates on; known once they are asked.
+    def compute(self, table: Table, weights: str, rows: np.ndarray) -> Examples:
+        """The readable ones of some rows; features that are not there yet are computed."""
+        store = self.open(table, weights)
+        store.fill(rows, self.config.bad_images)
+        readable = store.readable(rows)
+        return Examples(table, readable, store.read(readable))
 
-        Those that are readable in `store`, which has been filled with what the node holds.
-        """
-        key = store.folder, *sorted(node.items())
-        if key not in self._known:
-            rows, config = store.readable(self.held(node)), self.config
-            valid = partitions.valid_mask(store.table, rows, config.valid_fraction, config.seed)
-            self._known[key] = rows[~valid], rows[valid]
-        return self._known[key]
 
-    def provenance(self) -> dict[str, Any]:
-        """Of `dataset`, for `run.json`."""
-        table = self.table
-        sizes = {split: len(table.rows(split)) for split in ("train", "valid", "test")}
-        if self.config.public_fraction:
-            sizes["public"] = len(self.public)
-        return {
-            "name": self.config.dataset,
-            "fingerprint": table.fingerprint,
-            "splits": sizes,
-        }
+def backbone_weights(config: RunConfig) -> str:
+    """Make the weights that a run config names for its backbone available; their SHA-256 (hex)."""
 
-    def _open(self, dataset: str) -> Table:
-        if dataset not in self._tables:
-            self._tables[dataset] = sources.load(dataset, self.home)
-        return self._tables[dataset]
+    def train(backbone: Backbone) -> "nn.Module":
+        from celeba_fl.vision.pretrain import pretrain
+
+        return pretrain(backbone, sources.load("drawn", config.home_dir))
+
+    return resolve_weights(config.backbone, config.weights, config.home_dir, train)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +13,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import pack_arrays, write_bytes
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
-from celeba_fl.data import cifar10, partitions
+from celeba_fl.data import cifar10
 from celeba_fl.data.cifar10 import CLASSES, Pictures
 from celeba_fl.evaluation import metrics
 from celeba_fl.models.lenet import MEAN, STD, initial_arrays, scores, train_lenet
@@ -30,6 +29,7 @@ from celeba_fl.task import (
     Trained,
     client_name,
 )
+from celeba_fl.tasks.client_data import ClientData
 
 METRICS = ("loss", "accuracy", "majority_accuracy", "balanced_accuracy", "macro_f1")
 # The others would take a step of their own on running variances, below zero too.
@@ -44,8 +44,7 @@ class Lenet(Task):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self.home = config.home_dir
-        # A simulation's process serves many clients of one data set.
-        self._load = cache(partial(cifar10.load, home=self.home))
+        self.data = ClientData(config, cifar10.load)
         if config.strategy not in STRATEGIES:
             raise InputError(
                 f"strategy = {config.strategy!r}: the task lenet averages batch-norm statistics, "
@@ -66,13 +65,8 @@ class Lenet(Task):
 
     def prepare(self) -> Prepared:
         """Decode the images."""
-        images = self.images
-        images.report_unreadable(self.config.bad_images)
-        dataset = {
-            "name": images.name,
-            "fingerprint": images.fingerprint,
-            "splits": {part: len(images.rows(part)) for part in cifar10.PARTS},
-        }
+        self.images.report_unreadable(self.config.bad_images)
+        dataset = self.data.provenance(cifar10.PARTS)
         return Prepared(instructions={}, provenance={"dataset": dataset})
 
     def initial_arrays(self) -> Arrays:
@@ -179,28 +173,14 @@ class Lenet(Task):
 
     # ---- data ------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def images(self) -> Pictures:
         """The images of `dataset`."""
-        return self._load(self.config.dataset)
+        return self.data.table
 
     def _parts(self, node: NodeConfig) -> tuple[Pictures, np.ndarray, np.ndarray]:
         """A node's images, and the rows that it trains on and that it validates on."""
-        config = self.config
-        if "data-path" in node:
-            images = self._load(str(Path(str(node["data-path"])).expanduser().absolute()))
-            rows = images.rows("train")
-        elif config.dataset != "none" and {"partition-id", "num-partitions"} <= node.keys():
-            images = self.images
-            rows = partitions.held(images, node, config, self.home)
-        else:
-            raise InputError(
-                f"node config {dict(node)}, dataset = {config.dataset!r}: say which part of a data "
-                f"set it holds, with --node-config 'partition-id=0 num-partitions=2', or where its "
-                f'own images are, with \'site="..." data-path="..."\''
-            )
-        valid = partitions.valid_mask(images, rows, config.valid_fraction, config.seed)
-        return images, rows[~valid], rows[valid]
+        return self.data.of(node), *self.data.parts(node)
 
 
 def own_model_path(home: Path, run: str, client: str) -> Path:

@@ -9,10 +9,7 @@ import numpy as np
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG, Progress
-from celeba_fl.config import RunConfig
-from celeba_fl.data import sources
 from celeba_fl.data.images import BadImageError
-from celeba_fl.data.partitions import held, valid_mask
 from celeba_fl.data.table import Table
 from celeba_fl.teach.endpoint import MAX_TOKENS, Endpoint, Reply
 from celeba_fl.teach.labels import LabelFile
@@ -126,20 +123,9 @@ class Outcome:
     left: int = 0
 
 
-def train_rows(table: Table, config: RunConfig, nodes: int) -> np.ndarray:
-    """Rows (k,) int64, ascending, of the images that the clients of an experiment train on."""
-    home = config.home_dir
-    parts = [
-        held(table, {"partition-id": i, "num-partitions": nodes}, config, home)
-        for i in range(nodes)
-    ]
-    rows = np.sort(np.concatenate(parts))
-    return rows[~valid_mask(table, rows, config.valid_fraction, config.seed)]
-
-
 def label(
-    config: RunConfig,
-    nodes: int,
+    table: Table,
+    rows: np.ndarray,
     out: Path,
     *,
     model: str,
@@ -149,14 +135,14 @@ def label(
     max_images: int | None,
     spending: Spending,
 ) -> Outcome:
-    """Have a teacher label the train images of an experiment's clients, as far as it has not yet.
+    """Have a teacher label images, as far as it has not yet.
 
     Parameters
     ----------
-    config : RunConfig
-        Of the experiment: which data, and how they are dealt.
-    nodes : int
-        Number of clients.
+    table : Table
+        Where the images are from.
+    rows : np.ndarray
+        (k,) their rows in it.
     out : Path
         The file, as of `LabelFile`.
     model, base_url, timeout
@@ -164,7 +150,7 @@ def label(
     workers : int
         Requests at a time.
     max_images : int, optional
-        Only so many, the first in the order of the table; None: all.
+        Only the first so many of the rows; None: all.
     spending : Spending
         Counts, and limits.
 
@@ -174,8 +160,7 @@ def label(
         If something that was given is wrong, or the endpoint cannot be used. What is labelled by
         then is kept, and the same call goes on.
     """
-    table = sources.load(config.dataset, config.home_dir)
-    rows = train_rows(table, config, nodes)[:max_images]
+    rows = rows[:max_images]
     endpoint = Endpoint(model, base_url, timeout)
     teacher = {
         "model": model,

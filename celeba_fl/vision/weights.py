@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import hash_key, keep, write_bytes
 from celeba_fl.common.log import LOG
-from celeba_fl.data.table import Table
 from celeba_fl.vision.backbones import BACKBONES, Backbone
 
 if TYPE_CHECKING:
@@ -28,7 +27,9 @@ def weights_path(home: Path, sha256: str) -> Path:
     return home / "weights" / f"{sha256}.safetensors"
 
 
-def resolve_weights(name: str, weights: str, home: Path, drawn: Callable[[], Table]) -> str:
+def resolve_weights(
+    name: str, weights: str, home: Path, train: Callable[[Backbone], "nn.Module"]
+) -> str:
     """Make the weights that a run config names available under their hash.
 
     Parameters
@@ -40,8 +41,8 @@ def resolve_weights(name: str, weights: str, home: Path, drawn: Callable[[], Tab
         ``.pt`` or ``.safetensors`` file with torchvision's keys.
     home : Path
         Where they are kept.
-    drawn : Callable[[], Table]
-        Loads the drawn faces; called only when ``drawn`` weights must be trained.
+    train : Callable[[Backbone], nn.Module]
+        Trains a backbone on the drawn faces; called only where ``drawn`` weights are not there.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def resolve_weights(name: str, weights: str, home: Path, drawn: Callable[[], Tab
         If the file is missing, unreadable or of another architecture, or the download fails.
     """
     if weights == "drawn":
-        file = _drawn(name, home, drawn)
+        file = _drawn(name, home, train)
     elif weights == "imagenet":
         file = _imagenet(name, home)
     else:
@@ -172,14 +173,12 @@ def _imagenet(name: str, home: Path) -> Path:
     return keep(file, download)
 
 
-def _drawn(name: str, home: Path, drawn: Callable[[], Table]) -> Path:
+def _drawn(name: str, home: Path, train: Callable[[Backbone], "nn.Module"]) -> Path:
     """Weights trained on the drawn faces, once a home."""
 
-    def train(path: Path) -> None:
+    def save(path: Path) -> None:
         from safetensors.torch import save_file
 
-        from celeba_fl.vision.pretrain import pretrain
+        save_file(train(BACKBONES[name]).state_dict(), path)
 
-        save_file(pretrain(BACKBONES[name], drawn()).state_dict(), path)
-
-    return keep(home / "weights" / f"drawn-{name}.safetensors", train)
+    return keep(home / "weights" / f"drawn-{name}.safetensors", save)

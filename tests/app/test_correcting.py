@@ -12,6 +12,7 @@ from celeba_fl.client_app import app as client_app
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions, sources
+from celeba_fl.data.draws import public_rows
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import ridge
@@ -68,7 +69,12 @@ def head():
 
 def held(task):
     dealt = partitions.assign(
-        task.table, partitioner="iid", num_partitions=4, size=10, seed=42, home=task.home
+        task.faces.table,
+        partitioner="iid",
+        num_partitions=4,
+        size=10,
+        seed=42,
+        home=task.config.home_dir,
     )
     return np.flatnonzero(dealt == 1)
 
@@ -78,7 +84,7 @@ SGD = {"optimizer": "sgd", "dropout": 0.0, "batch_size": 1000, "learning_rate": 
 
 def test_which_pairs_are_learned_from_and_the_gradient_by_hand(make, head, x):
     task, told = make(train_on="disagreements", augmentations=2, **SGD)
-    labels = task.table.labels[held(task)]
+    labels = task.faces.table.labels[held(task)]
     versions = [x(held(task), number).astype(float) for number in range(3)]
     wrong = ((versions[0] @ head["weight"].T + head["bias"]) > 0) != labels
     assert 0 < wrong.sum() < wrong.size
@@ -101,7 +107,7 @@ def test_which_pairs_are_learned_from_and_the_gradient_by_hand(make, head, x):
 
 def test_who_has_nothing_to_correct_sends_the_model_back(make, head, x, tmp_path):
     task, told = make(train_on="disagreements")
-    images = task.table.image[held(task)]
+    images = task.faces.table.image[held(task)]
     yes = scores(head, x(held(task))) > 0
     lines = [
         f"{image},{name},{int(yes[i, j])},1"
@@ -133,7 +139,7 @@ def test_who_has_nothing_to_correct_sends_the_model_back(make, head, x, tmp_path
 def test_a_site_may_have_a_teacher_of_its_own(make, tmp_path):
     path = tmp_path / "replies.csv"
     task, told = make(labels="teacher")
-    image = task.table.image[held(task)[0]]
+    image = task.faces.table.image[held(task)[0]]
     path.write_text(f"image,attribute,value,confidence\n{image},Smiling,1,1\n")
     counts, _ = task.evaluate(task.initial_arrays(), {**NODE, "teacher": str(path)}, told)
     assert counts["train"]["teacher_answered"].sum() == 1
@@ -151,13 +157,13 @@ def test_altered_versions_are_computed_once(make, monkeypatch):
 
 def test_the_base_is_the_closed_form_of_the_public_images(make):
     task, told = make(init="public", public_fraction=0.2)
-    public = partitions.public_rows(task.table, 0.2, 42)
+    public = public_rows(task.faces.table, 0.2, 42)
     base = task.public_arrays()
     weights = told["weights"]
-    store = FeatureStore(task.home, task.table, "mobilenet_v2", weights, 32)
+    store = FeatureStore(task.config.home_dir, task.faces.table, "mobilenet_v2", weights, 32)
     sums = [
-        ridge.sums_of(store.read(rows), task.table.labels[rows], np.ones(len(rows)))
-        for rows in (public, task.table.rows("valid"))
+        ridge.sums_of(store.read(rows), task.faces.table.labels[rows], np.ones(len(rows)))
+        for rows in (public, task.faces.table.rows("valid"))
     ]
     expected, _ = ridge.solve(*sums)
     for key, array in base.items():

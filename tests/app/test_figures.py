@@ -69,7 +69,9 @@ def run(request, toy, tmp_path_factory):
     task = Attributes(config)
     told = task.prepare().instructions
     task.describe({"partition-id": 0, "num-partitions": 1}, told)
-    head = spread_head(task._store(task.table, told["weights"]).read(np.arange(len(task.table)))[:])
+    table = task.faces.table
+    store = task.features.open(table, told["weights"])
+    head = spread_head(store.read(np.arange(len(table)))[:])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Attributes, "initial_arrays", lambda self: head)
         run_inline(config, 3, server_app.app, client_app)

@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.sources import load
 from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.features import FeatureStore
+from celeba_fl.vision.pretrain import pretrain
 from celeba_fl.vision.store import DONE
 from celeba_fl.vision.weights import resolve_weights
 
@@ -65,7 +67,7 @@ def write_folder(labels: Path, folder: Path) -> None:
 def fill(dataset: Path, weights: Path, home: Path) -> None:
     """Make up the features of all images: their labels, spread over 1,280 numbers, and noise."""
     table = load(str(dataset), home)
-    sha256 = resolve_weights(NAME, str(weights), home, lambda: table)
+    sha256 = resolve_weights(NAME, str(weights), home, partial(pretrain, table=table))
     store = FeatureStore(home, table, NAME, sha256, SIZE)
     features = np.load(store.folder / "rows.npy", mmap_mode="r+")
     rng = np.random.default_rng(0)

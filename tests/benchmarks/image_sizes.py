@@ -11,6 +11,7 @@ import argparse
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from celeba_fl.data.sources import load
 from celeba_fl.vision.features import FeatureStore
+from celeba_fl.vision.pretrain import pretrain
 from celeba_fl.vision.weights import resolve_weights
 
 NAME = "mobilenet_v2"
@@ -55,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         table = load(str(given.dataset), home)
-        weights = resolve_weights(NAME, str(given.weights), home, lambda: table)
+        weights = resolve_weights(NAME, str(given.weights), home, partial(pretrain, table=table))
         people = np.unique(table.celeb_id)
         holder = np.random.default_rng(0).permutation(len(people)) % FOLDS
         fold = holder[np.searchsorted(people, table.celeb_id)]

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -67,11 +68,14 @@ def extraction(settings: dict[str, Any], folder: Path) -> dict[str, float]:
     from celeba_fl.data.images import decode
     from celeba_fl.data.sources import load
     from celeba_fl.vision.features import FeatureExtractor, FeatureStore
+    from celeba_fl.vision.pretrain import pretrain
     from celeba_fl.vision.weights import resolve_weights
 
     home, size = folder / "extraction", settings["image-size"]
     table = load(settings["dataset"], home)
-    weights = resolve_weights("mobilenet_v2", settings["weights"], home, lambda: table)
+    weights = resolve_weights(
+        "mobilenet_v2", settings["weights"], home, partial(pretrain, table=table)
+    )
     ready = [decode(table.read(row), size)[None] for row in range(FLOOR_IMAGES)]
     store = FeatureStore(home, table, "mobilenet_v2", weights, size)
     store.fill(np.arange(8), "fail")  # exports the ONNX file
@@ -110,14 +114,9 @@ def bare_loop(settings: dict[str, Any], home: Path) -> dict[str, float]:
         trained, _, _ = task.train(arrays, node, instructions, seed=0)
         task.evaluate(trained, node, instructions)
         ours.append(time.perf_counter() - start)
-    store = task._store(task.table, task._weights)
-    held = [task._parts(node, task._weights)[0] for node in nodes]
+    held = [task._parts(node, instructions)["train"] for node in nodes]
     data = [
-        (
-            torch.from_numpy(store.read(rows)[:]),
-            torch.from_numpy(task._labels(task.table, rows)).float(),
-        )
-        for rows in held
+        (torch.from_numpy(part.features[:]), torch.from_numpy(part.labels).float()) for part in held
     ]
     layer = torch.nn.Linear(1280, 40)
     loss_of, state, seconds = torch.nn.BCEWithLogitsLoss(), layer.state_dict(), []

@@ -73,13 +73,13 @@ def test_subset_of_the_images(celeba_folder, caplog):
 
 def test_read_gives_the_file_as_it_is(celeba_folder):
     path = celeba_folder(suffix=".png")
-    source = folder.source(path)
+    source = folder.source(path, path)
     assert source.read(0, "000002.png") == (path / "img_align_celeba/000002.png").read_bytes()
 
 
 def test_folder_of_something_else_is_no_source(tmp_path):
     (tmp_path / "holiday.jpg").touch()
-    assert folder.source(tmp_path) is None
+    assert folder.source(tmp_path, tmp_path) is None
 
 
 @pytest.mark.parametrize("part", [LABELS, SPLIT, IDENTITY])
@@ -87,7 +87,7 @@ def test_missing_file_is_named(celeba_folder, part):
     path = celeba_folder()
     (path / part).unlink()
     with pytest.raises(InputError, match=f"{re.escape(str(path))} lacks {part}"):
-        folder.source(path)
+        folder.source(path, path)
 
 
 def test_folder_without_images(celeba_folder):

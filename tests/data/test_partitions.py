@@ -11,30 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from tables import make_table
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.data import partitions
-from celeba_fl.data.partitions import assign, combination, valid_mask
+from celeba_fl.data.draws import public_rows
+from celeba_fl.data.partitions import assign, combination
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.table import Table
 
 MALE, YOUNG = ATTRIBUTES.index("Male"), ATTRIBUTES.index("Young")
-
-
-def make_table(rows=120, *, splits=("train",), identities=10, content=None, seed=0):
-    """Make a table without pixels; row `i` is of identity `i % identities`, labels are random."""
-    rng = np.random.default_rng(seed)
-    split = np.array([SPLITS.index(splits[i % len(splits)]) for i in range(rows)], np.uint8)
-    return Table(
-        name="numbers",
-        fingerprint=f"{rows} {splits} {identities} {content} {seed}",
-        image=np.array([f"{i:06d}.jpg" for i in range(rows)]),
-        celeb_id=np.arange(rows, dtype=np.int32) % identities,
-        labels=rng.random((rows, 40)) < 0.4,
-        split=split,
-        content=np.arange(rows, dtype=np.uint64) if content is None else content,
-        read=lambda row: b"",
-    )
 
 
 @pytest.fixture
@@ -256,37 +242,6 @@ def test_no_warning_if_copies_are_held_together(deal, caplog):
     assert caplog.messages == []
 
 
-def test_splitmix64():
-    """Outputs of https://prng.di.unimi.it/splitmix64.c for the states 0 and 1234567."""
-    states = np.array([0, 1234567], np.uint64)
-    assert partitions._mix(states).tolist() == [0xE220A8397B1DCDAF, 6457827717110365317]
-
-
-@given(st.integers(0, 2**32 - 1), st.floats(0, 1))
-def test_valid_mask_takes_about_its_fraction(seed, fraction):
-    table = make_table(4000)
-    mask = valid_mask(table, np.arange(4000), fraction, seed)
-    # Six standard deviations.
-    assert abs(mask.mean() - fraction) <= 6 * np.sqrt(fraction * (1 - fraction) / 4000) + 1e-9
-
-
-def test_valid_mask_none_and_all():
-    table = make_table()
-    assert not valid_mask(table, np.arange(120), 0.0, 1).any()
-    assert valid_mask(table, np.arange(120), 1.0, 1).all()
-
-
-def test_valid_mask_depends_on_image_and_seed_alone():
-    table = make_table(1000, content=np.arange(1000, dtype=np.uint64) % 500)
-    mask = valid_mask(table, np.arange(1000), 0.2, 42)
-    rows = np.array([7, 993, 13, 500, 501])
-    np.testing.assert_array_equal(valid_mask(table, rows, 0.2, 42), mask[rows])
-    np.testing.assert_array_equal(mask[:500], mask[500:])  # copies
-    assert (valid_mask(table, np.arange(1000), 0.2, 43) != mask).any()
-    # A larger fraction only adds.
-    assert valid_mask(table, np.arange(1000), 0.3, 42)[mask].all()
-
-
 def full_table(path):
     """All of CelebA's annotations; instead of hashes of pixels, the numbers of the images."""
     full = parquet.read_table(path)
@@ -351,16 +306,9 @@ def test_partitions_of_one_size(deal):
 @pytest.mark.parametrize("partitioner", ["iid", "dirichlet", "natural"])
 def test_public_rows_are_with_nobody(deal, partitioner):
     table = make_table(1000, splits=("train", "test"))
-    public = partitions.public_rows(table, 0.4, 42)
+    public = public_rows(table, 0.4, 42)
     dealt = deal(table, partitioner, 4, public=0.4, alpha=10.0)
     held = np.flatnonzero(dealt >= 0)
     assert 150 < len(public) < 250
     np.testing.assert_array_equal(np.sort([*public, *held]), table.rows("train"))
-    assert len(partitions.public_rows(table, 0.0, 42)) == 0
-
-
-def test_what_is_public_tells_nothing_of_what_validates():
-    table = make_table(4000)
-    public = partitions.public_rows(table, 0.5, 42)
-    mask = valid_mask(table, public, 0.5, 42)
-    assert mask.mean() == pytest.approx(0.5, abs=0.06)
+    assert len(public_rows(table, 0.0, 42)) == 0

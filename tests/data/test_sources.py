@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from celeba_fl.common.errors import InputError
 from celeba_fl.data import drawn, folder, sources
 from celeba_fl.data.sources import keep, load
-from celeba_fl.data.table import repeats
+from celeba_fl.data.table import Source, repeats
 
 
 @pytest.fixture
@@ -38,6 +40,25 @@ def test_table_of_a_folder(celeba_folder, home):
     for array in (table.image, table.celeb_id, table.labels, table.split, table.content):
         assert isinstance(array, np.memmap)
         assert not array.flags.writeable
+
+
+def test_a_source_is_one_entry_of_the_table(
+    celeba_folder: Callable[..., Path], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = folder.source(celeba_folder(), home)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "faces.mine").touch()
+    with pytest.raises(InputError, match=r"does not hold a data set.*metadata\.csv"):
+        load(str(own), home)
+
+    def source(path: Path, home: Path) -> Source | None:
+        return faces if (path / "faces.mine").exists() else None
+
+    monkeypatch.setitem(cast(dict[str, object], sources.SOURCES), "of files of my own", source)
+    assert len(load(str(own), home)) == 12
+    with pytest.raises(InputError, match="of files of my own"):
+        load(str(tmp_path), home)
 
 
 def test_folder_below_the_users_home(celeba_folder, home, monkeypatch):
@@ -129,7 +150,7 @@ def test_what_does_not_exist_is_named_with_the_choices(dataset, home):
 def test_folder_without_data(dataset, home, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(InputError, match="empty holds no data set"):
+    with pytest.raises(InputError, match="empty does not hold a data set"):
         load(dataset.format(folder=tmp_path / "empty"), home)
 
 
@@ -200,5 +221,7 @@ def test_real_celeba(shared_data, home):
     table = load(str(shared_data("celeba")), home)
     assert len(table) == 4680
     assert len(np.unique(table.content)) == 4680
-    assert table.read(4679) == folder.source(shared_data("celeba")).read(4679, table.image[4679])
+    assert table.read(4679) == folder.source(shared_data("celeba"), home).read(
+        4679, table.image[4679]
+    )
     assert sources.load(str(shared_data("celeba")), home).fingerprint == table.fingerprint

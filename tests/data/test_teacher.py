@@ -20,7 +20,15 @@ def table(celeba_folder, tmp_path):
 def make(table, tmp_path):
     def make(**keys):
         written = {key.replace("_", "-"): value for key, value in keys.items()}
-        return Teacher(RunConfig.load(written), table, tmp_path / "home")
+        config = RunConfig.load(written)
+        return Teacher(
+            config.teacher,
+            table,
+            tmp_path / "home",
+            confidence=config.teacher_confidence,
+            errors=config.teacher_errors,
+            seed=config.seed,
+        )
 
     return make
 

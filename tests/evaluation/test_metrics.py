@@ -8,17 +8,21 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sklearn
 from toys import nothing_counted
 
+from celeba_fl.common.arrays import sum_counts
+from celeba_fl.evaluation.curves import ExactCurves
 from celeba_fl.evaluation.metrics import (
     BIN_WIDTH,
+    EACH_ROUND,
     EDGES,
+    METRICS,
     NUM_BINS,
+    RANKED,
     ZERO_BIN,
     Counts,
     bce_with_logits,
     best_thresholds,
-    exact_auroc,
-    exact_average_precision,
     mean,
+    means,
     ratio,
 )
 
@@ -60,7 +64,6 @@ def test_another_threshold_by_hand():
     assert counts.majority_accuracy() == 5 / 8
     assert counts.f1() == 2 * 1 / (2 * 1 + 1 + 2)
     assert counts.auroc() == Counts.of(SCORES, LABELS).auroc()
-    assert (counts + counts).thresholds == 1
 
 
 def test_best_threshold_by_hand():
@@ -130,7 +133,7 @@ def test_scores_of_one_bin_count_as_ties():
     scores = np.array([[0.11], [0.12]])
     for labels, exact in (([[True], [False]], 0.0), ([[False], [True]], 1.0)):
         counts = Counts.of(scores, np.array(labels))
-        assert exact_auroc(scores, np.array(labels)) == exact
+        assert ExactCurves(scores, np.array(labels)).auroc() == exact
         assert counts.auroc() == 0.5
         assert counts.auroc_error() == 0.5
         assert counts.average_precision() == 0.5
@@ -164,9 +167,8 @@ def test_counts_of_clients_add_up_to_those_of_the_pool(pool, data):
     scores, labels = pool
     client = data.draw(arrays(np.int64, len(scores), elements=st.integers(0, 4)))
     pooled = Counts.of(scores, labels)
-    total = nothing_counted(labels.shape[1])
-    for number in range(5):
-        total = total + Counts.of(scores[client == number], labels[client == number])
+    parts = [Counts.of(scores[client == i], labels[client == i]).to_arrays() for i in range(5)]
+    total = Counts.from_arrays(sum_counts(parts))
     np.testing.assert_array_equal(total.positives, pooled.positives)
     np.testing.assert_array_equal(total.negatives, pooled.negatives)
     np.testing.assert_allclose(total.loss, pooled.loss, rtol=1e-9, atol=1e-9)
@@ -215,7 +217,7 @@ def test_no_edge_is_better_than_the_best(drawn):
 def test_binned_auroc_is_within_its_error_of_the_exact_one(drawn):
     scores, labels = drawn
     counts = Counts.of(scores, labels)
-    off = np.abs(counts.auroc() - exact_auroc(scores, labels))
+    off = np.abs(counts.auroc() - ExactCurves(scores, labels).auroc())
     assert (np.isnan(off) == np.isnan(counts.auroc_error())).all()
     assert (off <= counts.auroc_error() + 1e-12)[~np.isnan(off)].all()
 
@@ -224,7 +226,7 @@ def test_binned_auroc_is_within_its_error_of_the_exact_one(drawn):
 def test_binned_average_precision_is_within_its_error_of_the_exact_one(drawn):
     scores, labels = drawn
     counts = Counts.of(scores, labels)
-    off = np.abs(counts.average_precision() - exact_average_precision(scores, labels))
+    off = np.abs(counts.average_precision() - ExactCurves(scores, labels).average_precision())
     assert (np.isnan(off) == np.isnan(counts.average_precision_error())).all()
     assert (off <= counts.average_precision_error() + 1e-12)[~np.isnan(off)].all()
 
@@ -242,9 +244,9 @@ def test_binned_curves_are_scikit_learns_of_the_binned_scores(drawn):
     scores, labels = drawn
     counts = Counts.of(scores, labels)
     binned = np.ceil(scores / BIN_WIDTH)
-    precision = exact_average_precision(binned, labels)
-    np.testing.assert_allclose(counts.average_precision(), precision, rtol=1e-12)
-    np.testing.assert_allclose(counts.auroc(), exact_auroc(binned, labels), rtol=1e-12)
+    exact = ExactCurves(binned, labels)
+    np.testing.assert_allclose(counts.average_precision(), exact.average_precision(), rtol=1e-12)
+    np.testing.assert_allclose(counts.auroc(), exact.auroc(), rtol=1e-12)
 
 
 @settings(max_examples=30)
@@ -260,23 +262,6 @@ def test_thresholded_metrics_are_scikit_learns(drawn):
         if truth.any() and not truth.all():
             balanced = sklearn.balanced_accuracy_score(truth, score > 0)
             assert counts.balanced_accuracy()[i] == pytest.approx(balanced)
-
-
-def test_exact_curves_are_scikit_learns_where_they_are_defined():
-    rng = np.random.default_rng(0)
-    scores, labels = rng.normal(size=(50, 4)).round(1), rng.random((50, 4)) < 0.3
-    assert len(np.unique(scores[:, 0])) < 50  # there are ties
-    labels[:, 1], labels[:, 2] = True, False
-    area, precision = exact_auroc(scores, labels), exact_average_precision(scores, labels)
-    assert np.isnan(area).tolist() == [False, True, True, False]
-    assert np.isnan(precision).tolist() == [False, False, True, False]
-    for i in (0, 3):
-        truth, score = labels[:, i], scores[:, i]
-        assert area[i] == pytest.approx(sklearn.roc_auc_score(truth, score), rel=1e-14)
-        expected = sklearn.average_precision_score(truth, score)
-        assert precision[i] == pytest.approx(expected, rel=1e-14)
-    assert precision[1] == 1
-    assert np.isnan(exact_auroc(np.empty((0, 2)), np.empty((0, 2), bool))).all()
 
 
 @pytest.mark.parametrize(
@@ -306,8 +291,8 @@ def test_counts_come_back_as_they_were_sent():
 def test_received_counts_do_not_overflow_when_they_are_added():
     counts = nothing_counted(1)
     counts.negatives[0, 0] = 255
-    received = Counts.from_arrays(counts.to_arrays())
-    assert (received + received).negatives[0, 0] == 510
+    total = Counts.from_arrays(sum_counts([counts.to_arrays()] * 2))
+    assert total.negatives[0, 0] == 510
 
 
 def test_ratio_is_nan_where_the_denominator_is_zero():
@@ -320,3 +305,31 @@ def test_mean_leaves_out_what_is_undefined():
         warnings.simplefilter("error")
         assert mean(np.array([0.5, np.nan, 1.0])) == 0.75
         assert np.isnan(mean(np.array([np.nan])))
+
+
+def test_the_table_of_metrics_says_which_are_where_and_in_which_order() -> None:
+    names = ["loss", "accuracy", "majority_accuracy", "balanced_accuracy", "macro_f1", "auroc"]
+    assert [metric.name for metric in EACH_ROUND] == names
+    assert [metric.name for metric in METRICS] == [*names, "average_precision"]
+    assert [metric.name for metric in RANKED] == [
+        *("balanced_accuracy", "auroc", "average_precision", "macro_f1", "accuracy", "loss")
+    ]
+    assert [metric.name for metric in METRICS if metric.lower_is_better] == ["loss"]
+
+
+def test_means_are_of_each_metric_over_the_attributes_that_have_it() -> None:
+    scores = np.hstack([SCORES, SCORES])
+    labels = np.hstack([LABELS, np.zeros_like(LABELS)])  # AUROC and F1 of the second: undefined
+    counts = Counts.of(scores, labels)
+    found = means(counts, ExactCurves(scores, labels), METRICS)
+    assert found == pytest.approx(
+        {
+            "loss": counts.mean_loss().mean(),
+            "accuracy": (6 / 8 + 5 / 8) / 2,
+            "majority_accuracy": (5 / 8 + 1) / 2,
+            "balanced_accuracy": (2 / 3 + 4 / 5) / 2,
+            "macro_f1": 4 / 6,
+            "auroc": 13 / 15,
+            "average_precision": (1 / 1 + 2 / 3 + 3 / 4) / 3,
+        }
+    )

@@ -10,17 +10,20 @@ from celeba_fl.common.arrays import sum_counts
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions
+from celeba_fl.data.draws import valid_mask
 from celeba_fl.data.schema import ATTRIBUTES, group_names
 from celeba_fl.data.sources import load
-from celeba_fl.evaluation.metrics import NUM_BINS, Counts, best_thresholds, exact_auroc, mean
+from celeba_fl.evaluation.curves import ExactCurves
+from celeba_fl.evaluation.metrics import EACH_ROUND, NUM_BINS, Counts, best_thresholds, mean
 from celeba_fl.models import ridge
 from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import initial_head, scores
-from celeba_fl.tasks.attributes import METRICS, Attributes
+from celeba_fl.tasks.attributes import Attributes
 from celeba_fl.vision import features
 from celeba_fl.vision.features import FeatureStore
 
 NODES = 4
+METRICS = tuple(metric.name for metric in EACH_ROUND)
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def held(toy, table):
         table, partitioner="iid", num_partitions=NODES, seed=42, home=Path(toy["home"])
     )
     rows = [np.flatnonzero(dealt == number) for number in range(NODES)]
-    valid = [partitions.valid_mask(table, part, 0.2, 42) for part in rows]
+    valid = [valid_mask(table, part, 0.2, 42) for part in rows]
     return [(part[~mask], part[mask]) for part, mask in zip(rows, valid, strict=True)]
 
 
@@ -190,7 +193,7 @@ def test_a_client_without_the_weights_is_given_them(server, elsewhere, told, des
 
 
 def test_weights_that_were_damaged_on_their_way_are_noticed(server, elsewhere, told):
-    (elsewhere.home / "onnx").unlink()
+    (elsewhere.config.home_dir / "onnx").unlink()
     delivered = bytearray(server.deliver(told["weights"]))
     delivered[-1] ^= 1
     elsewhere.receive(told["weights"], bytes(delivered))
@@ -262,6 +265,7 @@ def test_counts_of_all_clients_are_those_of_the_pool(server, described, held, ta
         np.testing.assert_allclose(total.loss, pooled.loss, rtol=1e-9)
         found = server.metrics(pooled.to_arrays())
         assert tuple(found) == server.metric_names == METRICS
+        assert server.lower_is_better == ("loss",)
         truth, yes = table.labels[rows], scores(head, x[rows]) > 0
         assert found["accuracy"] == pytest.approx((truth == yes).mean())
         assert found["auroc"] == mean(pooled.auroc())
@@ -277,7 +281,7 @@ def empty(make, table):
     """A client without images: 60 train images are of 30 identities."""
     task = make(partitioner="natural")
     dealt = partitions.assign(
-        table, partitioner="natural", num_partitions=40, seed=42, home=task.home
+        table, partitioner="natural", num_partitions=40, seed=42, home=task.config.home_dir
     )
     (number, *_) = set(range(40)) - set(dealt.tolist())
     return task, node(number, of=40)
@@ -433,7 +437,9 @@ def test_central_metrics_are_those_of_the_official_splits(server, prepared, tabl
         yes, rate = outputs > 0, truth.mean(axis=0)
         assert found[part]["accuracy"] == pytest.approx((yes == truth).mean())
         assert found[part]["majority_accuracy"] == pytest.approx(np.maximum(rate, 1 - rate).mean())
-        assert found[part]["auroc"] == pytest.approx(np.nanmean(exact_auroc(outputs, truth)))
+        assert found[part]["auroc"] == pytest.approx(
+            np.nanmean(ExactCurves(outputs, truth).auroc())
+        )
         assert found[part]["loss"] == pytest.approx(
             np.mean([sklearn.log_loss(t, 1 / (1 + np.exp(-o)), labels=[False, True])
                      for t, o in zip(truth.T, outputs.T, strict=True)])
@@ -607,7 +613,7 @@ def sites(toy, tmp_path):
 def test_a_site_holds_all_its_own_train_images(make, sites, told, table, toy):
     task = make(dataset="none")
     identity = table.celeb_id[:60] % 3
-    chosen = partitions.valid_mask(table, np.arange(60), 0.2, 42)
+    chosen = valid_mask(table, np.arange(60), 0.2, 42)
     for number, site in enumerate(sites):
         said = task.describe(site, told)
         mine = identity == number
@@ -632,8 +638,8 @@ def test_a_site_counts_and_trains_as_a_partition_with_its_images(make, sites, to
     trained, number, _ = task.train(head, sites[0], told, 1)
     mine = table.celeb_id[:60] % 3 == 0
     rows = np.flatnonzero(mine)
-    rows = rows[~partitions.valid_mask(table, rows, 0.2, 42)]
-    store = lone._store(lone.table, told["weights"])
+    rows = rows[~valid_mask(table, rows, 0.2, 42)]
+    store = lone.features.open(lone.faces.table, told["weights"])
     expected, _ = train_head(
         head,
         store.read(rows),
@@ -665,7 +671,7 @@ def test_a_server_without_a_data_set_of_its_own(make, sites, head):
     splits = {"train": 0, "valid": 0, "test": 0}
     assert prepared.provenance["dataset"] == {
         "name": "none",
-        "fingerprint": load("none", task.home).fingerprint,
+        "fingerprint": load("none", task.config.home_dir).fingerprint,
         "splits": splits,
     }
     task.describe(sites[0], prepared.instructions)
@@ -688,7 +694,7 @@ def test_a_site_whose_data_cannot_be_used_is_refused(make, sites, told, celeba_f
 
     refused(tmp_path / "gone", "data-path = .*gone': there is no such folder")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "empty holds no data set")
+    refused(tmp_path / "empty", "empty does not hold a data set")
     refused(celeba_folder(splits="1" * 6 + "2" * 6), "data-path = .* holds no train images")
     metadata = Path(sites[0]["data-path"]) / "metadata.csv"
     metadata.write_text(metadata.read_text().replace("Smiling", "Smile"))

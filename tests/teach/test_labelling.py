@@ -14,14 +14,11 @@ from PIL import Image
 from toys import write_celeba
 
 from celeba_fl.cli import app
-from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
-from celeba_fl.data.partitions import valid_mask
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.teacher import UNSURE, Teacher
-from celeba_fl.tasks.examples import ClientData
 from celeba_fl.teach import endpoint, labelling
-from celeba_fl.teach.labelling import Spending, train_rows
+from celeba_fl.teach.labelling import Spending
 
 TRAIN = [f"{row:06d}.jpg" for row in range(1, 9)]
 
@@ -109,25 +106,14 @@ def test_all_images_that_clients_hold_are_labelled_once(
     assert caplog.messages[-1].endswith(", 8,000 tokens in, 4,800 out)")
 
     table = sources.load(str(folder), tmp_path / "home")
-    teacher = Teacher(RunConfig.load({"teacher": str(out)}), table, tmp_path / "home")
+    home, errors = tmp_path / "home", [0.0] * len(ATTRIBUTES)
+    teacher = Teacher(str(out), table, home, confidence=0, errors=errors, seed=42)
     known = teacher(np.arange(8))[:, ATTRIBUTES.index("Bald")]
     assert known.tolist() == [1 if row == 2 else UNSURE for row in range(8)]
 
     assert teach()[0] == 0
     assert "8 of 8 images are labelled" in caplog.text
     assert len(server.requests) == 8
-
-
-def test_train_rows_are_those_of_all_clients_without_their_validation_parts(folder, tmp_path):
-    keys = {"dataset": str(folder), "home": str(tmp_path / "home"), "valid-fraction": 0.4}
-    config = RunConfig.load(keys)
-    table = sources.load(str(folder), config.home_dir)
-    parts = [ClientData(config).held({"partition-id": i, "num-partitions": 3}) for i in range(3)]
-    held = np.sort(np.concatenate(parts))
-    np.testing.assert_array_equal(held, np.arange(8))
-    valid = valid_mask(table, held, 0.4, config.seed)
-    assert 0 < valid.sum() < 8
-    np.testing.assert_array_equal(train_rows(table, config, 3), held[~valid])
 
 
 def test_images_that_no_client_holds_are_not_asked_for(teach, server, out):

@@ -1,0 +1,75 @@
+"""Choices by chance that follow from an image alone, whoever holds it."""
+
+import numpy as np
+
+from celeba_fl.data.table import LabelledImages
+
+# Apart from the keys of `valid_mask`, which are seeds.
+PUBLIC = 2**63
+
+
+def valid_mask(table: LabelledImages, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Choose the validation part of `rows`, image by image.
+
+    Parameters
+    ----------
+    table : Table
+        The data.
+    rows : np.ndarray
+        (k,) row numbers.
+    fraction : float
+        The chance of an image to be chosen, 0 to 1.
+    seed : int
+        Another seed gives another choice.
+
+    Returns
+    -------
+    np.ndarray
+        (k,) bool.
+    """
+    chosen: np.ndarray = uniform(table.content[rows], seed) < fraction
+    return chosen
+
+
+def public_rows(table: LabelledImages, fraction: float, seed: int) -> np.ndarray:
+    """Rows of the train images that are public: no partition holds them.
+
+    Parameters
+    ----------
+    table : Table
+        The data.
+    fraction : float
+        The chance of an image to be public, 0 to 1; independent of that in `valid_mask`.
+    seed : int
+        Another seed gives another choice.
+
+    Returns
+    -------
+    np.ndarray
+        (k,) int64, ascending.
+    """
+    rows = table.rows("train")
+    chosen: np.ndarray = rows[uniform(table.content[rows], seed + PUBLIC) < fraction]
+    return chosen
+
+
+def uniform(content: np.ndarray, key: int) -> np.ndarray:
+    """A number from [0, 1) for each image, (n,) float64, that follows from `key` and its bytes.
+
+    So a choice does not depend on who holds an image, and copies of one are on the same side.
+    """
+    start = _mix(np.array([key % 2**64], np.uint64))
+    return (_mix(content ^ start) >> np.uint64(11)) * 2.0**-53
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+    """Spread 64 bits evenly: one step of SplitMix64, (n,) uint64 -> (n,) uint64.
+
+    Source: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014,
+    with the constants of https://prng.di.unimi.it/splitmix64.c.
+    """
+    bits = bits + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray = bits ^ (bits >> np.uint64(31))
+    return mixed
