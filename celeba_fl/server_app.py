@@ -22,7 +22,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the run config describes."""
-    config = RunConfig.from_dict(context.run_config)
+    config = RunConfig.load(context.run_config)
     with RunDirectory(config, context.run_id) as run:
         task = load_task(config)
         if config.watch not in task.metric_names:

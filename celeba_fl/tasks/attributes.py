@@ -11,7 +11,7 @@ from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import write_bytes
 from celeba_fl.common.log import LOG
-from celeba_fl.config import RunConfig
+from celeba_fl.config import RunConfig, keys_of
 from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.table import Table
@@ -26,7 +26,6 @@ from celeba_fl.evaluation.metrics import (
 from celeba_fl.models import ridge
 from celeba_fl.models.heads import initial_head, scores
 from celeba_fl.task import (
-    OF_GENERATORS,
     Description,
     Instructions,
     NodeConfig,
@@ -35,6 +34,7 @@ from celeba_fl.task import (
     Task,
 )
 from celeba_fl.tasks.examples import ClientData
+from celeba_fl.tasks.settings import check_head
 from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.features import FeatureStore, Versions, preprocessing_hash
 from celeba_fl.vision.weights import resolve_weights, weights_path
@@ -48,10 +48,11 @@ AGREEMENT = "teacher_agreement"
 class Attributes(Task):
     """40 binary attributes by one linear head on frozen features; only the head travels."""
 
-    unused = OF_GENERATORS
+    reads = keys_of("attributes")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
+        check_head(config)
         self.home = config.home_dir
         self.faces = ClientData(config)
         self._weights = ""
