@@ -91,4 +91,4 @@ def _config(context: Context) -> RunConfig:
 @lru_cache(maxsize=4)
 def _checked(items: tuple[tuple[str, Any], ...]) -> RunConfig:
     """The run config, which comes with every message and is the same in all of a run."""
-    return RunConfig.from_dict(dict(items))
+    return RunConfig.load(dict(items))

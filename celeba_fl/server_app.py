@@ -25,7 +25,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the run config describes."""
-    config = RunConfig.from_dict(context.run_config)
+    config = RunConfig.load(context.run_config)
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
         check_strategy(config.strategy)
         task = load_task(config)

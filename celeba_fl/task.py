@@ -20,7 +20,7 @@ from flwr.app import ConfigRecordValues
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import RunConfig, default_values
+from celeba_fl.config import RunConfig
 
 TASKS = {
     "attributes": "celeba_fl.tasks.attributes:Attributes",
@@ -28,13 +28,6 @@ TASKS = {
     "dcgan": "celeba_fl.tasks.dcgan:Dcgan",
 }
 
-# Run-config keys of a head that learns attributes, and of two networks that make faces.
-OF_HEADS = (
-    *("labels", "teacher", "teacher-error", "teacher-confidence", "train-on", "augmentations"),
-    *("dropout", "class-weights", "group-weighting", "public-fraction", "init"),
-    *("thresholds", "groupings"),
-)
-OF_GENERATORS = ("feature-maps", "exchange")
 
 NodeConfig = Mapping[str, Any]
 # What the server tells every client with every message, and what clients tell of themselves.
@@ -131,8 +124,11 @@ class Task(ABC):
         The run config.
     """
 
-    # Run-config keys that this task has no use for: their defaults alone are accepted.
-    unused: ClassVar[tuple[str, ...]] = ()
+    # A subclass of RunConfig with keys of the task's own; annotate `config` with it, too.
+    config_class: ClassVar[type[RunConfig]] = RunConfig
+    # Keys of `RunConfig` that this task reads, besides those of the loop, the strategies and the
+    # places, which work for every task; others are refused unless they have their defaults.
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -273,7 +269,7 @@ def load_task(config: RunConfig) -> Task:
     Raises
     ------
     InputError
-        If there is none of that name, or a key is set that it has no use for.
+        If there is no such task, or a key is set that it does not read.
     """
     return _load(config)
 
@@ -285,18 +281,21 @@ def _load(config: RunConfig) -> Task:
     try:
         task = getattr(importlib.import_module(module), name)
         if not issubclass(task, Task):
-            raise TypeError(f"{reference} is no Task")
+            raise TypeError(f"{reference} is not a Task")
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise InputError(
             f"task = {config.task!r}: {error}; there are {', '.join(TASKS)}, or name your own "
             f"as module:Class"
         ) from error
-    values, defaults = config.to_dict(), default_values()
-    given = [f"{key} = {values[key]!r}" for key in task.unused if values[key] != defaults[key]]
-    if given:
-        raise InputError(
-            f"{', '.join(given)}: the task {config.task} has no use for that; leave it out"
-        )
+    own, values = config.own_keys(), config.to_dict()
+    ignored = [
+        f"{key} = {values[key]!r}"
+        for key, rules in config.keys().items()
+        if rules.of and key not in (*task.reads, *own) and values[key] != rules.default
+    ]
+    if ignored:
+        cure = "leave it out" + (", or name it in the task's `reads`" if ":" in config.task else "")
+        raise InputError(f"{', '.join(ignored)}: not read by the task {config.task}; {cure}")
     made: Task = task(config)
     return made
 

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ def pyproject() -> dict[str, Any]:
 
 
 def app_version() -> str:
-    """The app's version; it may run from a bundle, so no package may be installed to ask."""
-    return str(pyproject()["project"]["version"])
+    """The app's version: of the `pyproject.toml` in a checkout or bundle, else of the wheel."""
+    return str(pyproject()["project"]["version"]) if PYPROJECT.exists() else version("celeba-fl")
 
 
 def code_path(module: str) -> Path | None:

@@ -5,6 +5,7 @@ writes it. A simulated teacher is right but for a chosen share of its answers.
 """
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import hash_file, hash_key, keep, stamp_key
 from celeba_fl.common.log import LOG
+from celeba_fl.config import split_names
 from celeba_fl.data.draws import uniform
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.table import Table
@@ -83,6 +85,30 @@ class Teacher:
         keys = [self.seed + SIMULATED + i * 2**32 for i in range(len(ATTRIBUTES))]
         chance = np.stack([uniform(content, key) for key in keys], axis=1)
         return (self.table.labels[rows] ^ (chance < self.errors)).astype(np.int8)
+
+
+def error_rates(text: str) -> tuple[float, ...]:
+    """The error rate of a simulated teacher for each of `ATTRIBUTES`, from `teacher-error`.
+
+    Raises
+    ------
+    InputError
+        If the text is not of the form ``0.1`` or ``0.1, Bald=0.02``.
+    """
+    rates: dict[str, float] = {}
+    for part in split_names(text):
+        name, _, number = (word.strip() for word in part.rpartition("="))
+        try:
+            rate = float(number)
+        except ValueError:
+            rate = math.nan
+        if name not in ("", *ATTRIBUTES) or name in rates or not 0 <= rate <= 1:
+            raise InputError(
+                f"teacher-error = {text!r}: {part!r} should be a rate from 0 to 1, such as 0.1 for "
+                f"all attributes, or one for an attribute, Bald=0.02; each once"
+            )
+        rates[name] = rate
+    return tuple(rates.get(name, rates.get("", 0.0)) for name in ATTRIBUTES)
 
 
 def teacher_provenance(name: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from celeba_fl.common.files import write_bytes
+from celeba_fl.config import places
 from celeba_fl.evaluation.resampling import Scores, difference_intervals, intervals
 from celeba_fl.report import plots
 from celeba_fl.report.html import (
@@ -37,9 +38,6 @@ from celeba_fl.report.results import (
     own_scores,
     reproduced,
 )
-
-# Keys that say where a run was, not what it was.
-PLACES = ("home", "results-dir", "resume")
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def differing_keys(runs: Sequence[Run]) -> list[str]:
     return [
         key
         for key in keys
-        if key not in PLACES and len({written(config.get(key)) for config in configs}) > 1
+        if key not in places() and len({written(config.get(key)) for config in configs}) > 1
     ]
 
 
@@ -265,7 +263,7 @@ def seeds(runs: Mapping[str, Run]) -> list[Block]:
     """Mean and deviation over runs that differ by nothing but the seed."""
     alike: dict[str, list[tuple[str, Run]]] = {}
     for name, run in runs.items():
-        config = {k: v for k, v in run.section("config").items() if k not in ("seed", *PLACES)}
+        config = {k: v for k, v in run.section("config").items() if k not in ("seed", *places())}
         if config and run.section("summary"):
             alike.setdefault(repr(sorted(config.items())), []).append((name, run))
     sets = [members for members in alike.values() if len(members) > 1]

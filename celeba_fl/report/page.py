@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from celeba_fl.common.files import write_bytes
-from celeba_fl.config import default_values, meanings
+from celeba_fl.config import describe_all
 from celeba_fl.evaluation.resampling import FEW_IDENTITIES
 from celeba_fl.report import plots
 from celeba_fl.report.corrections import corrections
@@ -313,10 +313,10 @@ def settings(run: Run) -> list[Block]:
     config = run.section("config")
     if not config:
         return []
-    defaults, explained = default_values(), meanings()
-    changed = [key for key, value in config.items() if defaults.get(key) != value]
-    rows = [(key, written(config[key]), explained.get(key, "")) for key in changed]
-    same = [(k, written(v), explained.get(k, "")) for k, v in config.items() if k not in changed]
+    keys = describe_all(run.section("own_keys"))
+    changed = [k for k, value in config.items() if keys.get(k, {}).get("default") != value]
+    rows = [(k, written(config[k]), str(keys.get(k, {}).get("meaning", ""))) for k in changed]
+    same = [(k, written(v), str(keys[k]["meaning"])) for k, v in config.items() if k not in changed]
     header = ("key", "value", "meaning")
     return [
         Table("Settings that are not the defaults", header, rows, words=True),

@@ -20,7 +20,7 @@ from celeba_fl.common.bundle import code_description
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import pack_arrays, write_bytes, write_json
 from celeba_fl.common.log import LOG
-from celeba_fl.config import RunConfig
+from celeba_fl.config import RunConfig, describe
 from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.reading import read_json
 from celeba_fl.runs.resuming import directory_to_resume
@@ -82,6 +82,7 @@ class RunDirectory:
         self.update(
             code=code_description(),
             packages={name: version(name) for name in PACKAGES},
+            own_keys=describe(config.own_keys()),
         )
         self._heart = threading.Thread(target=self._beat, name="run-heartbeat", daemon=True)
         self._heart.start()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import RESUMABLE, RunConfig, default_values
+from celeba_fl.config import RESUMABLE, RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.runs.reading import read_json
 
@@ -22,7 +22,7 @@ def directory_to_resume(config: RunConfig) -> Path:
     if not (path / "run.json").exists():
         raise InputError(f"resume = {config.resume!r}: {path} is no run directory")
     info = read_json(path / "run.json")
-    before, now = {**default_values(), **info["config"]}, config.to_dict()
+    before, now = {**config.defaults(), **info["config"]}, config.to_dict()
     changed = [
         f"{key} was {before[key]!r} and is {now[key]!r}"
         for key in now

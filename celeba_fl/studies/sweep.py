@@ -27,7 +27,7 @@ from celeba_fl.client_app import app as client_app
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import write_bytes
 from celeba_fl.common.log import LOG, Progress
-from celeba_fl.config import RunConfig
+from celeba_fl.config import RunConfig, places
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv, write_csv
@@ -37,8 +37,6 @@ from celeba_fl.task import load_task
 # A quoted text, or else what lies between two commas.
 VALUE = re.compile(r"""(?:"[^"]*"|'[^']*'|[^,])+""")
 VALIDATION = ("server_valid_", "valid_")
-# Keys that do not tell two points apart.
-PLACES = {"resume": "", "results-dir": ""}
 
 Values = dict[str, Any]
 
@@ -174,9 +172,10 @@ def run_sweep(
         Before anything runs, for a point that is no valid run config or a metric that is not of
         validation; afterwards if no point has the metric.
     """
-    place = {**PLACES, "results-dir": str(out)}
+    place = {"resume": "", "results-dir": str(out)}
     points = (dict(zip(grid, values, strict=True)) for values in product(*grid.values()))
-    configs = list(dict.fromkeys(RunConfig.load({**fixed, **point, **place}) for point in points))
+    loaded = (RunConfig.load({**fixed, **point, **place}) for point in points)
+    configs = list(dict.fromkeys(load_task(config).config for config in loaded))
     columns = _columns(configs[0], metric)
     varied = [key for key, values in grid.items() if len(values) > 1]
     reasons: dict[RunConfig, str] = {}
@@ -220,11 +219,13 @@ def _finish(config: RunConfig, nodes: int, out: Path) -> None:
 
 def _find(config: RunConfig, nodes: int, out: Path) -> Values | None:
     """The run of a point, a finished one if there are several."""
-    wanted = {**config.to_dict(), **PLACES}
+    anywhere = dict.fromkeys(places())
+    wanted = {**config.to_dict(), **anywhere}
     same = [
         run
         for run in read_runs(out)
-        if {**run.get("config", {}), **PLACES} == wanted and run.get("num_clients", nodes) == nodes
+        if {**run.get("config", {}), **anywhere} == wanted
+        and run.get("num_clients", nodes) == nodes
     ]
     return max(same, key=_done, default=None)
 

@@ -9,7 +9,7 @@ import numpy as np
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import write_bytes
-from celeba_fl.config import RunConfig
+from celeba_fl.config import RunConfig, keys_of
 from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.teacher import teacher_provenance
@@ -20,7 +20,6 @@ from celeba_fl.evaluation.metrics import EACH_ROUND, METRICS, Counts, best_thres
 from celeba_fl.evaluation.resampling import Scores
 from celeba_fl.models.heads import initial_head, scores
 from celeba_fl.task import (
-    OF_GENERATORS,
     Description,
     Instructions,
     NodeConfig,
@@ -31,6 +30,7 @@ from celeba_fl.task import (
 from celeba_fl.tasks import closed_form, weighting
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.examples import Examples, FeatureStores, backbone_weights
+from celeba_fl.tasks.settings import check_head
 from celeba_fl.tasks.teaching import Teachers, targets
 from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.features import Versions, preprocessing_hash
@@ -44,10 +44,11 @@ AGREEMENT = "teacher_agreement"
 class Attributes(Task):
     """40 binary attributes by one linear head on frozen features; only the head travels."""
 
-    unused = OF_GENERATORS
+    reads = keys_of("attributes")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
+        check_head(config)
         self.faces = ClientData(config, sources.load)
         self.teachers = Teachers(config)
         self.features = FeatureStores(config)

@@ -21,7 +21,7 @@ import numpy as np
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
-from celeba_fl.config import RunConfig
+from celeba_fl.config import RunConfig, keys_of
 from celeba_fl.data import sources
 from celeba_fl.data.images import encode, tile
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
@@ -31,7 +31,6 @@ from celeba_fl.evaluation.metrics import ratio
 from celeba_fl.models import dcgan
 from celeba_fl.models.dcgan import Losses
 from celeba_fl.task import (
-    OF_HEADS,
     Description,
     Instructions,
     NodeConfig,
@@ -45,6 +44,7 @@ from celeba_fl.task import (
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.client_files import ClientFiles
 from celeba_fl.tasks.examples import backbone_weights
+from celeba_fl.tasks.settings import check_faces
 from celeba_fl.vision.features import FeatureExtractor, FeatureStore
 from celeba_fl.vision.pixels import PixelStore
 
@@ -60,10 +60,11 @@ SAMPLES = 64
 class Dcgan(Task):
     """Faces from noise; `celeba_fl.models.dcgan` says what becomes of batch norm and of Adam."""
 
-    unused = OF_HEADS
+    reads = keys_of("dcgan")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
+        check_faces(config)
         self.home = config.home_dir
         self.faces = ClientData(config, sources.load)
         self._stores: dict[str, PixelStore] = {}

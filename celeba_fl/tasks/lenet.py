@@ -12,14 +12,12 @@ from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import pack_arrays, write_bytes
 from celeba_fl.common.log import LOG
-from celeba_fl.config import RunConfig
+from celeba_fl.config import RunConfig, keys_of
 from celeba_fl.data import cifar10
 from celeba_fl.data.cifar10 import CLASSES, Pictures
 from celeba_fl.evaluation import metrics
 from celeba_fl.models.lenet import MEAN, STD, initial_arrays, scores, train_lenet
 from celeba_fl.task import (
-    OF_GENERATORS,
-    OF_HEADS,
     Description,
     Instructions,
     NodeConfig,
@@ -30,6 +28,7 @@ from celeba_fl.task import (
     client_name,
 )
 from celeba_fl.tasks.client_data import ClientData
+from celeba_fl.tasks.settings import check_partitions
 
 METRICS = ("loss", "accuracy", "majority_accuracy", "balanced_accuracy", "macro_f1")
 # The others would take a step of their own on running variances, below zero too.
@@ -39,10 +38,11 @@ STRATEGIES = ("fedavg", "fedprox")
 class Lenet(Task):
     """Ten classes by LeNet-5; `celeba_fl.models.lenet` says what becomes of batch norm."""
 
-    unused = (*OF_HEADS, *OF_GENERATORS, "backbone", "weights", "image-size", "partition-by")
+    reads = keys_of("lenet")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
+        check_partitions(config)
         self.home = config.home_dir
         self.data = ClientData(config, cifar10.load)
         if config.strategy not in STRATEGIES:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from celeba_fl.config import RunConfig
 from celeba_fl.data.table import Table
-from celeba_fl.data.teacher import Answers, Teacher
+from celeba_fl.data.teacher import Answers, Teacher, error_rates
 from celeba_fl.task import NodeConfig
 
 Bools = NDArray[np.bool_]
@@ -37,7 +37,7 @@ class Teachers:
                 table,
                 config.home_dir,
                 confidence=config.teacher_confidence,
-                errors=config.teacher_errors,
+                errors=error_rates(config.teacher_error),
                 seed=config.seed,
             )
         return self._opened[key](rows)

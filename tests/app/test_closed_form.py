@@ -36,6 +36,8 @@ ZERO = np.zeros(1, np.int64)
 class Summing(Adding):
     """Client i has a sum of i + 1; the weights are the total."""
 
+    reads = (*Adding.reads, "init")
+
     # Changed by tests.
     sums: Callable[[int], Arrays] = staticmethod(lambda client: {"s": ZERO + client + 1})
     held: Callable[[int], int] = staticmethod(lambda client: client + 1)
@@ -158,9 +160,15 @@ def test_sums_that_do_not_fit_end_the_run(tmp_path: Path, monkeypatch: pytest.Mo
         solve(tmp_path)
 
 
-@pytest.mark.parametrize("key", ["strategy", "init"])
-def test_a_task_without_a_closed_form_is_refused(tmp_path: Path, key: str) -> None:
-    with pytest.raises(InputError, match="task adding:Adding: has no closed form"):
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("strategy", "task adding:Adding: has no closed form"),
+        ("init", "init = 'closed-form': not read by the task adding:Adding"),
+    ],
+)
+def test_a_task_without_a_closed_form_is_refused(tmp_path: Path, key: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
         run(tmp_path, **{key: "closed-form"})
     assert not list(tmp_path.glob("*/rounds.csv"))
 

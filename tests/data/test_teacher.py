@@ -5,7 +5,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.sources import load
-from celeba_fl.data.teacher import UNASKED, UNSURE, Teacher
+from celeba_fl.data.teacher import UNASKED, UNSURE, Teacher, error_rates
 
 HEADER = "image,attribute,value,confidence"
 SMILING, MALE = ATTRIBUTES.index("Smiling"), ATTRIBUTES.index("Male")
@@ -26,7 +26,7 @@ def make(table, tmp_path):
             table,
             tmp_path / "home",
             confidence=config.teacher_confidence,
-            errors=config.teacher_errors,
+            errors=error_rates(config.teacher_error),
             seed=config.seed,
         )
 

@@ -25,6 +25,8 @@ from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tabl
 class Adding(Task):
     """Client i adds i + 1 to `weight`, and chance to `noise`."""
 
+    reads = ("partition-by",)
+
     # Changed by tests.
     fingerprint = "sums"
     fault: Callable[[int, int], None] = staticmethod(lambda client, number: None)

@@ -14,6 +14,7 @@ class Cancer(Task):
 
     count_names = ("benign",)
     metric_names = ("loss", "accuracy")
+    reads = ("valid-fraction", "local-epochs", "learning-rate")
 
     def prepare(self) -> Prepared:
         """Nothing takes long here."""

@@ -1,0 +1,120 @@
+"""Keys of a config: declared once, with type, range, default and meaning.
+
+A key is written `learning-rate` by users, and is the field `learning_rate` of a frozen dataclass.
+The validator is ours, since a cold client should not wait for a library to be imported.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+from celeba_fl.common.errors import InputError
+
+TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a key means and which values it takes; its type is that of its default.
+
+    Parameters
+    ----------
+    meaning : str
+        For tables and error messages.
+    default : bool | int | float | str
+        Its value where nobody sets it.
+    low, high : float | None (default: None)
+        Smallest and largest value.
+    above, below : float | None (default: None)
+        The same, but the limit itself is not a value.
+    choices : tuple[str, ...] (default: ())
+        The only values.
+    of : str (default: "")
+        The tasks of this package that read it, with spaces between; empty: every task.
+    kind : str (default: "")
+        ``path`` is a file or folder to read, which `celeba-fl run` makes absolute if it exists;
+        ``place`` says where a run is kept, not what it computes, and is always made absolute.
+    words : tuple[str, ...] (default: ())
+        Values of such a key that are not paths.
+    empty : bool (default: False)
+        Whether a text may be empty.
+    """
+
+    meaning: str
+    default: Value
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    of: str = ""
+    kind: str = ""
+    words: tuple[str, ...] = ()
+    empty: bool = False
+
+    def coerce(self, value: Any) -> Any:
+        """What people mean by ``learning-rate=1``, ``clients=3`` and ``teacher-error=0.1``."""
+        if type(self.default) is float and type(value) is int:
+            return float(value)
+        return str(value) if type(self.default) is str and type(value) in (int, float) else value
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise InputError unless `value` has the key's type and lies in its range."""
+        right, number = "", value
+        if type(value) is not type(self.default):
+            right = TYPES[type(self.default)]
+        elif isinstance(value, float) and not math.isfinite(value):
+            right = "finite"
+        elif self.choices and value not in self.choices:
+            right = f"one of {', '.join(self.choices)}"
+        elif self.low is not None and not number >= self.low:
+            right = f"at least {self.low}"
+        elif self.above is not None and not number > self.above:
+            right = f"above {self.above}"
+        elif self.high is not None and not number <= self.high:
+            right = f"at most {self.high}"
+        elif self.below is not None and not number < self.below:
+            right = f"below {self.below}"
+        elif value == "" and not self.empty:
+            right = "a text that is not empty"
+        if right:
+            raise InputError(f"{name} = {value!r}: must be {right} ({self.meaning})")
+
+
+def key(meaning: str, default: Value, **rules: Any) -> Any:
+    """Declare a key as a field of a run config; `rules` are the other parameters of `Key`."""
+    return dataclasses.field(default=default, metadata={"key": Key(meaning, default, **rules)})
+
+
+@cache
+def declared_keys(config: Any) -> dict[str, Key]:
+    """The keys that a dataclass declares, its parents' included, by their names.
+
+    Raises
+    ------
+    InputError
+        If one is declared in a way that is not understood.
+    """
+    forgotten = [n for n, value in vars(config).items() if isinstance(value, dataclasses.Field)]
+    if forgotten:
+        raise InputError(f"{config.__qualname__}: needs @dataclass(frozen=True) for {forgotten}")
+    hints, keys = get_type_hints(config), {}
+    for field in dataclasses.fields(config):
+        rules = field.metadata.get("key")
+        if rules is None or hints[field.name] is not type(rules.default):
+            raise InputError(
+                f"{config.__qualname__}.{field.name}: must be declared as in "
+                f"'{field.name}: int = key(\"what it means\", 3)', with a default of its "
+                f"type: bool, int, float or str"
+            )
+        keys[field.name.replace("_", "-")] = rules
+    return keys
+
+
+def field_of(name: str) -> str:
+    """The field of a key: `learning_rate` of ``learning-rate``."""
+    return name.replace("-", "_")

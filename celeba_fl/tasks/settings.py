@@ -1,0 +1,95 @@
+"""Settings that the tasks of this package check when they are made: what one key alone cannot say.
+
+`celeba-fl run`, a sweep and the dashboard make the task before they submit anything.
+"""
+
+from celeba_fl.common.errors import InputError
+from celeba_fl.config import RunConfig
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.teacher import error_rates
+from celeba_fl.vision.backbones import BACKBONES, check_settings
+
+# 2^5 = 32 groups: more could neither be filled nor sent.
+MAX_GROUPED = 5
+
+
+def check_partitions(config: RunConfig) -> None:
+    """Raise InputError if the sizes of partitions do not go with the partitioner."""
+    if config.partition_size and config.partitioner != "iid":
+        raise InputError(
+            f"partition-size = {config.partition_size}: clients of one size exist under "
+            f"partitioner = 'iid' only, and it is {config.partitioner!r}; set the size to 0"
+        )
+
+
+def check_faces(config: RunConfig) -> None:
+    """Raise InputError if faces cannot be divided among clients, or be seen by the backbone."""
+    check_partitions(config)
+    unknown = [name for name in config.groupby if name not in ATTRIBUTES]
+    if unknown or not config.groupby:
+        raise InputError(
+            f"partition-by = {config.partition_by!r}: {unknown or 'nothing'} is not an attribute "
+            f"of CelebA; take one or several of {', '.join(ATTRIBUTES)}"
+        )
+    if config.backbone not in BACKBONES:
+        raise InputError(
+            f"backbone = {config.backbone!r}: must be one of {', '.join(BACKBONES)} "
+            f"({RunConfig.keys()['backbone'].meaning})"
+        )
+    check_settings(config.backbone, config.weights, config.image_size)
+
+
+def check_head(config: RunConfig) -> None:
+    """Raise InputError if a head cannot be trained or judged as the config says."""
+    check_faces(config)
+    for grouping in config.demographics:
+        _check_grouping("groupings", config.groupings, grouping)
+    if not 0 < len(config.demographics) == len(set(config.demographics)):
+        raise InputError(f"groupings = {config.groupings!r}: must name each grouping once")
+    if config.group_weighting:
+        _check_grouping("group-weighting", config.group_weighting, config.weighted)
+    closed = "closed-form" in (config.strategy, config.init)
+    if config.class_weights and closed:
+        raise InputError(
+            "class-weights = true: has no closed form (each attribute would need sums of its "
+            "own); set it to false, or take another strategy and init"
+        )
+    if config.init == "public" and not config.public_fraction:
+        raise InputError("init = 'public': needs a public-fraction above 0 to learn from")
+    if config.labels == "teacher" and (closed or config.class_weights or config.group_weighting):
+        raise InputError(
+            "labels = 'teacher': cannot be combined with class-weights and group-weighting, which "
+            "count annotations, nor with the closed form, which cannot leave out an unknown "
+            "label; set them to their defaults"
+        )
+    if config.train_on == "disagreements" and closed:
+        raise InputError(
+            "train-on = 'disagreements': the closed form learns from all pairs; take 'all', or "
+            "another strategy and init"
+        )
+    if config.augmentations and config.strategy == "closed-form":
+        raise InputError(
+            f"augmentations = {config.augmentations}: the closed form learns from the images "
+            f"themselves; set it to 0, or take another strategy"
+        )
+    error_rates(config.teacher_error)
+
+
+def _check_grouping(key: str, value: str, grouping: tuple[str, ...]) -> None:
+    """Raise InputError unless a grouping in the value of a key names some attributes, each once."""
+    unknown = [name for name in grouping if name not in ATTRIBUTES]
+    wrong: str | None = None
+    if unknown or not grouping:
+        wrong = (
+            f"{unknown or 'nothing'} is not an attribute of CelebA; there are "
+            f"{', '.join(ATTRIBUTES)}"
+        )
+    elif len(set(grouping)) < len(grouping):
+        wrong = f"{','.join(grouping)} names an attribute twice"
+    elif len(grouping) > MAX_GROUPED:
+        wrong = f"{','.join(grouping)} are more than {MAX_GROUPED} attributes"
+    if wrong:
+        raise InputError(
+            f"{key} = {value!r}: {wrong}. Write attributes with commas, such as 'Male,Young', and "
+            f"several groupings, in groupings alone, with semicolons: 'Male; Young; Male,Young'"
+        )
