@@ -14,12 +14,31 @@ from toys import write_celeba, write_run
 # Read when Flower is imported; where there is no network it waits for a name server.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 
-# A loaded machine is no failure.
+# Several processes test at once, and each of them may start others.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# A loaded machine is not a failure.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 # CelebA may not be redistributed: it lies beside the checkout, on some machines.
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests of one file in one process, and those of real engines in one for all of them.
+
+    The latter take longest, so they come first; they share a SuperLink and a machine.
+    """
+
+    def group(item: pytest.Item) -> str:
+        return "engine" if "integration" in item.path.parts else item.nodeid.partition("::")[0]
+
+    items.sort(key=lambda item: group(item) != "engine")
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -264,7 +265,7 @@ def test_intervals(run, saved, predicted):
     def ends(draws):
         return np.quantile(draws[~np.isnan(draws)], (0.025, 0.975))
 
-    draws = {}
+    draws: dict[tuple[str, str, str], list[Any]] = {}
     for row in rows(run / "groups.csv"):
         here = grouped(saved, row["grouping"]) == row["group"]
         for rate, (counted, among) in rates(row["attribute"], here).items():

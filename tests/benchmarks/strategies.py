@@ -116,7 +116,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("strategies.json"))
     said = parser.parse_args()
     settings = dict(said.pairs)
-    rows, changes = [], []
+    rows: list[Any] = []
+    changes: list[Any] = []
     with ProcessPoolExecutor(said.jobs, get_context("spawn")) as pool:
         planned = {
             (where, how, weighted): [

@@ -251,10 +251,9 @@ def test_half_a_download_is_not_taken_for_the_whole(fake_hub, tmp_path, monkeypa
 
 def test_hub_out_of_reach(monkeypatch, tmp_path):
     unplug(monkeypatch)
-    start = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits, to try again"))
     with pytest.raises(InputError) as error:
         sources.load("flwrlabs/celeba", tmp_path)
-    assert time.monotonic() - start < 15
     message = str(error.value)
     assert message.startswith("dataset = 'flwrlabs/celeba' is no folder here, and the Hugging")
     assert "ConnectError: [Errno 111] Connection refused" in message

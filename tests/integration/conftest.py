@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from engine import Flower
@@ -11,8 +10,6 @@ from engine import Flower
 @pytest.fixture(scope="session")
 def flower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
     """Flower's commands; the first one starts the SuperLink."""
-    if not Path("/proc/self/environ").exists():
-        pytest.skip("processes are found through /proc, which is not here")
     folder = tmp_path_factory.mktemp("flower")
     flower = Flower(folder)
     yield flower

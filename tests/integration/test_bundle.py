@@ -1,4 +1,4 @@
-"""The bundle that `flwr build` makes is all that a run needs."""
+"""The bundle that `flwr build` makes is all that a run needs, and Flower's hub would take it."""
 
 import subprocess
 import sys
@@ -6,10 +6,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tomli_w
 from engine import APP, BIN
+from flwr.cli.app_cmd.publish import _collect_file_paths, _validate_files
+from flwr.common.constant import FAB_MAX_SIZE
+from flwr.supercore.constant import MAX_FILE_BYTES, MAX_FILE_COUNT, MAX_TOTAL_BYTES
 
 from celeba_fl.runs.reading import read_runs
+
+# Flower's, of how it reads .gitignore.
+pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
 
 # The checkout is on the path of an editable installation; here it is taken off.
 RUN = """
@@ -23,9 +30,16 @@ app(["run", experiment, "--inline"])
 """
 
 
-def test_a_run_from_the_bundle_alone(toy: dict[str, Any], tmp_path: Path) -> None:
-    subprocess.run([BIN / "flwr", "build", "--app", APP], cwd=tmp_path, check=True)
-    (built,) = tmp_path.glob("*.fab")
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle as `flwr build` makes it."""
+    folder = tmp_path_factory.mktemp("bundle")
+    subprocess.run([BIN / "flwr", "build", "--app", APP], cwd=folder, check=True)
+    (built,) = folder.glob("*.fab")
+    return built
+
+
+def test_a_run_from_the_bundle_alone(built: Path, toy: dict[str, Any], tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     zipfile.ZipFile(built).extractall(bundle)
     experiment = tmp_path / "experiment.toml"
@@ -39,3 +53,41 @@ def test_a_run_from_the_bundle_alone(toy: dict[str, Any], tmp_path: Path) -> Non
     assert run["status"] == "completed"
     assert run["code"]["path"] == str(bundle / "celeba_fl")
     assert (run["path"] / "report.html").exists()
+
+
+def test_the_bundle_has_every_room(built: Path) -> None:
+    """A pattern such as `runs/` or `data/` in .gitignore would leave a room out."""
+    with zipfile.ZipFile(built) as bundle:
+        names = set(bundle.namelist())
+    for suffix in ("py", "toml", "md", "json"):
+        for file in (APP / "celeba_fl").rglob(f"*.{suffix}"):
+            assert file.relative_to(APP).as_posix() in names
+    assert {"celeba_fl/runs/__init__.py", "celeba_fl/data/__init__.py"} <= names
+    assert built.stat().st_size <= FAB_MAX_SIZE
+
+
+def test_the_hub_would_take_the_app() -> None:
+    """By Flower's own check, and by the limits that the README names."""
+    files = _collect_file_paths(APP)
+    _validate_files(files)
+
+    names = {file.relative_to(APP).as_posix() for file in files}
+    assert {"LICENSE", "README.md", "pyproject.toml", "celeba_fl/server_app.py"} <= names
+    sizes = [file.stat().st_size for file in files]
+    assert len(files) <= 1000 == MAX_FILE_COUNT
+    assert max(sizes) <= 1024**2 == MAX_FILE_BYTES
+    assert sum(sizes) <= 10 * 1024**2 == MAX_TOTAL_BYTES
+
+
+def test_the_readme_says_what_the_hub_would_lack() -> None:
+    """Whatever git knows and the hub does not take is named in the README, by its kind."""
+    taken = {file.relative_to(APP).as_posix() for file in _collect_file_paths(APP)}
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=APP, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("no git here: which files belong to the app is not known")
+    app = [name for name in listed.stdout.split() if not name.startswith("tests/")]
+    kinds = {Path(name).suffix or name for name in app if name not in taken}
+    text = (APP / "README.md").read_text(encoding="utf-8")
+    assert {kind for kind in kinds if kind.lstrip(".").casefold() not in text.casefold()} == set()

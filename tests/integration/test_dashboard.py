@@ -103,7 +103,12 @@ class Visitor:
 
     def button(self, label: str) -> None:
         path = f"//button[.//p[normalize-space(.)='{label}']]"
-        until(lambda: self.browser.find_element(By.XPATH, path).click() or True, f"button {label}")
+
+        def press() -> bool:
+            self.browser.find_element(By.XPATH, path).click()
+            return True
+
+        until(press, f"button {label}")
 
     def follow(self, label: str, words: str) -> None:
         """Press until there; what is shown anew each second may slip away under a press."""

@@ -109,7 +109,7 @@ def kill_and_resume(flower: Flower, settings: dict[str, Any], rounds: int, delay
     assert ended.path == run["path"]
     info = json.loads((ended.path / "run.json").read_text())
     assert len(info["flwr_run_ids"]) == 2
-    return ended.path
+    return Path(run["path"])
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
@@ -132,6 +132,7 @@ def test_killed_at_any_moment(
     assert_equal_runs(path, inline(settings, NODES, tmp_path / "inline"))
 
 
+@pytest.mark.slow  # inline: tests/app/test_failures.py
 def test_failing_clients_cost_the_others_nothing(
     flower: Flower, settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_failing_clients_cost_the_others_nothing(
     assert_equal_runs(ended.path, inline(settings, 50, tmp_path / "inline"))
 
 
+@pytest.mark.slow  # inline: tests/app/test_failures.py
 def test_too_many_failing_clients_fail_the_run_and_a_healthy_resume_completes_it(
     flower: Flower, settings: dict[str, Any], toy: dict[str, Any]
 ) -> None:

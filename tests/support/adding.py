@@ -3,6 +3,7 @@
 The client of partition i holds i + 1 train examples and one of validation.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,26 @@ def run(folder: Path, nodes: int = 3, **keys: Any) -> Path:
     config = RunConfig.load(settings(folder, **keys))
     run_inline(config, nodes, server_app, client_app)
     return Path(read_runs(folder)[0]["path"])
+
+
+def run_in_order(
+    keys: dict[str, Any], nodes: int, order: Callable[[list[Message]], list[Message]]
+) -> Path:
+    """A run whose replies come in as `order` says."""
+    config = RunConfig.load(keys)
+    grid = Nodes(client_app, nodes, order, keys=config.to_dict())
+    server_app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), {**config.to_dict()}))
+    return Path(read_runs(Path(keys["results-dir"]))[0]["path"])
+
+
+def info(path: Path) -> dict[str, Any]:
+    """The `run.json` of a run."""
+    return dict(json.loads((path / "run.json").read_text()))
+
+
+def column(path: Path, name: str) -> list[float]:
+    """A column of `rounds.csv`."""
+    return [float(row[name]) for row in read_csv(path / "rounds.csv")]
 
 
 def outcome(path: Path) -> dict[str, Any]:

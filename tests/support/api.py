@@ -3,20 +3,28 @@
 import base64
 import json
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from celeba_fl.data.schema import ATTRIBUTES
 
 KEY = "sk-very-secret-4711"
 
 
-def answers(**changed):
+def answers(**changed: Any) -> str:
     """The JSON of an answer to all attributes: no, but for those that are given."""
     said = {name: {"answer": "no", "confidence": 0.75} for name in ATTRIBUTES}
     return json.dumps({**said, **changed})
 
 
-def completion(content=None, *, refusal=None, reason="stop", usage=(1000, 600)):
+def completion(
+    content: str | None = None,
+    *,
+    refusal: str | None = None,
+    reason: str | None = "stop",
+    usage: Any = (1000, 600),
+) -> dict[str, Any]:
     """The body of a chat completion."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
     return {
@@ -34,7 +42,8 @@ def completion(content=None, *, refusal=None, reason="stop", usage=(1000, 600)):
     }
 
 
-def error(text, code=None):
+def error(text: str, code: str | None = None) -> dict[str, Any]:
+    """The body of an error."""
     return {"error": {"message": text, "type": "error", "param": None, "code": code}}
 
 
@@ -44,24 +53,29 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
-        self.requests, self.lock = [], threading.Lock()
-        self.reply = lambda number, image: (200, completion(answers()))
+        self.requests: list[dict[str, Any]] = []
+        self.lock = threading.Lock()
+        self.reply: Callable[[int, bytes], tuple[Any, ...]] = lambda number, image: (
+            200,
+            completion(answers()),
+        )
 
-    def images(self):
+    def images(self) -> list[bytes]:
         """The images that were asked for, in order of arrival."""
         return [request["image"] for request in self.requests]
 
-    def handle_error(self, request, client_address):
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up is no failure."""
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: Server
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         url = body["messages"][-1]["content"][0]["image_url"]["url"]
         request = {
@@ -83,5 +97,5 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, *_):
+    def log_message(self, *_: Any) -> None:
         pass

@@ -3,16 +3,17 @@
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import tomli_w
 
 APP = Path(__file__).parents[2]
@@ -93,21 +94,21 @@ class Flower:
     def kill(self, name: str) -> None:
         """SIGKILL to our processes whose command line has `name` in it."""
         for process in self.processes(name):
-            os.kill(process, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
-    def processes(self, name: str) -> list[int]:
-        """Processes in our environment whose command line has `name` in it."""
-        ours = f"FLWR_HOME={self.env['FLWR_HOME']}".encode()
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if ours in (folder / "environ").read_bytes() and name.encode() in (
-                    folder / "cmdline"
-                ).read_bytes().replace(b"\0", b" "):
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-        return [pid for pid in found if pid != os.getpid()]
+    def processes(self, name: str) -> list[psutil.Process]:
+        """Processes in our environment whose command line has `name` in it, but this one."""
+        ours = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if (
+                    process.environ().get("FLWR_HOME") == self.env["FLWR_HOME"]
+                    and name in " ".join(process.cmdline())
+                    and process.pid != os.getpid()
+                ):
+                    ours.append(process)
+        return ours
 
     def close(self) -> None:
         """End all that was started."""

@@ -1,0 +1,129 @@
+"""Clients that fail, and what becomes of the others."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from adding import Adding, column, info, outcome, run, run_in_order, settings
+from flwr.app import Message
+
+from celeba_fl.common.errors import InputError
+from celeba_fl.rounds.aggregation import RoundFailedError
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
+
+
+@pytest.fixture
+def fault(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let clients raise in a round."""
+
+    def set_fault(number: int, *clients: int) -> None:
+        def raise_(client: int, at: int) -> None:
+            if client in clients and at == number:
+                raise RuntimeError(f"client {client} has no power")
+
+        monkeypatch.setattr(Adding, "fault", staticmethod(raise_))
+
+    return set_fault
+
+
+def test_failing_clients_are_counted(tmp_path: Path, fault: Callable[..., None]) -> None:
+    fault(2, 0, 3)
+    path = run(tmp_path, 4, num_server_rounds=3)
+
+    assert column(path, "failures") == [0, 0, 2, 0]
+    assert column(path, "clients") == [4, 4, 4, 4]
+    # Rounds of all four add (1 + 4 + 9 + 16) / 10, that of 1 and 2 adds (4 + 9) / 5.
+    assert column(path, "valid_score") == pytest.approx([0, 3, 5.6, 8.6])
+    trained = [row["client"] for row in read_csv(path / "clients.csv") if row["round"] == "2"]
+    losses = [row["local_loss"] for row in read_csv(path / "clients.csv") if row["round"] == "2"]
+    assert trained == ["0", "1", "2", "3"]
+    assert losses == ["", "0.5", "0.5", ""]
+    assert info(path)["status"] == "completed"
+
+
+def test_late_clients_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lose(replies: list[Message]) -> list[Message]:
+        return [a for a in replies if a.content["metrics"].get("local-loss") != 0.75]
+
+    train = Adding.train
+
+    def marked(self: Adding, arrays: Any, node: Any, instructions: Any, seed: int) -> Any:
+        made = train(self, arrays, node, instructions, seed)
+        return *made[:2], 0.75 if node["partition-id"] == 2 else 0.5
+
+    monkeypatch.setattr(Adding, "train", marked)
+    keys = settings(tmp_path, num_server_rounds=2, round_timeout=0.05)
+    path = run_in_order(keys, 3, lose)
+
+    assert column(path, "failures") == [0, 1, 1]
+    assert column(path, "valid_score") == pytest.approx([0, 5 / 3, 10 / 3])
+    assert "client 2 is left out: no answer within 0 s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "number"),
+    [
+        (lambda array: array * np.nan, 3),
+        (lambda array: array + np.inf, 3),
+        (lambda array: array[:1], 3),
+        (lambda array: array.astype(np.float16), 3),
+        (lambda array: array, -3),
+        (lambda array: array, 3.5),
+    ],
+)
+def test_unusable_models_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any, number: Any
+) -> None:
+    train = Adding.train
+
+    def spoiled(self: Adding, arrays: Any, node: Any, instructions: Any, seed: int) -> Any:
+        made = train(self, arrays, node, instructions, seed)
+        if node["partition-id"] != 2:
+            return made
+        return {**made[0], "weight": spoil(made[0]["weight"])}, number, made[2]
+
+    monkeypatch.setattr(Adding, "train", spoiled)
+    path = run(tmp_path, num_server_rounds=2)
+    assert column(path, "failures") == [0, 1, 1]
+    assert column(path, "valid_score") == pytest.approx([0, 5 / 3, 10 / 3])
+
+
+def test_too_many_failures_fail_the_run_and_a_healthy_one_goes_on(
+    tmp_path: Path, fault: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run(tmp_path / "whole", 4)
+    fault(3, 0, 1, 2)
+    with pytest.raises(RoundFailedError):
+        run(tmp_path / "failed", 4, round_retries=1)
+
+    (said,) = read_runs(tmp_path / "failed")
+    assert said["status"] == "failed"
+    assert "round 3 does not count: 1 of 4 clients sent a usable model" in said["reason"]
+    assert "tried 2 times" in said["reason"]
+    assert column(said["path"], "round") == [0, 1, 2]
+    assert not (said["path"] / "model.safetensors").exists()
+
+    fault(0)
+    path = run(tmp_path / "failed", 4, round_retries=1, resume="latest")
+    assert outcome(path) == outcome(whole)
+    assert info(path)["status"] == "completed"
+    assert info(path)["reason"] == ""
+
+
+def test_a_client_that_refuses_the_roll_call_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(client: int, number: int) -> None:
+        if client == 1 and number == 0:
+            raise InputError("other weights")
+
+    monkeypatch.setattr(Adding, "fault", staticmethod(refuse))
+    path = run(tmp_path, 3, num_server_rounds=1)
+    assert [row["client"] for row in read_csv(path / "partitions.csv")] == ["0", "2"]
+    assert info(path)["num_clients"] == 2
+    assert "client 1: other weights" in caplog.text
