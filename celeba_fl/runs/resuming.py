@@ -5,22 +5,23 @@ from pathlib import Path
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RESUMABLE, RunConfig, default_values
 from celeba_fl.rounds.checkpoints import Checkpoints
-from celeba_fl.runs.reading import read_json
+from celeba_fl.runs.reading import find_directory, read_json
 
 
 def directory_to_resume(config: RunConfig) -> Path:
-    """The directory to go on with, after making sure that it is of the same experiment.
+    """The directory of the run to resume, once it is certain that this is the same experiment.
 
     Keys that are newer than the run had their defaults.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, it is of another experiment, or nothing is left to do in it.
     """
-    path = Path(config.resume).expanduser().absolute()
-    if config.resume == "latest":
-        found = sorted(config.runs_dir.glob("*/run.json"))
-        if not found:
-            raise InputError(f"resume = 'latest': there is no run in {config.runs_dir}")
-        path = found[-1].parent
-    if not (path / "run.json").exists():
-        raise InputError(f"resume = {config.resume!r}: {path} is no run directory")
+    try:
+        path = find_directory(config.resume, config.runs_dir)
+    except InputError as error:
+        raise InputError(f"resume = {config.resume!r}: {error}") from error
     info = read_json(path / "run.json")
     before, now = {**default_values(), **info["config"]}, config.to_dict()
     changed = [
