@@ -1,4 +1,4 @@
-"""Whether a run can go on in its directory."""
+"""The check that a run may be resumed in its directory."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def directory_to_resume(config: RunConfig) -> Path:
     ]
     if changed:
         raise InputError(
-            f"resume = {config.resume!r}: {path.name} is of another experiment: "
+            f"resume = {config.resume!r}: {path.name} is another experiment: "
             f"{'; '.join(changed)}. Only {', '.join(RESUMABLE[1:])} may change"
         )
     completed = info["status"] == "completed"
@@ -44,7 +44,7 @@ def directory_to_resume(config: RunConfig) -> Path:
         )
     if info["status"] == "stopped" and all(before[key] == now[key] for key in RESUMABLE[1:]):
         raise InputError(
-            f"resume = {config.resume!r}: {path.name} has stopped ({info['reason']}); to go on, "
-            f"change the rule"
+            f"resume = {config.resume!r}: {path.name} has stopped ({info['reason']}); change the "
+            f"rule to continue it"
         )
     return path
