@@ -19,16 +19,16 @@ app = ClientApp()
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    """Tell the server who this client is and what it has to learn from."""
+    """Introduce this client to the server: its name and the number of its examples."""
     config, name = _config(context), client_name(context.node_config)
-    if config.chosen and name not in config.chosen:  # it has nothing to load or to compute
+    if config.chosen and name not in config.chosen:  # nothing to load or to compute
         return Message(messages.sits_out(name), reply_to=message)
     try:
         task = load_task(config)
         for sha256, data in messages.received_files(message.content).items():
             task.receive(sha256, data)
         about = task.describe(context.node_config, messages.received_config(message.content))
-    except (InputError, OSError) as error:  # the server does not know yet who answers
+    except (InputError, OSError) as error:  # the server cannot know yet which client this is
         raise InputError(f"client {name}: {error}") from error
     module = type(task).__module__
     introduction = messages.Introduction(
@@ -70,7 +70,7 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 @one_thread()
 def evaluate(message: Message, context: Context) -> Message:
-    """Count what the global model gets right on this client's train and validation examples."""
+    """Count how well the global model does on this client's train and validation examples."""
     start = time.perf_counter()
     task = _task(context)
     arrays = messages.received_arrays(message.content)

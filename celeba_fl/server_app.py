@@ -68,7 +68,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _check_watch(config: RunConfig, task: Task) -> None:
-    """Raise InputError unless the task measures what the run is to be judged by."""
+    """Raise InputError unless the task measures the metric that is to be watched."""
     if config.watch not in task.metric_names:
         raise InputError(
             f"watch = {config.watch!r}: must be one of {', '.join(task.metric_names)}, which the "
@@ -89,7 +89,7 @@ def _loop(
     run: RunDirectory,
     recorder: Recorder,
 ) -> Loop:
-    """The rounds as the run config wants them."""
+    """The loop that the run config describes."""
     fractions = config.fraction_train, config.fraction_evaluate
     sizes = config.min_train_clients, config.min_evaluate_clients
     rules = config.watch, config.target, config.patience, config.max_seconds
@@ -108,7 +108,7 @@ def _loop(
 
 
 def _draw_report(run: RunDirectory) -> None:
-    """Write what people look at; the run is complete without it."""
+    """Write the report; the run counts as completed without it."""
     try:
         from celeba_fl.report.page import write_report
 

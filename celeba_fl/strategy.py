@@ -25,16 +25,16 @@ from celeba_fl.task import Instructions, Task
 
 
 class ClosedForm(flower.FedAvg):
-    """One round in which clients send sums, from which the task solves.
+    """One round in which clients send sums, from which the task solves for the model.
 
     Fed3R (Fani et al., ICML 2024, arXiv 2406.01116) and AFL (He et al., CVPR 2025, arXiv
     2405.16240); the mathematics are the task's own, see `celeba_fl.models.ridge`. The sums are
-    added up as they arrive: there is one set of them in memory, not fifty.
+    added up as they arrive, so that memory holds one set of them and not fifty.
 
     Parameters
     ----------
     task : Task
-        What the sums are.
+        Defines the sums and solves for the model.
 
     Raises
     ------
@@ -47,21 +47,21 @@ class ClosedForm(flower.FedAvg):
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
-        task.zero_sums()  # now, and not after a first round
+        task.zero_sums()  # fails here, not in the first round
         self._total: Arrays = {}
-        self._told: Instructions = {}
+        self._instructions: Instructions = {}
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask for the sums; the model stays here."""
+        """Ask for the sums; the model stays on the server."""
         self._total = self.task.zero_sums()
-        self._told = {**config, SUMS: list(self._total)}
-        told = ConfigRecord({**self._told})
-        return super().configure_train(server_round, ArrayRecord(), told, grid)
+        self._instructions = {**config, SUMS: list(self._total)}
+        instructions = ConfigRecord({**self._instructions})
+        return super().configure_train(server_round, ArrayRecord(), instructions, grid)
 
     def take(self, content: RecordDict) -> str | None:
-        """Add a client's sums and drop them, or say why they are unusable."""
+        """Add a client's sums and delete them, or return why they are unusable."""
         reason = unusable(content, to_record(self._total))
         if not reason:
             (name,) = content.array_records
@@ -73,9 +73,9 @@ class ClosedForm(flower.FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord, MetricRecord]:
-        """Solve; the sums are not needed any more."""
+        """Solve for the model, and drop the sums."""
         total, self._total = self._total, {}
-        head = self.task.solve(total, self._told)
+        head = self.task.solve(total, self._instructions)
         return to_record(head), MetricRecord()
 
 

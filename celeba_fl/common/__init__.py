@@ -1,1 +1,1 @@
-"""What every room uses: files, the log, errors, arrays, and the code's own version."""
+"""Tools for every room: files, the log, errors, arrays, threads, and the code's own version."""

@@ -11,12 +11,12 @@ from celeba_fl.common.errors import InputError
 Arrays = dict[str, np.ndarray]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-# Half of what int64 holds, so that two numbers below it can be added.
+# Half of the range of int64, so that two numbers below it can be added.
 FULL = 2.0**62
 
 
 class Rows(Protocol):
-    """An array (n, dim) of float32, or what can be indexed like one by slice and positions."""
+    """An array (n, dim) of float32, or anything that can be indexed like one."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -45,7 +45,7 @@ def add_exactly(total: Arrays, more: Mapping[str, np.ndarray]) -> None:
 
 
 def overflow() -> InputError:
-    """The error of a sum that int64 cannot hold."""
+    """The error for a sum that int64 cannot hold."""
     return InputError(
         "the sums of the closed form do not fit into 64 bits: there are too many examples, too "
         "large features, or too unlike groups in group-weighting"

@@ -1,5 +1,5 @@
-"""The one error that is the user's to mend."""
+"""The one error that users can correct themselves."""
 
 
 class InputError(ValueError):
-    """Something that was given is at fault; the message names it and says what would be right."""
+    """An input is at fault; the message names it, its value, and what would be right."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then renamed into it."""
+"""Files that are whole or absent: written beside their place, then renamed into it."""
 
 import hashlib
 import json
@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-# Part of every key: to be raised when the files under `home` change their form or meaning.
+# Part of every key; raise it when the files under `home` change their form or meaning.
 FORMAT = 1
 
 
 def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
     """Write a file so that no reader, and no kill, ever sees a part of it.
 
-    With `sync`, nor does a power cut; that costs milliseconds, too much for what changes all along.
+    With `sync`, no power cut leaves a part of it either. That costs milliseconds, which is too much
+    for a file that changes many times a second.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -74,8 +75,8 @@ class RoundFiles:
 def pack_arrays(arrays: Mapping[str, "np.ndarray"], metadata: dict[str, str]) -> bytes:
     """The bytes of a safetensors file.
 
-    In rows: safetensors 0.8 takes the memory of an array as it lies, and would mix up one that
-    lies in columns, such as a transpose.
+    Arrays are copied into row-major order, because safetensors 0.8 takes an array's memory as it
+    is and would mix up one in column-major order, such as a transpose.
     """
     from safetensors.numpy import save
 
@@ -89,7 +90,7 @@ def write_json(path: Path, value: Any, sync: bool = True) -> None:
 
 
 def hash_key(*parts: object) -> str:
-    """Name for a file that depends on `parts`, which must print alike when they are alike."""
+    """Name for a file that depends on `parts`; equal parts must have an equal `repr`."""
     return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
 
 
@@ -100,24 +101,24 @@ def hash_file(path: Path) -> str:
 
 
 def stamp_key(files: Iterable[Path]) -> str:
-    """Name for what is made of `files`: another one once a path, size or time has changed."""
+    """Name for something derived from `files`; it changes with any path, size or time."""
     stamps = [(str(path.resolve()), path.stat()) for path in files]
     return hash_key(*((path, stat.st_size, stat.st_mtime_ns) for path, stat in stamps))
 
 
 def keep(path: Path, create: Callable[[Path], object], resume: bool = False) -> Path:
-    """Have `create` make `path`, unless it is there: once, and whole or not at all.
+    """Create `path` unless it exists: once, and whole or not at all.
 
-    Other processes that want the same wait until it is there.
+    Other processes that want the same file wait until it exists.
 
     Parameters
     ----------
     path : Path
         The file or folder.
     create : Callable[[Path], object]
-        Is given another path, beside `path`, to write to.
+        Called with another path, beside `path`, to write to.
     resume : bool (default: False)
-        Whether `create` can use what another one that was killed has left there.
+        Whether `create` can use what a killed process has left at that path.
     """
     if not path.exists():
         from filelock import FileLock

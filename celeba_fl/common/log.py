@@ -1,4 +1,4 @@
-"""Lines in Flower's log: what a run tells people while it works."""
+"""The log of a run: lines in Flower's own log, for people."""
 
 import logging
 import re

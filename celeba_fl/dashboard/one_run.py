@@ -17,6 +17,7 @@ from celeba_fl.report.groups import groups
 from celeba_fl.report.html import figure, named, sentence
 from celeba_fl.report.reading import Run, floats, name_of, rows_of
 from celeba_fl.report.results import results
+from celeba_fl.runs.reading import progress
 
 EVERY = 0.5  # seconds; as long as nothing is new, a look costs a tenth of a millisecond
 PHASES = {"query": "asking who is here", "train": "training", "evaluate": "evaluating"}
@@ -79,7 +80,7 @@ def _now(path: Path, shown: tuple[Any, ...]) -> None:
 
 def _exchange(path: Path) -> str:
     """The exchange in progress, in words."""
-    now = watching.waiting(path)
+    now = progress(path)
     if now is None:
         return "Preparing: data, weights and features are looked up or made."
     return (

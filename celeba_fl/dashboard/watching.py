@@ -1,6 +1,5 @@
 """Run directories as they change: read again only when a file has, so that looking is cheap."""
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from celeba_fl.report.reading import Run
-from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.reading import STALE_SECONDS, read_run
 
 # A heartbeat changes `run.json` every few seconds; what else there is need not be read for that.
@@ -64,14 +62,6 @@ def version(path: Path) -> tuple[Any, ...]:
     """Differs once there is something new to show of a run, signs of life aside."""
     samples = path / "samples"
     return (look(path)["status"], stamp(path, TABLES), stamp(samples, (".",)))
-
-
-def waiting(path: Path) -> PhaseProgress | None:
-    """The exchange in progress, None if there is none or it cannot be read."""
-    try:
-        return PhaseProgress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return None
 
 
 def _silent(path: Path) -> bool:

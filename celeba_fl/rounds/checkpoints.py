@@ -1,8 +1,8 @@
-"""Checkpoints: all state that a run needs to go on as if it had never been interrupted.
+"""Checkpoints: all state that a run needs to resume as if it had never been interrupted.
 
 One safetensors file a round, written whole or not at all: the global model as ``model/<key>``,
 the strategy's own arrays (momenta and the like) as ``strategy/<attribute>/<key>``, and the rest as
-JSON in the metadata. The keys' order is kept too: some strategies go by it.
+JSON in the metadata. The order of keys is kept too, since some strategies rely on it.
 """
 
 import json
@@ -29,7 +29,7 @@ class Checkpoint:
     arrays : ArrayRecord
         The global model after it.
     state : dict
-        What the loop's policies need to remember.
+        The state of the stop rules.
     """
 
     server_round: int
@@ -64,15 +64,15 @@ class Checkpoints(RoundFiles):
             try:
                 with safe_open(self.path(server_round), "numpy") as file:
                     metadata = json.loads(file.metadata()["checkpoint"])
-                    held = {}
+                    values = {}
                     for prefix, (kind, *keys) in metadata["forms"].items():
                         named = {key: file.get_tensor(f"{prefix}/{key}") for key in keys}
-                        held[prefix] = _unflatten(kind, named)
-                checkpoint = Checkpoint(server_round, held.pop("model"), metadata["state"])
+                        values[prefix] = _unflatten(kind, named)
+                checkpoint = Checkpoint(server_round, values.pop("model"), metadata["state"])
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
                 LOG.warning("Checkpoint %s cannot be read: %s", self.path(server_round), error)
                 continue
-            for prefix, value in held.items():
+            for prefix, value in values.items():
                 setattr(strategy, prefix.removeprefix("strategy/"), value)
             return checkpoint
         return None
@@ -84,7 +84,7 @@ def _strategy_state(strategy: Strategy) -> dict[str, Any]:
 
 
 def _form(value: Any) -> str:
-    """How arrays are held: ``record``, ``dict``, ``list``, or empty for anything else."""
+    """The container of some arrays: ``record``, ``dict``, ``list``, or empty for anything else."""
     if isinstance(value, ArrayRecord):
         return "record"
     if isinstance(value, dict) and value and all(isinstance(v, np.ndarray) for v in value.values()):

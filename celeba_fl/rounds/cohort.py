@@ -1,4 +1,4 @@
-"""Who takes part: the clients by name, and the cohort of a round as a function of the seed.
+"""Cohorts: the clients that take part in a round, as a function of the seed.
 
 Flower's node ids are random in every run, so a cohort drawn over them cannot be repeated. Here
 clients are drawn by name.
@@ -23,7 +23,7 @@ POLL_SECONDS = 0.5
 def draw_cohort(
     names: Iterable[str], fraction: float, minimum: int, *parts: int | str
 ) -> list[str]:
-    """The clients of a round: the same in every run with the same names and parts.
+    """The clients of a round; the same in every run with the same names and parts.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def draw_cohort(
     minimum : int
         Fewest to draw, as far as there are so many.
     *parts : int | str
-        What the draw depends on: seed, round and phase.
+        Everything that the draw depends on: seed, round and phase.
 
     Returns
     -------
@@ -79,8 +79,8 @@ class Cohorts:
 def await_nodes(grid: Grid, nodes: Collection[int], fraction: float, timeout: float) -> None:
     """Wait until this fraction of `nodes`, rounded up, is online, or `timeout` seconds are over.
 
-    A node that was killed is offline within 60 s of its last sign of life, and cannot come back
-    before: each question to it would fail at once.
+    A killed node counts as online for up to 60 s after its last sign of life, and cannot come back
+    earlier; every message to it would fail at once.
     """
     start, minimum = time.monotonic(), math.ceil(fraction * len(nodes))
     online = len({*nodes} & {*grid.get_node_ids()})
@@ -92,12 +92,12 @@ def await_nodes(grid: Grid, nodes: Collection[int], fraction: float, timeout: fl
 
 
 class CohortGrid(Grid):
-    """A Grid on which only a cohort's nodes exist; strategies, left at fraction 1, take them all.
+    """A Grid on which only a cohort's nodes exist; a strategy at fraction 1 selects all of them.
 
     Parameters
     ----------
     grid : Grid
-        The real one, which does all the rest.
+        The real one, to which everything else is passed on.
     node_ids : Sequence[int]
         The nodes to show.
     """

@@ -1,4 +1,4 @@
-"""One question to several clients, and their replies: awaited with progress, checked, sorted."""
+"""One exchange with several clients: messages sent, replies awaited, checked and sorted."""
 
 import time
 from collections import Counter
@@ -14,8 +14,8 @@ from celeba_fl.common.log import LOG
 from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples
 
 POLL_SECONDS = 0.1
-# A message that is still there after its time would be worked off in vain; it ends after ours, so
-# that it is us who say that there was no answer.
+# Messages expire shortly after our own timeout: a node never works on a reply that nobody awaits,
+# and the timeout is reported by us, not by Flower.
 GRACE_SECONDS = 10.0
 LOG_EVERY_SECONDS = 10.0
 
@@ -29,11 +29,11 @@ class PhaseProgress:
     round : int
         The round, 0 before training.
     phase : str
-        What was asked: ``query``, ``train`` or ``evaluate``.
+        ``query``, ``train``, ``evaluate`` or ``final evaluation``.
     asked, replied, failed : int
-        Clients.
+        Numbers of clients.
     since : float
-        Unix time of the question.
+        Unix time at which the messages were sent.
     """
 
     round: int
@@ -46,7 +46,7 @@ class PhaseProgress:
 
 @dataclass
 class Replies:
-    """What came of a question.
+    """The outcome of an exchange.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Replies:
     failures : dict[str, str]
         Reasons by client.
     bytes_down, bytes_up : int
-        Arrays sent and received.
+        Sizes of the arrays that were sent and received.
     """
 
     usable: dict[str, Message] = field(default_factory=dict)
@@ -72,31 +72,31 @@ def send_and_wait(
     server_round: int,
     phase: str,
     timeout: float,
-    on_progress: Callable[[PhaseProgress], None] = lambda waiting: None,
+    on_progress: Callable[[PhaseProgress], None] = lambda _: None,
     meanwhile: Callable[[], None] = lambda: None,
     take: Callable[[RecordDict], str | None] | None = None,
 ) -> Replies:
-    """Send messages, and wait until all have answered or time is up.
+    """Send messages, and wait until all clients have replied or time is up.
 
     Parameters
     ----------
     grid : Grid
         Flower's connection to the nodes.
     messages : Iterable[Message]
-        One a node.
+        One for each node.
     names : Mapping[int, str]
         Client by node id.
     server_round, phase
         As in `PhaseProgress`.
     timeout : float
-        Seconds to wait. A client that has not answered then has failed.
+        Seconds to wait. A client that has not replied by then counts as failed.
     on_progress : Callable[[PhaseProgress], None]
         Called as replies arrive.
     meanwhile : Callable[[], None]
         Work of the server's own, done while the clients do theirs.
     take : Callable[[RecordDict], str | None] | None (default: None)
-        Called with each answer as it arrives, of which it may drop what it used; returns why the
-        answer is unusable, if it is. Replies are then pulled one by one.
+        Called with the content of each reply as it arrives, from which it may delete what it used;
+        returns the reason if the reply is unusable. Replies are then pulled one by one.
     """
     messages = sorted(messages, key=lambda message: names[message.metadata.dst_node_id])
     for message in messages:
@@ -109,7 +109,7 @@ def send_and_wait(
     for unsent in pending.keys() - sent:
         replies.failures[pending.pop(unsent)] = "the message could not be sent"
     meanwhile()
-    asked, last_log, said = len(messages), time.monotonic(), None
+    asked, last_log, reported = len(messages), time.monotonic(), None
     while True:
         pulls = [[key] for key in pending] if take else [list(pending)]
         for message in chain.from_iterable(map(grid.pull_messages, pulls)):
@@ -124,10 +124,10 @@ def send_and_wait(
             else:
                 replies.usable[client] = message
         replied, failed, now = len(replies.usable), len(replies.failures), time.monotonic()
-        waiting = PhaseProgress(server_round, phase, asked, replied, failed, since)
-        if waiting != said:
-            on_progress(waiting)
-            said = waiting
+        progress = PhaseProgress(server_round, phase, asked, replied, failed, since)
+        if progress != reported:
+            on_progress(progress)
+            reported = progress
         if now - last_log >= LOG_EVERY_SECONDS and pending:
             last_log, done = now, replied + failed
             left = f", {(now - start) / done * (asked - done):.0f} s left" if done else ""
@@ -145,15 +145,15 @@ def send_and_wait(
 def reject_unusable(replies: Replies, expected: ArrayRecord | None = None) -> None:
     """Move replies that would spoil an average from `usable` to `failures`.
 
-    An answer must have one MetricRecord with a sensible ``num-examples``, only finite numbers,
-    and the same records with the same keys and shapes as most of those that are usable otherwise.
+    A reply must have one MetricRecord with a valid ``num-examples``, only finite numbers, and the
+    same records with the same keys and shapes as most of the replies that are otherwise usable.
 
     Parameters
     ----------
     replies : Replies
         Changed in place.
     expected : ArrayRecord | None
-        What trained arrays must look like: the names, shapes and types that were sent.
+        The arrays that were sent; trained arrays must have their names, shapes and types.
     """
     reasons = {c: unusable(message.content, expected) for c, message in replies.usable.items()}
     forms = {c: _form(replies.usable[c].content) for c, reason in reasons.items() if not reason}
@@ -168,7 +168,7 @@ def reject_unusable(replies: Replies, expected: ArrayRecord | None = None) -> No
 
 
 def unusable(record: RecordDict, expected: ArrayRecord | None) -> str | None:
-    """Why this answer alone would spoil a sum, or None; arguments as `reject_unusable`."""
+    """The reason why this reply would spoil a sum, or None; arguments as in `reject_unusable`."""
     if len(record.metric_records) != 1:
         return f"{len(record.metric_records)} MetricRecords instead of one"
     metrics = next(iter(record.metric_records.values()))
@@ -181,26 +181,26 @@ def unusable(record: RecordDict, expected: ArrayRecord | None) -> str | None:
             return f"{len(record.array_records)} ArrayRecords instead of one"
         arrays = next(iter(record.array_records.values()))
         wanted = {key: (array.shape, array.dtype) for key, array in expected.items()}
-        found = {key: (array.shape, array.dtype) for key, array in arrays.items()}
-        for key in sorted(wanted.keys() | found.keys()):
-            if wanted.get(key) != found.get(key):
-                return f"array {key!r} is {found.get(key)}, not {wanted.get(key)}"
+        received = {key: (array.shape, array.dtype) for key, array in arrays.items()}
+        for key in sorted(wanted.keys() | received.keys()):
+            if wanted.get(key) != received.get(key):
+                return f"array {key!r} is {received.get(key)}, not {wanted.get(key)}"
     for arrays in record.array_records.values():
         for key, array in arrays.items():
             try:
                 values = array.numpy()
                 finite = np.isfinite(values).all()
-            except Exception as error:  # whatever a client may send
+            except Exception as error:  # a client may send anything
                 return f"array {key!r} cannot be read: {error}"
             if (values.shape, str(values.dtype)) != (array.shape, array.dtype):
-                return f"array {key!r} is not of the shape and type that it is said to have"
+                return f"array {key!r} does not have the shape and type that its record states"
             if not finite:
                 return f"array {key!r} has NaN or infinite values"
     return None
 
 
 def _form(record: RecordDict) -> str:
-    """Names of the records and of what is in them, with the shapes."""
+    """The names of the records and of their keys, with the shapes."""
     metrics = record.metric_records.items()
     shapes = {(name, key): np.shape(value) for name, m in metrics for key, value in m.items()}
     arrays = record.array_records.items()
@@ -210,9 +210,9 @@ def _form(record: RecordDict) -> str:
 
 
 def _words(reason: str) -> str:
-    """Why a client failed; of our own errors the message alone, without Flower's words around it.
+    """The reason why a client failed; for our own errors, without Flower's words around it.
 
-    In simulation those hold a traceback, which is in the log already; on a SuperNode the type.
+    In simulation these include a traceback, which the log has already; on a SuperNode, the type.
     """
     if "InputError" in reason:
         for before in ("ClientAppException occurred. Message: ", "InputError'>:<'"):

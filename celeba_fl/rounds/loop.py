@@ -1,9 +1,9 @@
 """The rounds of any Flower strategy: cohort, replies checked and sorted, aggregate, evaluate.
 
 Flower's own `Strategy.start` draws cohorts that cannot be repeated, adds floats in the order of
-arrival, lets one unusable reply spoil a round, and can neither stop early nor go on later. Here
-the strategy stays untouched: it is shown a Grid of just the cohort's nodes, and only replies that
-can be averaged, sorted by client and in double precision.
+arrival, lets one unusable reply spoil a round, and can neither stop early nor resume. Here the
+strategy stays untouched: it sees a Grid of just the cohort's nodes, and only replies that can be
+averaged, sorted by client and in double precision.
 
 FedAvg: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized
 Data", AISTATS 2017.
@@ -25,7 +25,7 @@ from celeba_fl.rounds.exchange import PhaseProgress, Replies, reject_unusable, s
 from celeba_fl.rounds.messages import EVALUATE, TRAIN, evaluation
 from celeba_fl.rounds.stopping import StopRules
 
-# What Flower's strategies draw by. Here the loop does, and they are shown its cohort: all of it.
+# Flower's strategies sample by these. Here the loop does, and strategies take all that they see.
 SAMPLING = {
     "fraction_train",
     "fraction_evaluate",
@@ -38,7 +38,7 @@ EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 @dataclass(frozen=True)
 class Round:
-    """What happened in a round; round 0 is the evaluation before training.
+    """A finished round; round 0 is the evaluation before training.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Retries:
-    """Whether a round counts, and what happens if it does not.
+    """The rule for a round with too few replies.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class Loop:
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: EvaluateFn | None = None,
     ) -> Result:
-        """Do what `Strategy.start` does; the arguments and the result are its own.
+        """Run the rounds, with the arguments and the result of `Strategy.start`.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Before round 1: every node is asked once who it is, and gets what it lacks."""
+"""The roll call before round 1: every node introduces itself once, and gets the file it lacks."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -19,14 +19,14 @@ SETTLE_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Client:
-    """A client as it described itself.
+    """A client that takes part.
 
     Parameters
     ----------
     node_id : int
-        Flower's, of this run only.
+        Flower's id of its node, in this run only.
     num_train, num_valid : int
-        Its examples.
+        Numbers of its examples.
     counts : np.ndarray
         (k,) int64, in the order of the task's `count_names`.
     """
@@ -38,17 +38,17 @@ class Client:
 
 
 def wait_for_nodes(grid: Grid, minimum: int) -> list[int]:
-    """Node ids, once there are `minimum` of them and no more are coming in."""
-    known: list[int] = []
-    said = 0.0
+    """Node ids, once there are `minimum` of them and no more are joining."""
+    before: list[int] = []
+    last_log = 0.0
     while True:
         now = sorted(grid.get_node_ids())
-        if now == known and len(now) >= minimum:
+        if now == before and len(now) >= minimum:
             return now
-        if len(now) < minimum and time.monotonic() - said > 10:
-            said = time.monotonic()
-            LOG.info("Waiting for clients: %d of at least %d are here", len(now), minimum)
-        known = now
+        if len(now) < minimum and time.monotonic() - last_log > 10:
+            last_log = time.monotonic()
+            LOG.info("Waiting for clients: %d of at least %d online", len(now), minimum)
+        before = now
         time.sleep(SETTLE_SECONDS)
 
 
@@ -64,16 +64,16 @@ def roll_call(
     chosen: Collection[str] = (),
     on_progress: Callable[[PhaseProgress], None] = lambda _: None,
 ) -> dict[str, Client]:
-    """Ask all nodes who they are; the query replies with a ConfigRecord ``client``.
+    """Ask all nodes who they are and what they hold; see `messages.Introduction`.
 
     Parameters
     ----------
     grid : Grid
         Flower's connection to the nodes.
     instructions : Mapping[str, object]
-        What the task tells every client.
+        The task's instructions to every client.
     deliver : Callable[[str], bytes]
-        The file of a hash, for clients that miss it.
+        Gives the file with a hash, for clients that lack it.
     code : str
         The hash of the code that all must run.
     minimum : int
@@ -81,11 +81,11 @@ def roll_call(
     timeout : float
         Seconds to wait for the replies.
     strict : bool (default: False)
-        Whether a client that must be refused is an error; else the others go on without it. Of
-        `chosen` ones it always is, and of others never.
+        Whether the run fails if a client must be refused; otherwise it continues without that one.
+        Without effect if clients are `chosen`.
     chosen : Collection[str] (default: ())
-        The clients that take part, all of which must; none: all there are. The nodes know it from
-        the run config, and those of other clients say at once that they sit out.
+        The clients that take part, all of which must be there; empty: all clients. The nodes have
+        this list from the run config, and other clients reply at once that they sit out.
     on_progress : Callable[[PhaseProgress], None]
         Called as replies arrive.
 
@@ -185,4 +185,4 @@ def natural_order(name: str) -> tuple[bool, int, str]:
 
 
 def _first(failures: Mapping[str, str]) -> str:
-    return next((f"{node}: {reason}" for node, reason in failures.items()), "none answered")
+    return next((f"{node}: {reason}" for node, reason in failures.items()), "none replied")

@@ -1,7 +1,6 @@
-"""When a run ends before its last round, and which round was its best.
+"""Stop rules: when a run ends before its last round, and which round was its best.
 
-Decided on validation examples, never on test: on the server's own, or, where it has none, on the
-clients'.
+The rules judge validation examples, never test: the server's own or, if it has none, the clients'.
 """
 
 import math
@@ -11,13 +10,13 @@ from typing import Any
 
 from celeba_fl.common.log import LOG
 
-# Whose validation examples decide, the first that have a value.
+# Parts whose validation examples decide: the first one with a value.
 PARTS = ("server_valid", "valid")
 
 
 @dataclass
 class Memory:
-    """What the rules remember; goes into every checkpoint.
+    """The state of the rules; part of every checkpoint.
 
     Parameters
     ----------
@@ -32,7 +31,7 @@ class Memory:
     best_value : float | None
         Its value.
     seconds : float
-        Wall time of the run up to the last checkpoint, its interruptions left out.
+        Wall time of the run up to the last checkpoint, without interruptions.
     """
 
     round: int = 0
@@ -50,13 +49,13 @@ class StopRules:
     Parameters
     ----------
     watch : str (default: "loss")
-        The metric that `target`, `patience` and the best checkpoint go by.
+        The metric that decides about `target`, `patience` and the best checkpoint.
     target : float (default: 0.0)
         End once the metric is this good.
     patience : int (default: 0)
-        End after so many rounds without a better value.
+        End after this many rounds without a better value.
     max_seconds : float (default: 0.0)
-        End after the round in which the run has taken so long.
+        End after the round in which the run has taken this long.
     lower_is_better : Collection[str] (default: ("loss",))
         The metrics of which less is better; of all others more is.
     """
@@ -69,14 +68,14 @@ class StopRules:
     memory: Memory = field(default_factory=Memory)
 
     def note(self, server_round: int, metrics: Mapping[str, float], seconds: float) -> None:
-        """Take note of a round, and warn while the rules have nothing to go by.
+        """Record a round, and warn while there is no value to judge.
 
         Parameters
         ----------
         server_round : int
             The round.
         metrics : Mapping[str, float]
-            Those of `rounds.csv`, named ``<part>_<metric>``.
+            The metrics of `rounds.csv`, named ``<part>_<metric>``.
         seconds : float
             Wall time of the run so far.
         """
@@ -88,12 +87,12 @@ class StopRules:
         if memory.best_round is None and (self.target or self.patience):
             LOG.warning(
                 "round %d: %s has had no value on validation examples, so neither target nor "
-                "patience can end the run, and no checkpoint is the best; to watch there are: %s",
+                "patience can end the run, and no checkpoint is the best; metrics with a value: %s",
                 *(server_round, self.watch, ", ".join(_validated(metrics)) or "none"),
             )
 
     def reason(self) -> str:
-        """Why the run should end after the last round that was noted; empty if it should not."""
+        """The reason to end the run after the last recorded round; empty if there is none."""
         memory, name, value = self.memory, self.memory.name, self.memory.value
         if self.target and value is not None and not self._better(self.target, value):
             return f"target: {name} is {value:.4f}, {self.target} was asked for"
@@ -111,7 +110,7 @@ class StopRules:
         return asdict(self.memory)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Remember what a checkpoint holds."""
+        """Take the memory of a checkpoint."""
         self.memory = Memory(**state)
 
     def _watched(self, metrics: Mapping[str, float]) -> tuple[str, float | None]:

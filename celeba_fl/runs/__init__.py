@@ -1,1 +1,1 @@
-"""The run directory: written, read, resumed."""
+"""The run directory: written, read and resumed."""

@@ -1,6 +1,6 @@
-"""The run directory: the one place that writes it and reads it.
+"""The run directory as a run writes it.
 
-Its files and their columns are an interface: add freely, rename never.
+Its files and their columns are an interface, see README.md: add freely, rename never.
 """
 
 import threading
@@ -32,19 +32,19 @@ PACKAGES = ("flwr", "flwr-datasets", "torch", "torchvision", "onnxruntime", "num
 
 
 class RunDirectory:
-    """A run's files; a context manager that writes how the run ended.
+    """The files of a run; a context manager that records how the run ended.
 
     Parameters
     ----------
     config : RunConfig
-        The run config. With its `resume`, an existing directory is opened.
+        The run config. If it has `resume`, an existing directory is opened.
     flwr_run_id : int
         Flower's id of the run.
 
     Raises
     ------
     InputError
-        If the directory to go on with is not there, in use by a run, or of another experiment.
+        If the directory to resume does not exist, is in use, or is of another experiment.
     """
 
     def __init__(self, config: RunConfig, flwr_run_id: int) -> None:
@@ -108,11 +108,11 @@ class RunDirectory:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the run, its interruptions left out."""
+        """Wall time of the run, without interruptions."""
         return round(self._before + time.monotonic() - self._clock, 3)
 
     def end(self, reason: str) -> None:
-        """Say how the run ended: ``stopped`` for a reason, or ``completed`` without one."""
+        """Record how the run ended: ``stopped`` for a reason, or ``completed`` without one."""
         self._close("stopped" if reason else "completed", reason)
 
     def _close(self, status: str, reason: str) -> None:
@@ -120,17 +120,17 @@ class RunDirectory:
         self.update(status=status, reason=reason, finished=finished, seconds=self.seconds)
 
     def set_provenance(self, provenance: Mapping[str, Any]) -> None:
-        """Say where data and weights are from; a run that goes on must have the same."""
+        """Record where data and weights are from; a resumed run must have the same."""
         for key, value in provenance.items():
             if self._info.setdefault(key, value) != value:
                 raise InputError(f"resume: {key} was {self._info[key]} and is {value} now")
         self.update()
 
     def set_partitions(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write `partitions.csv`; clients of a run that goes on must hold what they held."""
-        held = {row["client"]: row for row in read_csv(self.path / PARTITIONS)}
+        """Write `partitions.csv`; the clients of a resumed run must hold what they held before."""
+        earlier = {row["client"]: row for row in read_csv(self.path / PARTITIONS)}
         for row in rows:
-            for key, before in held.get(row["client"], {}).items():
+            for key, before in earlier.get(row["client"], {}).items():
                 if before != str(row[key]):
                     raise InputError(
                         f"resume: {key} of client {row['client']} was {before} and is {row[key]} "
@@ -140,7 +140,7 @@ class RunDirectory:
         self.update(num_clients=len(rows))
 
     def cut(self, first: int) -> None:
-        """Drop rows and pictures of round `first` and later ones, which are to be done again."""
+        """Delete rows and pictures of round `first` and later ones, which will be done again."""
         for name in ("rounds.csv", "clients.csv", "epochs.csv"):
             rows = read_csv(self.path / name)
             kept = [row for row in rows if int(row["round"]) < first]
@@ -153,7 +153,7 @@ class RunDirectory:
                 picture.unlink()
 
     def update(self, **values: Any) -> None:
-        """Set keys of `run.json`; every write is a sign of life too."""
+        """Set keys of `run.json`; every write is also a sign of life."""
         with self._lock:
             self._info.update(values, updated=_iso(datetime.now(UTC)))
             write_json(self.path / "run.json", self._info)
@@ -162,12 +162,12 @@ class RunDirectory:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             self.update(seconds=self.seconds)
 
-    def progress(self, waiting: PhaseProgress) -> None:
+    def progress(self, phase: PhaseProgress) -> None:
         """Write `progress.json`."""
-        write_json(self.path / "progress.json", asdict(waiting), sync=False)
+        write_json(self.path / "progress.json", asdict(phase), sync=False)
 
     def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows to a CSV file; the first ones make its header."""
+        """Add rows to a CSV file; the first rows create it with its header."""
         path = self.path / name
         if rows:
             text = csv_text(rows, header=not path.exists())
@@ -187,7 +187,7 @@ class RunDirectory:
         write_parquet(self.path / name, columns)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write `summary.json`; what is undefined is null."""
+        """Write `summary.json`; undefined values are null."""
         write_json(self.path / "summary.json", {k: defined(v) for k, v in summary.items()})
 
     def write_model(
@@ -197,7 +197,7 @@ class RunDirectory:
         write_bytes(self.path / f"{name}.safetensors", pack_arrays(arrays, metadata))
 
     def read_model(self, name: str) -> dict[str, np.ndarray]:
-        """Read the arrays of a model; empty if it is not there, as the base of older runs."""
+        """Read the arrays of a model; empty if there is none, such as the base of an older run."""
         path = self.path / f"{name}.safetensors"
         return load(path.read_bytes()) if path.exists() else {}
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
+from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.tables import read_csv
 
 STALE_SECONDS = 60.0
@@ -24,8 +25,8 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     as `rounds`, and the content of `summary.json` as `summary`. A run that is no longer alive has
     the status ``interrupted``; one whose `run.json` cannot be read has ``unreadable``.
     """
-    found = sorted(folder.glob("*/run.json"), reverse=True) if folder.is_dir() else []
-    return [read_run(path.parent) for path in found]
+    files = sorted(folder.glob("*/run.json"), reverse=True) if folder.is_dir() else []
+    return [read_run(path.parent) for path in files]
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -60,15 +61,23 @@ def find_directory(name: str, folder: Path) -> Path:
         If it is not there.
     """
     if name == "latest":
-        found = sorted(folder.glob("*/run.json"))
-        if not found:
+        newest = max(folder.glob("*/run.json"), default=None)
+        if newest is None:
             raise InputError(f"there is no run in {folder}; name a run directory")
-        return found[-1].parent
+        return newest.parent
     path = Path(name).expanduser().absolute()
     path = path if path.exists() else folder / name
     if not (path / "run.json").exists():
-        raise InputError(f"{name!r} is no run directory, nor the name of a run in {folder}")
+        raise InputError(f"{name!r} is neither a run directory nor the name of a run in {folder}")
     return path
+
+
+def progress(path: Path) -> PhaseProgress | None:
+    """The exchange in progress in a run directory; None if there is none that can be read."""
+    try:
+        return PhaseProgress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
 
 
 def find_run(name: str, folder: Path) -> dict[str, Any]:
@@ -101,8 +110,8 @@ def final_model(info: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[st
         )
     try:
         with safe_open(path, "numpy") as file:
-            names, said = file.keys(), file.metadata() or {}
-            return {name: file.get_tensor(name) for name in names}, said
+            names, metadata = file.keys(), file.metadata() or {}
+            return {name: file.get_tensor(name) for name in names}, metadata
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
@@ -121,16 +130,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; InputError if there is none that can be read."""
     try:
         read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(read, ensure_ascii=False).encode()  # half a character can be shown nowhere
+        json.dumps(read, ensure_ascii=False).encode()  # no page can show half a character
     except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     if not isinstance(read, dict):
-        raise InputError(f"{path} cannot be read: it is no JSON object")
+        raise InputError(f"{path} cannot be read: it is not a JSON object")
     return read
 
 
 def _num_rounds(path: Path) -> int:
     try:
-        return max(len(read_csv(path)) - 1, 0)  # round 0 is none
+        return max(len(read_csv(path)) - 1, 0)  # round 0 does not count
     except (ValueError, OSError, csv.Error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error

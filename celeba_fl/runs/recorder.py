@@ -1,4 +1,4 @@
-"""From rounds to rows: what a run measured, as its run directory wants it."""
+"""Rounds become rows: the measurements of a run, as its run directory stores them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,14 +20,14 @@ NAN = float("nan")
 
 
 class Recorder:
-    """Turns what clients and server measured into the rows of a run directory.
+    """Turns the measurements of clients and server into the rows of a run directory.
 
     Parameters
     ----------
     task : Task
-        What metrics are.
+        Turns counts into metrics.
     run : RunDirectory
-        Where rows go.
+        Takes the rows.
     clients : Mapping[str, Client]
         All clients by name.
     """
@@ -36,7 +36,7 @@ class Recorder:
         self.task, self.run, self.clients = task, run, clients
 
     def record_partitions(self) -> None:
-        """Write `partitions.csv` and `nodes.csv`, and log who holds how much and lacks what."""
+        """Write `partitions.csv` and `nodes.csv`, and log how examples are spread."""
         names = self.task.count_names
         self.run.write_csv(
             "nodes.csv",
@@ -75,8 +75,8 @@ class Recorder:
         """Add a round to `rounds.csv` and those of the clients, log it, and return its metrics."""
         if not done.server_round:
             self.run.write_model("base", to_arrays(done.arrays), {})
-        said = _counts(done.evaluate)
-        total = _total(said)
+        counts = _counts(done.evaluate)
+        total = _total(counts)
         row: dict[str, Any] = {"round": done.server_round}
         for part in ("train", "valid"):
             metrics = self.task.metrics(total[part]) if part in total else {}
@@ -84,7 +84,7 @@ class Recorder:
         for part in self.task.central_parts:
             for name in self.task.metric_names:
                 row[f"{part}_{name}"] = done.central.get(f"{part}_{name}", NAN)
-        asked = [*done.train.usable, *done.train.failures, *said, *done.evaluate.failures]
+        asked = [*done.train.usable, *done.train.failures, *counts, *done.evaluate.failures]
         row |= {
             "clients": len(set(asked)),
             "failures": len({*done.train.failures, *done.evaluate.failures}),
@@ -92,7 +92,7 @@ class Recorder:
             "bytes_up": done.train.bytes_up + done.evaluate.bytes_up,
             "bytes_down": done.train.bytes_down + done.evaluate.bytes_down,
         }
-        self.run.append("clients.csv", self._client_rows(done, said))
+        self.run.append("clients.csv", self._client_rows(done, counts))
         self.run.append("epochs.csv", self._epoch_rows(done))
         self.run.append("rounds.csv", [row])
         for name, png in self.task.illustrate(to_arrays(done.arrays)).items():
@@ -101,14 +101,14 @@ class Recorder:
         return row
 
     def _client_rows(
-        self, done: Round, said: Mapping[str, dict[str, Arrays]]
+        self, done: Round, counts: Mapping[str, dict[str, Arrays]]
     ) -> list[dict[str, Any]]:
         rows = []
         for client in self.clients:
             trained, evaluated = done.train.usable.get(client), done.evaluate.usable.get(client)
             if trained is None and evaluated is None:
                 continue
-            metrics = {part: self.task.metrics(c) for part, c in said.get(client, {}).items()}
+            metrics = {part: self.task.metrics(c) for part, c in counts.get(client, {}).items()}
             seconds = [messages.seconds(reply.content) for reply in (trained, evaluated) if reply]
             rows.append(
                 {
@@ -125,22 +125,22 @@ class Recorder:
         return rows
 
     def _epoch_rows(self, done: Round) -> list[dict[str, Any]]:
-        """What clients said of each of their epochs, as means."""
+        """The clients' figures after each local epoch, as means over their examples."""
         rows = []
         for name, message in done.train.usable.items():
             client = self.clients[name]
             if not client.num_train:
                 continue
             numbers = {"train": client.num_train, "valid": client.num_valid}
-            said = messages.epochs(message.content)
-            for epoch, sums in enumerate(zip(*said.values(), strict=True), start=1):
-                n = {column: numbers[column.partition("_")[0]] for column in said}
-                means = {c: v / n[c] if n[c] else NAN for c, v in zip(said, sums, strict=True)}
+            columns = messages.epochs(message.content)
+            for epoch, sums in enumerate(zip(*columns.values(), strict=True), start=1):
+                n = {column: numbers[column.partition("_")[0]] for column in columns}
+                means = {c: v / n[c] if n[c] else NAN for c, v in zip(columns, sums, strict=True)}
                 rows.append({"round": done.server_round, "client": name, "epoch": epoch, **means})
         return rows
 
     def finish(self, model: ArrayRecord, final: Replies) -> None:
-        """Write what there is to say of the final model."""
+        """Write the tables, the summary and the arrays of the final model."""
         arrays = to_arrays(model)
         tables = self.task.finish(arrays, _total(_counts(final)))
         base = self.run.read_model("base")
@@ -154,21 +154,21 @@ class Recorder:
 
 
 def _counts(replies: Replies) -> dict[str, dict[str, Arrays]]:
-    """What clients counted, by client and part."""
+    """The counts of an evaluation, by client and part."""
     return {name: messages.counts(reply.content) for name, reply in replies.usable.items()}
 
 
-def _total(said: Mapping[str, Mapping[str, Arrays]]) -> dict[str, Arrays]:
-    """Summed over the clients, by part."""
-    parts = next(iter(said.values()), {})
-    return {part: sum_counts([counts[part] for counts in said.values()]) for part in parts}
+def _total(counts: Mapping[str, Mapping[str, Arrays]]) -> dict[str, Arrays]:
+    """The counts summed over the clients, by part."""
+    parts = next(iter(counts.values()), {})
+    return {part: sum_counts([of_client[part] for of_client in counts.values()]) for part in parts}
 
 
 def _headline(row: Mapping[str, Any]) -> str:
-    """What people watch: the metrics of `test`, or of `valid` without any; clients and time."""
-    known = {key: value for key, value in row.items() if value == value}
-    part = "test_" if any(key.startswith("test_") for key in known) else "valid_"
-    figures = [f"{k.removeprefix(part)} {v:.4f}" for k, v in known.items() if k.startswith(part)]
+    """The metrics of `test`, or else of `valid`, with clients and time, for the log."""
+    defined = {key: value for key, value in row.items() if value == value}
+    part = "test_" if any(key.startswith("test_") for key in defined) else "valid_"
+    figures = [f"{k.removeprefix(part)} {v:.4f}" for k, v in defined.items() if k.startswith(part)]
     left_out = f", {row['failures']} left out" if row["failures"] else ""
     clients = f"{row['clients']} clients{left_out}, {row['seconds']:.1f} s"
     return f"{part.removesuffix('_')}: {', '.join(figures)} ({clients})"

@@ -1,26 +1,27 @@
-"""Whether a run can go on in its directory."""
+"""The check that a run may be resumed in its directory."""
 
 from pathlib import Path
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RESUMABLE, RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
-from celeba_fl.runs.reading import read_json
+from celeba_fl.runs.reading import find_directory, read_json
 
 
 def directory_to_resume(config: RunConfig) -> Path:
-    """The directory to go on with, after making sure that it is of the same experiment.
+    """The directory of the run to resume, once it is certain that this is the same experiment.
 
     Keys that are newer than the run had their defaults.
+
+    Raises
+    ------
+    InputError
+        If there is no such run, it is of another experiment, or nothing is left to do in it.
     """
-    path = Path(config.resume).expanduser().absolute()
-    if config.resume == "latest":
-        found = sorted(config.runs_dir.glob("*/run.json"))
-        if not found:
-            raise InputError(f"resume = 'latest': there is no run in {config.runs_dir}")
-        path = found[-1].parent
-    if not (path / "run.json").exists():
-        raise InputError(f"resume = {config.resume!r}: {path} is no run directory")
+    try:
+        path = find_directory(config.resume, config.runs_dir)
+    except InputError as error:
+        raise InputError(f"resume = {config.resume!r}: {error}") from error
     info = read_json(path / "run.json")
     before, now = {**config.defaults(), **info["config"]}, config.to_dict()
     changed = [
@@ -30,7 +31,7 @@ def directory_to_resume(config: RunConfig) -> Path:
     ]
     if changed:
         raise InputError(
-            f"resume = {config.resume!r}: {path.name} is of another experiment: "
+            f"resume = {config.resume!r}: {path.name} is another experiment: "
             f"{'; '.join(changed)}. Only {', '.join(RESUMABLE[1:])} may change"
         )
     completed = info["status"] == "completed"
@@ -43,7 +44,7 @@ def directory_to_resume(config: RunConfig) -> Path:
         )
     if info["status"] == "stopped" and all(before[key] == now[key] for key in RESUMABLE[1:]):
         raise InputError(
-            f"resume = {config.resume!r}: {path.name} has stopped ({info['reason']}); to go on, "
-            f"change the rule"
+            f"resume = {config.resume!r}: {path.name} has stopped ({info['reason']}); change the "
+            f"rule to continue it"
         )
     return path

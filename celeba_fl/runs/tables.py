@@ -1,4 +1,4 @@
-"""Tables as files: CSV and parquet, written whole and read as far as they are whole."""
+"""Tables as files: CSV and parquet, written whole and read up to the last whole row."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from celeba_fl.common.files import write_bytes
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a whole CSV file; what is undefined is an empty cell."""
+    """Write a whole CSV file; undefined values are empty cells."""
     write_bytes(path, csv_text(rows, header=True).encode())
 
 
@@ -28,7 +28,7 @@ def write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, none if it is not there; a row cut off by a kill is left out."""
+    """The rows of a CSV file, empty without one; a row cut off by a kill is left out."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], header: bool) -> str:
-    """Rows as CSV; what is undefined is an empty cell."""
+    """Rows as CSV; undefined values are empty cells."""
     rows = list(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
@@ -48,7 +48,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]], header: bool) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """Undefined is an empty cell; floats keep all their digits."""
+    """Content of a cell, empty if undefined; floats keep all their digits."""
     plain = defined(value)
     return "" if plain is None else plain
 

@@ -52,7 +52,7 @@ def test_report_of_what_is_no_run(
     assert call("report") == 2
     assert f"there is no run in {home}" in capsys.readouterr().err
     assert call("report", str(home)) == 2
-    assert "is no run directory" in capsys.readouterr().err
+    assert "is neither a run directory" in capsys.readouterr().err
     assert not (home / "report.html").exists()
 
 

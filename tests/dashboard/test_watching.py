@@ -123,18 +123,6 @@ def test_objects_are_objects(tmp_path: Path, info: dict[str, object]) -> None:
     assert isinstance(said["status"], str)
 
 
-def test_the_exchange_in_progress(path: Path) -> None:
-    assert watching.waiting(path) is None
-    said = {"round": 1, "phase": "train", "asked": 5, "replied": 2, "failed": 1, "since": 9.0}
-    (path / "progress.json").write_text(json.dumps(said))
-    found = watching.waiting(path)
-    assert found is not None
-    assert (found.phase, found.replied) == ("train", 2)
-    for broken in ("{", "[]", '{"round": 1}', "\x00", "[" * 100_000):
-        (path / "progress.json").write_text(broken)
-        assert watching.waiting(path) is None
-
-
 def test_directories_are_listed_whatever_is_in_them(tmp_path: Path) -> None:
     assert watching.directories(tmp_path / "none") == []
     for name in ("b", "a", ".hidden"):

@@ -299,7 +299,7 @@ BAD = {
     "form": (raw(Array("float32", (2,), "pickle", b"")), "array 'w' cannot be read: "),
     "lie": (
         raw(Array("float32", (2,), "numpy.ndarray", Array(np.float32([1])).data)),
-        "array 'w' is not of the shape and type that it is said to have",
+        "array 'w' does not have the shape and type that its record states",
     ),
     "negative": (answer(num_examples=-1), "num-examples = -1 is not a count"),
     "fraction": (answer(num_examples=2.5), "num-examples = 2.5 is not a count"),

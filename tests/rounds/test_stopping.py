@@ -114,7 +114,7 @@ def test_rules_that_have_nothing_to_go_by_say_so(
     watching.note(0, metrics, 1.0)
     assert caplog.messages == [
         "round 0: distance has had no value on validation examples, so neither target nor "
-        "patience can end the run, and no checkpoint is the best; to watch there are: auroc, loss"
+        "patience can end the run, and no checkpoint is the best; metrics with a value: auroc, loss"
     ]
     watching.note(1, {**metrics, "valid_distance": 1.0}, 2.0)
     watching.note(2, metrics, 3.0)

@@ -1,0 +1,110 @@
+"""Run directories as everything downstream reads them."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from directories import ROW, finished, info, open_run
+
+from celeba_fl.runs import reading
+from celeba_fl.runs.reading import progress, read_runs
+
+
+def test_runs_are_read_newest_first(tmp_path: Path) -> None:
+    for year, rows in ((2001, 0), (2003, 1), (2002, 4)):
+        with open_run(tmp_path) as run:
+            run.append("rounds.csv", [{**ROW, "round": number} for number in range(rows)])
+            run.write_summary({"test_auroc": 0.5})
+            run.end("")
+        run.path.rename(tmp_path / f"{year}-01-01_00-00-00_1")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "file").touch()
+
+    found = read_runs(tmp_path)
+
+    assert [(run["path"].name[:4], run["rounds"]) for run in found] == [
+        ("2003", 0), ("2002", 3), ("2001", 0)
+    ]  # fmt: skip
+    assert found[0]["summary"] == {"test_auroc": 0.5}
+    assert found[0]["config"]["num-server-rounds"] == 4
+    assert read_runs(tmp_path / "none") == []
+
+
+def edit(name: str, text: str | bytes) -> Callable[[Path], object]:
+    content = text if isinstance(text, bytes) else text.encode()
+    return lambda path: (path / name).write_bytes(content)
+
+
+def as_folder(path: Path) -> None:
+    (path / "run.json").unlink()
+    (path / "run.json").mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        edit("run.json", ""),
+        edit("run.json", '{"status": '),
+        edit("run.json", "[1]"),
+        edit("run.json", "null"),
+        edit("run.json", "{}"),
+        edit("run.json", '{"status": "running", "updated": ""}'),
+        edit("run.json", '{"status": "running", "updated": "2026-01-01"}'),
+        edit("run.json", '{"status": "running", "updated": 5}'),
+        edit("run.json", b"\xff\xfe"),
+        edit("summary.json", "{"),
+        edit("summary.json", "[]"),
+        edit("rounds.csv", b"round\n\xff\n"),
+        edit("rounds.csv", "round\n" + "1" * 200_000 + "\n"),
+        as_folder,
+    ],
+)
+def test_an_unreadable_run_is_shown_as_such(tmp_path: Path, damage: Any) -> None:
+    path = finished(tmp_path)
+    damage(path)
+    (run,) = read_runs(tmp_path)
+    assert (run["path"], run["status"]) == (path, "unreadable")
+    assert run["reason"]
+
+
+def test_one_unreadable_run_does_not_hide_the_others(tmp_path: Path) -> None:
+    finished(tmp_path).rename(tmp_path / "a")
+    finished(tmp_path).rename(tmp_path / "b")
+    (tmp_path / "a" / "run.json").write_text("")
+    assert [run["status"] for run in read_runs(tmp_path)] == ["completed", "unreadable"]
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "shown"),
+    [
+        ("running", reading.STALE_SECONDS / 2, "running"),
+        ("running", reading.STALE_SECONDS * 2, "interrupted"),
+        ("completed", reading.STALE_SECONDS * 2, "completed"),
+        ("failed", reading.STALE_SECONDS * 2, "failed"),
+    ],
+)
+def test_a_run_without_signs_of_life_is_interrupted(
+    tmp_path: Path, status: str, seconds: float, shown: str
+) -> None:
+    path = finished(tmp_path)
+    updated = datetime.now(UTC) - timedelta(seconds=seconds)
+    said = info(path) | {"status": status, "updated": updated.isoformat()}
+    (path / "run.json").write_text(json.dumps(said))
+    (run,) = read_runs(tmp_path)
+    assert run["status"] == shown
+
+
+def test_the_exchange_in_progress(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    assert progress(path) is None
+    said = {"round": 1, "phase": "train", "asked": 5, "replied": 2, "failed": 1, "since": 9.0}
+    (path / "progress.json").write_text(json.dumps(said))
+    found = progress(path)
+    assert found is not None
+    assert (found.phase, found.replied) == ("train", 2)
+    for broken in ("{", "[]", '{"round": 1}', "\x00", "[" * 100_000):
+        (path / "progress.json").write_text(broken)
+        assert progress(path) is None
