@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from celeba_fl.cli import models, pages, runs, sites, studies
+from celeba_fl.cli import apps, models, pages, runs, sites, studies
 from celeba_fl.common.errors import InputError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ for command in (
     *(runs.run, runs.runs, studies.baseline, studies.sweep),
     *(models.predict, models.sample, models.teach),
     *(pages.report, pages.compare, pages.dashboard, sites.credentials),
+    *(apps.new, apps.keys),
 ):
     app.command()(command)
 
