@@ -60,7 +60,7 @@ def key_table(config: type[RunConfig]) -> str:
         default = str(rules.default).lower() if isinstance(rules.default, bool) else rules.default
         readers = ", ".join(rules.of.split()) or "every task"
         if name in config.own_keys():
-            readers = "this app's task"
+            readers = "this app"
         shown = f"`{default}`" if default != "" else "empty"
         rows.append((f"`{name}`", rules.range, shown, rules.meaning, readers))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -46,7 +46,8 @@ def local(
     from celeba_fl.deployment.local import LocalDeployment, node_configs
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    folder = app_here().places().home_dir / "deployments" / name
+    app = app_here()
+    folder = app.places().home_dir / "deployments" / name
     print(f"Starting; everything is in {folder}", flush=True)
     try:
         with LocalDeployment(folder, name, node_configs(nodes, data or [])) as deployment:
@@ -55,7 +56,8 @@ def local(
             if all("data-path" in node for node in deployment.nodes):
                 config, key = " --run-config 'dataset=\"none\"'", " dataset=none"
             print(f"In another terminal:  flwr run . {name} --stream{config}")
-            print(f"or:                   celeba-fl run drawn-iid {name}{key}", flush=True)
+            experiment = "drawn-iid" if app.is_ours else "."
+            print(f"or:                   celeba-fl run {experiment} {name}{key}", flush=True)
             reported: set[str] = set()
             while "superlink" not in reported:
                 time.sleep(1)

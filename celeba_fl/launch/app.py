@@ -29,6 +29,11 @@ class FlowerApp:
     folder: Path
     config: Mapping[str, Any]
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is celeba-fl itself."""
+        return self.folder == PYPROJECT.parent
+
     def load(self, settings: Mapping[str, Any]) -> RunConfig:
         """The config of a run with these settings, which its task accepts.
 
