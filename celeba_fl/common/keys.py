@@ -56,6 +56,16 @@ class Key:
     words: tuple[str, ...] = ()
     empty: bool = False
 
+    @property
+    def range(self) -> str:
+        """Type and range in words, for a table."""
+        if self.choices:
+            return " or ".join(f"`{choice}`" for choice in self.choices)
+        limits = {"at least": self.low, "above": self.above, "at most": self.high}
+        limits["below"] = self.below
+        words = [f"{word} {limit}" for word, limit in limits.items() if limit is not None]
+        return ", ".join([TYPES[type(self.default)], *words])
+
     def coerce(self, value: Any) -> Any:
         """What people mean by ``learning-rate=1``, ``clients=3`` and ``teacher-error=0.1``."""
         if type(self.default) is float and type(value) is int:

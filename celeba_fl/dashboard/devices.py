@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-import tomli
 
-from celeba_fl.common.bundle import PACKAGE
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.dashboard import jobs, watching
 from celeba_fl.dashboard.all_runs import EVERY, label, status
 from celeba_fl.dashboard.blocks import live, part, plain
-from celeba_fl.launch.experiments import EXPERIMENTS, parse_pair, read_experiment
+from celeba_fl.launch.app import app_here
+from celeba_fl.launch.experiments import (
+    EXPERIMENTS,
+    FEDERATIONS,
+    num_supernodes,
+    read_experiment,
+)
 from celeba_fl.runs.tables import read_csv
 
-FEDERATIONS = PACKAGE / "federations"
 ASK_EVERY = 10.0  # seconds; asking a SuperLink is a process of its own
 MOST_SWITCHES = 100
 UNKNOWN = "not known yet"
@@ -82,12 +85,7 @@ def _simulated() -> tuple[Path, list[str]]:
         persist_state="session",
     )
     path = Path(chosen).expanduser().absolute()
-    try:
-        number = tomli.loads(path.read_text(encoding="utf-8")).get("num-supernodes", 2)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-    if type(number) is not int or number < 1:
-        raise InputError(f"{path}: num-supernodes = {number!r}: must be a whole number above 0")
+    number = num_supernodes(path)
     st.markdown(f"Simulated clients are called by their partitions: 0 to {number - 1}.")
     return path, [str(i) for i in range(number)]
 
@@ -248,7 +246,7 @@ def command(experiment: str, pairs: list[str], clients: list[str] | None) -> lis
     if wrong:
         raise InputError(f"{wrong!r}: settings are written key=value")
     pairs = ["=".join(word.strip() for word in pair.split("=", 1)) for pair in pairs]
-    settings = {**read_experiment(experiment), **dict(map(parse_pair, pairs))}
+    settings = read_experiment(experiment, pairs)
     if settings.get("clients"):
         raise InputError(
             f"clients = {settings['clients']!r}: they are chosen with the switches here; take it "
@@ -256,7 +254,7 @@ def command(experiment: str, pairs: list[str], clients: list[str] | None) -> lis
         )
     if clients:
         pairs = [*pairs, f"clients={json.dumps(','.join(clients), ensure_ascii=False)}"]
-    RunConfig.load({**settings, **dict(map(parse_pair, pairs))})
+    app_here().load(read_experiment(experiment, pairs))
     return [experiment, *pairs]
 
 

@@ -1,6 +1,6 @@
 """Experiments: TOML files and pairs of key and value, merged into run-config keys."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,31 +8,41 @@ import tomli
 
 from celeba_fl.common.bundle import PACKAGE
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.keys import Key
 
 EXPERIMENTS = PACKAGE / "experiments"
 FEDERATIONS = PACKAGE / "federations"
 SIMULATION = FEDERATIONS / "simulation-50.toml"
-# Keys that may have a path in them, words there that are none, and places that a run makes.
-PATHS = ("dataset", "weights", "teacher", "resume", "home", "results-dir")
-NO_PATHS = ("drawn", "none", "imagenet", "simulated", "latest", "")
-MADE = ("home", "results-dir")
 
 
-def read_experiment(name: str) -> dict[str, Any]:
-    """The run-config keys of a TOML file, or of an experiment of ours by its name.
+def read_experiment(name: str, pairs: Iterable[str] = ()) -> dict[str, Any]:
+    """The run-config keys of an experiment, overridden by pairs ``key=value``.
+
+    Parameters
+    ----------
+    name : str
+        A TOML file, the name of one of our experiments, or ``.`` for the app's own defaults.
+    pairs : Iterable[str] (default: ())
+        Overrides.
 
     Raises
     ------
     InputError
-        If there is none, or it is no TOML.
+        If there is no such experiment, or it is not TOML.
     """
+    settings = {} if name == "." else read_toml(_find(name))
+    return {**settings, **dict(map(parse_pair, pairs))}
+
+
+def _find(name: str) -> Path:
+    """A TOML file, or an experiment of ours by its name; InputError if there is none."""
     path = Path(name).expanduser()
     if not path.is_file():
         path = EXPERIMENTS / f"{name.removesuffix('.toml')}.toml"
     if not path.is_file():
         ours = ", ".join(sorted(path.stem for path in EXPERIMENTS.glob("*.toml")))
         raise InputError(f"no experiment {name!r}: neither a file nor one of {ours}")
-    return _read_toml(path)
+    return path
 
 
 def parse_pair(pair: str) -> tuple[str, Any]:
@@ -44,24 +54,34 @@ def parse_pair(pair: str) -> tuple[str, Any]:
         return key, value
 
 
-def absolute_paths(keys: Mapping[str, Any]) -> dict[str, str]:
-    """Those that name a place from here: a simulation works where its SuperLink was started."""
+def absolute_paths(settings: Mapping[str, Any], keys: Mapping[str, Key]) -> dict[str, str]:
+    """Settings that name a place from here: a simulation works where its SuperLink was started."""
     return {
-        key: str(Path(value).absolute())
-        for key, value in ((key, str(keys[key])) for key in PATHS if key in keys)
-        if key in MADE or (value not in NO_PATHS and Path(value).exists())
-        if not value.startswith("~")
+        name: str(Path(value).absolute())
+        for name, key in keys.items()
+        if key.kind and (value := str(settings.get(name, ""))) not in ("", *key.words)
+        if (key.kind == "place" or Path(value).exists()) and not value.startswith("~")
     }
 
 
 def num_supernodes(federation: Path | None) -> int:
-    """The number of nodes of a federation file."""
-    nodes: int = _read_toml(federation or SIMULATION).get("num-supernodes", 2)
-    return nodes
+    """The number of nodes of a federation file; None is that of the default simulation.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or the number is not a whole number above 0.
+    """
+    path = federation or SIMULATION
+    number = read_toml(path).get("num-supernodes", 2)
+    if type(number) is not int or number < 1:
+        raise InputError(f"{path}: num-supernodes = {number!r}: must be a whole number above 0")
+    return number
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; InputError if it cannot be read."""
     try:
         return tomli.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomli.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error

@@ -2,13 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from celeba_fl.common.errors import InputError
+from celeba_fl.launch.app import FlowerApp
 
 # Packages are installed where this command is, so Flower need not install them again for a run;
 # and what needs no network must not use it.
@@ -17,26 +22,101 @@ FLOWER_ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
 }
+# Lines of Flower and Ray that say nothing of a run: our own line on a round tells more, and replies
+# that fail are named there.
+NOISE = re.compile(
+    r"configure_(train|evaluate): Sampled \d+ nodes"
+    r"|aggregate_(train|evaluate): Received \d+ results and 0 failures"
+    r"|FutureWarning: .*Ray|Manually terminating ClientAppActor"
+)
 
 
 def flower_environment() -> dict[str, str]:
-    """Of Flower's commands: those beside this Python come first, as Flower looks for them."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    """Environment for Flower's commands, with this interpreter's `bin` first on PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {**FLOWER_ENVIRONMENT, **os.environ, "PATH": path}
 
 
 def flower_json(command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """What a `flwr` command says in JSON; other lines that it prints come before.
+    """The JSON that a `flwr` command prints, after other lines.
 
     Raises
     ------
     InputError
-        If it was in vain.
+        If the command fails.
     """
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     start = done.stdout.find("{")
-    said: dict[str, Any] = json.loads(done.stdout[start:]) if start >= 0 else {}
-    if not said.get("success"):
-        reason = said.get("error-message") or f"{done.stdout}{done.stderr}".strip()
+    answer: dict[str, Any] = json.loads(done.stdout[start:]) if start >= 0 else {}
+    if not answer.get("success"):
+        reason = answer.get("error-message") or f"{done.stdout}{done.stderr}".strip()
         raise InputError(f"{' '.join(command[:2])}: {reason}")
-    return said
+    return answer
+
+
+def run_flower(
+    app: FlowerApp, settings: Mapping[str, Any], federation: Path | None, superlink: Sequence[str]
+) -> int:
+    """Submit a run, follow its log, and ask how it ended.
+
+    Parameters
+    ----------
+    app : FlowerApp
+        The app to submit.
+    settings : Mapping[str, Any]
+        Run-config keys that override the app's.
+    federation : Path | None
+        File for `--federation-config`.
+    superlink : Sequence[str]
+        The name of a connection, or nothing for Flower's default.
+
+    Returns
+    -------
+    int
+        Exit status: 0 only for a run that completed.
+    """
+    environment = flower_environment()
+    with tempfile.TemporaryDirectory() as folder:
+        merged = Path(folder) / "run-config.toml"
+        merged.write_text(tomli_w.dumps(settings), encoding="utf-8")
+        command = ["flwr", "run", str(app.folder), *superlink, "--format", "json"]
+        if settings:
+            command += ["--run-config", str(merged)]
+        if federation is not None:
+            command += ["--federation-config", str(federation)]
+        run_id = flower_json(command, environment)["run-id"]
+    where = [run_id, *superlink]
+    try:
+        _follow(["flwr", "log", *where, "--stream"], environment)
+    except KeyboardInterrupt:
+        print(f"\nThe run goes on; stop it with: flwr stop {' '.join(where)}")
+        return 130
+    listing = ["flwr", "ls", *superlink, "--run-id", run_id, "--format", "json"]
+    run = flower_json(listing, environment)["runs"][0]
+    print(f"Run {run_id}: {run['status']} {run['status-details']}".rstrip())
+    return 0 if run["status"] == "finished:completed" else 1
+
+
+def without_noise(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a log but those of `NOISE`, and the line of code that follows a warning."""
+    warned = False
+    for line in lines:
+        noise = NOISE.search(line)
+        if not noise and not (warned and line.strip() == "warnings.warn("):
+            yield line
+        warned = noise is not None and "FutureWarning" in noise[0]
+
+
+def _follow(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Print what a command prints, as it comes."""
+    unbuffered = {**environment, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command,
+        env=unbuffered,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        for line in without_noise(process.stdout or ()):
+            print(line, end="", flush=True)

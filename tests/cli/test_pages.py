@@ -1,12 +1,9 @@
 """`celeba-fl report` and `celeba-fl compare`."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from celeba_fl.cli import app
 
 MakeRun = Callable[..., Path]
 
@@ -15,22 +12,8 @@ MakeRun = Callable[..., Path]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The results directory of a home that the commands use."""
     monkeypatch.setenv("CELEBA_FL_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     return tmp_path / "runs"
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """The exit status of a command line."""
-
-    def status(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["celeba-fl", *words])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        return int(ended.value.code or 0)
-
-    return status
 
 
 def test_report_takes_the_latest_run_a_name_or_a_folder(

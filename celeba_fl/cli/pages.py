@@ -1,0 +1,49 @@
+"""What people look at: `celeba-fl report`, `celeba-fl compare`, and `celeba-fl dashboard`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from celeba_fl.common.errors import InputError
+from celeba_fl.launch.app import app_here
+from celeba_fl.runs.reading import find_directory
+
+
+def report(
+    run: Annotated[
+        str, typer.Argument(help="a run directory, or a run's name in the results directory")
+    ] = "latest",
+) -> None:
+    """Write the report of a run, finished or not: report.html and plots/."""
+    from celeba_fl.report.page import write_report
+
+    print(write_report(find_directory(run, app_here().places().runs_dir)))
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN [...]", help="as for report; the first is the reference"),
+    ],
+    out: Annotated[Path, typer.Option(help="the page to write")] = Path("comparison.html"),
+) -> None:
+    """Put several runs side by side on one page, with their differences to the first."""
+    from celeba_fl.report.comparison import write_comparison
+
+    if len(runs) < 2:
+        raise InputError("compare needs two runs or more")
+    folder = app_here().places().runs_dir
+    print(write_comparison([find_directory(run, folder) for run in runs], out))
+
+
+def dashboard(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port of the page")] = 8501,
+    host: Annotated[
+        str, typer.Option(help="address to listen on; any other lets other machines in")
+    ] = "127.0.0.1",
+) -> None:
+    """Watch, start and stop runs, and try their models, in a browser."""
+    from celeba_fl.dashboard.launch import launch
+
+    launch(host, port)

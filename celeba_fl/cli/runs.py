@@ -1,0 +1,89 @@
+"""`celeba-fl run` and `celeba-fl runs`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from celeba_fl.common.errors import InputError
+from celeba_fl.config import RunConfig
+from celeba_fl.launch.app import app_here
+from celeba_fl.launch.experiments import (
+    SIMULATION,
+    absolute_paths,
+    num_supernodes,
+    read_experiment,
+)
+from celeba_fl.launch.flower import run_flower
+from celeba_fl.runs.reading import read_runs
+
+
+def run(
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            help="TOML file of run-config keys, the name of one of ours, or . for no file"
+        ),
+    ],
+    rest: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE ...] [SUPERLINK]",
+            help="run-config keys to override; a connection of `flwr` (default: its own)",
+        ),
+    ] = None,
+    federation: Annotated[
+        Path | None,
+        typer.Option(help="TOML file for --federation-config (default: simulation-50.toml)"),
+    ] = None,
+    inline: Annotated[bool, typer.Option(help="run in this process, to debug")] = False,
+) -> None:
+    """Run an experiment with `flwr run`, follow its log, and exit with its true status.
+
+    The app is the one in the current directory if it depends on celeba-fl, else celeba-fl itself.
+    """
+    pairs = [word for word in rest or [] if "=" in word]
+    superlink = [word for word in rest or [] if "=" not in word]
+    if len(superlink) > 1:
+        raise InputError(f"{superlink}: one SuperLink at most; overrides are written key=value")
+    app, settings = app_here(), read_experiment(experiment, pairs)
+    config = app.load(settings)
+    if not superlink:
+        settings |= absolute_paths(settings, config.keys())
+        federation = federation or SIMULATION
+    if inline:
+        _run_inline(app.load(settings), federation)
+    else:
+        raise SystemExit(run_flower(app, app.submittable(settings), federation, superlink))
+
+
+def runs() -> None:
+    """List the runs in the results directory, the newest first."""
+    metrics = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "auroc": "AUROC"}
+    keys = ("task", "dataset", "partitioner")
+    table = Table(
+        Column("run", overflow="fold", min_width=20), "status", "rounds", *keys, *metrics.values()
+    )
+    for info in read_runs(app_here().places().runs_dir):
+        config, summary = info.get("config", {}), info.get("summary", {})
+        figures = [summary.get(f"test_{metric}") for metric in metrics]
+        reason = f": {info['reason']}" if info.get("reason") else ""
+        table.add_row(
+            info["path"].name,
+            escape(f"{info['status']}{reason}"),
+            str(info.get("rounds", "")),
+            *(escape(str(config.get(key, ""))) for key in keys),
+            *("" if figure is None else f"{figure:.3f}" for figure in figures),
+        )
+    Console().print(table)
+
+
+def _run_inline(config: RunConfig, federation: Path | None) -> None:
+    from celeba_fl.client_app import app as client_app
+    from celeba_fl.launch.inline import run_inline
+    from celeba_fl.server_app import app as server_app
+
+    run_inline(config, num_supernodes(federation), server_app, client_app)

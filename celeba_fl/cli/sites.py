@@ -1,0 +1,70 @@
+"""Real sites, or those of this machine: `celeba-fl credentials` and `celeba-fl deploy local`."""
+
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from celeba_fl.launch.app import app_here
+
+
+def credentials(
+    nodes: Annotated[int, typer.Option(min=1, help="number of SuperNodes")],
+    host: Annotated[
+        list[str], typer.Option(help="name or IP address of the SuperLink's machine; repeatable")
+    ],
+    out: Annotated[Path, typer.Option(help="a new folder")],
+    days: Annotated[int, typer.Option(min=1, help="validity of the certificates, in days")] = 365,
+) -> None:
+    """Make a CA, the SuperLink's certificate, and a key pair for each SuperNode."""
+    from celeba_fl.deployment.credentials import write_credentials
+
+    expiry = write_credentials(out, nodes, host, days)
+    print(f"{out}: ca.crt and server.crt for {', '.join(host)}, valid until {expiry:%Y-%m-%d}")
+    print(f"Copy to each node: ca.crt and its own key, node-0.key to node-{nodes - 1}.key")
+    print("Copy to the SuperLink: ca.crt, server.crt, server.key and all .pub; ca.key: nowhere")
+
+
+def local(
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="number of SuperNodes (default: one for each --data, or 3)"),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="folder with the images of one node, repeatable; other nodes get partitions"
+        ),
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="name of the connection, for `flwr run`")
+    ] = "local-sites",
+) -> None:
+    """Run SuperLink and SuperNodes on this machine, secured, until Ctrl-C or SIGTERM."""
+    from celeba_fl.deployment.local import LocalDeployment, node_configs
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    app = app_here()
+    folder = app.places().home_dir / "deployments" / name
+    print(f"Starting; everything is in {folder}", flush=True)
+    try:
+        with LocalDeployment(folder, name, node_configs(nodes, data or [])) as deployment:
+            print(f"SuperLink on {deployment.address}; {len(deployment.nodes)} SuperNodes online")
+            config, key = "", ""
+            if all("data-path" in node for node in deployment.nodes):
+                config, key = " --run-config 'dataset=\"none\"'", " dataset=none"
+            print(f"In another terminal:  flwr run . {name} --stream{config}")
+            experiment = "drawn-iid" if app.is_ours else "."
+            print(f"or:                   celeba-fl run {experiment} {name}{key}", flush=True)
+            reported: set[str] = set()
+            while "superlink" not in reported:
+                time.sleep(1)
+                for process, words in deployment.ended().items():
+                    if process not in reported:
+                        print(words, flush=True)
+                    reported.add(process)
+            raise SystemExit(1)
+    except KeyboardInterrupt:
+        print("Ended.")

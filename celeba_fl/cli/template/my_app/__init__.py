@@ -1,0 +1,1 @@
+"""A Flower app with a task of its own, on the loop, strategies and reports of celeba-fl."""

@@ -1,0 +1,102 @@
+"""The Flower app that a command is about: someone's own in the current directory, or ours."""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celeba_fl.common.bundle import PYPROJECT
+from celeba_fl.common.errors import InputError
+from celeba_fl.config import RunConfig, places
+from celeba_fl.launch.experiments import read_toml
+from celeba_fl.task import load_task
+
+
+@dataclass(frozen=True)
+class FlowerApp:
+    """A folder that `flwr run` takes.
+
+    Parameters
+    ----------
+    folder : Path
+        Where its `pyproject.toml` is.
+    config : Mapping[str, Any]
+        The run-config keys that stand there, with their values.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is celeba-fl itself."""
+        return self.folder == PYPROJECT.parent
+
+    def load(self, settings: Mapping[str, Any]) -> RunConfig:
+        """The config of a run with these settings, which its task accepts.
+
+        Raises
+        ------
+        InputError
+            If a key, a value or the task is refused.
+        """
+        return load_task(RunConfig.load({**self.config, **settings})).config
+
+    def places(self) -> RunConfig:
+        """A config with the app's places alone, to find its runs."""
+        return RunConfig.load({key: self.config[key] for key in places() if key in self.config})
+
+    def submittable(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings without those that are defaults anyway and that Flower would not accept.
+
+        Raises
+        ------
+        InputError
+            If a key has another value and is not in `pyproject.toml`, or there is no such file.
+        """
+        path, defaults = self.folder / "pyproject.toml", RunConfig.defaults()
+        if not path.exists():
+            raise InputError(
+                f"{path} is not there, so Flower cannot run this installation of celeba-fl: run "
+                f"with --inline, in a checkout, or in the folder of an app made by celeba-fl new"
+            )
+        missing = [
+            k for k in settings.keys() - self.config.keys() if settings[k] != defaults.get(k)
+        ]
+        if missing:
+            raise InputError(
+                f"{', '.join(sorted(missing))}: Flower accepts only the keys in {path}; add it "
+                f"there under [tool.flwr.app.config], with its default"
+            )
+        return {key: value for key, value in settings.items() if key in self.config}
+
+
+def app_here() -> FlowerApp:
+    """The app of the current directory if it depends on celeba-fl, else ours.
+
+    The package of an app of someone's own can be imported from then on.
+
+    Raises
+    ------
+    InputError
+        If it is ours, which is installed without the `pyproject.toml` that Flower needs.
+    """
+    here = Path.cwd()
+    own = _read(here / "pyproject.toml")
+    needs = own.get("project", {}).get("dependencies", [])
+    if _app_of(own) and any(re.match(r"celeba[-_.]fl(?![\w.-])", str(one), re.I) for one in needs):
+        if str(here) not in sys.path:
+            sys.path.insert(0, str(here))
+        return FlowerApp(here, _app_of(own).get("config", {}))
+    return FlowerApp(PYPROJECT.parent, _app_of(_read(PYPROJECT)).get("config", {}))
+
+
+def _app_of(pyproject: Mapping[str, Any]) -> dict[str, Any]:
+    app: dict[str, Any] = pyproject.get("tool", {}).get("flwr", {}).get("app", {})
+    return app
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_toml(path) if path.exists() else {}

@@ -1,0 +1,72 @@
+"""`celeba-fl predict` and `celeba-fl sample`."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import save
+
+from celeba_fl.models.dcgan import NETWORK, initial_arrays
+
+
+def test_predict(
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    toy: dict[str, Any],
+    run_here: Path,
+) -> None:
+    capsys.readouterr()
+    image = f"{toy['dataset']}/img_align_celeba/000001.jpg"
+    assert call("predict", "--run", run_here.name, image) == 0
+    said = capsys.readouterr()
+    assert "000001.jpg" in said.out
+    assert said.out.count("%") == 40
+
+    assert call("predict", "nothing.jpg", image, "--json") == 1
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert list(told["images"]) == [image]
+    assert set(told["images"][image]["Male"]) == {"score", "probability", "present"}
+    assert told["unreadable"] == {"nothing.jpg": "No such file or directory"}
+    assert "celeba-fl: nothing.jpg: No such file or directory" in said.err
+
+
+def test_predict_says_what_the_model_knows(
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("predict", "--help") == 0
+    assert "aligned and cropped as CelebA's are" in " ".join(capsys.readouterr().out.split())
+
+
+def test_sample(
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    run_here: Path,
+    tmp_path: Path,
+) -> None:
+    assert call("sample", "--run", str(run_here)) == 2
+    assert "no model of the task dcgan" in capsys.readouterr().err
+
+    run = tmp_path / "home" / "runs" / "run"
+    shutil.copytree(run_here, run)
+    model = save(initial_arrays(maps=1, seed=0), {"network": NETWORK})
+    (run / "model.safetensors").write_bytes(model)
+    assert call("sample", "--count", "3", "--out", "new", "--seed", "1") == 0
+    assert capsys.readouterr().out.split() == ["new/grid.png"]
+    faces = {path.name for path in (tmp_path / "new").iterdir()}
+    assert faces == {"face-0001.png", "face-0002.png", "face-0003.png", "grid.png"}
+
+    assert call("sample", "--count", "2", "--out", "new") == 2
+    assert capsys.readouterr().err == (
+        "celeba-fl: new has faces already; move them away, or name another folder\n"
+    )
+    assert len(list((tmp_path / "new").iterdir())) == 4
+    (tmp_path / "file").touch()
+    for place in ("file", "file/sub", "/proc/new"):
+        assert call("sample", "--count", "2", "--out", place) == 2
+        assert f"celeba-fl: {place} cannot be written to: " in capsys.readouterr().err
+    assert call("sample", "--count", "1000000000") == 2
+    assert "100000" in capsys.readouterr().err

@@ -1,0 +1,174 @@
+"""`celeba-fl run` and `celeba-fl runs`; the real `flwr` is in `integration`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tomli
+from adding import run as run_adding
+from fake_flwr import PYTHON, Flwr
+
+from celeba_fl.common.bundle import PYPROJECT
+from celeba_fl.common.errors import InputError
+from celeba_fl.launch.experiments import SIMULATION, read_experiment
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
+
+
+def test_inline(call: Callable[..., int], experiment: str, tmp_path: Path) -> None:
+    nodes = tmp_path / "three.toml"
+    nodes.write_text("num-supernodes = 3\n")
+    assert call("run", experiment, "--inline", "--federation", str(nodes)) == 0
+    (said,) = read_runs(tmp_path / "runs")
+    assert (said["status"], said["num_clients"], said["rounds"]) == ("completed", 3, 2)
+
+
+def test_inline_takes_50_clients_by_default_and_overrides(
+    call: Callable[..., int], experiment: str, tmp_path: Path
+) -> None:
+    words = ["run", experiment, "num-server-rounds=1", "weighting=uniform", "--inline"]
+    assert call(*words) == 0
+    (said,) = read_runs(tmp_path / "runs")
+    assert (said["num_clients"], said["rounds"]) == (50, 1)
+    # Of 1, 2, ... 50.
+    assert float(read_csv(said["path"] / "rounds.csv")[1]["valid_score"]) == 25.5
+
+
+def test_an_inline_run_that_fails_does_not_exit_with_0(
+    call: Callable[..., int], experiment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", experiment, "watch=nothing", "--inline"]
+    assert call(*words) == 2
+    assert "celeba-fl: watch = 'nothing': must be one of loss, score" in capsys.readouterr().err
+
+
+def test_a_run_is_submitted_followed_and_asked_for_its_status(
+    call: Callable[..., int], flwr: Flwr, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", "drawn-iid", "seed=7", "learning-rate=0.5", "watch=a b") == 0
+
+    submit, log, ls = flwr.asked
+    assert submit[:4] == ["run", str(PYPROJECT.parent), "--format", "json"]
+    assert submit[submit.index("--federation-config") + 1] == str(SIMULATION)
+    merged = tomli.loads(flwr.config.read_text())
+    expected = {
+        **read_experiment("drawn-iid"),
+        "seed": 7,
+        "learning-rate": 0.5,
+        "watch": "a b",
+    }
+    assert merged == expected
+    assert log == ["log", "77", "--stream"]
+    assert ls == ["ls", "--run-id", "77", "--format", "json"]
+    out = capfd.readouterr().out
+    assert "the log" in out
+    assert "Run 77: finished:completed" in out
+
+
+def test_paths_are_those_of_the_command_and_not_of_the_superlink(
+    call: Callable[..., int], monkeypatch: pytest.MonkeyPatch, flwr: Flwr, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.csv").touch()
+    (tmp_path / "drawn").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words = ["dataset=drawn", "teacher=labels.csv", "weights=there.pt", "home=~/x", "results-dir=a"]
+    assert call("run", "drawn-iid", *words) == 0
+    merged = tomli.loads(flwr.config.read_text())
+    assert merged["teacher"] == str(tmp_path / "labels.csv")
+    assert merged["results-dir"] == str(tmp_path / "a")
+    assert [merged[key] for key in ("dataset", "weights", "home")] == ["drawn", "there.pt", "~/x"]
+
+    assert call("run", "drawn-iid", "sites", *words) == 0
+    assert tomli.loads(flwr.config.read_text())["teacher"] == "labels.csv"
+
+
+@pytest.mark.parametrize("status", ["finished:failed", "finished:stopped", "running", "pending"])
+def test_only_a_completed_run_is_a_success(
+    call: Callable[..., int], flwr: Flwr, capfd: pytest.CaptureFixture[str], status: str
+) -> None:
+    details = {"status": status, "status-details": "no power"}
+    flwr.says(ls={"success": True, "runs": [details]})
+    assert call("run", "drawn-iid") == 1
+    assert f"Run 77: {status} no power" in capfd.readouterr().out
+
+
+def test_a_run_that_is_refused_says_why(
+    call: Callable[..., int], flwr: Flwr, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flwr.says(run={"success": False, "error-message": "no such connection"})
+    assert call("run", "drawn-iid") == 2
+    assert capfd.readouterr().err == "celeba-fl: flwr run: no such connection\n"
+
+
+def test_a_flwr_that_says_no_json_is_quoted(
+    call: Callable[..., int], flwr: Flwr, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (flwr.folder / "flwr").write_text(f"#!{PYTHON}\nprint('out of order')\n")
+    assert call("run", "drawn-iid") == 2
+    assert "flwr run: out of order" in capfd.readouterr().err
+
+
+def test_a_superlink_gets_no_federation_of_ours(
+    call: Callable[..., int], flwr: Flwr, tmp_path: Path
+) -> None:
+    assert call("run", "drawn-iid", "hospital", "seed=7") == 0
+    submit, log, ls = flwr.asked
+    assert submit[:3] == ["run", str(PYPROJECT.parent), "hospital"]
+    assert "--federation-config" not in submit
+    assert log[:3] == ["log", "77", "hospital"]
+    assert ls[:2] == ["ls", "hospital"]
+
+    own = str(tmp_path / "own.toml")
+    assert call("run", "drawn-iid", "hospital", "--federation", own) == 0
+    submit = flwr.asked[3]
+    assert submit[submit.index("--federation-config") + 1] == own
+
+
+def test_flower_stays_off_the_network_unless_it_is_told_otherwise(
+    call: Callable[..., int], monkeypatch: pytest.MonkeyPatch, flwr: Flwr
+) -> None:
+    monkeypatch.delenv("FLWR_TELEMETRY_ENABLED", raising=False)
+    call("run", "drawn-iid")
+    monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "1")
+    call("run", "drawn-iid")
+    told = [json.loads(line)[1] for line in (flwr.folder / "log").read_text().splitlines()]
+    assert told == ["0"] * 3 + ["1"] * 3
+
+
+def test_runs(
+    call: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "home" / "runs"
+    good = run_adding(folder, num_server_rounds=3)
+    good = good.rename(folder / "2001-01-01_00-00-00_1")
+    (good / "summary.json").write_text(
+        '{"test_accuracy": 0.81234, "test_auroc": null, "test_balanced_accuracy": 0.0, "n": 3}'
+    )
+    with pytest.raises(InputError):
+        run_adding(folder, watch="[/loss]")
+    broken = folder / "2000-01-01_00-00-00_1"
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+
+    monkeypatch.setenv("COLUMNS", "140")
+    assert call("runs") == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if good.name in line]
+    cells = [cell.strip() for cell in row.strip("│ ").split("│")]
+    assert cells[:5] == [good.name, "completed", "3", "adding:Adding", "drawn"]
+    assert cells[-2:] == ["0.812", "0.000"]
+    assert any("failed: watch = '[/loss]'" in line for line in lines)
+    (row,) = [line for line in lines if line.startswith(f"│ {broken.name}")]
+    assert "unreadable" in row
+    names = [line.split("│")[1].strip() for line in lines if line.startswith("│ 200")]
+    assert names == [good.name, broken.name]
+
+
+def test_no_runs(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("runs") == 0
+    assert "status" in capsys.readouterr().out

@@ -1,0 +1,76 @@
+"""`celeba-fl baseline` and `celeba-fl sweep`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.tables import read_csv
+
+
+def test_baseline(
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str], run_here: Path
+) -> None:
+    assert call("baseline") == 0
+    made = json.loads((run_here / "baseline.json").read_text())
+    out = capsys.readouterr().out
+    assert f"{made['central']['test_accuracy']:.4f}" in out
+    assert out.rstrip().endswith(str(run_here / "report.html"))
+
+
+def test_sweep_shows_test_once_and_of_the_best(
+    call: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
+    experiment: str,
+    tmp_path: Path,
+) -> None:
+    words = [experiment, "task=adding:Contrary", "weighting=uniform,examples", "seed=0"]
+    assert call("sweep", *words, "--nodes", "3") == 0
+    said = capfd.readouterr()
+    assert said.out.count("-4.6667") == 1
+    assert "Best by server_valid_score: weighting=examples\n" in said.out
+    folder = tmp_path / "home" / "sweeps" / "adding"
+    assert said.out.rstrip().endswith(str(folder / "sweep.csv"))
+    assert len(read_runs(folder)) == 2
+
+
+def test_sweep_over_texts_with_commas(
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str], experiment: str
+) -> None:
+    words = [experiment, 'partition-by="Male,Young",Male', "num-server-rounds=1"]
+    assert call("sweep", *words, "--nodes", "2", "--out", "here") == 0
+    rows = read_csv(Path("here") / "sweep.csv")
+    assert [row["partition-by"] for row in rows] == ["Male,Young", "Male"]
+    assert "Best by server_valid_score: partition-by=Male,Young" in capsys.readouterr().out
+
+
+def test_a_sweep_with_a_setting_that_fails_does_not_exit_with_0(
+    call: Callable[..., int], experiment: str
+) -> None:
+    words = [experiment, "weighting=uniform,examples", "num-server-rounds=1"]
+    assert call("sweep", *words, "--nodes", "2", "--out", "here") == 0
+    run = next(Path("here").glob("*/run.json"))
+    other = {"status": "failed", "dataset": {"name": "other data"}}  # which cannot go on
+    run.write_text(json.dumps({**json.loads(run.read_text()), **other}))
+    assert call("sweep", *words, "--nodes", "2", "--out", "here") == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("simulation", "'simulation': must be key=value"),
+        ("sede=1,2", "did you mean 'seed'?"),
+        ("seed=1,x", "seed = 'x': must be a whole number"),
+    ],
+)
+def test_wrong_words_of_a_sweep(
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    experiment: str,
+    word: str,
+    message: str,
+) -> None:
+    assert call("sweep", experiment, word) == 2
+    assert message in capsys.readouterr().err
