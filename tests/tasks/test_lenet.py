@@ -370,7 +370,7 @@ def test_a_server_without_images(make, tmp_path):
     assert task.evaluate_centrally(task.initial_arrays()) == {}
     site = {"site": "b", "data-path": str(write_cifar10(tmp_path / "own", train=30))}
     assert task.describe(site, {}).num_train > 0
-    with pytest.raises(InputError, match="dataset = 'none'.*partition-id=0"):
+    with pytest.raises(InputError, match=r"dataset = 'none'.*partition-id=0"):
         task.describe(node(0), {})
 
 
