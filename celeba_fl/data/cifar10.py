@@ -19,7 +19,7 @@ from celeba_fl.common.files import keep, stamp_key
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.data import hub
 from celeba_fl.data.schema import SPLITS
-from celeba_fl.data.table import LabelledImages
+from celeba_fl.data.table import LabelledImages, report_unreadable
 
 CLASSES = (
     "airplane",
@@ -57,14 +57,7 @@ class Pictures(LabelledImages):
 
     def report_unreadable(self, bad_images: str) -> None:
         """Log which images were left out; under ``fail`` they are an InputError."""
-        number, names = len(self.unreadable), ", ".join(self.unreadable[:5])
-        if number and bad_images == "fail":
-            raise InputError(
-                f"{number} of the images of {self.name} cannot be read: {names}; replace them, or "
-                f"leave them out with bad-images = 'skip'"
-            )
-        if number:
-            LOG.warning("Left out %d unreadable images of %s: %s", number, self.name, names)
+        report_unreadable(self.name, self.unreadable, bad_images, "replace them")
 
 
 def load(dataset: str, home: Path) -> Pictures:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from celeba_fl.common.errors import InputError
+from celeba_fl.common.log import LOG
 from celeba_fl.data.schema import SPLITS
 
 
@@ -109,3 +111,27 @@ def repeats(content: np.ndarray, place: np.ndarray) -> np.ndarray:
     content, place = content[order], place[order]
     same = (content[1:] == content[:-1]) & (place[1:] != place[:-1])
     return np.stack([order[:-1][same], order[1:][same]], axis=1)
+
+
+def report_unreadable(dataset: str, images: np.ndarray, bad_images: str, cure: str) -> None:
+    """Log which images are left out.
+
+    Parameters
+    ----------
+    dataset : str
+        Where they are from.
+    images : np.ndarray
+        (k,) str, the names of those that cannot be read.
+    bad_images : str
+        ``skip`` or ``fail``, which makes them an InputError.
+    cure : str
+        What would make them readable.
+    """
+    number, names = len(images), ", ".join(images[:5].tolist())
+    if number and bad_images == "fail":
+        raise InputError(
+            f"{number} of the images of {dataset} cannot be read: {names}; {cure}, or leave them "
+            f"out with bad-images = 'skip'"
+        )
+    if number:
+        LOG.warning("Left out %d unreadable images of %s: %s", number, dataset, names)

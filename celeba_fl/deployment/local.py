@@ -4,10 +4,8 @@ What real machines would run (see the README), as processes here: to try a feder
 it goes to its sites, and for tests.
 """
 
-import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -16,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import tomli_w
 from filelock import FileLock, Timeout
 from flwr.cli.flower_config import read_flower_config, write_superlink_connection
@@ -202,10 +201,10 @@ class LocalDeployment:
 
     def _kill_all(self) -> None:
         """Kill what is left: Flower's children do not always end with their parents."""
-        while left := processes_with(f"FLWR_HOME={self.folder / 'flwr'}"):
+        while left := processes_with("FLWR_HOME", str(self.folder / "flwr")):
             for process in left:
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             time.sleep(0.1)
         for child in self._processes.values():
             child.wait()
@@ -245,16 +244,14 @@ def node_configs(nodes: int | None, data: Sequence[Path]) -> list[dict[str, Any]
     ]
 
 
-def processes_with(entry: str) -> list[int]:
-    """Ids of the processes whose environment has ``NAME=value``; Linux only."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if entry.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:  # gone, or another user's
-            continue
-    return found
+def processes_with(name: str, value: str) -> list[psutil.Process]:
+    """The user's processes in whose environment a variable has this value."""
+    matches = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it is gone, or another user's
+            if process.environ().get(name) == value:
+                matches.append(process)
+    return matches
 
 
 def free_ports(number: int) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from celeba_fl.common.arrays import Floats
+from celeba_fl.common.arrays import Arrays, Floats
 from celeba_fl.data.schema import group_names, membership
 from celeba_fl.data.teacher import UNASKED, Answers
 from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval
@@ -21,7 +21,7 @@ Bools = NDArray[np.bool_]
 COUNTS = ("asked", "answered", "agreed", "right")
 
 
-def count_answers(answers: Answers, labels: Bools, predicted: Bools) -> dict[str, np.ndarray]:
+def count_answers(answers: Answers, labels: Bools, predicted: Bools) -> Arrays:
     """What a teacher said of some images, counted: (attributes,) int64 that add up over clients.
 
     Parameters

@@ -10,6 +10,7 @@ The same identities, number of draws and seed give the same draws: the differenc
 that were judged on the same images, draw by draw, are paired.
 """
 
+import warnings
 from statistics import NormalDist
 
 import numpy as np
@@ -67,17 +68,10 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.n
     tuple[np.ndarray, np.ndarray]
         Lower and upper end, of shape ``(...)``; NaN where no resample has a value.
     """
-    ordered = np.sort(values, axis=0)  # NaN comes last
-    last = np.maximum((~np.isnan(ordered)).sum(axis=0) - 1, 0)
-
-    def quantile(share: float) -> np.ndarray:
-        position = share * last
-        below = np.floor(position).astype(int)
-        above = np.minimum(below + 1, last)
-        low, high = (np.take_along_axis(ordered, i[None], axis=0)[0] for i in (below, above))
-        return low + (position - below) * (high - low)
-
-    return quantile((1 - level) / 2), quantile((1 + level) / 2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        low, high = np.nanquantile(values, ((1 - level) / 2, (1 + level) / 2), axis=0)
+    return low, high
 
 
 def wilson(

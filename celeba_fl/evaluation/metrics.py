@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from celeba_fl.common.arrays import Floats, Ints
+from celeba_fl.common.arrays import Arrays, Floats, Ints
 from celeba_fl.evaluation.curves import Curves
 
 # Scores (logits) are counted in bins (edge, next edge] of width 1/8 over [-8, 8]; the outer bins
@@ -78,7 +78,7 @@ class Counts:
         """The same examples judged at other thresholds, (attributes,) out of `EDGES`."""
         return replace(self, first=np.searchsorted(EDGES, thresholds) + 1)
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
+    def to_arrays(self) -> Arrays:
         """For a message: integers in the smallest type that holds them."""
         smallest = np.min_scalar_type(max(self.positives.max(), self.negatives.max()))
         return {
@@ -88,7 +88,7 @@ class Counts:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Counts":
+    def from_arrays(cls, arrays: Arrays) -> "Counts":
         """Undo `to_arrays`."""
         return cls(
             arrays["positives"].astype(np.int64),

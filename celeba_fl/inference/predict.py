@@ -20,7 +20,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.models.heads import scores
 from celeba_fl.runs.reading import final_model
-from celeba_fl.vision.features import FeatureExtractor
+from celeba_fl.vision.extractor import FeatureExtractor
 from celeba_fl.vision.weights import weights_path
 
 # Images that are in memory at once.

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from celeba_fl.common.arrays import Arrays, Rows
-from celeba_fl.models.optimizers import make_optimizer
+from celeba_fl.models.optimizers import make_optimizer, make_proximal_term
 
 
 def train_head(
@@ -43,8 +43,7 @@ def train_head(
         left out of the loss of a batch, whose divisor stays that of all: each label that counts
         moves the head as far as it does among all. None: all.
     proximal_mu : float
-        Weight of (mu / 2) ||w - w_0||^2 in the loss, w_0 where training starts (FedProx, Li et al.,
-        MLSys 2020).
+        The mu of FedProx, see `make_proximal_term`; 0 is plain training.
     seed : int
         Of the order of examples and of dropout.
 
@@ -57,7 +56,7 @@ def train_head(
     torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
     y = torch.from_numpy(labels.astype(np.float32))
     weight, bias = (torch.tensor(head[key], requires_grad=True) for key in ("weight", "bias"))
-    start = weight.detach().clone(), bias.detach().clone()
+    proximal_term = make_proximal_term([weight, bias], proximal_mu)
     positives = None if positive_weight is None else torch.from_numpy(positive_weight).float()
     factor = torch.from_numpy(example_weight / example_weight.mean()).float()[:, None]
     share = 1.0
@@ -79,8 +78,7 @@ def train_head(
                 )
                 total += loss.item() * len(batch)
                 if proximal_mu:
-                    moved = ((weight - start[0]) ** 2).sum() + ((bias - start[1]) ** 2).sum()
-                    loss = loss + proximal_mu / 2 * moved
+                    loss = loss + proximal_term()
                 loss.backward()
                 step()
     trained = {"weight": weight.detach().numpy(), "bias": bias.detach().numpy()}

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from celeba_fl.common.arrays import Arrays
-from celeba_fl.models.optimizers import make_optimizer
+from celeba_fl.models.optimizers import make_optimizer, make_proximal_term
 
 # Of CIFAR-10's train images, by channel.
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -105,8 +105,8 @@ def train_lenet(
     optimizer : str
         ``adam``, or ``sgd`` with a momentum of 0.9.
     proximal_mu : float
-        Weight of (mu / 2) ||w - w_0||^2 in the loss, w_0 where training starts (FedProx, Li et al.,
-        MLSys 2020); running statistics are no part of w.
+        The mu of FedProx, see `make_proximal_term`; 0 is plain training. Running statistics are
+        not among its weights.
     seed : int
         Of the order of examples.
     on_epoch : Callable[[int, dict[str, np.ndarray]], None]
@@ -121,7 +121,7 @@ def train_lenet(
     x, y = torch.from_numpy(pixels), torch.from_numpy(labels)
     network = _network(arrays)
     weights = list(network.parameters())
-    start = [weight.detach().clone() for weight in weights]
+    proximal_term = make_proximal_term(weights, proximal_mu)
     step = make_optimizer(optimizer, weights, learning_rate, MOMENTUM)
     order = torch.Generator().manual_seed(seed)
     for epoch in range(1, epochs + 1):
@@ -131,9 +131,7 @@ def train_lenet(
             loss = nn.functional.cross_entropy(network(standardise(x[batch])), y[batch])
             total += loss.item() * len(batch)
             if proximal_mu:
-                pairs = zip(weights, start, strict=True)
-                moved = torch.stack([((new - old) ** 2).sum() for new, old in pairs]).sum()
-                loss = loss + proximal_mu / 2 * moved
+                loss = loss + proximal_term()
             loss.backward()
             step()
         on_epoch(epoch, _arrays(network))

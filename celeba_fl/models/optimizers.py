@@ -1,7 +1,7 @@
-"""Adam and SGD as PyTorch computes them, without the classes of `torch.optim`.
+"""Adam and SGD as PyTorch computes them, without the classes of `torch.optim`; FedProx's term.
 
-Making one of those imports PyTorch's compiler, about 900 modules: 73 MB and longer than most
-clients train, in a process that may live for one message only.
+Making one of those classes imports PyTorch's compiler, about 900 modules: 73 MB and longer than
+most clients train, in a process that may live for one message only.
 """
 
 from collections.abc import Callable, Sequence
@@ -73,3 +73,18 @@ def make_optimizer(
             weight.grad = None
 
     return step
+
+
+def make_proximal_term(weights: Sequence[torch.Tensor], mu: float) -> Callable[[], torch.Tensor]:
+    """Make the function that gives FedProx's part of the loss, (mu / 2) ||w - w_0||^2.
+
+    w_0 is where `weights` are now, w where they are when it is called. Source: Li et al.,
+    "Federated Optimization in Heterogeneous Networks", MLSys 2020.
+    """
+    start = [weight.detach().clone() for weight in weights]
+
+    def term() -> torch.Tensor:
+        pairs = zip(weights, start, strict=True)
+        return mu / 2 * torch.stack([((new - old) ** 2).sum() for new, old in pairs]).sum()
+
+    return term

@@ -6,13 +6,9 @@ its discriminator, on its own disk: one of the synchronisations that Fan and Liu
 Generative Adversarial Learning", 2020 (arXiv 2005.03793) compare. MD-GAN (Hardy, Le Merrer and
 Sericola, IPDPS 2019) keeps discriminators on the clients too, but has one generator only, on the
 server, and sends images and gradients every step instead of weights every round.
-
-Images are judged by the Fréchet distance (see `celeba_fl.evaluation.frechet`) between the frozen
-backbone's features of generated and of held-out faces. Real ones go through the same 64 pixels
-before the backbone, or their sharpness alone would tell them apart.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +22,6 @@ from celeba_fl.data import sources
 from celeba_fl.data.images import encode, tile
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.table import Table
-from celeba_fl.evaluation.frechet import frechet_distance
 from celeba_fl.evaluation.metrics import ratio
 from celeba_fl.models import dcgan
 from celeba_fl.models.dcgan import Losses
@@ -43,17 +38,11 @@ from celeba_fl.task import (
 )
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.client_files import ClientFiles
-from celeba_fl.tasks.examples import backbone_weights
+from celeba_fl.tasks.judging import CENTRAL, DISTANCE, REAL_DISTANCE, Judge
 from celeba_fl.tasks.settings import check_faces
-from celeba_fl.vision.features import FeatureExtractor, FeatureStore
 from celeba_fl.vision.pixels import PixelStore
 
-# Parts that the server evaluates, and the splits that they are.
-CENTRAL = {"server_valid": "valid", "test": "test"}
 LOSSES = ("generator_loss", "discriminator_loss")
-DISTANCE, REAL_DISTANCE = "frechet_distance", "real_frechet_distance"
-# More faces would take a round's time to judge it.
-MAX_FACES = 2000
 SAMPLES = 64
 
 
@@ -68,8 +57,7 @@ class Dcgan(Task):
         self.home = config.home_dir
         self.faces = ClientData(config, sources.load)
         self._stores: dict[str, PixelStore] = {}
-        self._weights = ""
-        self._real: dict[str, np.ndarray] = {}
+        self._judge: Judge | None = None
         if config.strategy != "fedavg":
             raise InputError(
                 f"strategy = {config.strategy!r}: the task dcgan trains two networks against each "
@@ -101,42 +89,12 @@ class Dcgan(Task):
 
     def prepare(self) -> Prepared:
         """Held-out faces, and where there are some, the backbone and their features."""
-        table, store = self.faces.table, self._store(self.faces.table)
-        held_out = {}
-        for part, split in CENTRAL.items():
-            rows = _spread(table.rows(split), MAX_FACES)
-            store.fill(rows, self.config.bad_images)
-            readable = store.readable(rows)
-            if len(readable) > 1:
-                held_out[part] = readable
-            elif len(rows):
-                LOG.warning(
-                    "readable faces of the %s split: %d; a Fréchet distance needs two or more, so "
-                    "there is none to that split",
-                    *(split, len(readable)),
-                )
+        self._judge = Judge.prepare(self.config, self._store(self.faces.table))
         provenance: dict[str, Any] = {"dataset": self.faces.provenance()}
-        if held_out:
-            # Equally many of both, since the distance depends on how many there are.
-            number = min(map(len, held_out.values()))
-            self._weights = self._judge_by(
-                store, {part: _spread(rows, number) for part, rows in held_out.items()}
-            )
-            provenance["weights"] = {"name": self.config.weights, "sha256": self._weights}
-            provenance["judged_faces"] = number
+        if self._judge:
+            weights = {"name": self.config.weights, "sha256": self._judge.weights}
+            provenance |= {"weights": weights, "judged_faces": self._judge.number}
         return Prepared(instructions={}, provenance=provenance)
-
-    def _judge_by(self, store: PixelStore, held_out: Mapping[str, np.ndarray]) -> str:
-        """Compute the features of these faces of each part; SHA-256 of the backbone's weights."""
-        config = self.config
-        weights = backbone_weights(config)
-        features = FeatureStore(
-            self.home, store.as_table(), config.backbone, weights, config.image_size
-        )
-        for part, rows in held_out.items():
-            features.fill(rows, config.bad_images)
-            self._real[part] = features.read(rows)[:]
-        return weights
 
     def initial_arrays(self) -> Arrays:
         """Random networks, or generator, by the run's seed."""
@@ -148,17 +106,10 @@ class Dcgan(Task):
 
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
         """The distance of generated faces to each held-out split, and of those to each other."""
-        if not self._real:
+        if not self._judge:
             return {}
-        number = len(next(iter(self._real.values())))
-        noise = dcgan.noise(number, derived_seed(self.config.seed, "judged"))
-        features = self._features(dcgan.generate(arrays, noise))
-        parts = {
-            part: {DISTANCE: frechet_distance(features, real)} for part, real in self._real.items()
-        }
-        if len(self._real) == len(CENTRAL):
-            parts["test"][REAL_DISTANCE] = self._real_distance
-        return parts
+        noise = dcgan.noise(self._judge.number, derived_seed(self.config.seed, "judged"))
+        return self._judge.distances(dcgan.generate(arrays, noise))
 
     def illustrate(self, arrays: Arrays) -> dict[str, bytes]:
         """A grid of faces, in all rounds from the same noise."""
@@ -177,19 +128,6 @@ class Dcgan(Task):
                 "pixels": f"(n, 3, {dcgan.SIZE}, {dcgan.SIZE}) RGB within [-1, 1]",
             },
         )
-
-    @cached_property
-    def _real_distance(self) -> float:
-        """Of the validation to the test split, which have no person in common."""
-        return frechet_distance(*self._real.values())
-
-    def _features(self, faces: Iterable[np.ndarray]) -> np.ndarray:
-        """The backbone's features of (3, SIZE, SIZE) uint8 each, (n, dim)."""
-        config = self.config
-        with FeatureExtractor(
-            self.home, config.backbone, self._weights, config.image_size
-        ) as extract:
-            return np.stack([row for row in extract(map(encode, faces)) if row is not None])
 
     # ---- on a client -----------------------------------------------------------------------
 
@@ -307,8 +245,3 @@ class Dcgan(Task):
     def _parts(self, node: NodeConfig) -> tuple[np.ndarray, np.ndarray]:
         """Rows that a node trains on, and rows that it validates on."""
         return self.faces.parts(node, self._store(self.faces.of(node)))
-
-
-def _spread(rows: np.ndarray, number: int) -> np.ndarray:
-    """At most so many of some rows, evenly."""
-    return rows[np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(int)]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from celeba_fl.common.log import LOG, Progress
-from celeba_fl.data.drawn import SAMPLED
+from celeba_fl.data.drawn_labels import SAMPLED
 from celeba_fl.data.images import decode
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.table import Table

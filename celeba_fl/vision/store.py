@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import keep
-from celeba_fl.common.log import LOG, Progress
-from celeba_fl.data.table import Table
+from celeba_fl.common.log import Progress
+from celeba_fl.data.table import Table, report_unreadable
 
 EMPTY, DONE, BAD = 0, 1, 2
 CHUNK = 256
@@ -95,21 +94,12 @@ class ImageStore(ABC):
                     file.flush()
                     os.fsync(file.fileno())
                     self._state[chunk] = state
-        self._report(rows[self._state[rows] == BAD], bad_images)
+        bad = self.table.image[rows[self._state[rows] == BAD]]
+        cure = "delete them, and only then put whole ones in their place"
+        report_unreadable(self.table.name, bad, bad_images, cure)
 
     def _images(self, rows: np.ndarray) -> Iterator[bytes]:
         return (self.table.read(row) for row in rows)
-
-    def _report(self, bad: np.ndarray, bad_images: str) -> None:
-        names = ", ".join(str(self.table.image[row]) for row in bad[:5])
-        if len(bad) and bad_images == "fail":
-            raise InputError(
-                f"{len(bad)} of the images of {self.table.name} cannot be read: {names}; delete "
-                f"them, and only then put whole ones in their place, or leave them out with "
-                f"bad-images = 'skip'"
-            )
-        if len(bad):
-            LOG.warning("Left out %d unreadable images of %s: %s", len(bad), self.table.name, names)
 
     def readable(self, rows: np.ndarray) -> np.ndarray:
         """Those of `rows` that are there: all but unreadable images."""

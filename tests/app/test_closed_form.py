@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ ZERO = np.zeros(1, np.int64)
 class Summing(Adding):
     """Client i has a sum of i + 1; the weights are the total."""
 
-    reads = (*Adding.reads, "init")
+    reads: ClassVar[tuple[str, ...]] = (*Adding.reads, "init")
 
     # Changed by tests.
     sums: Callable[[int], Arrays] = staticmethod(lambda client: {"s": ZERO + client + 1})

@@ -67,7 +67,8 @@ def extraction(settings: dict[str, Any], folder: Path) -> dict[str, float]:
     """Images a second: JPEG on disk to rows on disk, and its two parts alone."""
     from celeba_fl.data.images import decode
     from celeba_fl.data.sources import load
-    from celeba_fl.vision.features import FeatureExtractor, FeatureStore
+    from celeba_fl.vision.extractor import FeatureExtractor
+    from celeba_fl.vision.features import FeatureStore
     from celeba_fl.vision.pretrain import pretrain
     from celeba_fl.vision.weights import resolve_weights
 

@@ -1,4 +1,3 @@
-import os
 import re
 import signal
 import subprocess
@@ -85,7 +84,7 @@ def test_what_was_started_is_ended_when_the_rest_does_not_come_up(silent, tmp_pa
     monkeypatch.setattr(local, "STOP_SECONDS", 1.0)
     with pytest.raises(InputError, match="cannot be reached after 1 s"):
         LocalDeployment(tmp_path / "here", "sites", []).__enter__()
-    assert processes_with(f"FLWR_HOME={tmp_path / 'here' / 'flwr'}") == []
+    assert processes_with("FLWR_HOME", str(tmp_path / "here" / "flwr")) == []
 
 
 def test_one_deployment_at_a_time(silent, tmp_path, monkeypatch):
@@ -175,7 +174,7 @@ def deployed(tmp_path, monkeypatch):
 
 def running(tmp_path):
     home = tmp_path / "home" / "deployments" / "mine" / "flwr"
-    return processes_with(f"FLWR_HOME={home}")
+    return processes_with("FLWR_HOME", str(home))
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
@@ -189,15 +188,12 @@ def test_deploy_local_says_who_died_and_ends_with_the_superlink(deployed, tmp_pa
     logs = [tmp_path / f"home/deployments/mine/logs/node-{node}.log" for node in (0, 1)]
     while not all("no such face" in log.read_text() for log in logs):
         time.sleep(0.05)
-    by_name = {
-        Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[1].split(b"/")[-1]: process
-        for process in running(tmp_path)
-    }
-    os.kill(by_name[b"flower-supernode"], signal.SIGKILL)
+    by_name = {Path(process.cmdline()[1]).name: process for process in running(tmp_path)}
+    by_name["flower-supernode"].kill()
     said = [deployed.stdout.readline() for _ in range(2)]
     assert re.fullmatch(r"node-\d has ended with status -9; .*logs/node-\d.log:\n", said[0])
     assert said[1] == "no such face\n"
-    os.kill(by_name[b"flower-superlink"], signal.SIGKILL)
+    by_name["flower-superlink"].kill()
     assert "superlink has ended with status -9" in deployed.stdout.read()
     assert deployed.wait() == 1
 

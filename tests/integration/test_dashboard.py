@@ -20,7 +20,7 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from celeba_fl.data.drawn import Face, render
+from celeba_fl.data.drawn_pictures import Face, render
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.deployment.local import free_ports
 from celeba_fl.runs.reading import read_runs

@@ -37,7 +37,7 @@ def deployment(
         patch.setenv("FLWR_HOME", str(folder / "flwr"))
         with LocalDeployment(folder / "here", "sites", node_configs(None, sites)) as deployed:
             yield deployed
-    assert processes_with(f"FLWR_HOME={folder / 'here' / 'flwr'}") == []
+    assert processes_with("FLWR_HOME", str(folder / "here" / "flwr")) == []
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from celeba_fl.models.optimizers import make_optimizer
+from celeba_fl.models.optimizers import make_optimizer, make_proximal_term
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_first_steps_by_hand():
 def test_pytorchs_compiler_is_not_imported():
     code = """if True:
         import sys, torch
-        from celeba_fl.models.optimizers import make_optimizer
+        from celeba_fl.models.optimizers import make_optimizer, make_proximal_term
         weight = torch.ones(2, requires_grad=True)
         for name in ("adam", "sgd"):
             weight.sum().backward()
@@ -59,3 +59,12 @@ def test_pytorchs_compiler_is_not_imported():
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
+
+
+def test_proximal_term_by_hand() -> None:
+    weights = [torch.tensor([1.0, 2.0]), torch.tensor([[3.0]])]
+    term = make_proximal_term(weights, 0.5)
+    assert term() == 0
+    weights[0] += 2
+    weights[1] -= 1
+    assert term() == 0.5 / 2 * (2 * 2**2 + 1)

@@ -6,7 +6,7 @@ The client of partition i holds i + 1 train examples and one of validation.
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
@@ -26,7 +26,7 @@ from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tabl
 class Adding(Task):
     """Client i adds i + 1 to `weight`, and chance to `noise`."""
 
-    reads = ("partition-by",)
+    reads: ClassVar[tuple[str, ...]] = ("partition-by",)
 
     # Changed by tests.
     fingerprint = "sums"

@@ -19,8 +19,8 @@ from celeba_fl.models import ridge
 from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import initial_head, scores
 from celeba_fl.tasks.attributes import Attributes
-from celeba_fl.vision import features
-from celeba_fl.vision.features import FeatureStore
+from celeba_fl.vision import extractor
+from celeba_fl.vision.features import FeatureStore, preprocessing_hash
 
 NODES = 4
 METRICS = tuple(metric.name for metric in EACH_ROUND)
@@ -94,7 +94,7 @@ def no_decoding(monkeypatch):
     def decode(data, size):
         raise AssertionError("features are computed again")
 
-    return lambda: monkeypatch.setattr(features, "decode", decode)
+    return lambda: monkeypatch.setattr(extractor, "decode", decode)
 
 
 def node(number, of=NODES):
@@ -113,7 +113,7 @@ def test_count_names_are_groups_then_attributes(make):
 
 def test_prepare_says_what_is_used(prepared, table, toy):
     assert prepared.instructions.keys() == {"weights", "preprocessing"}
-    assert prepared.instructions["preprocessing"] == features.preprocessing_hash("mobilenet_v2", 32)
+    assert prepared.instructions["preprocessing"] == preprocessing_hash("mobilenet_v2", 32)
     assert prepared.provenance == {
         "dataset": {
             "name": toy["dataset"],

@@ -32,7 +32,7 @@ from celeba_fl.server_app import app as app_of_server
 from celeba_fl.studies.baseline import SingleClient, make_baseline
 from celeba_fl.task import derived_seed
 from celeba_fl.tasks.dcgan import Dcgan
-from celeba_fl.vision.features import FeatureExtractor
+from celeba_fl.vision.extractor import FeatureExtractor
 from celeba_fl.vision.store import EMPTY
 
 NODES, EPOCHS, MAPS = 3, 3, 4
@@ -181,7 +181,7 @@ def test_the_distance_is_that_of_equally_many_faces(done, keys):
 
 
 def test_no_more_faces_are_decoded_than_are_judged(make, monkeypatch, tmp_path):
-    monkeypatch.setattr("celeba_fl.tasks.dcgan.MAX_FACES", 5)
+    monkeypatch.setattr("celeba_fl.tasks.judging.MAX_FACES", 5)
     task = make(home=str(tmp_path))
     assert task.prepare().provenance["judged_faces"] == 5
     (state,) = tmp_path.glob("pixels/*/state.npy")
@@ -196,7 +196,7 @@ def test_a_split_of_one_face_is_named_and_judges_nothing(make, tmp_path, caplog)
     data = write_celeba(tmp_path / "celeba", splits="0" * 6 + "1" + "2" * 4)
     task = make(dataset=str(data))
     assert task.prepare().provenance["judged_faces"] == 4
-    assert "readable faces of the valid split: 1; a Fréchet distance needs two" in caplog.text
+    assert "The valid split has 1 readable faces; a Fréchet distance needs two" in caplog.text
     assert list(task.evaluate_centrally(task.initial_arrays())) == ["test"]
 
 

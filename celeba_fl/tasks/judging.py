@@ -1,0 +1,105 @@
+"""How far generated faces are from held-out ones, as a frozen backbone sees them.
+
+The Fréchet distance (see `celeba_fl.evaluation.frechet`) is between features of generated and of
+real faces. Real ones go through the same 64 pixels before the backbone, or their sharpness alone
+would tell them apart.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from celeba_fl.common.log import LOG
+from celeba_fl.config import RunConfig
+from celeba_fl.data.images import encode
+from celeba_fl.evaluation.frechet import frechet_distance
+from celeba_fl.tasks.examples import backbone_weights
+from celeba_fl.vision.extractor import FeatureExtractor
+from celeba_fl.vision.features import FeatureStore
+from celeba_fl.vision.pixels import PixelStore
+
+# Parts that the server evaluates, and the splits that they are.
+CENTRAL = {"server_valid": "valid", "test": "test"}
+DISTANCE, REAL_DISTANCE = "frechet_distance", "real_frechet_distance"
+# More faces would take a round's time to judge it.
+MAX_FACES = 2000
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What generated faces are compared with.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Names the backbone.
+    weights : str
+        SHA-256 (hex) of its weights.
+    real : Mapping[str, np.ndarray]
+        Features of real faces by part, (number, dim) each: equally many of each, since the
+        distance depends on how many there are.
+    """
+
+    config: RunConfig
+    weights: str
+    real: Mapping[str, np.ndarray]
+
+    @classmethod
+    def prepare(cls, config: RunConfig, store: PixelStore) -> "Judge | None":
+        """Compute the features of held-out faces; None where there are too few of every split."""
+        held_out = {}
+        for part, split in CENTRAL.items():
+            rows = evenly_spaced(store.table.rows(split), MAX_FACES)
+            store.fill(rows, config.bad_images)
+            readable = store.readable(rows)
+            if len(readable) > 1:
+                held_out[part] = readable
+            elif len(rows):
+                LOG.warning(
+                    "The %s split has %d readable faces; a Fréchet distance needs two or more, so "
+                    "there is none to that split",
+                    *(split, len(readable)),
+                )
+        if not held_out:
+            return None
+        number, weights = min(map(len, held_out.values())), backbone_weights(config)
+        faces, size = store.as_table(), config.image_size
+        features = FeatureStore(config.home_dir, faces, config.backbone, weights, size)
+        real = {}
+        for part, rows in held_out.items():
+            chosen = evenly_spaced(rows, number)
+            features.fill(chosen, config.bad_images)
+            real[part] = features.read(chosen)[:]
+        return cls(config, weights, real)
+
+    @property
+    def number(self) -> int:
+        """How many faces of each part there are, and how many generated ones there should be."""
+        return len(next(iter(self.real.values())))
+
+    def distances(self, faces: Iterable[np.ndarray]) -> dict[str, dict[str, float]]:
+        """Distances of generated faces, (3, SIZE, SIZE) uint8 each, to the real ones of each part.
+
+        And with those of the test split, how far these are from the real ones of the other.
+        """
+        config = self.config
+        with FeatureExtractor(
+            config.home_dir, config.backbone, self.weights, config.image_size
+        ) as extract:
+            made = np.stack([row for row in extract(map(encode, faces)) if row is not None])
+        parts = {part: {DISTANCE: frechet_distance(made, real)} for part, real in self.real.items()}
+        if len(self.real) == len(CENTRAL):
+            parts["test"][REAL_DISTANCE] = self._real_distance
+        return parts
+
+    @cached_property
+    def _real_distance(self) -> float:
+        """Between the validation and the test split, which have no person in common."""
+        return frechet_distance(*self.real.values())
+
+
+def evenly_spaced(rows: np.ndarray, number: int) -> np.ndarray:
+    """At most so many of some rows, from the first to the last."""
+    return rows[np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(int)]
