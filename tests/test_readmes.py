@@ -14,14 +14,14 @@ import tomli
 import typer
 
 from celeba_fl.cli.app import app as celeba_fl_app
-from celeba_fl.config import default_values
+from celeba_fl.config import RunConfig
 
 APP = Path(__file__).parents[1]
 FOLDERS = ("celeba_fl", "tests")
 PAGES = sorted(page for folder in FOLDERS for page in (APP / folder).rglob("*.md"))
 READMES = ["README.md", *(page.relative_to(APP).as_posix() for page in PAGES)]
 
-KEYS = set(default_values())
+KEYS = set(RunConfig.load().to_dict())
 # Settings that are not run-config keys: those of a node and those of a federation.
 NODE_KEYS = {"site", "data-path", "partition-id", "num-partitions", "teacher"}
 FEDERATION_KEYS = {

@@ -20,8 +20,8 @@ from celeba_fl.report.comparison import write_comparison
 from celeba_fl.report.page import write_report
 from celeba_fl.runs.reading import find_run, read_runs
 from celeba_fl.runs.tables import read_csv
+from celeba_fl.task import load_task
 from celeba_fl.vision.features import FeatureStore
-from celeba_fl.vision.weights import resolve_weights
 
 OLD = Path(__file__).parents[1] / "support" / "old_run"
 NAME = "2026-11-25_16-02-18_1"
@@ -86,8 +86,7 @@ def test_it_does_not_go_on_with_other_settings(old: Path, tmp_path: Path) -> Non
 
 
 def test_its_model_predicts_what_it_scored(old: Path, tmp_path: Path) -> None:
-    weights = str(tmp_path / "weights.safetensors")
-    resolve_weights("vit_tiny", weights, tmp_path / "home", drawn=lambda: pytest.fail("drawn"))
+    load_task(RunConfig.load(old_settings(tmp_path))).prepare()  # brings the weights
     model = load_model(find_run("latest", tmp_path / "runs"))
     scores = parquet.read_table(old / "test_scores.parquet").to_pylist()[0]
     image = tmp_path / "celeba" / "img_align_celeba" / scores["image"]

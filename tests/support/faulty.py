@@ -51,7 +51,7 @@ class Broken(Attributes):
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
     ) -> tuple[Arrays, int, float]:
         """Train, or fail."""
-        healed = (self.home / "healed").exists()
+        healed = (self.config.home_dir / "healed").exists()
         if instructions["server-round"] == 2 and int(node["partition-id"]) < 30 and not healed:
             raise RuntimeError("no power")
         return super().train(arrays, node, instructions, seed)
