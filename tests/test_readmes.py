@@ -30,8 +30,14 @@ FEDERATION_KEYS = {
     "client-resources-num-gpus",
     "init-args-num-cpus",
 }
-# Keys of somebody's own task, in examples of how to bring some.
-OWN_KEYS = {"my-key", "own-key"}
+# Keys of somebody's own task: those in the pyproject.toml of the app that `celeba-fl new` makes.
+OWN_KEYS = {
+    key
+    for project in (APP / "celeba_fl").rglob("pyproject.toml")
+    for key in tomli.loads(project.read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["config"]
+}
+# Not a setting: how the columns of partitions.csv name a class, as in `label=cat`.
+COLUMNS = {"label"}
 # A benchmark's own argument, beside run-config keys.
 BENCHMARK_KEYS = {"cifar10"}
 
@@ -162,8 +168,8 @@ def check_pairs(words: list[str], keys: set[str]) -> None:
 
 
 def check_experiment(name: str) -> None:
-    """An experiment of ours, or a file of one's own, exists."""
-    if not PLACEHOLDER.fullmatch(name):
+    """An experiment of ours exists; so may a file, or an app in this folder, of one's own."""
+    if not PLACEHOLDER.fullmatch(name) and name != ".":
         ours = APP / "celeba_fl" / "experiments" / f"{name}.toml"
         assert ours.exists() or Path(name).suffix == ".toml", f"there is no experiment {name!r}"
 
@@ -211,7 +217,7 @@ def test_commands_and_flags_exist(name: str) -> None:
 @pytest.mark.parametrize("name", READMES)
 def test_settings_are_keys(name: str) -> None:
     readme = read(name)
-    keys = KEYS | NODE_KEYS | FEDERATION_KEYS | OWN_KEYS
+    keys = KEYS | NODE_KEYS | FEDERATION_KEYS | OWN_KEYS | COLUMNS
     for span in readme.spans:
         if pair := re.match(r"([a-z][a-z0-9-]*) ?= ?[\w\"'.]", span):
             assert pair[1] in keys, f"{name}: `{span}` sets what is no key"
