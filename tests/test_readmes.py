@@ -36,8 +36,8 @@ OWN_KEYS = {
     for project in (APP / "celeba_fl").rglob("pyproject.toml")
     for key in tomli.loads(project.read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["config"]
 }
-# Not a setting: how the columns of partitions.csv name a class, as in `label=cat`.
-COLUMNS = {"label"}
+# Not settings: how partitions.csv names a class (`label=cat`), and what a task's `key` is given.
+NO_SETTINGS = {"label", "kind"}
 # A benchmark's own argument, beside run-config keys.
 BENCHMARK_KEYS = {"cifar10"}
 
@@ -45,7 +45,7 @@ ASSIGNMENT = re.compile(r"(?P<key>[a-z][a-z0-9-]*)=(?P<value>.*)", re.DOTALL)
 ENVIRONMENT = re.compile(r"[A-Z_]+=\S*")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)", re.DOTALL)
-PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*|\.\.\.")
+PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*|\.\.\.|key=value|KEY=VALUE")
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,9 @@ def test_what_does_not_exist_is_refused(line: str) -> None:
 def check_pairs(words: list[str], keys: set[str]) -> None:
     """Every key=value among these words is one of `keys`."""
     for word in words:
-        if not word.startswith("-") and (pair := ASSIGNMENT.fullmatch(word)):
+        if word.startswith("-") or PLACEHOLDER.fullmatch(word):
+            continue
+        if pair := ASSIGNMENT.fullmatch(word):
             assert pair["key"] in keys, f"{word}: there is no such key"
 
 
@@ -217,7 +219,7 @@ def test_commands_and_flags_exist(name: str) -> None:
 @pytest.mark.parametrize("name", READMES)
 def test_settings_are_keys(name: str) -> None:
     readme = read(name)
-    keys = KEYS | NODE_KEYS | FEDERATION_KEYS | OWN_KEYS | COLUMNS
+    keys = KEYS | NODE_KEYS | FEDERATION_KEYS | OWN_KEYS | NO_SETTINGS
     for span in readme.spans:
         if pair := re.match(r"([a-z][a-z0-9-]*) ?= ?[\w\"'.]", span):
             assert pair[1] in keys, f"{name}: `{span}` sets what is no key"
