@@ -37,7 +37,7 @@ OWN_KEYS = {
     for key in tomli.loads(project.read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["config"]
 }
 # Not settings: how partitions.csv names a class (`label=cat`), and what a task's `key` is given.
-NO_SETTINGS = {"label", "kind"}
+NO_SETTINGS = {"label", "kind", "of"}
 # A benchmark's own argument, beside run-config keys.
 BENCHMARK_KEYS = {"cifar10"}
 
