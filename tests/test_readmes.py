@@ -169,6 +169,14 @@ def check_pairs(words: list[str], keys: set[str]) -> None:
             assert pair["key"] in keys, f"{word}: there is no such key"
 
 
+def is_toml(value: str) -> bool:
+    """Tell a value of TOML from other code, such as Python's."""
+    try:
+        return bool(tomli.loads(f"value = {value}"))
+    except tomli.TOMLDecodeError:
+        return False
+
+
 def check_experiment(name: str) -> None:
     """An experiment of ours exists; so may a file, or an app in this folder, of one's own."""
     if not PLACEHOLDER.fullmatch(name) and name != ".":
@@ -221,7 +229,8 @@ def test_settings_are_keys(name: str) -> None:
     readme = read(name)
     keys = KEYS | NODE_KEYS | FEDERATION_KEYS | OWN_KEYS | NO_SETTINGS
     for span in readme.spans:
-        if pair := re.match(r"([a-z][a-z0-9-]*) ?= ?[\w\"'.]", span):
+        pair = re.match(r"([a-z][a-z0-9-]*)(?: = |=)([\w\"'.].*)", span)
+        if pair and (f"{pair[1]}=" in span or is_toml(pair[2])):
             assert pair[1] in keys, f"{name}: `{span}` sets what is no key"
     for language, block in readme.blocks:
         if language == "toml":
