@@ -21,7 +21,7 @@ FOLDERS = ("celeba_fl", "tests")
 PAGES = sorted(page for folder in FOLDERS for page in (APP / folder).rglob("*.md"))
 READMES = ["README.md", *(page.relative_to(APP).as_posix() for page in PAGES)]
 
-KEYS = set(RunConfig.defaults())
+KEYS = set(RunConfig.load().to_dict())
 # Settings that are not run-config keys: those of a node and those of a federation.
 NODE_KEYS = {"site", "data-path", "partition-id", "num-partitions", "teacher"}
 FEDERATION_KEYS = {
@@ -30,8 +30,14 @@ FEDERATION_KEYS = {
     "client-resources-num-gpus",
     "init-args-num-cpus",
 }
-# Keys of somebody's own task, in examples of how to bring some.
-OWN_KEYS = {"my-key", "own-key"}
+# Keys of somebody's own task: those in the pyproject.toml of the app that `celeba-fl new` makes.
+OWN_KEYS = {
+    key
+    for project in (APP / "celeba_fl").rglob("pyproject.toml")
+    for key in tomli.loads(project.read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["config"]
+}
+# Not settings: how partitions.csv names a class (`label=cat`), and what a task's `key` is given.
+NO_SETTINGS = {"label", "kind", "of"}
 # A benchmark's own argument, beside run-config keys.
 BENCHMARK_KEYS = {"cifar10"}
 
@@ -39,7 +45,7 @@ ASSIGNMENT = re.compile(r"(?P<key>[a-z][a-z0-9-]*)=(?P<value>.*)", re.DOTALL)
 ENVIRONMENT = re.compile(r"[A-Z_]+=\S*")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)", re.DOTALL)
-PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*|\.\.\.")
+PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*|\.\.\.|key=value|KEY=VALUE")
 
 
 @dataclass(frozen=True)
@@ -157,13 +163,23 @@ def test_what_does_not_exist_is_refused(line: str) -> None:
 def check_pairs(words: list[str], keys: set[str]) -> None:
     """Every key=value among these words is one of `keys`."""
     for word in words:
-        if not word.startswith("-") and (pair := ASSIGNMENT.fullmatch(word)):
+        if word.startswith("-") or PLACEHOLDER.fullmatch(word):
+            continue
+        if pair := ASSIGNMENT.fullmatch(word):
             assert pair["key"] in keys, f"{word}: there is no such key"
 
 
+def is_toml(value: str) -> bool:
+    """Tell a value of TOML from other code, such as Python's."""
+    try:
+        return bool(tomli.loads(f"value = {value}"))
+    except tomli.TOMLDecodeError:
+        return False
+
+
 def check_experiment(name: str) -> None:
-    """An experiment of ours, or a file of one's own, exists."""
-    if not PLACEHOLDER.fullmatch(name):
+    """An experiment of ours exists; so may a file, or an app in this folder, of one's own."""
+    if not PLACEHOLDER.fullmatch(name) and name != ".":
         ours = APP / "celeba_fl" / "experiments" / f"{name}.toml"
         assert ours.exists() or Path(name).suffix == ".toml", f"there is no experiment {name!r}"
 
@@ -211,9 +227,10 @@ def test_commands_and_flags_exist(name: str) -> None:
 @pytest.mark.parametrize("name", READMES)
 def test_settings_are_keys(name: str) -> None:
     readme = read(name)
-    keys = KEYS | NODE_KEYS | FEDERATION_KEYS | OWN_KEYS
+    keys = KEYS | NODE_KEYS | FEDERATION_KEYS | OWN_KEYS | NO_SETTINGS
     for span in readme.spans:
-        if pair := re.match(r"([a-z][a-z0-9-]*) ?= ?[\w\"'.]", span):
+        pair = re.match(r"([a-z][a-z0-9-]*)(?: = |=)([\w\"'.].*)", span)
+        if pair and (f"{pair[1]}=" in span or is_toml(pair[2])):
             assert pair[1] in keys, f"{name}: `{span}` sets what is no key"
     for language, block in readme.blocks:
         if language == "toml":

@@ -93,7 +93,7 @@ def test_unusable_models_are_counted(
     assert column(path, "valid_score") == pytest.approx([0, 5 / 3, 10 / 3])
 
 
-def test_too_many_failures_fail_the_run_and_a_healthy_one_goes_on(
+def test_too_many_failures_fail_the_run_and_a_healthy_resume_completes_it(
     tmp_path: Path, fault: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = run(tmp_path / "whole", 4)

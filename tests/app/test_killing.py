@@ -85,7 +85,7 @@ def has_run(folder: Path) -> bool:
     return bool(list(folder.glob("*/run.json")))
 
 
-def test_killed_at_any_write(tmp_path: Path, killer: Killer) -> None:
+def test_a_run_killed_at_any_write_resumes(tmp_path: Path, killer: Killer) -> None:
     keys = {"num_server_rounds": 2, "strategy": "fedavgm", "keep_checkpoints": 1}
     expected = outcome(run(tmp_path / "whole", **keys))
     writes = 0
@@ -100,7 +100,7 @@ def test_killed_at_any_write(tmp_path: Path, killer: Killer) -> None:
     assert writes > 20
 
 
-def test_killed_again_and_again(tmp_path: Path, killer: Killer) -> None:
+def test_a_run_killed_again_and_again_completes(tmp_path: Path, killer: Killer) -> None:
     keys = {"num_server_rounds": 6, "strategy": "fedadam"}
     expected = outcome(run(tmp_path / "whole", **keys))
     chance = random.Random(0)

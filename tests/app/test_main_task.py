@@ -35,7 +35,7 @@ def test_a_whole_run(whole: Path) -> None:
     assert len(read_csv(whole / "partitions.csv")) == 5
 
 
-def test_the_columns_that_others_read_are_there(whole: Path) -> None:
+def test_files_and_columns_that_others_read_exist(whole: Path) -> None:
     rounds = (
         "round,train_loss,train_accuracy,valid_loss,valid_accuracy,test_loss,test_accuracy,"
         "test_majority_accuracy,test_balanced_accuracy,test_macro_f1,test_auroc,clients,failures,"
@@ -53,7 +53,9 @@ def test_the_columns_that_others_read_are_there(whole: Path) -> None:
     assert {"test_accuracy", "test_auroc"} <= set(json.loads((whole / "summary.json").read_text()))
 
 
-def test_twice_the_same_to_the_last_digit(whole: Path, toy: dict[str, Any], tmp_path: Path) -> None:
+def test_replies_in_another_order_give_the_same_run_to_the_last_digit(
+    whole: Path, toy: dict[str, Any], tmp_path: Path
+) -> None:
     chance = random.Random(1)
     keys = {**toy, "results-dir": str(tmp_path)}
     path = run_in_order(keys, 5, lambda replies: chance.sample(replies, len(replies)))
@@ -67,7 +69,7 @@ def test_the_seed_matters(whole: Path, toy: dict[str, Any], tmp_path: Path) -> N
     assert column(path, "test_loss") != column(whole, "test_loss")
 
 
-def test_the_main_task_goes_on(whole: Path, toy: dict[str, Any], tmp_path: Path) -> None:
+def test_the_main_task_resumes(whole: Path, toy: dict[str, Any], tmp_path: Path) -> None:
     for keys in ({"num-server-rounds": 1}, {"resume": "latest"}):
         config = RunConfig.load({**toy, "results-dir": str(tmp_path), **keys})
         run_inline(config, 5, server_app.app, client_app)

@@ -20,8 +20,8 @@ from celeba_fl.report.comparison import write_comparison
 from celeba_fl.report.page import write_report
 from celeba_fl.runs.reading import find_run, read_runs
 from celeba_fl.runs.tables import read_csv
+from celeba_fl.task import load_task
 from celeba_fl.vision.features import FeatureStore
-from celeba_fl.vision.weights import resolve_weights
 
 OLD = Path(__file__).parents[1] / "support" / "old_run"
 NAME = "2026-11-25_16-02-18_1"
@@ -38,8 +38,8 @@ def old(tmp_path: Path) -> Path:
     return run
 
 
-def go_on(tmp_path: Path, **keys: Any) -> None:
-    """Go on with the old run until round 3."""
+def resume(tmp_path: Path, **keys: Any) -> None:
+    """Resume the old run until round 3."""
     config = {**old_settings(tmp_path), "num-server-rounds": 3, "resume": "latest", **keys}
     run_inline(RunConfig.load(config), CLIENTS, server_app.app, client_app)
 
@@ -57,7 +57,7 @@ def test_it_is_listed(old: Path, tmp_path: Path) -> None:
     assert info["summary"]["test_accuracy"] == pytest.approx(rounds(old)["test_accuracy"][-1])
 
 
-def test_it_goes_on_to_the_model_of_a_run_that_was_never_interrupted(
+def test_it_resumes_to_the_model_of_a_run_that_was_never_interrupted(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From its checkpoint and with its features; floats may differ between machines."""
@@ -66,7 +66,7 @@ def test_it_goes_on_to_the_model_of_a_run_that_was_never_interrupted(
         raise AssertionError("features are computed, but they are there")
 
     monkeypatch.setattr(FeatureStore, "computing", compute)
-    go_on(tmp_path)
+    resume(tmp_path)
 
     (info,) = read_runs(tmp_path / "runs")
     assert (info["path"], info["status"], len(info["flwr_run_ids"])) == (old, "completed", 2)
@@ -80,14 +80,13 @@ def test_it_goes_on_to_the_model_of_a_run_that_was_never_interrupted(
         np.testing.assert_allclose(model[key], array, rtol=1e-3, atol=1e-5)
 
 
-def test_it_does_not_go_on_with_other_settings(old: Path, tmp_path: Path) -> None:
+def test_it_does_not_resume_with_other_settings(old: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"strategy was 'fedadam' and is 'fedavg'"):
-        go_on(tmp_path, strategy="fedavg")
+        resume(tmp_path, strategy="fedavg")
 
 
 def test_its_model_predicts_what_it_scored(old: Path, tmp_path: Path) -> None:
-    weights = str(tmp_path / "weights.safetensors")
-    resolve_weights("vit_tiny", weights, tmp_path / "home", train=lambda _: pytest.fail("trained"))
+    load_task(RunConfig.load(old_settings(tmp_path))).prepare()  # brings the weights
     model = load_model(find_run("latest", tmp_path / "runs"))
     scores = parquet.read_table(old / "test_scores.parquet").to_pylist()[0]
     image = tmp_path / "celeba" / "img_align_celeba" / scores["image"]
@@ -102,7 +101,6 @@ def test_without_its_weights_predict_names_them(old: Path, tmp_path: Path) -> No
         load_model(run)
 
 
-@pytest.mark.usefixtures("reports")
 def test_its_report_and_a_comparison_are_written(old: Path, tmp_path: Path) -> None:
     page = write_report(old)
     assert NAME in page.read_text()

@@ -73,7 +73,9 @@ def no_final_files(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("strategy", ["fedavg", "fedavgm"])
-def test_whatever_a_kill_left_behind(tmp_path: Path, damage: Any, strategy: str) -> None:
+def test_a_run_resumes_whatever_a_kill_left_behind(
+    tmp_path: Path, damage: Any, strategy: str
+) -> None:
     whole = run(tmp_path / "whole", strategy=strategy)
     path = run(tmp_path / "parts", num_server_rounds=2, strategy=strategy)
     (path / "run.json").write_text(json.dumps(info(path) | {"status": "running"}))
@@ -96,7 +98,7 @@ def test_a_run_killed_before_its_last_files_gets_them(tmp_path: Path) -> None:
     assert info(path)["status"] == "completed"
 
 
-def test_a_run_killed_when_it_had_stopped_gets_its_last_files(tmp_path: Path) -> None:
+def test_a_run_killed_after_its_stop_gets_its_last_files(tmp_path: Path) -> None:
     path = run(tmp_path, target=4.0)
     before, reason = outcome(path), info(path)["reason"]
     no_final_files(path)
@@ -144,7 +146,7 @@ def test_another_partition_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("keep", "stay"), [(1, [4]), (3, [2, 3, 4])])
-def test_checkpoints_that_stay(tmp_path: Path, keep: int, stay: list[int]) -> None:
+def test_the_newest_checkpoints_stay(tmp_path: Path, keep: int, stay: list[int]) -> None:
     path = run(tmp_path, keep_checkpoints=keep)
     kept = sorted(file.name for file in (path / "checkpoints").iterdir())
     assert kept == [f"round-{number:04d}.safetensors" for number in stay]

@@ -35,7 +35,7 @@ def sites(toy: dict[str, Any], tmp_path: Path) -> list[dict[str, Any]]:
     return [{"site": folder.name, "data-path": str(folder)} for folder in folders]
 
 
-def test_sites_alone_lead_with_valid(
+def test_without_data_on_the_server_sites_are_judged_on_valid(
     toy: dict[str, Any], sites: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     path = run_sites(toy, sites, tmp_path / "runs", dataset="none")
@@ -46,7 +46,7 @@ def test_sites_alone_lead_with_valid(
     assert json.loads((path / "summary.json").read_text()) == {}
 
 
-def test_nothing_that_a_site_holds_leaves_it(
+def test_no_image_name_or_path_of_a_site_is_written_by_the_server(
     toy: dict[str, Any], sites: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     path = run_sites(toy, sites, tmp_path / "runs", dataset="none")
@@ -69,7 +69,7 @@ def test_sites_and_partitions_in_one_run(
     assert read_csv(path / "rounds.csv")[-1]["test_loss"]
 
 
-def test_a_site_that_lacks_attributes_is_refused_by_name_and_the_others_go_on(
+def test_a_site_that_lacks_attributes_is_refused_by_name(
     toy: dict[str, Any],
     sites: list[dict[str, Any]],
     tmp_path: Path,
@@ -94,7 +94,7 @@ def test_two_sites_of_one_name_are_refused(
         run_sites(toy, sites, tmp_path / "runs", dataset="none")
 
 
-def test_a_full_disk_at_a_site_is_named_and_the_others_go_on(
+def test_a_full_disk_at_a_site_is_named(
     toy: dict[str, Any],
     sites: list[dict[str, Any]],
     tmp_path: Path,

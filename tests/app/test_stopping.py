@@ -27,7 +27,7 @@ def test_stop(tmp_path: Path, rule: dict[str, Any], rounds: int, reason: str) ->
     assert (path / "model.safetensors").exists()
 
 
-def test_a_stopped_run_goes_on_when_the_rule_has_changed(tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_once_its_rule_has_changed(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", target=9.0)
     run(tmp_path / "parts", target=4.0)
     with pytest.raises(InputError, match="change the rule"):
@@ -37,7 +37,7 @@ def test_a_stopped_run_goes_on_when_the_rule_has_changed(tmp_path: Path) -> None
     assert outcome(path) == outcome(whole)
 
 
-def test_a_metric_to_watch_that_there_is_not(tmp_path: Path) -> None:
+def test_watching_a_metric_that_the_task_lacks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="watch = 'auroc': must be one of loss, score"):
         run(tmp_path, watch="auroc")
     (said,) = read_runs(tmp_path)

@@ -35,7 +35,7 @@ def test_an_unreadable_image_is_named_and_left_out(
     assert "000001.jpg" in caplog.text
 
 
-def test_an_unreadable_image_fails_the_run_if_asked_to(
+def test_an_unreadable_image_fails_the_run_under_fail(
     cut_short: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=r"cannot be read: 000001\.jpg"):

@@ -1,6 +1,6 @@
 """All of CelebA's 202,599 images, without their pixels: how cost grows with data and clients.
 
-python tests/benchmarks/full_size.py --labels ../shared/data/celeba_labels.parquet
+python tests/benchmarks/full_size.py --labels /data/celeba_labels.parquet
 
 The labels are real. The images are files that hold but their names, and their features are made up
 from the labels and noise, so accuracies mean nothing here. A folder in CelebA's official layout is

@@ -1,7 +1,7 @@
 """What an image size costs and gives: a linear head on its features, cross-validated over people.
 
-python tests/benchmarks/image_sizes.py --dataset ../shared/data/celeba \
-        --weights ../shared/weights/mobilenet_v2_imagenet.pt
+python tests/benchmarks/image_sizes.py --dataset /data/celeba \
+        --weights /data/mobilenet_v2.pt
 
 Regularised least squares of the labels on the features of all images, whatever their split; folds
 are made of identities, so no person is on both sides. The same folds for every size.

@@ -1,7 +1,7 @@
 """How fast it is: ours beside a plain Flower app, an app that does nothing, and the floors.
 
-python tests/benchmarks/speed.py --dataset ../shared/data/celeba \
-        --weights ../shared/weights/mobilenet_v2_imagenet.pt
+python tests/benchmarks/speed.py --dataset /data/celeba \
+        --weights /data/mobilenet_v2.pt
 
 All on the same images, one after the other, in a home and a SuperLink of their own; about ten
 minutes on 2 cores. Prints a table, and writes the figures to `--out` as JSON. The data set is a

@@ -261,15 +261,22 @@ def full_table(path):
 @pytest.mark.parametrize("partitioner", ["iid", "dirichlet", "natural"])
 def test_thousand_clients_of_the_full_table(shared_data, deal, partitioner):
     table = full_table(shared_data("celeba_labels.parquet"))
-    with cProfile.Profile() as profile:
-        dealt = deal(table, partitioner, 1000)
-    # 30 to 60 an image; what is quadratic would call hundreds of times as often.
-    assert sum(entry.callcount for entry in profile.getstats()) < 100 * len(table)
+    dealt = deal(table, partitioner, 1000)
     np.testing.assert_array_equal(np.flatnonzero(dealt >= 0), np.arange(162770))
     if partitioner == "iid":
         assert set(sizes(dealt, 1000)) == {162, 163}
     if partitioner == "natural":
         assert sizes(dealt, 1000).min() > 50
+
+
+@pytest.mark.parametrize("partitioner", ["iid", "dirichlet", "natural"])
+def test_dealing_costs_as_much_as_there_are_images(deal, partitioner):
+    deal(make_table(), partitioner, 5)  # imports what deals
+    table = make_table(20_000, identities=2_000)
+    with cProfile.Profile() as profile:
+        deal(table, partitioner, 100)
+    # 15 to 75 calls an image; what is quadratic would make thousands.
+    assert sum(entry.callcount for entry in profile.getstats()) < 200 * len(table)
 
 
 def test_a_warm_process_imports_none_of_what_deals(deal, tmp_path):

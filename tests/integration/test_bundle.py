@@ -61,7 +61,9 @@ def test_the_bundle_has_every_room(built: Path) -> None:
         names = set(bundle.namelist())
     for suffix in ("py", "toml", "md", "json"):
         for file in (APP / "celeba_fl").rglob(f"*.{suffix}"):
-            assert file.relative_to(APP).as_posix() in names
+            # Flower leaves these out: the app's own, which it writes anew, and that of a template.
+            if file.name != "pyproject.toml":
+                assert file.relative_to(APP).as_posix() in names
     assert {"celeba_fl/runs/__init__.py", "celeba_fl/data/__init__.py"} <= names
     assert built.stat().st_size <= FAB_MAX_SIZE
 

@@ -64,7 +64,9 @@ def test_a_run_completes_from_the_bundle_and_equals_the_inline_one(
     assert_equal_runs(ended.path, inline(settings, NODES, tmp_path / "inline"))
 
 
-def test_a_run_that_fails_says_so(flower: Flower, settings: dict[str, Any]) -> None:
+def test_a_failing_run_exits_with_1_and_gives_its_reason(
+    flower: Flower, settings: dict[str, Any]
+) -> None:
     ended = flower.run({**settings, "dataset": "/no/such/faces"}, 2)
 
     assert ended.exit_status == 1
@@ -112,7 +114,7 @@ def kill_and_resume(flower: Flower, settings: dict[str, Any], rounds: int, delay
     return Path(run["path"])
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_been(
+def test_a_killed_run_resumes_and_ends_with_the_same_model(
     flower: Flower, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     settings |= {"num-server-rounds": 30, "strategy": "fedadam"}
@@ -122,7 +124,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", range(4))
-def test_killed_at_any_moment(
+def test_a_run_killed_at_any_moment_resumes(
     flower: Flower, settings: dict[str, Any], tmp_path: Path, moment: int
 ) -> None:
     chance = random.Random(moment)

@@ -16,7 +16,7 @@ def question(grid: InlineGrid, node: int, number: int = 1) -> Message:
     return grid.create_message(content, "train", node, "1")
 
 
-def test_nodes_may_have_node_configs_of_their_own() -> None:
+def test_each_node_can_have_a_config_of_its_own() -> None:
     sites = [{"site": "a", "data-path": "/srv"}, {"partition-id": 0, "num-partitions": 1}]
     app, seen = ClientApp(), []
 
@@ -64,7 +64,7 @@ def test_clients_see_the_run_config_and_keep_their_state() -> None:
     assert seen[2][2:] == (first, {"asked": 1})
 
 
-def test_an_answer_is_there_once_and_for_whom_it_is_asked() -> None:
+def test_a_reply_is_pulled_once_and_by_its_message() -> None:
     grid = InlineGrid(adding_app(), 2, {})
     ids = list(grid.push_messages([question(grid, node) for node in grid.get_node_ids()]))
     (answer,) = grid.pull_messages([ids[1]])
@@ -74,7 +74,7 @@ def test_an_answer_is_there_once_and_for_whom_it_is_asked() -> None:
     assert list(grid.pull_messages([*ids, "unknown"])) == []
 
 
-def test_a_client_that_raises_answers_with_an_error() -> None:
+def test_a_client_that_raises_replies_with_an_error() -> None:
     def step(client: int, number: int) -> float:
         raise RuntimeError("no power")
 

@@ -87,7 +87,7 @@ class Flower:
         return str(json.loads(done.stdout[done.stdout.index("{") :])["run-id"])
 
     def status(self, run_id: str) -> str:
-        """Flower's word on a run, e.g. ``finished:completed``."""
+        """The status that Flower reports for a run, e.g. ``finished:completed``."""
         done = self.call("flwr", "ls", "--run-id", run_id, "--format", "json")
         return str(json.loads(done.stdout[done.stdout.index("{") :])["runs"][0]["status"])
 
@@ -111,7 +111,7 @@ class Flower:
         return ours
 
     def close(self) -> None:
-        """End all that was started."""
+        """End every process that was started here."""
         for _ in range(50):
             self.kill("")
             if not self.processes(""):
