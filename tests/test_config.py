@@ -189,6 +189,12 @@ def test_app_version_is_that_of_pyproject():
     assert app_version() == tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
+def test_app_version_without_a_pyproject_is_that_of_the_wheel(monkeypatch, tmp_path):
+    monkeypatch.setattr("celeba_fl.common.bundle.PYPROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setattr("celeba_fl.common.bundle.version", lambda name: f"{name} 9.9")
+    assert app_version() == "celeba-fl 9.9"
+
+
 def test_code_hash_by_hand_and_of_any_change(monkeypatch, tmp_path):
     hashed = code_hash.__wrapped__
     monkeypatch.setattr("celeba_fl.common.bundle.PACKAGE", tmp_path)
