@@ -17,7 +17,7 @@ from celeba_fl.common.keys import Key, Value, declared_keys, field_of, key
 
 DEFAULT_HOME = "~/.celeba-fl"
 # Tasks that read a key.
-IMAGES, FACES = "attributes lenet dcgan", "attributes dcgan"
+IMAGES, FACES, HEAD = "attributes lenet dcgan", "attributes dcgan", "attributes"
 # What may differ between a run and its continuation: how long it goes on.
 RESUMABLE = ("resume", "num-server-rounds", "target", "patience", "max-seconds")
 
@@ -26,42 +26,36 @@ RESUMABLE = ("resume", "num-server-rounds", "target", "patience", "max-seconds")
 class RunConfig:
     """A validated run config; field `learning_rate` is the key `learning-rate`."""
 
-    task: str = key("task: a name in celeba_fl/task.py, or module:Class", "attributes")
+    task: str = key("what is learned: attributes, lenet, dcgan, or module:Class", "attributes")
     dataset: str = key(
-        "`drawn`, a hub id (`flwrlabs/celeba`), a folder of images, or `none`: clients bring their "
-        "own",
+        "`drawn`, a hub id (`flwrlabs/celeba`), a folder, or `none` (clients bring their own)",
         "drawn",
         of=IMAGES,
         kind="path",
         words=("drawn", "none"),
     )
     partitioner: str = key(
-        "how train images are divided among clients",
+        "how images are divided among clients",
         "iid",
         choices=("iid", "dirichlet", "natural"),
         of=IMAGES,
     )
     partition_by: str = key(
-        "attributes, comma-separated, whose combinations dirichlet skews (lenet: the class)",
-        "Male,Young",
-        of=FACES,
+        "attributes whose combinations dirichlet skews (lenet: the class)", "Male,Young", of=FACES
     )
     dirichlet_alpha: float = key(
         "concentration of dirichlet; small values are skewed", 0.1, above=0, of=IMAGES
     )
     min_partition_size: int = key("fewest images of a client under dirichlet", 0, low=0, of=IMAGES)
     partition_size: int = key(
-        "exact number of images of each client under iid; 0: all images are dealt",
-        0,
-        low=0,
-        of=IMAGES,
+        "images of each client under iid, exactly; 0: all are dealt", 0, low=0, of=IMAGES
     )
     public_fraction: float = key(
-        "fraction of the train images that no client holds, for init = 'public'",
+        "fraction of images that no client holds, for init = 'public'",
         0.0,
         low=0,
         high=0.9,
-        of="attributes",
+        of=HEAD,
     )
     valid_fraction: float = key(
         "fraction of a client's images that it validates on", 0.2, low=0, high=0.9, of=IMAGES
@@ -75,7 +69,7 @@ class RunConfig:
     )
     backbone: str = key("frozen feature extractor", "mobilenet_v2", of=FACES)
     weights: str = key(
-        "weights of the backbone: `drawn`, `imagenet`, or a .pt or .safetensors file",
+        "`drawn`, `imagenet`, or a .pt or .safetensors file",
         "drawn",
         of=FACES,
         kind="path",
@@ -86,7 +80,7 @@ class RunConfig:
     )
     feature_maps: int = key("width of both networks; 64 in the paper", 64, low=1, of="dcgan")
     exchange: str = key(
-        "what travels: both networks, or the generator alone, with discriminators kept private",
+        "networks that travel: both, or the generator alone",
         "both",
         choices=("both", "generator"),
         of="dcgan",
@@ -101,9 +95,7 @@ class RunConfig:
     min_train_clients: int = key("smallest number of clients that train", 1, low=1)
     min_evaluate_clients: int = key("smallest number of clients that evaluate", 1, low=0)
     min_available_clients: int = key(
-        "number of clients (of nodes, where `clients` names some) to wait for before round 1",
-        2,
-        low=1,
+        "number of clients (nodes, if `clients` names some) to wait for before round 1", 2, low=1
     )
     round_timeout: float = key("seconds to wait for a client's reply", 3600.0, above=0)
     min_replies: float = key(
@@ -123,44 +115,36 @@ class RunConfig:
     )
     keep_checkpoints: int = key("number of latest checkpoints to keep, besides the best", 2, low=1)
     resume: str = key(
-        "run directory to continue, or `latest`; empty: a new run",
+        "run directory to continue, or `latest`; empty: none",
         "",
         kind="place",
         words=("latest",),
         empty=True,
     )
     labels: str = key(
-        "labels that clients train on: those of the data set, or a teacher's",
-        "annotations",
-        choices=("annotations", "teacher"),
-        of="attributes",
+        "labels to train on", "annotations", choices=("annotations", "teacher"), of=HEAD
     )
     teacher: str = key(
-        "source of the teacher's labels: a file of answers, or `simulated`",
+        "file of the teacher's answers, or `simulated`",
         "simulated",
-        of="attributes",
+        of=HEAD,
         kind="path",
         words=("simulated",),
     )
     teacher_error: str = key(
-        "error rate of a simulated teacher: 0.1, or 0.1, Bald=0.02, Male=0", "0.1", of="attributes"
+        "error rate of a simulated teacher: 0.1, or 0.1, Bald=0.02, Male=0", "0.1", of=HEAD
     )
     teacher_confidence: float = key(
-        "confidence below which an answer of the teacher is ignored",
-        0.0,
-        low=0,
-        high=1,
-        of="attributes",
+        "confidence below which a teacher's answer is ignored", 0.0, low=0, high=1, of=HEAD
     )
     train_on: str = key(
-        "pairs of image and attribute to train on: all, or those where the label and the received "
-        "model disagree",
+        "pairs to train on: all, or those where label and received model disagree",
         "all",
         choices=("all", "disagreements"),
-        of="attributes",
+        of=HEAD,
     )
     augmentations: int = key(
-        "number of altered copies of each train image", 0, low=0, high=50, of="attributes"
+        "number of altered copies of each train image", 0, low=0, high=50, of=HEAD
     )
     local_epochs: int = key(
         "number of passes over a client's train images in a round", 5, low=1, of=IMAGES
@@ -169,37 +153,28 @@ class RunConfig:
     learning_rate: float = key("step size of local training", 0.003, above=0, of=IMAGES)
     optimizer: str = key("optimizer of local training", "adam", choices=("adam", "sgd"), of=IMAGES)
     dropout: float = key(
-        "dropout probability in front of the head's linear layer",
-        0.2,
-        low=0,
-        high=0.9,
-        of="attributes",
+        "dropout probability before the linear layer", 0.2, low=0, high=0.9, of=HEAD
     )
     class_weights: bool = key(
-        "whether positives are weighted by negatives / positives, counted over all clients",
-        False,
-        of="attributes",
+        "whether positives are weighted by negatives / positives of all clients", False, of=HEAD
     )
     group_weighting: str = key(
-        "attributes whose combinations count equally in the loss, such as Male,Young; empty: none",
+        "attributes whose combinations count equally in the loss; empty: none",
         "",
-        of="attributes",
+        of=HEAD,
         empty=True,
     )
     init: str = key(
-        "model that round 1 starts from: random, solved in closed form, or trained on the public "
-        "images",
+        "model that round 1 starts from",
         "random",
         choices=("random", "closed-form", "public"),
-        of="attributes",
+        of=HEAD,
     )
     strategy: str = key(
         "how the server aggregates: a name in celeba_fl/strategy.py, or module:Class", "fedavg"
     )
     weighting: str = key(
-        "weight of a client in the average: its number of examples, or the same for all",
-        "examples",
-        choices=("examples", "uniform"),
+        "weight of a client in the average", "examples", choices=("examples", "uniform")
     )
     server_learning_rate: float = key(
         "server's step size for fedavgm, fedadam, fedyogi; 0: Flower's default", 0.0, low=0
@@ -210,15 +185,15 @@ class RunConfig:
     tau: float = key("degree of adaptivity of fedadam and fedyogi", 0.001, above=0)
     proximal_mu: float = key("weight of the proximal term of fedprox", 0.01, low=0)
     thresholds: str = key(
-        "score above which the final model predicts an attribute: 0, or the best on validation",
+        "score above which an attribute is predicted: 0, or the best on validation",
         "zero",
         choices=("zero", "valid"),
-        of="attributes",
+        of=HEAD,
     )
     groupings: str = key(
-        "attributes whose combinations are compared for fairness, such as Male; Young; Male,Young",
+        "attributes whose combinations are compared for fairness",
         "Male; Young; Male,Young",
-        of="attributes",
+        of=HEAD,
     )
     home: str = key(
         "folder for data, weights and features; CELEBA_FL_HOME moves it", DEFAULT_HOME, kind="place"

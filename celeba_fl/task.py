@@ -1,9 +1,8 @@
 """What a task is, and which there are.
 
 A task is everything about a problem that the apps, the round loop and the run directory need not
-know: its data, its model, its training and its metrics. Your own task is one class like
-`celeba_fl.tasks.attributes.Attributes`; name it in `TASKS`, or in the run config as
-``task = "my_package.my_module:MyTask"``.
+know: its data, its model, its training and its metrics. `celeba-fl new` starts an app with a task
+of your own, ``task = "my_app.task:MyTask"``; celeba_fl/tasks/README.md explains the methods.
 """
 
 import hashlib
@@ -30,22 +29,22 @@ TASKS = {
 
 
 NodeConfig = Mapping[str, Any]
-# What the server tells every client with every message, and what clients tell of themselves.
+# What the server sends to every client with every message.
 Instructions = dict[str, ConfigRecordValues]
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a client tells the server of itself before round 1.
+    """A client as it describes itself before round 1.
 
     Parameters
     ----------
     num_train, num_valid : int
-        Examples that it trains on and that it validates on.
+        Numbers of examples that it trains on and that it validates on.
     counts : np.ndarray
-        (k,) int64, of its train examples, in the order of the task's `count_names`.
-    missing : str
-        A hash that the client has no file for; empty once it has everything it needs.
+        (k,) int64, counts among its train examples, in the order of the task's `count_names`.
+    missing : str (default: "")
+        Hash of a file that the client lacks; empty once it has everything it needs.
     """
 
     num_train: int
@@ -56,14 +55,14 @@ class Description:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a task made ready on the server.
+    """Results of a task's preparation on the server.
 
     Parameters
     ----------
     instructions : dict
-        What goes with every message to the clients.
+        Sent with every message to the clients.
     provenance : dict
-        For `run.json`: where data and weights are from, with their hashes.
+        Origin and hashes of data and weights, for `run.json`.
     """
 
     instructions: Instructions
@@ -71,20 +70,20 @@ class Prepared:
 
 
 class Trained(NamedTuple):
-    """What came of training on a client.
+    """Results of training on a client.
 
     Parameters
     ----------
     arrays : dict[str, np.ndarray]
         The new arrays.
     num_examples : int
-        How many examples they were trained on.
+        Number of examples that they were trained on.
     loss : float
-        Mean training loss (NaN: none).
-    epochs : Mapping[str, Sequence[float]]
-        For `epochs.csv`, by column, such as ``valid_accuracy``, after each local epoch: not a mean
-        but the sum over the client's examples of the part in front, 0 without any. Which columns,
-        and how many epochs, is alike on all clients.
+        Mean training loss; NaN if there is none.
+    epochs : Mapping[str, Sequence[float]] (default: {})
+        Values after each local epoch, for `epochs.csv`, by column, such as ``valid_accuracy``: not
+        a mean but the sum over the client's examples of the part that the name begins with; 0
+        without any. All clients have the same columns and the same number of epochs.
     """
 
     arrays: Arrays
@@ -95,7 +94,7 @@ class Trained(NamedTuple):
 
 @dataclass(frozen=True)
 class Tables:
-    """What a task has to say at the end of a run.
+    """Final metrics and tables of a run.
 
     Parameters
     ----------
@@ -106,7 +105,7 @@ class Tables:
     parquet : dict[str, dict[str, np.ndarray]]
         Columns of parquet files, by file name.
     model_metadata : dict[str, str]
-        What is needed to predict from the final arrays.
+        Whatever is needed to predict with the final arrays.
     """
 
     summary: dict[str, Any]
@@ -138,37 +137,37 @@ class Task(ABC):
     @property
     @abstractmethod
     def count_names(self) -> tuple[str, ...]:
-        """What clients count among their train examples: the columns of `partitions.csv`."""
+        """Names of what clients count among train examples: columns of `partitions.csv`."""
 
     @property
     @abstractmethod
     def metric_names(self) -> tuple[str, ...]:
-        """The keys of `metrics`; with a part in front, columns of `rounds.csv`."""
+        """The keys of `metrics`; columns of `rounds.csv`, after the name of a part."""
 
     @property
     def lower_is_better(self) -> tuple[str, ...]:
-        """Those of `metric_names` of which less is better."""
+        """The metrics that are better when they are lower."""
         return ("loss",)
 
     @property
     def central_parts(self) -> tuple[str, ...]:
-        """The parts that `evaluate_centrally` judges where the server has data."""
+        """The parts that `evaluate_centrally` evaluates where the server has data."""
         return ("test",)
 
     @abstractmethod
     def prepare(self) -> Prepared:
-        """Make everything ready that takes long; called once, before clients are asked."""
+        """Do whatever takes long; called once, before the clients are asked."""
 
     @abstractmethod
     def initial_arrays(self) -> Arrays:
-        """The arrays that travel, as training starts."""
+        """The arrays that travel, at the start of training."""
 
     def public_arrays(self) -> Arrays:
         """The arrays that travel, trained on the public part of the train images."""
         raise InputError(f"task {self.config.task}: cannot learn from a public part; change init")
 
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
-        """What clients must be told that depends on all of them.
+        """Instructions that depend on the totals over all clients, such as class weights.
 
         Parameters
         ----------
@@ -180,46 +179,46 @@ class Task(ABC):
         return {}
 
     def deliver(self, missing: str) -> bytes:
-        """The file of this hash, for a client that has none."""
+        """The file with this hash, for a client that lacks it."""
         raise InputError(f"there is no file with hash {missing}")
 
     def zero_sums(self) -> Arrays:
-        """Where the sums of `summarise` start, int64; of a task that has a closed form."""
+        """Zeros of the shapes of `summarise`'s sums, int64, if the task has a closed form."""
         raise InputError(
             f"task {self.config.task}: has no closed form, so neither strategy nor init can be "
             f"'closed-form'"
         )
 
     def solve(self, sums: Arrays, instructions: Instructions) -> Arrays:
-        """The model from the summed sums of all clients, which were told `instructions`."""
+        """The model from the total sums of all clients, which had these instructions."""
         raise NotImplementedError
 
     @abstractmethod
     def metrics(self, counts: Arrays) -> dict[str, float]:
-        """Metrics by name, NaN if undefined, from the summed counts of `evaluate`."""
+        """Metrics by name, NaN if undefined, from the total counts of `evaluate`."""
 
     @abstractmethod
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
         """Metrics of the server's own parts, e.g. ``{"test": {"loss": 0.3}}``; may be empty."""
 
     def illustrate(self, arrays: Arrays) -> dict[str, bytes]:
-        """PNG pictures of what a round's model does, by a name for each kind, e.g. ``samples``."""
+        """PNG pictures that show a round's model at work, by kind, such as ``samples``."""
         return {}
 
     @abstractmethod
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
-        """Judge the final model.
+        """Evaluate the final model.
 
         Parameters
         ----------
         arrays : dict[str, np.ndarray]
             The final model.
         counts : Mapping[str, dict[str, np.ndarray]]
-            The summed counts of the last evaluation on the clients, by part.
+            The total counts of the last evaluation on the clients, by part.
         """
 
     def compare(self, base: Arrays, arrays: Arrays) -> dict[str, list[dict[str, Any]]]:
-        """Rows of CSV files, by file name, on what the rounds changed.
+        """Rows of CSV files, by file name, that compare the final model with the first.
 
         Parameters
         ----------
@@ -232,23 +231,23 @@ class Task(ABC):
 
     @abstractmethod
     def describe(self, node: NodeConfig, instructions: Instructions) -> Description:
-        """Make the client's data ready and count it."""
+        """Prepare the client's data and count it."""
 
     def receive(self, sha256: str, data: bytes) -> None:
-        """Keep a file that this client lacked."""
+        """Store a file that this client lacked."""
         raise InputError(f"no use for the file {sha256}")
 
     @abstractmethod
     def train(
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int
     ) -> tuple[Arrays, int, float] | Trained:
-        """Train on the client's examples: what `Trained` holds, `epochs` being optional.
+        """Train on the client's examples; the fields of `Trained`, of which `epochs` is optional.
 
         In a run, the instructions have the keys ``run``, its name, and ``server-round``.
         """
 
     def summarise(self, node: NodeConfig, instructions: Instructions) -> tuple[Arrays, int]:
-        """The client's sums, those that ``instructions["sums"]`` names, and number of examples."""
+        """The sums that ``instructions["sums"]`` names, and the client's number of examples."""
         raise NotImplementedError
 
     @abstractmethod
@@ -257,9 +256,9 @@ class Task(ABC):
     ) -> tuple[dict[str, Arrays], int]:
         """Counts that add up over clients, by part, and the number of validation examples.
 
-        The parts are ``{"train": {...}, "valid": {...}}``; the shapes are alike on all clients,
-        also where there is nothing to count. The instructions are as for `train`. Once, for the
-        final model, they have the key ``final``: then there may be more counts, for `finish`.
+        The parts are ``{"train": {...}, "valid": {...}}``; the shapes are the same on all clients,
+        also where there is nothing to count. The instructions are as for `train`. For the final
+        model they have the key ``final``: then there may be more counts, for `finish`.
         """
 
 

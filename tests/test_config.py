@@ -185,3 +185,9 @@ def test_relative_places_become_absolute(monkeypatch, tmp_path):
 
 def test_app_version_is_that_of_pyproject():
     assert app_version() == tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def test_app_version_without_a_pyproject_is_that_of_the_wheel(monkeypatch, tmp_path):
+    monkeypatch.setattr("celeba_fl.common.bundle.PYPROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setattr("celeba_fl.common.bundle.version", lambda name: f"{name} 9.9")
+    assert app_version() == "celeba-fl 9.9"

@@ -4,6 +4,7 @@ import keyword
 from pathlib import Path
 from typing import Annotated
 
+import tomli_w
 import typer
 
 from celeba_fl.common.errors import InputError
@@ -36,6 +37,9 @@ def new(name: Annotated[str, typer.Argument(help="name of the package and its fo
         text = path.read_text(encoding="utf-8").replace(PACKAGE, name)
         target.write_text(text, encoding="utf-8")
     (folder / ".gitignore").write_text(GITIGNORE, encoding="utf-8")
+    general = {key: rules.default for key, rules in RunConfig.keys().items() if not rules.of}
+    with (folder / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write(tomli_w.dumps({key: general[key] for key in general if key != "task"}))
     print(f"{folder.absolute()}: go on with\n")
     print(f"cd {name} && pip install -e . && celeba-fl run .")
 

@@ -119,7 +119,7 @@ def teach(
             spending=spending,
         )
     except KeyboardInterrupt:
-        print(f"{out}: interrupted ({spending}); the same command continues", file=sys.stderr)
+        print(f"{out}: interrupted ({spending}); the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None
     for image, why in outcome.failed.items():
         print(f"celeba-fl: {image} has no labels: {why}", file=sys.stderr)
@@ -127,6 +127,6 @@ def teach(
         print(f"celeba-fl: --max-cost {max_cost}: {outcome.left} images left", file=sys.stderr)
     print(
         f"{out}: {outcome.labelled} more images, {outcome.refused} refused, {outcome.unsure} "
-        f"unsure answers ({spending})"
+        f"answers unsure ({spending})"
     )
     raise SystemExit(bool(outcome.failed or outcome.left))

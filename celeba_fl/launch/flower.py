@@ -22,13 +22,8 @@ FLOWER_ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
 }
-# Lines of Flower and Ray that say nothing of a run: our own line on a round tells more, and replies
-# that fail are named there.
-NOISE = re.compile(
-    r"configure_(train|evaluate): Sampled \d+ nodes"
-    r"|aggregate_(train|evaluate): Received \d+ results and 0 failures"
-    r"|FutureWarning: .*Ray|Manually terminating ClientAppActor"
-)
+# Lines of the simulation engine that say nothing of a run.
+NOISE = re.compile(r"FutureWarning: .*Ray|Manually terminating ClientAppActor")
 
 
 def flower_environment() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The same ServerApp and ClientApp in one process: Flower's Grid without Ray and SuperLink.
 
-For tests, for debugging with a breakpoint in a client, and for sweeps. A message is answered when
-its answer is pulled, by calling the ClientApp; nothing else in the app knows of this.
+For tests, for sweeps, and for debugging with a breakpoint in a client. The ClientApp is called when
+the reply to a message is pulled; the rest of the app cannot tell the difference.
 """
 
 import secrets
@@ -24,11 +24,11 @@ class InlineGrid(Grid):
     Parameters
     ----------
     client_app : ClientApp
-        What every node runs.
+        The app of every node.
     nodes : int | Sequence[Mapping[str, Any]]
-        The node config of each node; or their number, for as many partitions.
+        The node config of each node; or the number of nodes, each with a partition.
     run_config : Mapping[str, Any]
-        What the nodes see as their run config.
+        The run config of the nodes.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class InlineGrid(Grid):
 
     @property
     def run(self) -> Run:
-        """The run, made up here."""
+        """The run; its id is random."""
         return self._run
 
     def set_run(self, run: Run) -> None:
@@ -79,7 +79,7 @@ class InlineGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Keep messages until their answers are pulled."""
+        """Keep messages until their replies are pulled."""
         ids = []
         for message in messages:
             message.metadata.__dict__["_message_id"] = secrets.token_hex(16)
@@ -88,7 +88,7 @@ class InlineGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Let the nodes answer."""
+        """Let the nodes reply."""
         due = [self._waiting.pop(key) for key in list(message_ids) if key in self._waiting]
         return (self._answer(message) for message in due)
 
@@ -101,7 +101,7 @@ class InlineGrid(Grid):
     def _answer(self, message: Message) -> Message:
         try:
             return self._app(message, self._contexts[message.metadata.dst_node_id])
-        except Exception as error:  # as the engines do: a failing client is an answer
+        except Exception as error:  # as the engines do: a failing client is a reply
             code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
             return Message(Error(code=code, reason=repr(error)), reply_to=message)
 

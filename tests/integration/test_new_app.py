@@ -51,7 +51,6 @@ def test_a_new_app_under_flwr_run_and_its_own_tests(
     federation = str(flower.federation(3))
     done = call(flower, mine, "celeba-fl", "run", ".", *words, "--federation", federation)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "configure_train" not in done.stdout
     assert "FutureWarning" not in done.stdout
     check(tmp_path / "more", clients=3)
 

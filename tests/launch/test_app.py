@@ -13,6 +13,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.app import FlowerApp, app_here
 from celeba_fl.launch.experiments import absolute_paths
+from celeba_fl.report.comparison import write_comparison
 from celeba_fl.report.page import write_report
 from celeba_fl.runs.reading import config_of, find_run
 from celeba_fl.studies.sweep import run_sweep
@@ -131,3 +132,11 @@ def test_keys_of_ones_own_are_swept(tmp_path: Path) -> None:
     fixed = settings(tmp_path, task="own_keys:Scaled", num_server_rounds=1)
     done = run_sweep(fixed, {"scale": [1.0, 2.0]}, 2, tmp_path / "sweep", "valid_score")
     assert [setting.values for setting in done.settings] == [{"scale": 2.0}, {"scale": 1.0}]
+
+
+def test_keys_of_ones_own_are_compared(tmp_path: Path) -> None:
+    keys = {"task": "own_keys:Scaled", "num_server_rounds": 1}
+    paths = [run_adding(tmp_path / str(scale), **keys, scale=scale) for scale in (1.0, 2.0)]
+    page = write_comparison(paths, tmp_path / "comparison.html").read_text()
+    assert "A: scale=1.0" in page
+    assert "B: scale=2.0" in page
