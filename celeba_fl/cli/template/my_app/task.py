@@ -59,11 +59,8 @@ class MyTask(Task):
 
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Metrics from counts that were added up over clients."""
-        number = float(counts["number"][0])
-        return {
-            name: float(counts[name][0]) / number if number else float("nan")
-            for name in self.metric_names
-        }
+        number = float(counts["number"][0]) or float("nan")
+        return {name: float(counts[name][0]) / number for name in self.metric_names}
 
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
         """Metrics on the server's own test examples; {} if it has none."""
@@ -72,16 +69,13 @@ class MyTask(Task):
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
         """The last word on the final model: summary.json, and a table of this task's own."""
         metrics = self.evaluate_centrally(arrays)["test"]
+        true = self._true_weights()
         rows = [
-            {"feature": i, "weight": float(weight), "true_weight": float(true)}
-            for i, (weight, true) in enumerate(
-                zip(arrays["weight"], self._true_weights(), strict=True)
-            )
+            {"feature": i, "weight": float(weight), "true_weight": float(true[i])}
+            for i, weight in enumerate(arrays["weight"])
         ]
-        return Tables(
-            summary={f"test_{name}": value for name, value in metrics.items()},
-            csv={"weights.csv": rows},
-        )
+        summary = {f"test_{name}": value for name, value in metrics.items()}
+        return Tables(summary, csv={"weights.csv": rows})
 
     # ---- on a client -----------------------------------------------------------------------
 
