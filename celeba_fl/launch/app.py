@@ -11,6 +11,7 @@ from celeba_fl.common.bundle import PYPROJECT
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig, places
 from celeba_fl.launch.experiments import read_toml
+from celeba_fl.strategy import check_strategy
 from celeba_fl.task import load_task
 
 
@@ -40,9 +41,9 @@ class FlowerApp:
         Raises
         ------
         InputError
-            If a key, a value or the task is refused.
+            If a key, a value, the task or the strategy is refused.
         """
-        return load_task(RunConfig.load({**self.config, **settings})).config
+        return load_config({**self.config, **settings})
 
     def places(self) -> RunConfig:
         """A config with the app's places alone, to find its runs."""
@@ -71,6 +72,19 @@ class FlowerApp:
                 f"there under [tool.flwr.app.config], with its default"
             )
         return {key: value for key, value in settings.items() if key in self.config}
+
+
+def load_config(settings: Mapping[str, Any]) -> RunConfig:
+    """A config that its task and its strategy accept; before a run, so that it fails here.
+
+    Raises
+    ------
+    InputError
+        If a key, a value, the task or the strategy is refused.
+    """
+    config = load_task(RunConfig.load(settings)).config
+    check_strategy(config.strategy)
+    return config
 
 
 def app_here() -> FlowerApp:

@@ -28,6 +28,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import write_bytes
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.config import RunConfig, places
+from celeba_fl.launch.app import load_config
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv, write_csv
@@ -174,8 +175,7 @@ def run_sweep(
     """
     place = {"resume": "", "results-dir": str(out)}
     points = (dict(zip(grid, values, strict=True)) for values in product(*grid.values()))
-    loaded = (RunConfig.load({**fixed, **point, **place}) for point in points)
-    configs = list(dict.fromkeys(load_task(config).config for config in loaded))
+    configs = list(dict.fromkeys(load_config({**fixed, **point, **place}) for point in points))
     columns = _columns(configs[0], metric)
     varied = [key for key, values in grid.items() if len(values) > 1]
     reasons: dict[RunConfig, str] = {}

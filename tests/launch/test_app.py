@@ -81,6 +81,14 @@ def test_without_a_pyproject_there_is_nothing_to_submit(tmp_path: Path) -> None:
         FlowerApp(tmp_path, {}).submittable({})
 
 
+def test_a_strategy_that_does_not_exist_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"strategy = 'fedavgg': .*fedavgm"):
+        app_here().load({"strategy": "fedavgg"})
+    with pytest.raises(InputError, match="strategy = 'fedavgg'"):
+        run_sweep({"task": "adding:Adding"}, {"strategy": ["fedavg", "fedavgg"]}, 2, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_places_are_those_of_the_app(own: Path) -> None:
     (own / "pyproject.toml").write_text(OWN + "results-dir = '/srv/runs'\n")
     assert app_here().places().runs_dir == Path("/srv/runs")
