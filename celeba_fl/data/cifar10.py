@@ -80,8 +80,8 @@ def load(dataset: str, home: Path) -> Pictures:
     Raises
     ------
     InputError
-        If there is no such data set, or if something in it is not as it should be; images that
-        cannot be decoded are only noted.
+        If there is no such data set, or something in it is wrong. Images that cannot be decoded
+        are only noted.
     """
     if dataset == "none":
         return Pictures("none", "none", **_arrays([], np.empty((0, 3, IMAGE_SIZE, IMAGE_SIZE)), []))
@@ -139,7 +139,7 @@ def _parse(dataset: str, files: list[Path], folder: Path) -> None:
 def _arrays(
     rows: list[tuple[str, int, int, int]], pixels: np.ndarray, unreadable: list[str]
 ) -> dict[str, np.ndarray]:
-    """What `Pictures` holds, from the name, class, split and hash of each image."""
+    """Arrays of `Pictures`, from the name, class, split and hash of each image."""
     images, labels, splits, contents = zip(*rows, strict=True) if rows else ([], [], [], [])
     return {
         "image": np.array(images, str),

@@ -42,15 +42,15 @@ def draw(
     """Draw a data set in the official CelebA layout.
 
     Writes ``img_align_celeba/000001.jpg`` and so on, ``list_attr_celeba.txt``,
-    ``list_eval_partition.txt`` and ``identity_CelebA.txt``. All of it is drawn beside `folder` and
-    then renamed, so that `folder` is whole from the moment it exists. Where several processes draw
-    the same folder at once, the first to be done gives it and the others drop theirs, which are
-    byte-identical.
+    ``list_eval_partition.txt`` and ``identity_CelebA.txt``. Everything is drawn beside `folder`
+    and then renamed, so that `folder` is complete from the moment it exists. If several processes
+    draw the same folder at once, the first to finish provides it; the others drop their copies,
+    which are identical byte by byte.
 
     Parameters
     ----------
     folder : Path
-        Where to; its parents are made.
+        The new folder; its parents are created.
     seed : int (default: 42)
         The same seed gives the same bytes, whatever the number of processes.
     identities : Mapping[str, int] (default: `IDENTITIES`)

@@ -97,7 +97,7 @@ OVER = {  # over everything
     "Wearing_Necktie": _fill("M131 207h18l-4 12 9 40-14 14-14-14 9-40z", "#b3122d"),
 }
 MOUTH = '<use transform="translate(94 140)"'  # the first part of the face in an avatar's SVG
-LARGER_MOUTH = '<use transform="translate(76 135) scale(1.39)"'  # to be told at 96 pixels
+LARGER_MOUTH = '<use transform="translate(76 135) scale(1.39)"'  # so that 96 pixels show it
 CLIP = re.compile(r'<g clip-path="url\(#clip-\w+\)">')
 
 

@@ -25,7 +25,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def source(folder: Path, home: Path) -> Source | None:
-    """Give the folder as a source, or None if nothing in it is of this layout.
+    """Make a source of the folder; None if nothing in it has this layout.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def annotations(folder: Path) -> Annotations:
     Raises
     ------
     InputError
-        If a file is not of the official format, if there are no images, or if one lacks its row.
+        If a file is not in the official format, there are no images, or an image lacks its row.
     """
     names, labels = _labels(folder / LABELS)
     splits = _numbers(folder / SPLIT)

@@ -30,7 +30,7 @@ MEGABYTE = 10**6
 
 
 def source(folder: Path, home: Path) -> Source | None:
-    """Give the folder as a source, or None if there is no parquet in it or one level below.
+    """Make a source of the folder; None without parquet files in it or one level below.
 
     `datasets` makes an Arrow copy under ``home/hub/arrow``, which is what images are read from:
     parquet has no random access.
@@ -50,7 +50,7 @@ def source(folder: Path, home: Path) -> Source | None:
 
 
 def fetch(dataset: str, home: Path) -> Path:
-    """The folder that `dataset` names: itself, or where a hub id is downloaded to, once."""
+    """Folder that `dataset` names: its own path, or where a hub id is downloaded to, once."""
     path = Path(dataset).expanduser()
     if path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", dataset):
         return path
@@ -79,7 +79,7 @@ def download(dataset: str, folder: Path) -> None:
         size = sum(file.size or 0 for file in files) // MEGABYTE
         LOG.info("Downloading %s: %d files, %d MB, to %s", dataset, len(files), size, folder)
         with _watched(f"Downloading {dataset} (MB)", folder, size):
-            # With the revision known, it never takes a part that is there for the whole.
+            # Given the revision, it never takes a partial file for a complete one.
             snapshot_download(
                 dataset,
                 repo_type="dataset",
@@ -90,8 +90,8 @@ def download(dataset: str, folder: Path) -> None:
     except (OSError, httpx.HTTPError, HFValidationError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"dataset = {dataset!r} is no folder here, and the Hugging Face hub does not give it "
-            f"({type(error).__name__}: {reason}). Two ways out: set `dataset` to a folder "
+            f"dataset = {dataset!r} is not a folder here, and the Hugging Face hub does not give "
+            f"it ({type(error).__name__}: {reason}). Two ways out: set `dataset` to a folder "
             "that holds it (parquet files; faces: the official CelebA layout too), or to 'drawn' "
             "(no download, faces)"
         ) from error
@@ -99,7 +99,7 @@ def download(dataset: str, folder: Path) -> None:
 
 @contextmanager
 def _watched(what: str, folder: Path, size: int) -> Iterator[None]:
-    """Log how many MB of `size` have arrived: the hub's own bars are no lines in a log."""
+    """Log how many MB of `size` have arrived: the hub's own bars are not lines of a log."""
     progress = Progress(what, size)
     over = threading.Event()
 
@@ -188,7 +188,7 @@ def _annotations(folder: Path, rows: "Dataset") -> Annotations:
 
 
 def _names(rows: "Dataset", split: np.ndarray) -> np.ndarray:
-    """Give the files' own names if the parquet has kept them, else e.g. ``train-000000``."""
+    """Names of the files if the parquet has kept them, else e.g. ``train-000000``."""
     names = [Path(path or "").name for path in _image(rows, "path").to_pylist()]
     if "" in names or len(set(names)) < len(names):
         within = {code: iter(range(len(rows))) for code in range(len(SPLITS))}

@@ -26,7 +26,7 @@ VALUES = {"1": True, "0": False, "-1": False}
 
 
 def source(folder: Path, home: Path) -> Source | None:
-    """Give the folder as a source, or None if it has no `metadata.csv`."""
+    """Make a source of the folder; None if it has no `metadata.csv`."""
     metadata = folder / METADATA
     if not metadata.exists():
         return None
@@ -44,7 +44,7 @@ def annotations(folder: Path) -> Annotations:
     Raises
     ------
     InputError
-        If columns are missing, a value is none that it may be, or an image has no file or two rows.
+        If columns are missing, a value is not allowed, or an image has no file or two rows.
     """
     path = folder / METADATA
     with path.open(newline="", encoding="utf-8-sig") as file:

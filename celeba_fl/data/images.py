@@ -16,7 +16,7 @@ CROPPING = "rgb, centre cropped to a square, resized to NxN (PIL bilinear, antia
 
 
 class BadImageError(ValueError):
-    """Bytes that are no whole image."""
+    """Bytes that are not a complete image."""
 
 
 def decode(
@@ -41,7 +41,7 @@ def decode(
     Raises
     ------
     BadImageError
-        If the bytes are no image, or a truncated one.
+        If the bytes are not an image, or a truncated one.
     """
     with _opened(data) as image:
         altered = alter(image.convert("RGB"))
@@ -55,7 +55,7 @@ def media_type(data: bytes) -> str:
     Raises
     ------
     BadImageError
-        If the bytes are no image, or a truncated one.
+        If the bytes are not an image, or a truncated one.
     """
     with _opened(data) as image:
         image.load()

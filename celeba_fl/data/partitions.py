@@ -1,7 +1,7 @@
-"""Who holds what: the train split dealt to partitions by flwr-datasets' partitioners.
+"""Partitions: the train split, dealt to clients by flwr-datasets' partitioners.
 
-A partition is computed once and kept, as one number a row: the 50 clients of a run neither deal
-again nor import what deals.
+The dealing is computed once and kept, as one number for each row: the 50 clients of a run neither
+deal again nor import what deals.
 """
 
 import difflib
@@ -136,7 +136,7 @@ def assign(
 
 
 def combination(labels: np.ndarray, partition_by: str) -> np.ndarray:
-    """Derive one column from several attributes.
+    """Combine several attributes into one column.
 
     Parameters
     ----------
@@ -160,12 +160,12 @@ def combination(labels: np.ndarray, partition_by: str) -> np.ndarray:
         if name not in ATTRIBUTES:
             near = difflib.get_close_matches(name, ATTRIBUTES, n=1) or ["Male"]
             raise InputError(
-                f"partition-by = {partition_by!r}: {name!r} is none of CelebA's attributes, one "
-                f"or several with commas between them; one is {near[0]!r}"
+                f"partition-by = {partition_by!r}: {name!r} is not an attribute of CelebA; did you "
+                f"mean {near[0]!r}? Give one or several, with commas between them"
             )
     columns = labels[:, [ATTRIBUTES.index(name) for name in names]]
-    found, which = np.unique(columns, axis=0, return_inverse=True)
-    return np.array([group_name(names, row) for row in found])[which]
+    combinations, which = np.unique(columns, axis=0, return_inverse=True)
+    return np.array([group_name(names, row) for row in combinations])[which]
 
 
 def _iid(rows: int, num_partitions: int, seed: int) -> np.ndarray:
@@ -213,11 +213,11 @@ def _dirichlet(
 def _natural(identity: np.ndarray, num_partitions: int, seed: int) -> np.ndarray:
     from flwr_datasets.partitioner import NaturalIdPartitioner
 
-    found, which = np.unique(identity, return_inverse=True)
+    people, which = np.unique(identity, return_inverse=True)
     # Cards dealt round the table: a holder has as many identities as any other, or one more.
-    holder = np.random.default_rng(seed).permutation(len(found)) % num_partitions
+    holder = np.random.default_rng(seed).permutation(len(people)) % num_partitions
     columns = {"row": np.arange(len(identity)), "by": holder[which]}
-    return _run(NaturalIdPartitioner("by"), min(num_partitions, len(found)), columns)
+    return _run(NaturalIdPartitioner("by"), min(num_partitions, len(people)), columns)
 
 
 def _run(

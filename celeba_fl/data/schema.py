@@ -59,19 +59,19 @@ SPLITS = ("train", "valid", "test", "pretrain")
 
 
 def group_name(grouping: Sequence[str], values: Iterable[int]) -> str:
-    """One combination of attributes' values, e.g. ``"Male=1,Young=0"``."""
+    """Name of one combination of attributes' values, e.g. ``"Male=1,Young=0"``."""
     return ",".join(f"{name}={value:d}" for name, value in zip(grouping, values, strict=True))
 
 
 def group_names(grouping: Sequence[str]) -> list[str]:
-    """Every combination of the attributes' values, from all 0 to all 1."""
+    """Names of all combinations of the attributes' values, from all 0 to all 1."""
     return [group_name(grouping, values) for values in product((0, 1), repeat=len(grouping))]
 
 
 def membership(
     labels: NDArray[np.bool_], attributes: Sequence[str], grouping: Sequence[str]
 ) -> NDArray[np.bool_]:
-    """Which example is in which group.
+    """Membership of each example in each group.
 
     Parameters
     ----------

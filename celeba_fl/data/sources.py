@@ -1,7 +1,7 @@
-"""From the setting `dataset` to its table, parsed and checked once, then memory-mapped.
+"""Tables by the key `dataset`: parsed and checked once, then memory-mapped.
 
-The processes of a simulation load the table again and again: what they open are NumPy files whose
-pages all of them share, without importing what parsed them.
+The processes of a simulation open the same table again and again. They open NumPy files, whose
+pages they share, and import nothing that parses.
 """
 
 import hashlib
@@ -55,8 +55,7 @@ def load(dataset: str, home: Path) -> Table:
     Raises
     ------
     InputError
-        If there is no such data set, if it cannot be read, or if something in it is not as it
-        should be.
+        If there is no such data set, it cannot be read, or something in it is wrong.
     """
     if dataset == "none":
         return _nothing()

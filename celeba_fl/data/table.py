@@ -1,4 +1,4 @@
-"""The one table that every source of faces gives, and what any table of labelled images has."""
+"""The table that every source of faces provides, and what all tables of labelled images share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class Table(LabelledImages):
 
 
 class Annotations(NamedTuple):
-    """What a source knows of its images without opening them; shapes and types as in `Table`."""
+    """Columns that a source has without opening its images; shapes and types as in `Table`."""
 
     image: np.ndarray
     celeb_id: np.ndarray
@@ -74,7 +74,7 @@ class Annotations(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a table comes from; nothing is read before it is asked for.
+    """Origin of a table; nothing is read before it is needed.
 
     Parameters
     ----------

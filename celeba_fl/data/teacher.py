@@ -1,7 +1,7 @@
 """A teacher: labels from elsewhere for the train images, such as a stronger model's answers.
 
 Its file has a row for each question that was asked, an attribute of an image; `celeba-fl teach`
-writes it. A simulated teacher is right but for a chosen share of its answers.
+writes it. A simulated teacher is wrong in a given share of its answers.
 """
 
 import csv
@@ -31,7 +31,7 @@ Answers = NDArray[np.int8]
 
 
 class Teacher:
-    """What a teacher says of the images of a table.
+    """A teacher of the images of a table.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Teacher:
             self._answers = np.load(keep(home / "teachers" / f"{key}.npy", parse), mmap_mode="r")
 
     def __call__(self, rows: np.ndarray) -> Answers:
-        """Its labels of some images, (k, attributes): 1, 0, `UNSURE` or `UNASKED`."""
+        """Answers for some images, (k, attributes): 1, 0, `UNSURE` or `UNASKED`."""
         if self._answers is not None:
             return np.asarray(self._answers[rows])
         content = self.table.content[rows]
@@ -112,10 +112,10 @@ def error_rates(text: str) -> tuple[float, ...]:
 
 
 def teacher_provenance(name: str) -> dict[str, str]:
-    """Of `teacher`, for `run.json`: its name, and the SHA-256 (hex) of a file that is here."""
+    """Record of a teacher for `run.json`: its name, and the SHA-256 (hex) of a file."""
     path = Path(name).expanduser()
-    known = {"sha256": hash_file(path)} if name != "simulated" and path.is_file() else {}
-    return {"name": name, **known}
+    file = {"sha256": hash_file(path)} if name != "simulated" and path.is_file() else {}
+    return {"name": name, **file}
 
 
 def _parse(path: Path, table: Table, least: float, kept: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a secured federation needs: a CA, the server's certificate, and a key pair for each node.
+"""Credentials of a secured federation: a CA, a server certificate, and a key pair for each node.
 
 Nodes and users check the server's certificate by the CA's; the SuperLink knows a SuperNode by a
 P-384 key in OpenSSH format, whose public half was registered:

@@ -1,7 +1,7 @@
 """A whole deployment on one machine: SuperLink and SuperNodes with TLS and node authentication.
 
-What real machines would run (see the README), as processes here: to try a federation out before
-it goes to its sites, and for tests.
+The same processes as on real machines (see this folder's README), to try a federation out before it
+goes to its sites, and for tests.
 """
 
 import re
@@ -39,10 +39,10 @@ class LocalDeployment:
     Parameters
     ----------
     folder : Path
-        Emptied first. Has credentials, the SuperLink's database, Flower's home of all processes,
-        and their logs.
+        Emptied first. It holds credentials, the SuperLink's database, and the logs and Flower's
+        home of all processes.
     name : str
-        Under which `flwr run` finds it: a connection of this name is written into the
+        Name by which `flwr run` finds it: a connection of this name is written into the
         configuration of Flower's commands, where others stay.
     nodes : Sequence[Mapping[str, Any]]
         The node config of each SuperNode.
@@ -50,8 +50,8 @@ class LocalDeployment:
     Raises
     ------
     InputError
-        If `name` is none; when it is entered, if it is another connection's, or if the deployment
-        runs already or does not come up.
+        If `name` is not a name. On entering: if another connection has it, the deployment is
+        running already, or it does not come up.
     """
 
     def __init__(self, folder: Path, name: str, nodes: Sequence[Mapping[str, Any]]) -> None:
@@ -64,12 +64,12 @@ class LocalDeployment:
 
     @staticmethod
     def environment() -> dict[str, str]:
-        """Of Flower's commands, which ask more often."""
+        """Environment of Flower's commands, which poll more often here."""
         return {**POLLING, **flower_environment()}
 
     @property
     def address(self) -> str:
-        """Where the SuperLink is."""
+        """Address of the SuperLink."""
         return f"{HOST}:{self._port}"
 
     @property
@@ -115,13 +115,13 @@ class LocalDeployment:
         self._await("the SuperNodes are not online", lambda: self.online() == len(self.nodes))
 
     def _connect(self) -> None:
-        """Tell Flower's commands of this deployment."""
+        """Make this deployment a connection of Flower's commands."""
         ca = str(self.credentials / "ca.crt")
-        known = read_flower_config()[0].get("superlink", {}).get(self.name)
-        if known and known.get("root-certificates") != ca:
+        other = read_flower_config()[0].get("superlink", {}).get(self.name)
+        if other and other.get("root-certificates") != ca:
             raise InputError(
                 f"Flower's commands have a connection {self.name!r} already, to "
-                f"{known.get('address')}; take another --name"
+                f"{other.get('address')}; take another --name"
             )
         connection = SuperLinkConnection(self.name, address=self.address, root_certificates=ca)
         write_superlink_connection(connection)
@@ -160,12 +160,12 @@ class LocalDeployment:
         self._processes[name].wait()
 
     def online(self) -> int:
-        """How many SuperNodes the SuperLink can ask."""
+        """Number of SuperNodes that the SuperLink can reach."""
         listed = self._flwr("supernode", "list", self.name)["nodes"]
         return sum(node["status"] == "online" for node in listed)
 
     def ended(self) -> dict[str, str]:
-        """Processes that should run and do not, and their last words."""
+        """Processes that have ended too early, and the last lines of their logs."""
         return {
             name: f"{name} has ended with status {process.returncode}; the last lines of "
             f"{self._log(name)}:\n{_tail(self._log(name))}"
@@ -200,7 +200,7 @@ class LocalDeployment:
             time.sleep(POLL_SECONDS)
 
     def _kill_all(self) -> None:
-        """Kill what is left: Flower's children do not always end with their parents."""
+        """Kill the rest: Flower's children do not always end with their parents."""
         while left := processes_with("FLWR_HOME", str(self.folder / "flwr")):
             for process in left:
                 with suppress(psutil.NoSuchProcess):

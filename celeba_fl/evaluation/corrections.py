@@ -1,8 +1,8 @@
 """Learning from a teacher's labels where the model disagrees, and what that changed.
 
 Agreement is counted on the clients, before training in each round; what was fixed and what was
-broken is counted on the test images, as the model that the rounds started from (the base) and the
-final one answer them.
+broken is counted on the test images, between the model that the rounds started from (the base) and
+the final one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ COUNTS = ("asked", "answered", "agreed", "right")
 
 
 def count_answers(answers: Answers, labels: Bools, predicted: Bools) -> Arrays:
-    """What a teacher said of some images, counted: (attributes,) int64 that add up over clients.
+    """Counts of a teacher's answers to some images, (attributes,) int64 that add up over clients.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ def count_answers(answers: Answers, labels: Bools, predicted: Bools) -> Arrays:
         ``teacher_asked`` and ``teacher_answered``; ``teacher_agreed``, where the model says the
         same; and ``teacher_right``, where the annotation does.
     """
-    known, yes = answers >= 0, answers == 1
-    found = (answers != UNASKED, known, known & (yes == predicted), known & (yes == labels))
-    return {f"teacher_{key}": c.sum(axis=0) for key, c in zip(COUNTS, found, strict=True)}
+    sure, yes = answers >= 0, answers == 1
+    outcomes = (answers != UNASKED, sure, sure & (yes == predicted), sure & (yes == labels))
+    return {f"teacher_{key}": c.sum(axis=0) for key, c in zip(COUNTS, outcomes, strict=True)}
 
 
 def agreement(counts: Mapping[str, np.ndarray]) -> float:
@@ -87,7 +87,7 @@ def compare(
     attributes : Sequence[str]
         Their names.
     groupings : Sequence[tuple[str, ...]]
-        What the groups are made of.
+        The attributes whose values make the groups.
     """
     before, after = base == labels, final == labels
     members = [("", "", np.ones(len(labels), bool))]
@@ -106,7 +106,7 @@ def compare(
 def _rows(
     where: Mapping[str, str], sums: Floats, images: Floats, attributes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Of one group, from sums (identities, attributes, 4) and images (identities,)."""
+    """Rows of one group, from sums (identities, attributes, 4) and images (identities,)."""
     together = np.concatenate([sums.sum(axis=1, keepdims=True), sums], axis=1)
     n = images.sum() * np.array([len(attributes)] + [1] * len(attributes))
     right, now, fixed, broken = together.sum(axis=0).astype(np.int64).T

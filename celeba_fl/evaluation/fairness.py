@@ -29,9 +29,9 @@ Rows = list[dict[str, Any]]
 def outcomes(
     predicted: NDArray[np.bool_], labels: NDArray[np.bool_], member: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Of each example, group and attribute: is it there, positive, true and false positive.
+    """Four marks of each example by group and attribute: there, positive, true and false positive.
 
-    The sum over the examples are the counts that the rest of this module takes.
+    Their sums over the examples are the counts that the rest of this module takes.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def difference(rates: Floats) -> Floats:
 
 
 def differences(rates: Mapping[str, Floats]) -> dict[str, Floats]:
-    """How far groups are apart, per attribute.
+    """Differences between groups, per attribute.
 
     With max and min over the groups for which the rate is defined::
 
@@ -156,15 +156,15 @@ def differences(rates: Mapping[str, Floats]) -> dict[str, Floats]:
 
 
 def wilson_bounds(counts: Ints) -> Bounds:
-    """Intervals of the rates where there are but counts: as if the examples were independent."""
+    """Intervals of the rates where there are only counts, as if the examples were independent."""
     return {name: wilson(*fraction) for name, fraction in fractions(counts).items()}
 
 
 def identity_bounds(sums: Floats) -> Bounds:
     """Intervals of rates and differences, from drawing identities with replacement.
 
-    Where every resample says the same (there is but one identity, or a rate is 0 or 1), drawing
-    tells nothing of what other people would have shown. A rate then has Wilson's interval with
+    Where every resample gives the same value (there is only one identity, or a rate is 0 or 1),
+    drawing says nothing about other people. A rate then has Wilson's interval with
     identities in place of examples, as if all images of a person were one; a difference has none.
 
     Parameters

@@ -1,4 +1,4 @@
-"""How far apart two sets of images are: the Fréchet distance between their features.
+"""The Fréchet distance between the features of two sets of images.
 
 Dowson and Landau, "The Fréchet distance between multivariate normal distributions", Journal of
 Multivariate Analysis 12(3), 1982; for generated images first by Heusel et al., "GANs Trained by a

@@ -1,10 +1,10 @@
-"""How sure one can be of a figure: 95 % intervals.
+"""95 % intervals: how sure one can be of a figure.
 
-Images of one person are alike, so they are no independent draws: where the identities are known,
-an interval comes from drawing identities, not images, with replacement (the cluster bootstrap of
+Images of one person are alike, so they are not independent draws. Where identities are at hand, an
+interval comes from drawing identities, not images, with replacement (the cluster bootstrap of
 Davison & Hinkley 1997, "Bootstrap Methods and their Application", section 3.8, and Field & Welsh
-2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69(3), 369-390). Where there are but
-counts, it is Wilson's. Of few identities (some dozen) drawn intervals are too narrow still.
+2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69(3), 369-390). Where there are
+only counts, it is Wilson's. Of few identities (some dozen) drawn intervals are too narrow still.
 
 The same identities, number of draws and seed give the same draws: the differences of two models
 that were judged on the same images, draw by draw, are paired.
@@ -20,7 +20,7 @@ LEVEL = 0.95
 
 
 def draw_identities(number: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """How often each of so many identities is drawn, ``(draws, number)`` float64."""
+    """Number of times that each identity is drawn, ``(draws, number)`` float64."""
     if not number:
         return np.zeros((draws, 0))
     even = np.full(number, 1 / number)

@@ -31,7 +31,7 @@ EDGES = BIN_WIDTH * (np.arange(1, NUM_BINS) - ZERO_BIN)
 
 @dataclass(frozen=True)
 class Counts:
-    """What a set of examples says about a model, per attribute; the arrays of two sets add up.
+    """Counts of a set of examples, per attribute; those of two sets add up, array by array.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Counts:
         return cls(*(np.stack(arrays) for arrays in zip(*of, strict=True)))
 
     def at(self, thresholds: Floats) -> "Counts":
-        """The same examples judged at other thresholds, (attributes,) out of `EDGES`."""
+        """These counts judged at other thresholds, (attributes,) out of `EDGES`."""
         return replace(self, first=np.searchsorted(EDGES, thresholds) + 1)
 
     def to_arrays(self) -> Arrays:
@@ -98,7 +98,7 @@ class Counts:
 
     @property
     def thresholds(self) -> Floats:
-        """The scores above which an attribute is predicted, (attributes,)."""
+        """Scores above which an attribute is predicted, (attributes,)."""
         return np.broadcast_to(EDGES[np.asarray(self.first) - 1], self.n.shape[-1:])
 
     @cached_property

@@ -1,4 +1,4 @@
-"""How far the test figures of a run would move with other people in the test split.
+"""Resampling the people of the test split: how far the figures of a run would move with others.
 
 Identities are drawn with replacement (`celeba_fl.evaluation.intervals`), their counts are added
 up, and the task's own metrics are computed from the sums. The same identities give the same draws,
@@ -48,11 +48,11 @@ class Scores:
 
     @property
     def num_identities(self) -> int:
-        """How many people there are."""
+        """Number of people."""
         return len(np.unique(self.celeb_id))
 
     def pairs_with(self, other: "Scores") -> bool:
-        """Whether both are of the same images with the same labels."""
+        """True if both are of the same images with the same labels."""
         return (
             self.attributes == other.attributes
             and np.array_equal(self.image, other.image)
@@ -63,8 +63,8 @@ class Scores:
     def columns(self) -> dict[str, np.ndarray]:
         """The columns of `test_scores.parquet`, which `read_scores` reads."""
         truth = {name: self.labels[:, i] for i, name in enumerate(self.attributes)}
-        said = {f"{name}_score": self.scores[:, i] for i, name in enumerate(self.attributes)}
-        return {"image": self.image, "celeb_id": self.celeb_id, **truth, **said}
+        scores = {f"{name}_score": self.scores[:, i] for i, name in enumerate(self.attributes)}
+        return {"image": self.image, "celeb_id": self.celeb_id, **truth, **scores}
 
     @cached_property
     def values(self) -> dict[str, float]:
@@ -96,7 +96,7 @@ class Scores:
 
     @cached_property
     def _ranks(self) -> np.ndarray:
-        """Scores spread evenly over the bins of `Counts`, for curves that ask but for the order."""
+        """Scores spread evenly over the bins of `Counts`, for curves, which need only the order."""
         ordered = np.sort(self.scores, axis=0)
         columns = zip(ordered.T, self.scores.T, strict=True)
         ranks = np.column_stack([np.searchsorted(row, column) for row, column in columns])
@@ -114,7 +114,7 @@ def read_scores(path: Path) -> Scores:
     Raises
     ------
     ValueError
-        If it is no parquet file, or has other columns.
+        If it is not a parquet file, or has other columns.
     """
     from pyarrow import ArrowException, parquet
 

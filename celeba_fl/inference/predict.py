@@ -1,4 +1,4 @@
-"""Attributes of any image, by the model of a run.
+"""Predicting the attributes of any image by the model of a run.
 
 The image goes through the same decoding, the same backbone and the same head as in training, so a
 test image scores here what `test_scores.parquet` says, to the last digit.
@@ -29,7 +29,7 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one attribute of an image.
+    """A model's answer for one attribute of an image.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Model:
     head : dict[str, np.ndarray]
         The final arrays.
     attributes : tuple[str, ...]
-        What its outputs are.
+        Names of its outputs.
     thresholds : np.ndarray
         (attributes,) scores above which an attribute is seen; 0 unless the run chose others.
     backbone : str
@@ -71,7 +71,7 @@ class Model:
     home : Path
         Where those weights are kept.
     faces : str
-        What it was trained on, for people.
+        The faces that it was trained on, in words.
     """
 
     head: Arrays
@@ -98,14 +98,16 @@ def load_model(run: Mapping[str, Any]) -> Model:
         If the run has no model of CelebA's attributes, or the backbone's weights are not kept
         here.
     """
-    head, said = final_model(run)
+    head, metadata = final_model(run)
     try:
-        attributes = tuple(json.loads(said["attributes"]))
-        backbone, weights, size = said["backbone"], said["weights"], int(said["image-size"])
-        thresholds = np.array(json.loads(said.get("thresholds", "null")) or [0.0] * len(attributes))
+        attributes = tuple(json.loads(metadata["attributes"]))
+        backbone, weights = metadata["backbone"], metadata["weights"]
+        size = int(metadata["image-size"])
+        chosen = json.loads(metadata.get("thresholds", "null"))
+        thresholds = np.array(chosen or [0.0] * len(attributes))
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"{run['path'].name}: its model is no model of the task attributes: {error!r}"
+            f"{run['path'].name}: its model is not one of the task attributes: {error!r}"
         ) from error
     homes = [Path(run["home"])] if "home" in run else []
     homes += [RunConfig.load().home_dir]
@@ -142,7 +144,7 @@ class Predictor:
         self._extract.__exit__(kind, error, trace)
 
     def __call__(self, images: Iterable[bytes]) -> Iterator[dict[str, Prediction] | None]:
-        """By attribute, for each encoded image in order; None for one that cannot be read."""
+        """Predict each encoded image in order, by attribute; None for one that cannot be read."""
         for feature in self._extract(iter(images)):
             yield None if feature is None else self._judge(feature)
 
@@ -164,32 +166,34 @@ def predict_files(model: Model, paths: Sequence[Path]) -> Iterator[tuple[Path, A
         for start in range(0, len(paths), CHUNK):
             chunk = paths[start : start + CHUNK]
             read = [_read(path) for path in chunk]
-            said = predict(data for data in read if isinstance(data, bytes))
+            answers = predict(data for data in read if isinstance(data, bytes))
             for path, data in zip(chunk, read, strict=True):
                 if isinstance(data, str):
                     yield path, data
                 else:
-                    yield path, next(said) or "it is no image, or not a whole one"
+                    yield path, next(answers) or "it is not an image, or not a complete one"
 
 
-def predictions_table(model: Model, said: Sequence[tuple[Path, Mapping[str, Prediction]]]) -> Table:
+def predictions_table(
+    model: Model, predictions: Sequence[tuple[Path, Mapping[str, Prediction]]]
+) -> Table:
     """Attributes by images: yes or no, and the probability."""
     caption = escape(f"The model was trained on {model.faces}")
-    table = Table("attribute", *(escape(path.name) for path, _ in said), caption=caption)
+    table = Table("attribute", *(escape(path.name) for path, _ in predictions), caption=caption)
     for name in model.attributes:
-        cells = (prediction[name] for _, prediction in said)
+        cells = (prediction[name] for _, prediction in predictions)
         table.add_row(name, *(_cell(cell) for cell in cells))
     return table
 
 
 def predictions_json(model: Model, answers: Mapping[Path, Answer]) -> dict[str, Any]:
-    """The same for programs, and which files could not be read for what reason."""
+    """Predictions for programs, and the files that could not be read with the reasons."""
     return {
         "trained_on": model.faces,
         "images": {
-            str(path): {name: asdict(prediction) for name, prediction in said.items()}
-            for path, said in answers.items()
-            if not isinstance(said, str)
+            str(path): {name: asdict(prediction) for name, prediction in answer.items()}
+            for path, answer in answers.items()
+            if not isinstance(answer, str)
         },
         "unreadable": {str(path): why for path, why in answers.items() if isinstance(why, str)},
     }

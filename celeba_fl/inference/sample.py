@@ -30,10 +30,10 @@ def load_generator(run: Mapping[str, Any]) -> Arrays:
     InputError
         If the run has no model, or one that generates nothing.
     """
-    arrays, said = final_model(run)
-    if said.get("network") != NETWORK:
+    arrays, metadata = final_model(run)
+    if metadata.get("network") != NETWORK:
         raise InputError(
-            f"{run['path'].name}: its model is no model of the task dcgan, and generates no faces"
+            f"{run['path'].name}: its model is not one of the task dcgan, and generates no faces"
         )
     return arrays
 
@@ -50,7 +50,7 @@ def write_faces(arrays: Arrays, count: int, seed: int, out: Path) -> list[Path]:
     seed : int
         Of the noise; of the same seed, the first faces are the same for every `count`.
     out : Path
-        A folder, made if it is not there.
+        A folder, created if it does not exist.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""What learns: heads on frozen features, and networks that are trained whole."""
+"""Models that learn: heads on frozen features, and networks that are trained whole."""

@@ -194,7 +194,7 @@ def _scaled(pixels: np.ndarray) -> torch.Tensor:
 
 
 def _named(layers: list[nn.Module]) -> nn.Sequential:
-    """With names that tell what a layer is: ``conv1``, ``norm1``; the number is the block's."""
+    """Name layers by kind and number of their block: ``conv1``, ``norm1``."""
     names, block = [], 0
     for layer in layers:
         convolves = isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
@@ -218,7 +218,7 @@ def _load(make: Callable[[int], nn.Sequential], arrays: Arrays, name: str) -> nn
 
 
 def _arrays(making: nn.Sequential, judging: nn.Sequential) -> Arrays:
-    """What is trained, copied."""
+    """Copies of the trained arrays."""
     return {
         f"{name}/{key}": value.numpy().copy()
         for name, network in (("generator", making), ("discriminator", judging))

@@ -55,7 +55,7 @@ def lenet5() -> nn.Sequential:
 
 
 def standardise(pixels: torch.Tensor) -> torch.Tensor:
-    """What the network takes: (x / 255 - MEAN) / STD of (n, 3, 32, 32) uint8."""
+    """Input of the network: (x / 255 - MEAN) / STD of (n, 3, 32, 32) uint8."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return (pixels.float() / 255 - mean) / std
 
@@ -145,6 +145,6 @@ def _network(arrays: Arrays) -> nn.Sequential:
 
 
 def _arrays(network: nn.Sequential) -> Arrays:
-    """What travels, copied."""
+    """Copies of the arrays that travel."""
     state = network.state_dict().items()
     return {k: v.numpy().copy() for k, v in state if not k.endswith("num_batches_tracked")}

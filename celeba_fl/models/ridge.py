@@ -6,7 +6,7 @@ et al., "Accelerating Heterogeneous Federated Learning with Closed-form Classifi
 arXiv 2406.01116); AFL (He et al., "AFL: A Single-Round Analytic Approach for Federated Learning
 with Pre-trained Models", CVPR 2025, arXiv 2405.16240).
 
-The sums are whole numbers and exact: features are rounded to steps of 2^-14 (they are known to
+The sums are whole numbers and exact: features are rounded to steps of 2^-14 (they are right to
 1e-5 at best), so float64 sums of a block of products are without error, and int64 holds the rest.
 Neither the order in which clients answer nor the partition changes one bit of the totals.
 
@@ -17,7 +17,7 @@ The moments of the score follow from the same sums, of validation examples, as o
 examples the regression is too sure. Measured on the people in one half of a validation split,
 calibrated on the other half (600 images of CelebA, 20 halvings): loss 0.309 nats and balanced
 accuracy 69.2 %, with moments of train examples 0.342 and 70.5 %, by Platt's logistic regression
-on validation scores 0.304 and 65.7 %. That one needs scores, which say more of each image.
+on validation scores 0.304 and 65.7 %. That one needs scores, which reveal more of each image.
 """
 
 from functools import cache
@@ -104,7 +104,7 @@ def solve(train: Arrays, valid: Arrays) -> tuple[Arrays, float]:
     Parameters
     ----------
     train, valid : dict[str, np.ndarray]
-        Sums of examples; of neither none.
+        Sums of examples, at least one each.
 
     Returns
     -------
@@ -114,11 +114,11 @@ def solve(train: Arrays, valid: Arrays) -> tuple[Arrays, float]:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        known, held_out = _matrices(train), _matrices(valid)
-        path = regressions(*known)
+        own, held_out = _matrices(train), _matrices(valid)
+        path = regressions(*own)
         errors = [squared_error(w, *held_out).mean() for w in path]
         best = int(np.argmin(errors))
-        logits = calibrate(path[best], known, held_out)
+        logits = calibrate(path[best], own, held_out)
     if best in (0, len(RATIOS) - 1):
         LOG.warning("lambda / mean diagonal = %g is the end of the grid", RATIOS[best])
     head = {"weight": logits[:-1].T.astype(np.float32), "bias": logits[-1].astype(np.float32)}

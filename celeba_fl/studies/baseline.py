@@ -2,7 +2,7 @@
 
 Both are federations of one client. Central training is the one client that holds all data, and
 "alone" is a client whose federation has nobody else: so the task trains and judges them as it does
-in the run, with the same examples, seeds and settings, and no task needs code for this.
+in the run, with the same examples, seeds and settings, and needs no code for it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +50,7 @@ class SingleClient:
     node : NodeConfig
         The client.
     instructions : Instructions
-        What clients are told.
+        Instructions of the server to clients.
     """
 
     task: Task
@@ -58,13 +58,13 @@ class SingleClient:
     instructions: Instructions
 
     def rounds(self, numbers: Sequence[int]) -> Iterator[tuple[int, Arrays]]:
-        """Train in these rounds, `local-epochs` each; the model after each."""
-        said = self.describe()
-        own = self.task.instruct(said.counts, said.num_train)
+        """Train in these rounds, `local-epochs` each, and yield the model after each."""
+        description = self.describe()
+        own = self.task.instruct(description.counts, description.num_train)
         arrays, name = starting_arrays(self.task), client_name(self.node)
         if self.task.config.init == "closed-form":
-            told = {**self.instructions, **own, "sums": list(self.task.zero_sums())}
-            arrays = self.task.solve(self.task.summarise(self.node, told)[0], told)
+            asked = {**self.instructions, **own, "sums": list(self.task.zero_sums())}
+            arrays = self.task.solve(self.task.summarise(self.node, asked)[0], asked)
         for number in numbers:
             told = {**self.instructions, **own, "server-round": number}
             seed = derived_seed(self.task.config.seed, number, name)
@@ -72,7 +72,7 @@ class SingleClient:
             yield number, arrays
 
     def describe(self) -> Description:
-        """What the client holds."""
+        """Describe what the client holds."""
         return self.task.describe(self.node, self.instructions)
 
     def evaluate(self, arrays: Arrays) -> dict[str, Arrays]:
@@ -81,7 +81,7 @@ class SingleClient:
         return {part: sum_counts([counts]) for part, counts in parts.items()}
 
     def finish(self, arrays: Arrays) -> Tables:
-        """What the run would say of this final model."""
+        """Judge a final model as the run would."""
         return self.task.finish(arrays, self.evaluate(arrays))
 
 
@@ -124,7 +124,7 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
         )
     trained = _trained_rounds(read_csv(path / "clients.csv"))
     if not trained or run["status"] == "running":
-        raise InputError(f"{path} is {run['status']}, and nothing can be put beside it yet")
+        raise InputError(f"{path} is {run['status']}, and nothing can be compared with it yet")
     task = load_task(config)
     prepared = task.prepare()
     for key, value in prepared.provenance.items():
@@ -146,7 +146,7 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"{config.dataset} has no test examples here to compare anything on")
     local = _local(clients, trained)
     majority = central.get("test_majority_accuracy")
-    made = {
+    references = {
         "central": central,
         "chosen": chosen,
         "local": local,
@@ -154,23 +154,23 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
     }
     if SCORES in tables.parquet:
         write_parquet(path / "baseline_scores.parquet", tables.parquet[SCORES])
-    write_json(path / "baseline.json", made)
-    return made
+    write_json(path / "baseline.json", references)
+    return references
 
 
-def baseline_table(summary: Metrics, made: Mapping[str, Any]) -> Table:
-    """The run's `summary.json` beside what `make_baseline` made, a metric a row."""
-    local = made["local"]
+def baseline_table(summary: Metrics, references: Mapping[str, Any]) -> Table:
+    """Table of the run's `summary.json` beside its reference points, a metric in each row."""
+    local = references["local"]
     alone = f"alone ({local['clients']} clients)"
     table = Table("test metric", "this run", "central", "run - central", alone, "majority")
-    for name, central in made["central"].items():
+    for name, central in references["central"].items():
         if name == "test_majority_accuracy":  # a column
             continue
         own, mean, std = summary.get(name), local["mean"].get(name), local["std"].get(name)
         gap = None if own is None or central is None else own - central
         alone = _figure(mean) + (f" ± {std:.4f}" if std is not None else "")
         cells = (_figure(own), _figure(central), _figure(gap, "+"), alone)
-        table.add_row(name.removeprefix("test_"), *cells, _figure(made["majority"].get(name)))
+        table.add_row(name.removeprefix("test_"), *cells, _figure(references["majority"].get(name)))
     return table
 
 
@@ -210,11 +210,11 @@ def _local(clients: Sequence[SingleClient], trained: Mapping[str, Sequence[int]]
             for name, value in client.finish(arrays).summary.items():
                 values.setdefault(name, []).append(value)
             progress.advance()
-    known = {name: [v for v in found if defined(v) is not None] for name, found in values.items()}
+    figures = {n: [v for v in all_of if defined(v) is not None] for n, all_of in values.items()}
     return {
         "clients": len(trained),
-        "mean": {name: fmean(found) if found else None for name, found in known.items()},
-        "std": {name: stdev(found) if len(found) > 1 else None for name, found in known.items()},
+        "mean": {name: fmean(of) if of else None for name, of in figures.items()},
+        "std": {name: stdev(of) if len(of) > 1 else None for name, of in figures.items()},
     }
 
 
@@ -230,24 +230,24 @@ def _trained_rounds(rows: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:
 def _check_clients(
     config: RunConfig,
     held: Sequence[Mapping[str, str]],
-    found: Sequence[Description],
+    descriptions: Sequence[Description],
     everything: Description,
 ) -> None:
     """Raise InputError unless the clients' data is here, dealt as in the run, and adds up."""
     was = {row["client"]: int(row["num_examples"]) for row in held}
-    now = {str(i): said.num_train for i, said in enumerate(found)}
+    now = {str(i): client.num_train for i, client in enumerate(descriptions)}
     if was != now:
         raise InputError(
             f"the run's {len(was)} clients held other train examples than the partitions of "
             f"{config.dataset} here do; a baseline needs the data of all clients in one place"
         )
-    total = sum(said.num_train for said in found)
-    counts = np.sum([said.counts for said in found], axis=0)
+    total = sum(client.num_train for client in descriptions)
+    counts = np.sum([client.counts for client in descriptions], axis=0)
     if total != everything.num_train or (counts != everything.counts).any():
         raise InputError(
             f"task {config.task}: a client that is the only one (num-partitions 1) holds "
-            f"{everything.num_train} train examples, the {len(found)} clients {total}; a baseline "
-            f"needs a task whose partitions add up"
+            f"{everything.num_train} train examples, the {len(descriptions)} clients {total}; "
+            f"a baseline needs a task whose partitions add up"
         )
 
 

@@ -1,12 +1,12 @@
 """A grid of settings over warm features, ranked on validation.
 
 Every point of the grid is a run in one process (see `inline`), with its run directory in the
-sweep's. So a sweep that was interrupted goes on where it was, and a larger grid in the same
-directory computes only what is new. `seed` is no setting: settings are ranked by their mean over
-seeds, since the luckiest seed is none to choose by.
+sweep's. So an interrupted sweep continues where it was, and a larger grid in the same
+directory computes only what is new. `seed` is not a setting: settings are ranked by their mean
+over seeds, since nobody should choose by the luckiest one.
 
-What is shown of the runs while they work is their progress alone, for their log has test figures,
-and those may decide nothing.
+While runs work, only their progress is shown: their log has test figures, which may decide
+nothing.
 """
 
 import logging
@@ -65,11 +65,11 @@ class GridPoint:
 
     @property
     def ranks(self) -> bool:
-        """Whether all of its runs have a score."""
+        """True if all of its runs have a score."""
         return bool(self.scores) and len(self.scores) == len(self.runs) and not self.reasons
 
     def row(self, metric: str) -> Values:
-        """Of `sweep.csv`."""
+        """The row of `sweep.csv`, its rank aside."""
         return {
             **self.values,
             "seeds": len(self.runs),
@@ -83,34 +83,34 @@ class GridPoint:
     def test(self) -> dict[str, list[float]]:
         """The final test metrics of its runs."""
         names = self.runs[0]["summary"]
-        found = {name: [run["summary"].get(name) for run in self.runs] for name in names}
-        return {name: values for name, values in found.items() if None not in values}
+        figures = {name: [run["summary"].get(name) for run in self.runs] for name in names}
+        return {name: values for name, values in figures.items() if None not in values}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Settings by rank, the best first and those without a score last.
+    """Settings by rank: the best first, those without a score last.
 
     Parameters
     ----------
     metric : str
         The column of `rounds.csv` that ranks.
     settings : tuple[GridPoint, ...]
-        All of the grid's.
+        All settings of the grid.
     """
 
     metric: str
     settings: tuple[GridPoint, ...]
 
     def rows(self) -> list[Values]:
-        """Of `sweep.csv`."""
+        """Rows of `sweep.csv`."""
         return [
             {"rank": rank if setting.ranks else None, **setting.row(self.metric)}
             for rank, setting in enumerate(self.settings, start=1)
         ]
 
     def table(self) -> Table:
-        """The same for people, without empty columns and the names of directories."""
+        """Table for people, without empty columns and the names of directories."""
         rows = self.rows()
         shown = [key for key in rows[0] if key != "runs" and any(row[key] for row in rows)]
         table = Table(*shown)
@@ -121,7 +121,7 @@ class Sweep:
         return table
 
     def verdict(self) -> list[str]:
-        """The best setting, and for the first and only time what test says of it."""
+        """The best setting, and its test figures, for the first and only time."""
         best = self.settings[0]
         words = [shlex.quote(f"{key}={value}") for key, value in best.values.items()]
         figures = [
@@ -170,8 +170,8 @@ def run_sweep(
     Raises
     ------
     InputError
-        Before anything runs, for a point that is no valid run config or a metric that is not of
-        validation; afterwards if no point has the metric.
+        Before anything runs, for a point that is not a valid run config, or a metric that is not
+        one of validation; afterwards, if no point has the metric.
     """
     place = {"resume": "", "results-dir": str(out)}
     points = (dict(zip(grid, values, strict=True)) for values in product(*grid.values()))
@@ -199,12 +199,14 @@ def run_sweep(
 
 def _columns(config: RunConfig, metric: str | None) -> list[str]:
     """The columns of `rounds.csv` that may rank, the preferred one first."""
-    known = [f"{part}{name}" for part in VALIDATION for name in load_task(config).metric_names]
+    columns_of_task = [
+        f"{part}{name}" for part in VALIDATION for name in load_task(config).metric_names
+    ]
     columns = [metric] if metric else [f"{part}{config.watch}" for part in VALIDATION]
-    if not set(columns) <= set(known):
+    if not set(columns) <= set(columns_of_task):
         raise InputError(
             f"{metric or config.watch!r} cannot rank settings: it must be a validation metric of "
-            f"the task {config.task}, one of {', '.join(known)}"
+            f"the task {config.task}, one of {', '.join(columns_of_task)}"
         )
     return columns
 

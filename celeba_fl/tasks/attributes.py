@@ -67,7 +67,7 @@ class Attributes(Task):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Means over the attributes; of the teacher's answers, the share that the model gives."""
+        """Means over the attributes; with a teacher, how often the model agrees with it."""
         names = tuple(metric.name for metric in EACH_ROUND)
         return (*names, AGREEMENT) if self.config.labels == "teacher" else names
 
@@ -122,7 +122,7 @@ class Attributes(Task):
         return weights_path(self.config.home_dir, missing).read_bytes()
 
     def zero_sums(self) -> Arrays:
-        """Those of validation too where the server has no validation split."""
+        """Zeros for the train sums; for validation sums too where the server has no such split."""
         parts = ("train",) if len(self._central["server_valid"]) else ("train", "valid")
         return closed_form.zero_sums(BACKBONES[self.config.backbone].dim, parts)
 
@@ -170,7 +170,7 @@ class Attributes(Task):
         )
 
     def compare(self, base: Arrays, arrays: Arrays) -> dict[str, list[dict[str, Any]]]:
-        """What the rounds fixed and broke on the test images, unless they started from chance.
+        """Compare both models on the test images, unless the rounds started from chance.
 
         Each head with the thresholds that are its own; so nothing where those were chosen on the
         clients' validation images, which know the final head only.

@@ -1,4 +1,4 @@
-"""Which images a node holds, trains on and validates on: what all tasks have in common."""
+"""The images that a node holds, trains on and validates on, for all tasks."""
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -106,7 +106,7 @@ class ClientData(Generic[Images]):
         return self._parts[key]
 
     def provenance(self, splits: Sequence[str] = ("train", "valid", "test")) -> dict[str, Any]:
-        """What `run.json` says of `dataset`."""
+        """Record of `dataset` for `run.json`."""
         table = self.table
         sizes = {split: len(table.rows(split)) for split in splits}
         if self.config.public_fraction:

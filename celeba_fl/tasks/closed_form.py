@@ -2,7 +2,7 @@
 
 The backbone is frozen and the head is linear, so sums of products of features and labels determine
 the best head; see `celeba_fl.models.ridge`. ``train`` and ``valid`` in front of a sum's name tell
-the examples that fit the head from those that choose lambda and calibrate.
+the examples that fit the head from those that choose lambda and calibrate scores.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ def zero_sums(dim: int, parts: Collection[str]) -> Arrays:
 
 
 def sums_of(parts: Mapping[str, Examples], names: Collection[str], weigh: Weigh) -> Arrays:
-    """Those sums over a client's examples that are named."""
+    """Sums over a client's examples, those that are named."""
     sums: Arrays = {}
     for part, examples in parts.items():
         if f"{part}_xx" in names:

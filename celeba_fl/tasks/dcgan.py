@@ -62,7 +62,7 @@ class Dcgan(Task):
             raise InputError(
                 f"strategy = {config.strategy!r}: the task dcgan trains two networks against each "
                 f"other and averages batch-norm statistics, for which {config.strategy} is not "
-                f"made; take fedavg"
+                f"meant; take fedavg"
             )
 
     @property
@@ -170,9 +170,9 @@ class Dcgan(Task):
         )
         travels = self._travels(trained)
         kept = {key: array for key, array in trained.items() if key not in travels}
-        said = map(np.asarray, (*trained.values(), *epochs.values()))
-        # What diverged is no answer that the server takes, and nothing to go on from either.
-        if kept and all(np.isfinite(values).all() for values in said):
+        figures = map(np.asarray, (*trained.values(), *epochs.values()))
+        # The server refuses a model that diverged, and nothing can be learned from there either.
+        if kept and all(np.isfinite(values).all() for values in figures):
             self._private(node, instructions).save(number, kept)
         loss = epochs["train_discriminator_loss"][-1] / len(rows)
         return Trained(travels, len(rows), loss, epochs)
@@ -200,7 +200,7 @@ class Dcgan(Task):
         return dcgan.initial_arrays(self.config.feature_maps, self.config.seed)
 
     def _travels(self, arrays: Arrays) -> Arrays:
-        """Those arrays that server and clients exchange."""
+        """Arrays that server and clients exchange."""
         if self.config.exchange == "both":
             return arrays
         return {key: array for key, array in arrays.items() if key.startswith("generator/")}
@@ -213,7 +213,7 @@ class Dcgan(Task):
         number: int,
         trains: bool = False,
     ) -> Arrays:
-        """With the client's own discriminator of round `number` or before, if none came along."""
+        """Add the client's own discriminator, of round `number` or before, if none came along."""
         if self.config.exchange == "both":
             return arrays
         private = self._private(node, instructions)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examples:
-    """Faces as a head sees them: features of the frozen backbone, and what is known of each.
+    """Faces as a head sees them: features of the frozen backbone, labels and identities.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Examples:
 
     @property
     def celeb_id(self) -> np.ndarray:
-        """Who is on each, (n,)."""
+        """The identity of each, (n,)."""
         return self.table.celeb_id[self.rows]
 
 

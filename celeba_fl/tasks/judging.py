@@ -1,4 +1,4 @@
-"""How far generated faces are from held-out ones, as a frozen backbone sees them.
+"""Distance of generated faces from held-out ones, as a frozen backbone sees them.
 
 The Fréchet distance (see `celeba_fl.evaluation.frechet`) is between features of generated and of
 real faces. Real ones go through the same 64 pixels before the backbone, or their sharpness alone
@@ -29,7 +29,7 @@ MAX_FACES = 2000
 
 @dataclass(frozen=True)
 class Judge:
-    """What generated faces are compared with.
+    """Real faces that generated ones are compared with.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Judge:
 
     @property
     def number(self) -> int:
-        """How many faces of each part there are, and how many generated ones there should be."""
+        """Number of faces of each part, and of the generated ones that are compared with them."""
         return len(next(iter(self.real.values())))
 
     def distances(self, faces: Iterable[np.ndarray]) -> dict[str, dict[str, float]]:

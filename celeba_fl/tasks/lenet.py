@@ -36,7 +36,7 @@ STRATEGIES = ("fedavg", "fedprox")
 
 
 class Lenet(Task):
-    """Ten classes by LeNet-5; `celeba_fl.models.lenet` says what becomes of batch norm."""
+    """Ten classes by LeNet-5; `celeba_fl.models.lenet` describes batch norm here."""
 
     reads = keys_of("lenet")
 
@@ -136,7 +136,7 @@ class Lenet(Task):
                 epochs[f"{part}_loss"][epoch - 1] = float(count["loss"][0])
                 epochs[f"{part}_accuracy"][epoch - 1] = float(np.trace(count["confusion"]))
             measured = {part: self.metrics(count) for part, count in counts.items()}
-            said = ", ".join(
+            figures = ", ".join(
                 f"{part} loss {m['loss']:.3f} accuracy {m['accuracy']:.3f}"
                 for part, m in measured.items()
                 if len(parts[part][1])
@@ -144,7 +144,7 @@ class Lenet(Task):
             place = (
                 f"round {instructions['server-round']!s}, epoch {epoch} of {config.local_epochs}"
             )
-            LOG.info("client %s, %s: %s", name, place, said)
+            LOG.info("client %s, %s: %s", name, place, figures)
             if "run" in instructions:
                 path = own_model_path(self.home, str(instructions["run"]), name)
                 _keep_best(path, model, place, measured["valid"])
@@ -184,7 +184,7 @@ class Lenet(Task):
 
 
 def own_model_path(home: Path, run: str, client: str) -> Path:
-    """Where a device keeps the best model that it has trained in a run.
+    """File in which a device keeps the best model that it has trained in a run.
 
     It is the global model after some local epochs, of all rounds the one with the lowest loss on
     the device's own validation images (without any, the newest). It is what the device can use
@@ -205,12 +205,12 @@ def _keep_best(path: Path, model: Arrays, place: str, valid: Mapping[str, float]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             LOG.warning("%s cannot be read and is replaced: %s", path, error)
     if not valid["loss"] >= best:
-        said = {f"valid-{name}": repr(valid[name]) for name in ("loss", "accuracy")}
-        write_bytes(path, pack_arrays(model, {**_metadata(), "trained": place, **said}))
+        figures = {f"valid-{name}": repr(valid[name]) for name in ("loss", "accuracy")}
+        write_bytes(path, pack_arrays(model, {**_metadata(), "trained": place, **figures}))
 
 
 def _metadata() -> dict[str, str]:
-    """What is needed to predict from the arrays."""
+    """Metadata that is needed to predict from the arrays."""
     return {
         "network": "celeba_fl.models.lenet:lenet5",
         "classes": json.dumps(CLASSES),
@@ -226,7 +226,7 @@ def _examples(images: Pictures, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _count(arrays: Arrays, pixels: np.ndarray, labels: np.ndarray) -> Arrays:
-    """What adds up: images by true and predicted class, and the summed cross-entropy in nats."""
+    """Count images by true and predicted class, and add up the cross-entropy in nats."""
     logits = scores(arrays, pixels)
     cells = labels * len(CLASSES) + logits.argmax(axis=1)
     confusion = np.bincount(cells, minlength=len(CLASSES) ** 2).reshape(2 * (len(CLASSES),))

@@ -25,7 +25,7 @@ class Teachers:
         self._opened: dict[tuple[str, str], Teacher] = {}
 
     def answers(self, node: NodeConfig, table: Table, rows: np.ndarray) -> Answers | None:
-        """What a node's teacher says of some images; None where annotations are learned from."""
+        """Answers of a node's teacher for some images; None where annotations are learned from."""
         config = self.config
         if config.labels != "teacher":
             return None
@@ -44,7 +44,7 @@ class Teachers:
 
 
 def targets(labels: Bools, answers: Answers | None, predicted: Bools | None) -> tuple[Bools, Bools]:
-    """What to learn from, image by image and attribute by attribute.
+    """Choose what to learn from, image by image and attribute by attribute.
 
     Parameters
     ----------

@@ -67,6 +67,6 @@ def group_weights(sizes: np.ndarray, num_train: int) -> list[float]:
 
 
 def weigh(config: RunConfig, instructions: Instructions) -> Weigh:
-    """What gives each example the weight of its group; all 1 without `group-weighting`."""
+    """Make the function from labels to the weights of their groups, 1 each without groups."""
     weights = np.array(instructions.get("group-weights", [1.0]))
     return lambda labels: membership(labels, ATTRIBUTES, config.weighted) @ weights

@@ -1,4 +1,4 @@
-"""One request an image to an OpenAI-compatible endpoint, and what can come of it.
+"""Requests to an OpenAI-compatible endpoint, one for each image, and their outcomes.
 
 Retries of what passes (rate limits, with their Retry-After, errors of the server, connections) are
 those of the `openai` package.
@@ -20,7 +20,7 @@ MAX_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a request.
+    """The outcome of a request.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Reply:
     why : str
         Why there is none, or why the teacher refused; empty for an answer.
     tokens : tuple[int, int], optional
-        Of the request and of its answer; None: not told.
+        Those of the request and of its answer; None: the endpoint does not say.
     failed : bool (default: False)
         Whether the endpoint did not answer: it took the request for a wrong one, or broke at it.
     """
@@ -94,9 +94,9 @@ class Endpoint:
         Raises
         ------
         BadImageError
-            If it is no image.
+            If it is not an image.
         InputError
-            If no further request would fare better: a wrong key, model or address, an endpoint out
+            If no further request would do better: a wrong key, model or address, an endpoint out
             of reach, or limits that retries do not get over. What only this image may be to blame
             for is a reply.
         """
@@ -130,7 +130,7 @@ class Endpoint:
         except openai.OpenAIError as error:
             raise InputError(f"{self.base_url}: {self._advice(error)}") from None
         except ValueError as error:  # of the package, where a body breaks off
-            return Reply(None, f"the answer is no JSON: {error}", failed=True)
+            return Reply(None, f"the answer is not JSON: {error}", failed=True)
         return self._read(completion)
 
     def _read(self, completion: Any) -> Reply:
@@ -155,22 +155,22 @@ class Endpoint:
             return Reply(None, str(error), tokens)
 
     def _advice(self, error: Exception) -> str:
-        """What an error means, and what to do."""
+        """Explain an error, and say what to do."""
         import openai
 
-        said = self._said(error)
+        reason = self._said(error)
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
-                return f"the key is not accepted ({said}); set OPENAI_API_KEY"
+                return f"the key is not accepted ({reason}); set OPENAI_API_KEY"
             case openai.NotFoundError():
-                return f"not found ({said}); see --model {self.model!r} and --base-url"
+                return f"not found ({reason}); see --model {self.model!r} and --base-url"
             case openai.RateLimitError():
-                return f"the rate limit stays, after {RETRIES} retries ({said})"
+                return f"the rate limit stays, after {RETRIES} retries ({reason})"
             case openai.APITimeoutError():
                 return f"no answer in time, after {RETRIES} retries; see --timeout"
             case openai.APIConnectionError():
-                return f"cannot be reached, after {RETRIES} retries ({said}); see --base-url"
-        return said
+                return f"cannot be reached, after {RETRIES} retries ({reason}); see --base-url"
+        return reason
 
     def _said(self, error: Exception) -> str:
         """The error's text, from which a server's echo of the key is taken out."""

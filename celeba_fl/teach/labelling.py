@@ -1,4 +1,4 @@
-"""Which images a teacher labels, in what order, and when it is enough."""
+"""Labelling by a teacher: which images, in what order, and when to stop."""
 
 import asyncio
 from collections import deque
@@ -17,14 +17,14 @@ from celeba_fl.teach.questions import QUESTIONS_HASH, UNSURE
 
 # How often an image is asked for until its answer can be read.
 ATTEMPTS = 3
-# So many images in a row at which the endpoint fails are no fault of the images: if it has never
-# answered, and if it has.
+# If the endpoint fails on so many images in a row, the images are not to blame: the limits before
+# its first answer and after it.
 FAILED_FIRST, FAILED = 3, 20
 
 
 @dataclass
 class Spending:
-    """What an answering endpoint has cost, and whether it may cost more.
+    """Costs of an endpoint, and their limit.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Spending:
         return self.cost(self.tokens_in, self.tokens_out)
 
     def allows(self, running: int) -> bool:
-        """Whether one more request stays under the limit, with `running` others unanswered.
+        """True if one more request stays under the limit, with `running` others unanswered.
 
         Requests are taken to be as large as the largest so far, and answers as long as they can
         be; so the first request, of unknown size, goes alone.
@@ -97,7 +97,7 @@ class Spending:
 
 @dataclass
 class Outcome:
-    """What came of labelling.
+    """The outcome of labelling.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def label(
     max_images: int | None,
     spending: Spending,
 ) -> Outcome:
-    """Have a teacher label images, as far as it has not yet.
+    """Have a teacher label the images that it has not labelled yet.
 
     Parameters
     ----------
@@ -157,8 +157,8 @@ def label(
     Raises
     ------
     InputError
-        If something that was given is wrong, or the endpoint cannot be used. What is labelled by
-        then is kept, and the same call goes on.
+        If an argument is wrong, or the endpoint cannot be used. Images labelled by then are kept,
+        and the same call continues.
     """
     rows = rows[:max_images]
     endpoint = Endpoint(model, base_url, timeout)
@@ -177,7 +177,7 @@ def label(
         except (InputError, OSError) as error:  # OSError: an image that is gone; it is named
             raise InputError(
                 f"{error}. {labelling.outcome.labelled} more images are labelled in {out} "
-                f"({spending}); the same command goes on"
+                f"({spending}); the same command continues"
             ) from error
         return labelling.outcome
 
@@ -238,7 +238,7 @@ class _Labelling:
         return await self.endpoint.ask(self.table.read(row))
 
     def _take(self, row: int, task: "asyncio.Task[Reply]", last: bool) -> bool:
-        """Whether an image is done with, by what came of asking for it."""
+        """Take a reply; True if its image need not be asked for again."""
         image, outcome = str(self.table.image[row]), self.outcome
         try:
             reply = task.result()

@@ -1,4 +1,4 @@
-"""The file of a teacher's labels: 40 rows an image, written at once; so one can go on with it.
+"""The file of a teacher's labels: 40 rows for each image, written at once, so it can be resumed.
 
 Beside ``labels.csv`` stands ``labels.csv.json``, which says who labelled: labels of two teachers
 must not be mixed.
@@ -26,12 +26,12 @@ HEADER = f"{','.join(COLUMNS)}\n".encode()
 class LabelFile:
     """A teacher's labels on the disk; a context manager, of one process at a time.
 
-    What a killed process has half written is taken off.
+    An image that a killed process has half written is removed.
 
     Parameters
     ----------
     path : Path
-        The CSV file; it is made if it is not there.
+        The CSV file; created if it does not exist.
     teacher : Mapping[str, Any]
         Who labels; if the file is there, it must be by the same.
 
@@ -43,7 +43,7 @@ class LabelFile:
     Raises
     ------
     InputError
-        If the file is by another teacher, none of ours, of no use, or in use.
+        If the file is by another teacher, is not such a file, is damaged, or is in use.
     """
 
     def __init__(self, path: Path, teacher: Mapping[str, Any]) -> None:
@@ -76,21 +76,21 @@ class LabelFile:
         path = self.path
         beside = path.with_name(f"{path.name}.json")
         try:
-            known = json.loads(beside.read_text()) if beside.exists() else None
+            owner = json.loads(beside.read_text()) if beside.exists() else None
         except ValueError as error:
-            raise InputError(f"{beside} is no JSON: {error}") from error
+            raise InputError(f"{beside} is not JSON: {error}") from error
         content = path.read_bytes() if path.exists() else b""
-        if known is None:
+        if owner is None:
             if content:
                 raise InputError(
                     f"{path} is there, and {beside} does not say who labelled it; give another "
                     f"file in --out"
                 )
             write_json(beside, dict(teacher))
-        elif known != teacher:
-            differ = {key: known.get(key) for key in teacher if known.get(key) != teacher[key]}
+        elif owner != teacher:
+            differ = {key: owner.get(key) for key in teacher if owner.get(key) != teacher[key]}
             raise InputError(
-                f"{path} is labelled by another teacher: {differ or known}, now "
+                f"{path} is labelled by another teacher: {differ or owner}, now "
                 f"{ {key: teacher[key] for key in differ} or dict(teacher) }; give another file in "
                 f"--out, or the same settings as then"
             )
@@ -124,7 +124,7 @@ class LabelFile:
         self.done.add(image)
 
     def _whole(self, content: bytes) -> int:
-        """How many bytes hold whole images, which are noted as done."""
+        """Number of bytes that hold complete images, whose names go into `done`."""
         lines = content.splitlines(keepends=True)
         if not lines or HEADER.startswith(content):
             return len(HEADER) * (content == HEADER)

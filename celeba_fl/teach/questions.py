@@ -1,4 +1,4 @@
-"""What a teacher is asked of an image, and what counts as an answer.
+"""The questions that a teacher is asked about an image, and the answers that count.
 
 The attributes are CelebA's (Liu et al., ICCV 2015), which published no definitions: what stands
 here is how its annotators seem to have used the words.
@@ -90,7 +90,7 @@ QUESTIONS_HASH = hashlib.sha256(json.dumps([INSTRUCTIONS, SCHEMA]).encode()).hex
 
 
 class Answer(NamedTuple):
-    """What a teacher says of one attribute.
+    """A teacher's answer for one attribute.
 
     Parameters
     ----------
@@ -121,21 +121,21 @@ def parse_answers(text: str) -> tuple[Answer, ...]:
         If it is anything but what `SCHEMA` says, or a confidence is not from 0 to 1.
     """
     try:
-        said = json.loads(text)
+        answers = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:  # TypeError: answers in parts
         raise ValueError(f"no JSON: {text[:40]!r}") from error
-    if not isinstance(said, dict):
+    if not isinstance(answers, dict):
         raise ValueError(f"no JSON object: {text[:40]!r}")
-    for name in [*ATTRIBUTES, *said]:
-        if (name in said) != (name in DEFINITIONS):
-            raise ValueError(f"{name!r} is {'no attribute' if name in said else 'missing'}")
-    return tuple(_parse_answer(name, said[name]) for name in ATTRIBUTES)
+    for name in [*ATTRIBUTES, *answers]:
+        if (name in answers) != (name in DEFINITIONS):
+            raise ValueError(f"{name!r} is {'no attribute' if name in answers else 'missing'}")
+    return tuple(_parse_answer(name, answers[name]) for name in ATTRIBUTES)
 
 
-def _parse_answer(name: str, said: Any) -> Answer:
-    if not isinstance(said, dict) or said.keys() != {"answer", "confidence"}:
-        raise ValueError(f"{name!r} is {said!r}")
-    answer, confidence = said["answer"], said["confidence"]
+def _parse_answer(name: str, value: Any) -> Answer:
+    if not isinstance(value, dict) or value.keys() != {"answer", "confidence"}:
+        raise ValueError(f"{name!r} is {value!r}")
+    answer, confidence = value["answer"], value["confidence"]
     if not isinstance(answer, str) or answer not in VALUES:
         raise ValueError(f"{name!r} is answered with {answer!r}")
     if type(confidence) not in (int, float) or not 0 <= confidence <= 1:

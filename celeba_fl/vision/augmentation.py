@@ -22,7 +22,7 @@ _one_at_a_time = threading.Lock()  # torchvision draws from the one generator of
 
 
 def alteration(data: bytes, size: int, seed: int, version: int) -> Callable[[Image.Image], object]:
-    """What makes a version of an image; all labels of CelebA hold for it too.
+    """Make the function that alters an image; all labels of CelebA still hold afterwards.
 
     Parameters
     ----------

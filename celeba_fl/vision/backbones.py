@@ -24,13 +24,13 @@ class Backbone:
     imagenet : str (default: "")
         The name of torchvision's ImageNet weights; empty: there are none.
     learning_rate : float (default: 0.0)
-        The highest in training on the drawn faces; 0: it is too large to be trained on them.
+        Highest rate in training on the drawn faces; 0: the backbone is too large for them.
     patch : int (default: 1)
-        Of what the edge N of an image must be a multiple.
+        The edge N of an image must be a multiple of this.
     legacy : Mapping[str, str] (default: {})
-        Parts of keys in older files of torchvision's, and what they are called now.
+        Parts of keys in torchvision's older files, and their present names.
     mean, std : tuple[float, float, float]
-        By which pixels in [0, 1] are normalised.
+        Normalisation of pixels in [0, 1].
     """
 
     dim: int
@@ -147,7 +147,7 @@ BACKBONES: Mapping[str, Backbone] = {
 
 
 def check_settings(name: str, weights: str, image_size: int) -> None:
-    """Refuse settings that do not go together, whatever is on the disk.
+    """Raise InputError for settings that do not go together, whatever is on the disk.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def check_settings(name: str, weights: str, image_size: int) -> None:
         )
     origins = {"drawn": backbone.learning_rate, "imagenet": backbone.imagenet}
     if not origins.get(weights, True):
-        others = [repr(origin) for origin, found in origins.items() if found]
+        others = [repr(origin) for origin, there in origins.items() if there]
         raise InputError(
             f"weights = {weights!r}: there are none for backbone {name!r}; take "
             f"{', '.join([*others, 'or the path of a .pt or .safetensors file'])}"

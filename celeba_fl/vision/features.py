@@ -90,7 +90,7 @@ class Versions:
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         version, row = np.divmod(np.arange(len(self))[index], self._each)
-        found = np.empty((len(row), *self.shape[1:]), np.float32)
+        rows = np.empty((len(row), *self.shape[1:]), np.float32)
         for number in np.unique(version):
-            found[version == number] = self._parts[number][row[version == number]]
-        return found
+            rows[version == number] = self._parts[number][row[version == number]]
+        return rows

@@ -1,4 +1,4 @@
-"""Image -> small square of pixels: decoded once, and read batch by batch in training."""
+"""Small squares of pixels: decoded once an image, and read batch by batch in training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ class PixelStore(ImageStore):
 
     @contextmanager
     def computing(self) -> Iterator[Compute]:
-        """What decodes; None for what is no image."""
+        """A decoder; it gives None for bytes that are not an image."""
 
         def decoded(images: Iterator[bytes]) -> Iterator[np.ndarray | None]:
             for data in images:
@@ -46,7 +46,7 @@ class PixelStore(ImageStore):
         yield decoded
 
     def as_table(self) -> Table:
-        """The same table with the stored pixels for images; its rows must have been filled."""
+        """The table with its stored pixels as images; the rows must have been filled."""
 
         def read(row: int) -> bytes:
             return encode(self.read(np.array([row]))[:][0])

@@ -26,7 +26,7 @@ Compute = Callable[[Iterator[bytes]], Iterator[np.ndarray | None]]
 
 
 class ImageStore(ABC):
-    """What is computed of each image of a table.
+    """Rows computed from the images of a table.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def computing(self) -> AbstractContextManager[Compute]:
-        """What computes rows, for as long as the context lasts."""
+        """A function that computes rows, for as long as the context lasts."""
 
     def fill(self, rows: np.ndarray, bad_images: str) -> None:
         """Compute the rows that are not there yet.
@@ -87,7 +87,7 @@ class ImageStore(ABC):
                         if row is None:
                             state[i] = BAD
                         else:
-                            # Not through the map: on a full disk that is no error but SIGBUS.
+                            # Not through the map: on a full disk that ends the process by SIGBUS.
                             file.seek(self._rows.offset + chunk[i] * row.nbytes)
                             file.write(row.tobytes())
                         progress.advance()
@@ -102,13 +102,13 @@ class ImageStore(ABC):
         return (self.table.read(row) for row in rows)
 
     def readable(self, rows: np.ndarray) -> np.ndarray:
-        """Those of `rows` that are there: all but unreadable images."""
+        """Rows that are there, out of `rows`: all but those of unreadable images."""
         if (self._state[rows] == EMPTY).any():
             raise RuntimeError("rows are read before they are filled")
         return rows[self._state[rows] == DONE]
 
     def read(self, rows: np.ndarray) -> "StoredRows":
-        """The given rows, to be indexed like an array (k, ...)."""
+        """Open the given rows, to be indexed like an array (k, ...)."""
         return StoredRows(self.folder / "rows.npy", self._rows, rows)
 
 
@@ -128,8 +128,8 @@ class StoredRows:
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         rows = self._rows[index]
-        found = np.empty((len(rows), *self.shape[1:]), self._dtype)
+        read = np.empty((len(rows), *self.shape[1:]), self._dtype)
         with self._path.open("rb", buffering=0) as file:
-            for values, row in zip(found, rows.tolist(), strict=True):
+            for values, row in zip(read, rows.tolist(), strict=True):
                 os.preadv(file.fileno(), [values.data], self._offset + row * values.nbytes)
-        return found
+        return read

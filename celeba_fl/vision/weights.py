@@ -1,8 +1,8 @@
-"""Where a backbone's weights come from, and how they are kept.
+"""Weights of a backbone: where they come from, and how they are kept.
 
 Weights of every origin end as one safetensors file named by their hash, ``home/weights/<sha256>``;
 processes and machines agree on weights by that hash. Which file has which hash is kept as well: a
-run on known weights imports neither torch nor torchvision on the server.
+run on stored weights imports neither torch nor torchvision on the server.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def weights_path(home: Path, sha256: str) -> Path:
-    """Where weights of this hash are kept."""
+    """File of the weights with this hash."""
     return home / "weights" / f"{sha256}.safetensors"
 
 
@@ -67,15 +67,15 @@ def resolve_weights(
             )
     stat = file.stat()
     key = hash_key(name, str(file.resolve()), stat.st_size, stat.st_mtime_ns)
-    known = home / "weights" / f"{key}.sha256"
-    if not known.exists() or not weights_path(home, known.read_text()).exists():
+    note = home / "weights" / f"{key}.sha256"
+    if not note.exists() or not weights_path(home, note.read_text()).exists():
         from safetensors.torch import save
 
         state = _extractor_state(BACKBONES[name], name, weights, _read(file))
         sha256 = hash_state(state)
         write_bytes(weights_path(home, sha256), save(state))
-        write_bytes(known, sha256.encode())
-    return known.read_text()
+        write_bytes(note, sha256.encode())
+    return note.read_text()
 
 
 def load_backbone(name: str, home: Path, sha256: str) -> "nn.Module":
@@ -126,15 +126,15 @@ def _extractor_state(backbone: Backbone, name: str, weights: str, state: Any) ->
     }
     for old, new in backbone.legacy.items():
         state = {key.replace(old, new): value for key, value in state.items()}
-    found = {key: value for key, value in state.items() if key in wanted}
-    wrong = [k for k in wanted if k not in found or found[k].shape != wanted[k]]
+    given = {key: value for key, value in state.items() if key in wanted}
+    wrong = [k for k in wanted if k not in given or given[k].shape != wanted[k]]
     if wrong:
         raise InputError(
             f"weights = {weights!r} are not those of backbone {name!r}: {len(wrong)} of "
             f"{len(wanted)} tensors are missing or of another shape, e.g. {wrong[0]!r}; "
             f"its keys must be torchvision's"
         )
-    return {key: found[key].detach().to("cpu", torch.float32).contiguous() for key in wanted}
+    return {key: given[key].detach().to("cpu", torch.float32).contiguous() for key in wanted}
 
 
 def _read(path: Path) -> Any:
@@ -147,7 +147,7 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # no end to what pickle raises, nor to what torch advises then
         raise InputError(
-            f"weights = {str(path)!r} is no whole file of tensors ({type(error).__name__}); "
+            f"weights = {str(path)!r} is not a complete file of tensors ({type(error).__name__}); "
             f"it must be a state dict as torch.save or safetensors writes it"
         ) from error
 

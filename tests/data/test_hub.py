@@ -255,12 +255,12 @@ def test_hub_out_of_reach(monkeypatch, tmp_path):
     with pytest.raises(InputError) as error:
         sources.load("flwrlabs/celeba", tmp_path)
     message = str(error.value)
-    assert message.startswith("dataset = 'flwrlabs/celeba' is no folder here, and the Hugging")
+    assert message.startswith("dataset = 'flwrlabs/celeba' is not a folder here, and the Hugging")
     assert "ConnectError: [Errno 111] Connection refused" in message
     assert "set `dataset` to a folder" in message
     assert "or to 'drawn'" in message
 
 
 def test_hub_does_not_have_it(fake_hub, tmp_path):
-    with pytest.raises(InputError, match=r"no folder here, .* does not give it \(Repository"):
+    with pytest.raises(InputError, match=r"folder here, .* does not give it \(Repository"):
         sources.load("data/celeba", tmp_path)

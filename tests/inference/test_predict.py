@@ -103,7 +103,7 @@ def test_files_that_cannot_be_read(whole: dict[str, Any], tmp_path: Path) -> Non
 
     assert [isinstance(of, str) for _, of in said] == [False, *[True] * 5, False]
     assert said[0] == said[-1]
-    assert {of for _, of in said[1:4]} == {"it is no image, or not a whole one"}
+    assert {of for _, of in said[1:4]} == {"it is not an image, or not a complete one"}
     assert said[4][1] == "No such file or directory"
     assert said[5][1] == "Is a directory"
 
@@ -144,7 +144,7 @@ def test_a_run_without_a_model(whole: dict[str, Any], tmp_path: Path) -> None:
 
 def test_a_model_of_another_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = run_adding(tmp_path, num_server_rounds=1)
-    with pytest.raises(InputError, match=r"is no model of the task attributes: .*attributes"):
+    with pytest.raises(InputError, match=r"is not one of the task attributes: .*attributes"):
         load_model(find_run(str(path), tmp_path))
 
 

@@ -207,7 +207,7 @@ def test_a_task_whose_partitions_do_not_add_up(tmp_path: Path) -> None:
 
 def test_a_run_that_is_not_far_enough(tmp_path: Path) -> None:
     run = pooling(tmp_path)
-    with pytest.raises(InputError, match="is running, and nothing can be put beside it"):
+    with pytest.raises(InputError, match="is running, and nothing"):
         make_baseline({**run, "status": "running"})
     (run["path"] / "clients.csv").unlink()
     with pytest.raises(InputError, match="is completed, and nothing can"):

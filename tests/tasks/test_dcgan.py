@@ -473,7 +473,7 @@ def test_faces_can_be_made_of_its_model(done, tmp_path):
 
 
 def test_a_model_is_not_taken_for_that_of_another_task(done, tmp_path):
-    with pytest.raises(InputError, match="is no model of the task attributes"):
+    with pytest.raises(InputError, match="is not one of the task attributes"):
         load_model(done)
     shutil.copytree(done["path"], tmp_path / "run")
     (tmp_path / "run" / "model.safetensors").unlink()

@@ -102,7 +102,7 @@ def test_an_endpoint_need_not_tell_tokens(ask):
         ((400, error("Invalid image")), 1, "Invalid image"),
         ((422, error("Invalid image")), 1, "Invalid image"),
         ((500, error("broken"), SOON), 3, "broken"),
-        ((200, b'{"id": "1", "cho', {"Content-Type": "application/json"}), 1, "answer is no JSON"),
+        ((200, b'{"id": "1", "cho', {"Content-Type": "application/json"}), 1, "answer is not JSON"),
     ],
 )
 def test_what_the_image_may_be_to_blame_for_is_a_reply(server, ask, reply, requests, why):

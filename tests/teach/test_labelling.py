@@ -182,7 +182,7 @@ SOON = {"retry-after-ms": "5"}
     [
         ((400, error("Invalid image")), "Invalid image"),
         ((500, error("broken"), SOON), "broken"),
-        ((200, b'{"id": "1", "cho', {"Content-Type": "application/json"}), "is no JSON"),
+        ((200, b'{"id": "1", "cho', {"Content-Type": "application/json"}), "is not JSON"),
     ],
 )
 def test_one_image_at_which_the_endpoint_fails_does_not_end_the_run(
@@ -258,7 +258,7 @@ def test_what_is_done_is_kept_and_the_same_command_goes_on(teach, server, out, r
     assert status == 2
     assert message in said
     kept = f"3 more images are labelled in {out} (3,000 tokens in, 1,800 out)"
-    assert f"{kept}; the same command goes on" in said
+    assert f"{kept}; the same command continues" in said
     assert list(read(out)) == TRAIN[:3]
     server.reply = lambda number, image: (200, completion(answers()))
     before = len(server.requests)

@@ -84,7 +84,7 @@ def test_a_file_of_somebody_else(path):
         write(path)
     assert path.read_text() == "precious\n"
     path.with_name("labels.csv.json").write_text("{")
-    with pytest.raises(InputError, match=r"labels\.csv\.json is no JSON"):
+    with pytest.raises(InputError, match=r"labels\.csv\.json is not JSON"):
         write(path)
 
 

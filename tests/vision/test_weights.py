@@ -131,7 +131,7 @@ def test_no_state_dict(home, state, tmp_path, content):
 def test_no_file_of_tensors(home, tmp_path, suffix, content):
     path = tmp_path / f"garbage{suffix}"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=rf"garbage\{suffix}' is no whole file of tensors \(\w+\)"):
+    with pytest.raises(InputError, match=rf"garbage\{suffix}' is not a complete file \(\w+\)"):
         resolve_weights(NAME, str(path), home, never)
 
 
@@ -140,7 +140,7 @@ def test_half_a_file(home, extractor, tmp_path, suffix):
     path = tmp_path / f"half{suffix}"
     save(path, extractor)
     path.write_bytes(path.read_bytes()[:1_000_000])
-    with pytest.raises(InputError, match="is no whole file of tensors"):
+    with pytest.raises(InputError, match="is not a complete file of tensors"):
         resolve_weights(NAME, str(path), home, never)
 
 
@@ -150,7 +150,7 @@ def test_a_pickle_that_runs_code_is_not_run(home, tmp_path):
             return (tmp_path / "sprung").touch, ()
 
     torch.save({"features.0.0.weight": Trap()}, tmp_path / "trap.pt")
-    with pytest.raises(InputError, match="is no whole file of tensors"):
+    with pytest.raises(InputError, match="is not a complete file of tensors"):
         resolve_weights(NAME, str(tmp_path / "trap.pt"), home, never)
     assert not (tmp_path / "sprung").exists()
 
@@ -245,7 +245,7 @@ def test_half_of_imagenet_put_by_hand(imagenet, home):
     file = imagenet(b"half")
     (home / "weights").mkdir(parents=True)
     file.rename(home / "weights" / "imagenet-mobilenet_v2.pth")
-    with pytest.raises(InputError, match=r"imagenet-mobilenet_v2\.pth' is no whole file"):
+    with pytest.raises(InputError, match=r"imagenet-mobilenet_v2\.pth' is not a complete file"):
         resolve_weights(NAME, "imagenet", home, never)
 
 
