@@ -11,7 +11,7 @@ from celeba_fl.dashboard import watching
 from celeba_fl.dashboard.all_runs import label, when
 from celeba_fl.dashboard.blocks import part, plain
 from celeba_fl.inference.predict import Prediction, Predictor, load_model
-from celeba_fl.report.html import named
+from celeba_fl.report.words import named
 
 NO_OTHER = "none"
 KEPT = 4  # models in memory

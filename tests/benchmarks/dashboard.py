@@ -34,7 +34,7 @@ setInterval(() => {
   const bar = document.querySelector('[data-testid=stProgress]');
   const count = bar && bar.textContent.match(/(\\d+) of/);
   if (count) note('count ' + count[1]);
-  const chart = document.querySelector('.js-plotly-plot');
+  const chart = document.querySelector('.vega-embed');
   if (chart && chart._fullData) {
     note('chart ' + Array.from(chart._fullData.at(-1).x).at(-1));
   }
