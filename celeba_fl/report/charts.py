@@ -192,12 +192,12 @@ class Series:
             offset=10,
         )
 
-    def encode(self, *channels: str, of: str = "series") -> dict[str, Any]:
-        """Channels by a column that names the series."""
+    def encode(self, *channels: str) -> dict[str, Any]:
+        """Channels by the column `series`: all parts of a picture name it so, for one legend."""
         kinds = {channel: getattr(alt, channel[0].upper() + channel[1:]) for channel in channels}
         return {
             channel: kind(
-                **column(of, "nominal"),
+                **column("series", "nominal"),
                 scale=alt.Scale(
                     domain=list(self.looks),
                     range=[getattr(one, channel) for one in self.looks.values()],
@@ -209,6 +209,4 @@ class Series:
 
     def one(self, chart: alt.Chart, name: str, *channels: str) -> alt.Chart:
         """A part of a picture that is one series as a whole."""
-        return chart.transform_calculate(part=json.dumps(name)).encode(
-            **self.encode(*channels, of="part")
-        )
+        return chart.transform_calculate(series=json.dumps(name)).encode(**self.encode(*channels))

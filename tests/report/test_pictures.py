@@ -69,14 +69,18 @@ def test_clients_are_thin_lines_around_their_median_and_the_chosen_stand_out() -
     chart = rounds.client_curves(CLIENTS, "valid_loss", {"c"})
     thin, front, _ = chart.to_dict()["layer"]
     assert thin["mark"]["strokeWidth"] < 1 < front["mark"]["strokeWidth"]
-    assert thin["encoding"]["detail"]["field"] == "series"  # else the lines would be joined
+    assert thin["encoding"]["detail"]["field"] == "client"  # else the lines would be joined
     rows = table(chart)
-    assert [row["series"] for row in rows] == [
-        *("client a", "client a", "client b", "client b"),
-        *["median of the clients"] * 2,
-        *("client c", "client c"),
+    assert [(row["series"], row["client"]) for row in rows[::2]] == [
+        ("other clients", "a"),
+        ("other clients", "b"),
+        ("median of the clients", ""),
+        ("client c", "c"),
     ]
-    assert rows[3] == {"series": "client b", "round": 1, "validation loss": 2}
+    assert rows[3] == {
+        **{"series": "other clients", "client": "b"},
+        **{"round": 1, "validation loss": 2},
+    }
     assert [row["validation loss"] for row in rows[4:]] == [9, 2, 9, 6]
     assert list(scale(chart, "color")) == ["other clients", "median of the clients", "client c"]
 
@@ -230,6 +234,21 @@ def texts(value: Any) -> Iterator[str]:
         value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     ):
         yield from texts(one)
+
+
+def test_a_picture_has_one_legend(whole: Run) -> None:
+    """Vega-Lite puts legends together if their parts name the same column."""
+    blocks = [*curve_section(whole), *attribute_section(whole), *client_section(whole)]
+    for picture in (p for block in blocks if isinstance(block, Pictures) for p in block.pictures):
+        assert not isinstance(picture.source, bytes)
+        channels = [
+            part["encoding"][channel]
+            for part in picture.source.to_dict()["layer"]
+            for channel in ("color", "shape", "strokeDash")
+            if channel in part["encoding"]
+        ]
+        assert {channel["field"] for channel in channels} == {"series"}
+        assert len({str(channel["scale"]["domain"]) for channel in channels}) == 1
 
 
 def test_nothing_is_black_or_white(whole: Run) -> None:

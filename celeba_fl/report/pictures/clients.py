@@ -67,20 +67,17 @@ def clients(rows: Rows, metric: str) -> alt.LayerChart:
     series = Series({"a client": Look(COLOURS[0]), label: LEVELS[1]})
     points = plot(
         [
-            {"series": f"client {row['client']}", x: size, y: value}
+            {"series": "a client", "client": row["client"], x: size, y: value}
             for row, size, value in zip(rows, floats(rows, "num_examples"), values, strict=True)
         ]
     )
     sizes, served = across_axis(x, x, zero=True), values_axis(y)
-    looks = ("color", "shape", "strokeDash")
     median = plot([{"series": label, y: float(np.nanmedian(values))}])
     return layers(
-        series.one(
-            points.mark_point(filled=True, size=45, opacity=0.65).encode(
-                sizes, served, alt.Detail("series:N")
-            ),
-            "a client",
-            *looks[:2],
+        points.mark_point(filled=True, size=45, opacity=0.65).encode(
+            sizes, served, alt.Detail("client:N"), **series.encode("color", "shape")
         ),
-        median.mark_rule(strokeWidth=1.5).encode(served, **series.encode(*looks)),
+        median.mark_rule(strokeWidth=1.5).encode(
+            served, **series.encode("color", "shape", "strokeDash")
+        ),
     )

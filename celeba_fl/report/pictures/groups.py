@@ -6,6 +6,7 @@ import altair as alt
 
 from celeba_fl.report.charts import (
     COLOURS,
+    REFERENCE,
     ROW,
     Look,
     Series,
@@ -79,7 +80,7 @@ def gaps(rows: Rows) -> alt.LayerChart:
                 f"datum.points > {WHITE_FROM}", alt.value("white"), alt.value("black")
             ),
         ),
-        titles.mark_text(fontWeight="bold", baseline="top", dy=6).encode(
+        titles.mark_text(fontWeight="bold", color=REFERENCE, baseline="top", dy=6).encode(
             x, alt.Text("title:N"), y=alt.value("height")
         ),
         height=ROW * len(set(names)),
@@ -126,7 +127,7 @@ def group_rates(shown: Sequence[tuple[str, Rows]]) -> alt.LayerChart:
         chart.mark_point(filled=True, size=42, opacity=1).encode(
             y, across_axis("rate", "rate", **unit), beside, **series.encode("color", "shape")
         ),
-        titles.mark_text(fontWeight="bold", align="left").encode(
+        titles.mark_text(fontWeight="bold", color=REFERENCE, align="left").encode(
             y, alt.Text("title:N"), x=alt.value(0)
         ),
         height=(ROW + 4) * len(names),

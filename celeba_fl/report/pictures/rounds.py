@@ -22,6 +22,8 @@ from celeba_fl.report.charts import (
 from celeba_fl.report.names import PARTS, name_of
 from celeba_fl.report.reading import Rows, floats
 
+MEDIAN = "median of the clients"
+
 
 def rounds(rows: Rows, metric: str, reference: Mapping[str, float]) -> alt.LayerChart:
     """A metric by round on every split, with level lines to hold the test curve against."""
@@ -43,24 +45,32 @@ def client_curves(rows: Rows, metric: str, chosen: Collection[str]) -> alt.Layer
     known = [row for row in rows if row.get(metric)]
     numbers, values = floats(known, "round"), floats(known, metric)
     median = [
-        {"series": "median of the clients", "round": number, title: np.median(values[here])}
+        {
+            "series": MEDIAN,
+            "client": "",
+            "round": number,
+            title: np.median(values[numbers == number]),
+        }
         for number in np.unique(numbers)
-        if (here := numbers == number).any()
     ]
     lines = [
-        {"series": f"client {row['client']}", "round": number, title: value}
+        {
+            "series": f"client {row['client']}" if row["client"] in names else others,
+            "client": row["client"],
+            "round": number,
+            title: value,
+        }
         for row, number, value in zip(known, numbers, values, strict=True)
     ]
-    stand_out = {f"client {name}" for name in names}
-    front = [*median, *(row for row in lines if row["series"] in stand_out)]
-    back = [row for row in lines if row["series"] not in stand_out]
-    shown = ["median of the clients", *(f"client {name}" for name in names)]
+    back = [line for line in lines if line["series"] == others]
+    front = [*median, *(line for line in lines if line["series"] != others)]
+    shown = [MEDIAN, *(f"client {name}" for name in names)]
     looks = {name: look(i) for i, name in enumerate(shown)}
     series = Series({others: Look(REFERENCE, shape=LINE)} | looks)
     x, y = rounds_axis(), values_axis(title)
     thin = plot(back).mark_line(strokeWidth=0.8, opacity=0.45)
     return layers(
-        series.one(thin.encode(x, y, alt.Detail("series:N")), others, "color"),
+        thin.encode(x, y, alt.Detail("client:N"), **series.encode("color")),
         *_lines(front, x, y, series),
     )
 
@@ -78,7 +88,7 @@ def client_spread(rows: Rows, metric: str) -> alt.LayerChart:
     )
     bands = {"middle 80 %": names[::4], "middle half": names[1::2]}
     pale = {name: Look(f"rgba(86, 180, 233, 0.{3 * i})") for i, name in enumerate(bands, start=1)}
-    series = Series(pale | {"median of the clients": Look(COLOURS[0])})
+    series = Series(pale | {MEDIAN: Look(COLOURS[0])})
     x = rounds_axis()
     parts = [
         series.one(
@@ -89,7 +99,7 @@ def client_spread(rows: Rows, metric: str) -> alt.LayerChart:
         for name, (low, high) in bands.items()
     ]
     median = chart.mark_line(strokeWidth=2).encode(x, values_axis(title))
-    return layers(*parts, series.one(median, "median of the clients", "color"))
+    return layers(*parts, series.one(median, MEDIAN, "color"))
 
 
 def client_quantiles(rows: Rows, metric: str) -> tuple[np.ndarray, np.ndarray]:
