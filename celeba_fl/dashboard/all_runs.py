@@ -7,12 +7,13 @@ from typing import Any
 
 import streamlit as st
 
-from celeba_fl.config import RunConfig
-from celeba_fl.dashboard import charts, watching
+from celeba_fl.dashboard import watching
 from celeba_fl.dashboard.blocks import live, plain, show_chart
-from celeba_fl.report.page import partitioning
-from celeba_fl.report.plots import first_metrics
-from celeba_fl.report.reading import PARTS, Run, name_of
+from celeba_fl.launch.app import app_here
+from celeba_fl.report.heading import partitioning
+from celeba_fl.report.names import PARTS, first_metrics, name_of
+from celeba_fl.report.pictures.rounds import compared_rounds
+from celeba_fl.report.reading import Run
 
 EVERY = 1.0  # seconds
 MARKS = {
@@ -30,7 +31,7 @@ SHOWN = ("balanced_accuracy", "auroc", "accuracy")
 def show_page() -> None:
     """The page."""
     st.title("Runs")
-    folder = RunConfig.load().runs_dir
+    folder = app_here().places().runs_dir
     st.caption(plain(f"Run directories in {folder}"))
     live("The list of runs", EVERY, _list, folder)
     paths = watching.directories(folder)
@@ -153,7 +154,7 @@ def _compare(runs: dict[str, Run], where: str, metric: str) -> None:
     ]
     what = f"{name_of(metric)}, {PARTS[where]}"
     show_chart(
-        charts.compared_rounds(rows, where, metric),
+        compared_rounds(rows, where, metric),
         f"Line chart of {what} over the rounds of {len(runs)} runs.",
         f"{what}. {'; '.join(ends) or 'Not measured'}.",
         f"over-{metric}",

@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 
 from celeba_fl.dashboard import all_runs, devices, one_run, try_model
 from celeba_fl.dashboard.launch import exposure
-from celeba_fl.report.plots import COLOURS
+from celeba_fl.report.charts import COLOURS
 
 # Less empty space above a page than Streamlit leaves; headings of a size that a phone has room for.
 STYLE = """<style>

@@ -1,4 +1,4 @@
-"""The blocks of a report as a page shows them: the same words, and charts in the place of pictures.
+"""The blocks of a report as a page shows them: the same words, and charts that can be pointed at.
 
 A part of a page that cannot be made says so in its place, and hides no other.
 """
@@ -6,40 +6,19 @@ A part of a page that cannot be made says so in its place, and hides no other.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.dashboard import charts
-from celeba_fl.report.html import UNKNOWN, Block, Cards, Cell, Picture, Pictures, Table
-from celeba_fl.report.plots import Album, draw
+from celeba_fl.report.charts import Chart, table
+from celeba_fl.report.html import Block, Cards, Cell, Pictures, Table
+from celeba_fl.report.words import UNKNOWN
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-!|~$:<>&^])")
 # A metric is never cut off, and a row of them breaks where it has to.
 METRIC_WIDTH = 165
-
-
-@dataclass(frozen=True)
-class Chart(Picture):
-    """A picture whose PNG need not be drawn."""
-
-    figure: go.Figure = field(default_factory=go.Figure)
-
-
-class Charts(Album):
-    """An album that takes the chart for each picture of which there is one."""
-
-    def add(self, name: str, alt: str, caption: str, picture: Callable[[], Any]) -> Picture:
-        """The chart of the same name, with the arguments of the picture."""
-        if isinstance(picture, partial) and hasattr(charts, picture.func.__name__):
-            make = getattr(charts, picture.func.__name__)
-            figure = make(*picture.args, **picture.keywords)
-            return Chart(b"", alt, caption, figure)
-        return Picture(draw(picture), alt, caption)
+NUMBERS = ",.5~r"  # of a chart, in the notation of d3
 
 
 def plain(text: object) -> str:
@@ -86,13 +65,13 @@ def show(blocks: Sequence[Block], key: str) -> None:
             _show_pictures(block, f"{key}-{number}")
 
 
-def show_chart(figure: go.Figure, alt: str, caption: str, key: str) -> None:
+def show_chart(chart: Chart, alt: str, caption: str, key: str) -> None:
     """A chart, what it shows in words, and its numbers for those who ask."""
-    st.plotly_chart(figure, key=f"chart-{key}", config=charts.CONFIG, alt=alt)
+    st.altair_chart(chart.configure(numberFormat=NUMBERS), key=f"chart-{key}", alt=alt)
     st.caption(plain(caption))
     what = re.split("[.:;]", caption)[0]
     if st.toggle(plain(f"As a table: {what}"), key=f"table-{key}"):
-        st.dataframe(charts.table(figure), hide_index=True, alt=plain(caption))
+        st.dataframe(table(chart), hide_index=True, alt=plain(caption))
 
 
 def _show_table(block: Table) -> None:
@@ -113,10 +92,10 @@ def _show_pictures(block: Pictures, key: str) -> None:
         columns = st.columns(per_row)
         for number, picture in enumerate(shown[start : start + per_row], start):
             with columns[number - start]:
-                if isinstance(picture, Chart):
-                    show_chart(picture.figure, picture.alt, picture.caption, f"{key}-{number}")
+                if isinstance(picture.source, bytes):
+                    st.image(picture.source, plain(picture.caption), alt=picture.alt)
                 else:
-                    st.image(picture.data, plain(picture.caption), alt=picture.alt)
+                    show_chart(picture.source, picture.alt, picture.caption, f"{key}-{number}")
 
 
 def _words(cell: Cell) -> str:

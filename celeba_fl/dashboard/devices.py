@@ -1,7 +1,6 @@
-"""The devices: which are there and which take part in the next run; that run started, stopped."""
+"""The devices: which are there, and which take part in the next run."""
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,26 +8,17 @@ from typing import Any
 import streamlit as st
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import RunConfig
 from celeba_fl.dashboard import jobs, watching
-from celeba_fl.dashboard.all_runs import EVERY, label, status
+from celeba_fl.dashboard.all_runs import EVERY
 from celeba_fl.dashboard.blocks import live, part, plain
+from celeba_fl.dashboard.starting import show_last, show_start, show_stop
 from celeba_fl.launch.app import app_here
-from celeba_fl.launch.experiments import (
-    EXPERIMENTS,
-    FEDERATIONS,
-    num_supernodes,
-    read_experiment,
-)
+from celeba_fl.launch.experiments import FEDERATIONS, num_supernodes
 from celeba_fl.runs.tables import read_csv
 
 ASK_EVERY = 10.0  # seconds; asking a SuperLink is a process of its own
 MOST_SWITCHES = 100
 UNKNOWN = "not known yet"
-AFTERWARDS = (
-    "It ends without a last word, so that it is shown as interrupted within a minute; what it "
-    "computed stays."
-)
 
 
 def show_page() -> None:
@@ -46,12 +36,8 @@ def show_page() -> None:
         )
         with part("The next run"):
             _next_run(connection, known[connection])
-        live("The last start", EVERY, _last, _folder())
-        live("Stopping runs", EVERY, _stop, connection)
-
-
-def _folder() -> Path:
-    return RunConfig.load().home_dir / "dashboard"
+        live("The last start", EVERY, show_last)
+        live("Stopping runs", EVERY, show_stop, connection)
 
 
 def _where(address: str) -> str:
@@ -65,7 +51,7 @@ def _next_run(connection: str, address: str) -> None:
         federation, names = _simulated() if simulated else (None, _real(connection))
         clients = _choose(names, f"{connection}-{federation}")
     with right:
-        _start(connection, federation, clients)
+        show_start(connection, federation, clients)
 
 
 # ---- who is there -------------------------------------------------------------------------
@@ -147,7 +133,7 @@ def _ask(connection: str) -> tuple[list[dict[str, Any]], str]:
 def known_names() -> dict[str, str]:
     """The client that each SuperNode was when it last took part, by its id."""
     names: dict[str, str] = {}
-    for path in reversed(watching.directories(RunConfig.load().runs_dir)):
+    for path in reversed(watching.directories(app_here().places().runs_dir)):
         try:
             rows = read_csv(path / "nodes.csv")
         except (OSError, ValueError, csv.Error):
@@ -164,9 +150,6 @@ def _since(node: Mapping[str, Any]) -> str:
     key = "online-at" if node.get("status") == "online" else "offline-at"
     since = str(node.get(key, ""))
     return since if since[:1].isdigit() else "never online"
-
-
-# ---- the next run -------------------------------------------------------------------------
 
 
 def _choose(names: list[str], where: str) -> list[str] | None:
@@ -201,114 +184,3 @@ def _choose(names: list[str], where: str) -> list[str] | None:
         chosen = st.multiselect(text, names, key=key, on_change=follow)
     st.markdown(f"{len(chosen)} of {len(names)} take part.")
     return None if len(chosen) == len(names) else sorted(chosen, key=names.index)
-
-
-def _start(connection: str, federation: Path | None, clients: list[str] | None) -> None:
-    """An experiment, its settings, and the button."""
-    ours = sorted(path.stem for path in EXPERIMENTS.glob("*.toml"))
-    experiment = st.selectbox(
-        "Experiment",
-        ours,
-        ours.index("drawn-iid") if "drawn-iid" in ours else 0,
-        accept_new_options=True,
-        help="one of ours, or the path of a TOML file of run-config keys",
-        key="experiment",
-        persist_state="session",
-    )
-    text = st.text_area(
-        "Settings that override it, one key=value a line",
-        key="settings",
-        persist_state="session",
-        placeholder="num-server-rounds=5",
-        height=100,
-    )
-    pressed = st.button(
-        "Start the run", type="primary", icon=":material/play_arrow:", disabled=clients == []
-    )
-    if clients == []:
-        st.markdown("Switch some clients on first.")
-    if pressed:
-        pairs = [line.strip() for line in text.splitlines() if line.strip()]
-        words = command(experiment, pairs, clients)
-        where = [connection] if federation is None else ["--federation", str(federation)]
-        jobs.start(_folder(), [*words, *where])
-
-
-def command(experiment: str, pairs: list[str], clients: list[str] | None) -> list[str]:
-    """The words of `celeba-fl run`, its settings checked.
-
-    Raises
-    ------
-    InputError
-        If a setting, or the experiment, would be refused, or if it chooses clients, too.
-    """
-    wrong = next((pair for pair in pairs if "=" not in pair), None)
-    if wrong:
-        raise InputError(f"{wrong!r}: settings are written key=value")
-    pairs = ["=".join(word.strip() for word in pair.split("=", 1)) for pair in pairs]
-    settings = read_experiment(experiment, pairs)
-    if settings.get("clients"):
-        raise InputError(
-            f"clients = {settings['clients']!r}: they are chosen with the switches here; take it "
-            f"out of the settings, or of {experiment}"
-        )
-    if clients:
-        pairs = [*pairs, f"clients={json.dumps(','.join(clients), ensure_ascii=False)}"]
-    app_here().load(read_experiment(experiment, pairs))
-    return [experiment, *pairs]
-
-
-# ---- what became of it --------------------------------------------------------------------
-
-
-def _last(folder: Path) -> None:
-    """The last start, in the words of its log."""
-    job = jobs.last_job(folder)
-    if job is None:
-        return
-    st.header("The last start")
-    st.code(job.command, language=None, wrap_lines=True)
-    if job.run and job.run in watching.directories(RunConfig.load().runs_dir):
-        st.markdown(f"{plain(status(watching.look(job.run)))} · {plain(job.run.name)}")
-        if st.button("Watch this run", icon=":material/monitoring:"):
-            st.switch_page(st.session_state.pages["one"], query_params={"run": job.run.name})
-    elif job.run:
-        st.markdown(plain(f"Its run directory is {job.run}, which this dashboard does not show."))
-    elif job.alive:
-        st.markdown("It is being started; the first run on a machine takes longest.")
-    else:
-        st.error("It has ended before there was a run directory; its log says why.")
-    with st.expander("Log", expanded=not job.alive and job.run is None):
-        st.code(job.text or "Nothing yet.", language=None, wrap_lines=True, height=240)
-        st.caption(plain(job.log))
-
-
-def _stop(connection: str) -> None:
-    """A run to stop, and what came of the last one."""
-    found = map(watching.look, watching.directories(RunConfig.load().runs_dir))
-    # Flower's runs tell a run from itself once it is resumed.
-    running = {
-        (info["path"], str(info.get("flwr_run_ids"))): info
-        for info in found
-        if info["status"] == "running"
-    }
-    said: dict[tuple[Path, str], str] = st.session_state.setdefault("said", {})
-    asked: set[tuple[Path, str]] = st.session_state.setdefault("asked", set())
-    left = [which for which in running if which not in asked]
-    st.header("Stop a run")
-    if left:
-        which = st.selectbox("Running", left, format_func=lambda w: label(w[0]), key="stopped")
-        if st.button("Stop it", icon=":material/stop:"):
-            try:
-                jobs.stop(running[which], connection)
-                asked.add(which)
-                said[which] = f"Flower has been asked to stop {which[0].name}. {AFTERWARDS}"
-            except InputError as error:
-                said[which] = str(error)
-    else:
-        st.markdown(
-            "No run is left to be stopped. One that is interrupted needs no stop; its checkpoints "
-            "stay, and `resume` goes on with it."
-        )
-    for which in running.keys() & said.keys():
-        st.info(plain(said[which]))

@@ -46,7 +46,6 @@ def launch(host: str, port: int) -> None:
         If the packages that it needs are not installed, or it cannot listen there.
     """
     try:
-        import plotly  # noqa: F401
         from streamlit.web.cli import main as streamlit
     except ImportError as error:
         raise InputError(

@@ -8,15 +8,25 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from celeba_fl.config import RunConfig
-from celeba_fl.dashboard import charts, watching
+from celeba_fl.dashboard import watching
 from celeba_fl.dashboard.all_runs import label, status
-from celeba_fl.dashboard.blocks import Charts, live, part, plain, show, show_chart
-from celeba_fl.report import page
-from celeba_fl.report.groups import groups
-from celeba_fl.report.html import figure, named, sentence
-from celeba_fl.report.reading import Run, floats, name_of, rows_of
-from celeba_fl.report.results import results
+from celeba_fl.dashboard.blocks import live, part, plain, show, show_chart
+from celeba_fl.launch.app import app_here
+from celeba_fl.report.heading import notes, title_of
+from celeba_fl.report.names import name_of
+from celeba_fl.report.pictures.groups import group_rates
+from celeba_fl.report.pictures.rounds import client_curves
+from celeba_fl.report.reading import Run, floats, rows_of
+from celeba_fl.report.sections.attributes import attributes
+from celeba_fl.report.sections.clients import clients
+from celeba_fl.report.sections.corrections import corrections
+from celeba_fl.report.sections.curves import curves
+from celeba_fl.report.sections.groups import groups
+from celeba_fl.report.sections.partitions import partitions
+from celeba_fl.report.sections.results import results
+from celeba_fl.report.sections.settings import foundations, settings
+from celeba_fl.report.sections.task_tables import task_tables
+from celeba_fl.report.words import figure, named, sentence
 from celeba_fl.runs.reading import progress
 
 EVERY = 0.5  # seconds; as long as nothing is new, a look costs a tenth of a millisecond
@@ -27,7 +37,7 @@ LATER = ["This is measured at the end of the run."]
 
 def show_page() -> None:
     """The page."""
-    folder = RunConfig.load().runs_dir
+    folder = app_here().places().runs_dir
     paths = watching.directories(folder)
     heading = st.container()
     if not paths:
@@ -38,13 +48,15 @@ def show_page() -> None:
     live("The state of the run", EVERY, _now, path, watching.version(path))
     run = watching.watch(path)
     with part("The title"):
-        heading.title(plain(sentence(page.title_of(run))))
+        heading.title(plain(sentence(title_of(run))))
     if run.info["status"] == "unreadable":
         return
     with part("The notes"):
-        if notes := page.notes(run):
-            st.info(plain(" ".join(notes)))
-    parts = [title for title in PARTS if title != "Images" or _samples(path)]
+        if warnings := notes(run):
+            st.info(plain(" ".join(warnings)))
+    empty = {"Images": not _samples(path), "Tables": not run.tables}
+    empty["Before and after"] = not (run.corrections or run.teacher)
+    parts = [title for title in PARTS if not empty.get(title)]
     chosen = st.segmented_control("Show", parts, default=parts[0], required=True, key="part")
     with part(str(chosen)):
         PARTS[str(chosen)](run)
@@ -94,7 +106,7 @@ def _learning(run: Run) -> None:
     """Headline figures, and how they were reached."""
     cards, *figures = results(run)
     show([cards], "results")
-    show(page.curves(run, Charts()), "curves")
+    show(curves(run), "curves")
     if figures:
         with st.expander("All figures beside their reference points"):
             show(figures, "figures")
@@ -132,24 +144,24 @@ def _clients(run: Run) -> None:
         f"median is {median}, from {low} to {high}"
         f"{''.join(f'; {one}' for one in said)}."
     )
-    drawn = charts.client_curves(run.clients, column, set(chosen))
+    drawn = client_curves(run.clients, column, set(chosen))
     show_chart(drawn, f"Line chart: {summary}", summary, "client-curves")
-    show(page.clients(run, Charts()), "clients")
+    show(clients(run), "clients")
 
 
 def _data(run: Run) -> None:
-    show(page.partitions(run, Charts()), "data")
+    show(partitions(run), "data")
 
 
 def _attributes(run: Run) -> None:
-    show(page.attributes(run, Charts()) or LATER, "attributes")
+    show(attributes(run) or LATER, "attributes")
 
 
 def _groups(run: Run) -> None:
     """Any attribute in the groups of any grouping; then what the report says."""
     rates = rows_of(run.groups)
     if not rates:
-        show(groups(run, Charts()) or LATER, "groups")
+        show(groups(run) or LATER, "groups")
         return
     groupings = list(dict.fromkeys(row["grouping"] for row in rates))
     left, right = st.columns(2)
@@ -169,9 +181,9 @@ def _groups(run: Run) -> None:
         f"{title}: true and false positive rates with 95 % intervals; the equalized odds "
         f"difference is {value}, between {low} and {high}."
     )
-    drawn = charts.group_rates([(named(attribute), shown)])
+    drawn = group_rates([(named(attribute), shown)])
     show_chart(drawn, f"Dot chart: {summary}", summary, "rates")
-    show(groups(run, Charts()), "groups")
+    show(groups(run), "groups")
 
 
 def _gap(row: Mapping[str, str], end: str) -> float:
@@ -195,8 +207,16 @@ def _images(run: Run) -> None:
     )
 
 
+def _corrections(run: Run) -> None:
+    show(corrections(run), "corrections")
+
+
+def _tables(run: Run) -> None:
+    show(task_tables(run), "tables")
+
+
 def _settings(run: Run) -> None:
-    show([*page.settings(run), *page.foundations(run)], "settings")
+    show([*settings(run), *foundations(run)], "settings")
 
 
 PARTS: Mapping[str, Callable[[Run], None]] = {
@@ -205,6 +225,8 @@ PARTS: Mapping[str, Callable[[Run], None]] = {
     "Data": _data,
     "Attributes": _attributes,
     "Groups": _groups,
+    "Before and after": _corrections,
     "Images": _images,
+    "Tables": _tables,
     "Settings": _settings,
 }

@@ -6,12 +6,12 @@ from typing import Any
 import streamlit as st
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import RunConfig
 from celeba_fl.dashboard import watching
 from celeba_fl.dashboard.all_runs import label, when
 from celeba_fl.dashboard.blocks import part, plain
 from celeba_fl.inference.predict import Prediction, Predictor, load_model
-from celeba_fl.report.html import named
+from celeba_fl.launch.app import app_here
+from celeba_fl.report.words import named
 
 NO_OTHER = "none"
 KEPT = 4  # models in memory
@@ -21,7 +21,7 @@ MODEL = ("model.safetensors",)
 def show_page() -> None:
     """The page."""
     st.title("Try the model")
-    folder = RunConfig.load().runs_dir
+    folder = app_here().places().runs_dir
     names = [p.name for p in watching.directories(folder) if any(watching.stamp(p, MODEL))]
     if not names:
         st.info("No run has a model yet: it is written at the end of a run.")

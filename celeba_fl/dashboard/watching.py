@@ -12,11 +12,7 @@ from celeba_fl.runs.reading import STALE_SECONDS, read_run
 
 # A heartbeat changes `run.json` every few seconds; what else there is need not be read for that.
 HEAD = ("run.json", "summary.json", "rounds.csv")
-TABLES = (
-    *("summary.json", "rounds.csv", "clients.csv", "partitions.csv", "attributes.csv"),
-    *("groups.csv", "fairness.csv", "baseline.json"),
-    *("test_scores.parquet", "baseline_scores.parquet"),
-)
+FIXED = ("summary.json", "baseline.json", "test_scores.parquet", "baseline_scores.parquet")
 Stamp = tuple[tuple[int, int, int] | None, ...]
 T = TypeVar("T")
 
@@ -55,13 +51,19 @@ def look(path: Path) -> dict[str, Any]:
 def watch(path: Path, whole: bool = True) -> Run:
     """What there is to show of a run; arguments as `Run.read`."""
     read = _read if whole else _read_course
-    return replace(read(path, stamp(path, TABLES if whole else HEAD[1:])), info=look(path))
+    return replace(read(path, _tables(path) if whole else stamp(path, HEAD[1:])), info=look(path))
 
 
 def version(path: Path) -> tuple[Any, ...]:
     """Differs once there is something new to show of a run, signs of life aside."""
     samples = path / "samples"
-    return (look(path)["status"], stamp(path, TABLES), stamp(samples, (".",)))
+    return (look(path)["status"], _tables(path), stamp(samples, (".",)))
+
+
+def _tables(path: Path) -> tuple[Any, ...]:
+    """Differs once a file that the report reads has changed; a task may have tables of its own."""
+    names = (*FIXED, *sorted(table.name for table in path.glob("*.csv")))
+    return names, stamp(path, names)
 
 
 def _silent(path: Path) -> bool:
@@ -79,7 +81,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 @lru_cache(maxsize=16)
-def _read(path: Path, found: Stamp) -> Run:
+def _read(path: Path, found: tuple[Any, ...]) -> Run:
     return Run.read(path)
 
 

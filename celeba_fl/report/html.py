@@ -1,19 +1,13 @@
 """What a page is made of, and how it becomes one self-contained HTML file."""
 
-import base64
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from celeba_fl.common.log import LOG
 from celeba_fl.report.templates import PAGE, STYLE
 
-UNKNOWN = "\N{EN DASH}"
-
-# No interval.
-NONE = (float("nan"), float("nan"))
+if TYPE_CHECKING:
+    from celeba_fl.report.charts import Chart
 
 # A text, or a text and lines of small print below it.
 Cell = str | tuple[str, ...]
@@ -42,7 +36,9 @@ class Table:
     folded : bool (default: False)
         Whether it opens on a click.
     words : bool (default: False)
-        Whether cells are text (to the left), not numbers (to the right).
+        Whether all cells are text (to the left), not numbers (to the right).
+    texts : Collection[int] (default: ())
+        The columns, counted from 0, of text among numbers.
     """
 
     kind: ClassVar = "table"
@@ -51,49 +47,35 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     folded: bool = False
     words: bool = False
+    texts: Collection[int] = ()
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG or WebP with its caption, and its text for those who do not see it."""
+    """A chart, or an image as the bytes of its file.
 
-    data: bytes
+    Parameters
+    ----------
+    name : str
+        Of its files in `plots/`.
+    alt : str
+        What it shows, for those who do not see it.
+    caption : str
+        What stands below it.
+    source : Chart or bytes
+        The chart, or a PNG or WebP file.
+    """
+
+    name: str
     alt: str
     caption: str
-
-    @property
-    def base64(self) -> str:
-        """For a data URL."""
-        return base64.b64encode(self.data).decode()
-
-    @property
-    def mime(self) -> str:
-        """Its type."""
-        return "image/webp" if self.data.startswith(b"RIFF") else "image/png"
-
-    @property
-    def width(self) -> int:
-        """Pixels; known in advance they keep the page from jumping."""
-        return self._size[0]
-
-    @property
-    def height(self) -> int:
-        """Pixels."""
-        return self._size[1]
-
-    @cached_property
-    def _size(self) -> tuple[int, int]:
-        from PIL import Image
-
-        with Image.open(io.BytesIO(self.data)) as image:
-            return image.size
+    source: "Chart | bytes"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures side by side where there is room."""
+    """Some pictures, which belong side by side."""
 
-    kind: ClassVar = "pictures"
     pictures: Sequence[Picture]
 
 
@@ -101,11 +83,30 @@ Block = str | Cards | Table | Pictures
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """A picture in the page itself, as large as it is: that keeps a page from jumping."""
+
+    url: str
+    width: int
+    height: int
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Embedded pictures side by side where there is room."""
+
+    kind: ClassVar = "figures"
+    pictures: Sequence[Embedded]
+
+
+@dataclass(frozen=True)
 class Section:
     """A titled part of a page."""
 
     title: str
-    blocks: Sequence[Block]
+    blocks: Sequence[str | Cards | Table | Figures]
 
 
 @dataclass(frozen=True)
@@ -126,37 +127,3 @@ class Page:
         environment = Environment(autoescape=True, undefined=StrictUndefined)
         template = environment.from_string(PAGE.lstrip())
         return template.render(style=STYLE, **vars(self))
-
-
-def build_section(title: str, build: Callable[[], Sequence[Block]]) -> Section:
-    """A section, or a word on why there is none: one broken file must not hide the others."""
-    try:
-        return Section(title, build())
-    except Exception as error:
-        LOG.warning("Report: %r could not be made: %r", title, error)
-        return Section(title, [f"This part could not be made: {error!r}"])
-
-
-def figure(value: float) -> str:
-    """A metric."""
-    return f"{value:.3f}" if value == value else UNKNOWN
-
-
-def difference(value: float) -> str:
-    """A difference of metrics, with its sign."""
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}") if value == value else UNKNOWN
-
-
-def between(low: float, high: float, write: Callable[[float], str] = figure) -> str:
-    """An interval; nothing where there is none."""
-    return f"[{write(low)}, {write(high)}]" if low == low and high == high else ""
-
-
-def sentence(text: str) -> str:
-    """With a capital first letter."""
-    return text[:1].upper() + text[1:]
-
-
-def named(raw: str) -> str:
-    """An attribute, a group or a grouping, in words that a line can break between."""
-    return raw.replace("_", " ").replace(",", ", ")

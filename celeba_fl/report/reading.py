@@ -1,4 +1,4 @@
-"""What a report knows of a run: the files of its directory, as far as they can be read."""
+"""The files of a run directory, as far as they can be read."""
 
 import csv
 import json
@@ -12,39 +12,18 @@ from typing import Any
 import numpy as np
 
 from celeba_fl.evaluation.resampling import Scores, read_scores
+from celeba_fl.report.names import PARTS, rank
 from celeba_fl.runs.reading import read_run
 from celeba_fl.runs.tables import read_csv
 
 Rows = Sequence[Mapping[str, str]]
 
-# What is shown first; every other metric of a task follows as it comes.
-METRICS = (
-    "balanced_accuracy",
-    "auroc",
-    "average_precision",
-    "macro_f1",
-    "accuracy",
-    "loss",
+# Tables that the sections know; the task's own tables are all others, and the epochs.
+TABLES = (
+    *("rounds", "clients", "epochs", "partitions", "attributes", "groups", "fairness"),
+    *("corrections", "teacher"),
 )
-NAMES = {
-    "auroc": "AUROC",
-    "macro_f1": "macro F1",
-    "f1": "F1",
-    "tpr": "TPR",
-    "fpr": "FPR",
-    "loss": "loss (nats)",
-    "generator_loss": "generator loss (nats)",
-    "discriminator_loss": "discriminator loss (nats)",
-    "frechet_distance": "Fréchet distance",
-    "real_frechet_distance": "Fréchet distance, real to real",
-}
-# The splits by the prefix of their columns in `rounds.csv`.
-PARTS = {
-    "train": "clients, train",
-    "valid": "clients, validation",
-    "server_valid": "server, validation",
-    "test": "test",
-}
+OTHERS = {*TABLES, "nodes"} - {"epochs"}
 # Columns without which a row says nothing.
 KEYS = {
     "rounds": ("round",),
@@ -56,7 +35,7 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory; a file that is not there is empty here, and so is one that is broken.
+    """A run directory; a file that is missing or broken is empty here.
 
     Parameters
     ----------
@@ -66,6 +45,8 @@ class Run:
         As `runs.read_run` gives it.
     rounds, clients, epochs, partitions, attributes, groups, fairness, corrections, teacher : Rows
         The CSV files.
+    tables : Mapping[str, Rows]
+        The CSV files of the task itself, by name.
     baseline : dict[str, Any]
         `baseline.json`, which `celeba-fl baseline` writes.
     scores, central : Scores or None
@@ -85,6 +66,7 @@ class Run:
     fairness: Rows
     corrections: Rows
     teacher: Rows
+    tables: Mapping[str, Rows]
     baseline: dict[str, Any]
     scores: Scores | None
     central: Scores | None
@@ -103,12 +85,12 @@ class Run:
                 problems.append(f"{name} cannot be read: {error}")
                 return otherwise
 
-        names = ["rounds", "clients", "epochs", "partitions", "attributes", "groups", "fairness"]
-        names += ["corrections", "teacher"]
+        own = sorted(file.stem for file in path.glob("*.csv") if file.stem not in OTHERS)
         return cls(
             path,
             read_run(path),
-            **{name: attempt(f"{name}.csv", _read_rows, []) for name in names},
+            **{name: attempt(f"{name}.csv", _read_rows, []) for name in TABLES},
+            tables={name: attempt(f"{name}.csv", _read_rows, []) for name in own},
             baseline=attempt("baseline.json", _read_object, {}),
             scores=attempt("test_scores.parquet", partial(_read_judged, path), None),
             central=attempt("baseline_scores.parquet", read_scores, None),
@@ -140,7 +122,7 @@ class Run:
             for column in columns
             if column.startswith(f"{part}_")
         ]
-        return sorted(dict.fromkeys(found), key=_rank)
+        return sorted(dict.fromkeys(found), key=rank)
 
     def results(self) -> "Results":
         """The final test figures; else the latest ones, of the clients' validation at worst."""
@@ -192,9 +174,10 @@ def rows_of(rows: Rows, split: str = "test") -> Rows:
     return [row for row in rows if row.get("split") == split]
 
 
-def name_of(metric: str) -> str:
-    """A metric for people."""
-    return NAMES.get(metric, metric.replace("_", " "))
+def by_prevalence(rows: Rows) -> Rows:
+    """Attributes with the rarest last, so that pictures show the imbalance."""
+    share = floats(rows, "positives") / floats(rows, "n")
+    return [rows[i] for i in np.argsort(-share, kind="stable")]
 
 
 def _metrics(values: Mapping[str, Any], part: str) -> dict[str, float]:
@@ -205,11 +188,7 @@ def _metrics(values: Mapping[str, Any], part: str) -> dict[str, float]:
             number = float(value)
             if math.isfinite(number):
                 found[key.removeprefix(f"{part}_")] = number
-    return dict(sorted(found.items(), key=lambda item: _rank(item[0])))
-
-
-def _rank(metric: str) -> int:
-    return METRICS.index(metric) if metric in METRICS else len(METRICS)
+    return dict(sorted(found.items(), key=lambda item: rank(item[0])))
 
 
 def _read_rows(path: Path) -> Rows:
@@ -232,5 +211,5 @@ def _read_judged(run: Path, path: Path) -> Scores:
 def _read_object(path: Path) -> dict[str, Any]:
     read = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(read, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return read

@@ -1,20 +1,27 @@
 """The HTML of every page, as strings: a Flower bundle carries no HTML files."""
 
 STYLE = """
-:root { color-scheme: light; --line: #d9dde1; --quiet: #555f68; --accent: #0072b2; }
+:root { color-scheme: light dark; --paper: #fff; --ink: #16191c; --line: #d9dde1;
+  --quiet: #555f68; --accent: #0072b2; --note: #fff8ea; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --paper: #14171a; --ink: #e4e7ea; --line: #3a4149; --quiet: #a3acb5; --accent: #6bb8ee;
+    --note: #2b2413; }
+}
 * { box-sizing: border-box; }
-body { margin: 0; background: #fff; color: #16191c; font: 16px/1.5 system-ui, sans-serif; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif; }
 main, header, footer { max-width: 68rem; margin: 0 auto; padding: 0 1rem; }
 header { padding-top: 1.5rem; }
 h1 { margin: 0; font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere; }
-h2 { margin: 2.5rem 0 .5rem; padding-top: .6rem; border-top: 2px solid #16191c; font-size: 1.2rem; }
+h2 { margin: 2.5rem 0 .5rem; padding-top: .6rem; border-top: 2px solid var(--ink);
+  font-size: 1.2rem; }
 p { max-width: 46rem; margin: .5rem 0; overflow-wrap: anywhere; }
 nav { margin: 1rem 0 0; font-size: .9rem; }
 nav a { margin-right: .9rem; white-space: nowrap; color: var(--accent); }
 .quiet, figcaption, footer { color: var(--quiet); font-size: .875rem; }
 .status { padding: .1rem .5rem; border: 1px solid; border-radius: 1rem; font-size: .875rem; }
 .note { margin: .75rem 0; padding: .5rem .75rem; border-left: .3rem solid #e69f00;
-  background: #fff8ea; }
+  background: var(--note); }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem;
   margin: 1rem 0; padding: 0; list-style: none; }
 .cards li { padding: .6rem .75rem; border: 1px solid var(--line); border-radius: .4rem; }
@@ -33,9 +40,10 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; }
 th:first-child { text-align: left; font-weight: 600; overflow-wrap: anywhere; min-width: 6.5rem; }
-thead th { vertical-align: bottom; border-bottom-color: #16191c; }
+thead th { vertical-align: bottom; border-bottom-color: var(--ink); }
 .words td { min-width: 6.5rem; text-align: left; overflow-wrap: anywhere; }
-.words th { text-align: left; }
+.words th, th.text { text-align: left; }
+td.text { min-width: 6.5rem; max-width: 30rem; text-align: left; overflow-wrap: anywhere; }
 td small { display: block; color: var(--quiet); white-space: nowrap; }
 summary { cursor: pointer; color: var(--accent); }
 footer { margin-top: 3rem; padding-bottom: 2rem; }
@@ -52,8 +60,10 @@ footer { margin-top: 3rem; padding-bottom: 2rem; }
 """
 
 PAGE = """
-{%- macro cells(row) -%}
-{%- for cell in row %}<td>
+{%- macro side(it, column) %}{% if column in it.texts %} class="text"{% endif %}{% endmacro -%}
+
+{%- macro cells(it, row) -%}
+{%- for cell in row %}<td{{ side(it, loop.index) }}>
 {%- if cell is string %}{{ cell }}
 {%- else %}{{ cell[0] }}
 {%- for line in cell[1:] if line %}<small>{{ line }}</small>{% endfor %}{% endif %}</td>
@@ -66,18 +76,18 @@ PAGE = """
 <div class="table" tabindex="0" role="region" aria-label="{{ it.caption }}">
 <table{% if it.words %} class="words"{% endif %}>
 <thead><tr>
-{%- for name in it.header %}<th scope="col">{{ name }}</th>{% endfor -%}
+{%- for name in it.header %}<th scope="col"{{ side(it, loop.index0) }}>{{ name }}</th>{% endfor -%}
 </tr></thead>
 <tbody>
 {%- for row in it.rows %}
-<tr><th scope="row">{{ row[0] }}</th>{{ cells(row[1:]) }}</tr>
+<tr><th scope="row">{{ row[0] }}</th>{{ cells(it, row[1:]) }}</tr>
 {%- endfor %}
 </tbody></table></div>
 {%- if it.folded %}</details>{% else %}</figure>{% endif %}
 {%- endmacro -%}
 
 {%- macro picture(it) %}
-<figure><img src="data:{{ it.mime }};base64,{{ it.base64 }}" alt="{{ it.alt }}"
+<figure><img src="{{ it.url }}" alt="{{ it.alt }}"
  width="{{ it.width }}" height="{{ it.height }}">
 <figcaption>{{ it.caption }}</figcaption></figure>
 {%- endmacro -%}
@@ -116,7 +126,7 @@ PAGE = """
 <li><span>{{ label }}</span><b>{{ value }}</b><span>{{ detail }}</span></li>
 {%- endfor %}
 </ul>
-{%- elif block.kind == "pictures" %}
+{%- elif block.kind == "figures" %}
 <div class="figures">{% for it in block.pictures %}{{ picture(it) }}{% endfor %}</div>
 {%- else %}{{ table(block) }}
 {%- endif %}

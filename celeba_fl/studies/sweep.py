@@ -292,9 +292,8 @@ def _mean_and_spread(values: Sequence[float]) -> str:
 
 
 def _draw(sweep: Sweep, path: Path) -> None:
-    from celeba_fl.report import plots
+    from celeba_fl.report.charts import draw, to_png
+    from celeba_fl.report.pictures.sweep import sweep as picture
 
-    if sweep.settings[0].values:
-        rows = sweep.rows()
-        keys = list(sweep.settings[0].values)
-        write_bytes(path, plots.draw(lambda: plots.sweep(rows, keys, sweep.metric)))
+    if keys := list(sweep.settings[0].values):
+        write_bytes(path, to_png(draw(picture(sweep.rows(), keys, sweep.metric))))

@@ -34,10 +34,10 @@ setInterval(() => {
   const bar = document.querySelector('[data-testid=stProgress]');
   const count = bar && bar.textContent.match(/(\\d+) of/);
   if (count) note('count ' + count[1]);
-  const chart = document.querySelector('.js-plotly-plot');
-  if (chart && chart._fullData) {
-    note('chart ' + Array.from(chart._fullData.at(-1).x).at(-1));
-  }
+  const chart = document.querySelector('.vega-embed');
+  const points = chart ? [...chart.querySelectorAll('.mark-symbol [aria-label]')] : [];
+  const rounds = points.map((p) => +p.getAttribute('aria-label').match(/round: (\\d+)/)[1]);
+  if (rounds.length) note('chart ' + Math.max(...rounds));
 }, 20);"""
 
 

@@ -13,7 +13,7 @@ from toys import write_run
 from words import text_of
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.dashboard import devices, jobs
+from celeba_fl.dashboard import devices, jobs, starting
 from celeba_fl.launch.experiments import parse_pair
 
 Open = Callable[..., AppTest]
@@ -223,7 +223,7 @@ def test_what_was_chosen_is_there_after_a_visit_to_another_page(runs: Path, eigh
 
 def test_names_are_written_as_toml_reads_them() -> None:
     names = ['a"b', "a\\b", "Zürich"]
-    _, pair = devices.command("drawn-iid", [], names)
+    _, pair = starting.command("drawn-iid", [], names)
     assert parse_pair(pair) == ("clients", ",".join(names))
 
 
@@ -233,7 +233,7 @@ def test_clients_are_chosen_in_one_place(tmp_path: Path) -> None:
     for name, pairs in ((str(experiment), []), ("drawn-iid", ["clients=3"])):
         for clients in (None, ["5"]):
             with pytest.raises(InputError, match=rf"clients = .*switches.*{name}"):
-                devices.command(name, pairs, clients)
+                starting.command(name, pairs, clients)
 
 
 def test_a_superlink_that_does_not_answer_is_said(

@@ -68,7 +68,7 @@ def test_other_images_cannot_be_paired(scored: MakeRun, tmp_path: Path) -> None:
     paths = scored("one", "x-x-x-x-"), scored("two", "xxxxxxxx", images="ijklmnop", seed=2)
     parsed = compare(tmp_path, *paths)
     assert parsed.row(RESULTS, "B: seed=2") == ["1.000 +0.500 to A"]
-    assert "Judged on other test images than A" in parsed.text
+    assert "Measured on other test images than A" in parsed.text
     assert "nothing can be paired" in parsed.text
 
 
@@ -78,7 +78,7 @@ def test_without_scores_there_is_no_interval(
     bare = make_run("bare", summary={"test_accuracy": 0.25})
     parsed = compare(tmp_path, scored("one", "x-x-x-x-"), bare)
     assert parsed.row(RESULTS, "B: bare") == ["0.250 \N{MINUS SIGN}0.250 to A"]
-    assert "Without test scores, thus without an interval: B: bare" in parsed.text
+    assert "Without test scores, hence without an interval: B: bare" in parsed.text
     text = compare(tmp_path, bare, scored("other", "x-x-x-x-")).text
     assert "A: bare has no usable test_scores.parquet" in text
 

@@ -1,21 +1,24 @@
 """The page of a run says what its files say, whatever state they are in."""
 
 import json
+import re
 import shutil
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 from adding import run as run_adding
 from pages import PageParser, check_page
-from toys import png
+from PIL import Image
 
 from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.report import page, plots
+from celeba_fl.report.charts import WIDTH, table
 from celeba_fl.report.page import write_report
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
@@ -73,7 +76,7 @@ def test_figures_are_those_of_the_files(run: Path) -> None:
             assert shown == [row["n"], row["positives"], *expected]
 
     sizes = [int(row["num_examples"]) for row in read_csv(run / "partitions.csv")]
-    assert f"3 clients hold {sum(sizes)} train examples: {min(sizes)} the smallest" in parsed.text
+    assert f"3 clients hold {sum(sizes)} train examples: the smallest {min(sizes)}" in parsed.text
     fairness = [row for row in read_csv(run / "fairness.csv") if row["split"] == "test"]
     largest = max(
         (float(row["equalized_odds_difference"]), row["attribute"])
@@ -91,6 +94,18 @@ def test_the_page_shows_the_pictures_in_plots(run: Path) -> None:
     images = [attributes for tag, attributes in parsed.tags if tag == "img"]
     pictures = {path.stem for path in (run / "plots").glob("*.png")}
     assert len(images) == len(pictures)
+    assert pictures == {path.stem for path in (run / "plots").glob("*.svg")}
+    for path in (run / "plots").glob("*.png"):
+        with Image.open(path) as png:
+            assert png.width == 2 * WIDTH
+    for image in images:
+        kind, _, data = str(image["src"]).partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        svg = b64decode(data).decode()
+        assert "prefers-color-scheme:dark" in svg
+        assert not re.search("<script|<image|href|url\\((?!#)", svg)
+        root = ElementTree.fromstring(svg)
+        assert (root.get("width"), root.get("height")) == (image["width"], image["height"])
     assert {
         "rounds_balanced_accuracy",
         "attributes",
@@ -115,7 +130,7 @@ def test_no_central_model_is_promised_where_none_can_be(
     info["config"][key] = value
     (run / "run.json").write_text(json.dumps(info))
     parsed = read(run)
-    assert f"A run of {why} has no central model to be held against." in parsed.text
+    assert f"A run of {why} has no central model to compare with." in parsed.text
     assert "celeba-fl baseline" not in parsed.text
 
 
@@ -144,6 +159,7 @@ def test_scores_of_another_model_give_no_interval(run: Path) -> None:
     assert read(run).row(RESULTS, "accuracy")[0] == f"{changed['test_accuracy']:.3f}"
 
 
+@pytest.mark.usefixtures("reports")
 def test_it_is_written_at_the_end_of_a_run(tmp_path: Path) -> None:
     path = run_adding(tmp_path)
     parsed = PageParser(path / "report.html")
@@ -154,6 +170,7 @@ def test_it_is_written_at_the_end_of_a_run(tmp_path: Path) -> None:
     assert (path / "plots" / "rounds_loss.png").exists()
 
 
+@pytest.mark.usefixtures("reports")
 def test_a_run_is_complete_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,13 +218,11 @@ FILES = (
 
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are made, but not painted: that takes most of the time."""
-
-    def draw(picture: Callable[[], object]) -> bytes:
-        picture()
-        return png(np.zeros((1, 1, 3), np.uint8))
-
-    monkeypatch.setattr(plots, "draw", draw)
+    """Charts are described, but not drawn: that takes most of the time."""
+    monkeypatch.setattr(
+        plots, "draw", lambda chart: f'<svg width="9" height="9">{len(table(chart))}'
+    )
+    monkeypatch.setattr(plots, "to_png", lambda svg: b"PNG")
 
 
 @pytest.mark.usefixtures("_quick")
@@ -243,7 +258,7 @@ def test_a_broken_cell_costs_one_section_only(run: Path) -> None:
     lines[1] = lines[1].replace(",", ",many", 1)
     path.write_text("\n".join(lines) + "\n")
     parsed = read(run)
-    assert parsed.text.count("This part could not be made") == 1
+    assert parsed.text.count("This section could not be made") == 1
     assert "could not convert string to float: 'many" in parsed.text
     assert parsed.row(RESULTS, "accuracy")
 
@@ -251,7 +266,7 @@ def test_a_broken_cell_costs_one_section_only(run: Path) -> None:
 def test_only_run_json(make_run: MakeRun) -> None:
     text = read(make_run()).text
     assert "Nothing has been measured yet." in text
-    assert "No round has been done yet." in text
+    assert "No round has been completed yet." in text
 
 
 def test_a_failed_run_says_why(make_run: MakeRun) -> None:
@@ -281,11 +296,52 @@ def test_the_closed_form_has_one_round(make_run: MakeRun) -> None:
     assert "1 of 1 rounds" in read(make_run(info={"config": config}, csv={"rounds": rounds})).text
 
 
+def test_tables_of_the_task(make_run: MakeRun) -> None:
+    many = "".join(f"{i},{i / 7}\n" for i in range(400))
+    csv = {
+        "soil_types": "soil,fields,note\nloam,3,<b>good</b>\nclay,0.123456,\n",
+        "many": f"place,value\n{many}",
+        "epochs": "round,client,epoch,train_loss\n1,a,1,0.5\n",
+        "broken": "a,b\n1\n",
+        "nodes": "client,node_id\na,1\n",
+    }
+    parsed = read(make_run(csv=csv))
+    assert parsed.table("Soil types") == [
+        ["soil", "fields", "note"],
+        ["loam", "3", "<b>good</b>"],
+        ["clay", "0.1235", ""],
+    ]
+    assert "<b>good" not in parsed.source
+    assert parsed.row("Epochs", "1") == ["a", "1", "0.5"]
+    rows = parsed.table("Many: the first 300 of 400 rows of many.csv")
+    assert len(rows) == 301
+    assert [tag for tag, _ in parsed.tags].count("details") == 1
+    assert "broken.csv cannot be read: line 2 is broken" in parsed.text
+    assert "node" not in "".join(parsed.tables)
+    # Text to the left, numbers to the right: a client, then the cells of `many.csv`.
+    sides = [attributes.get("class") for tag, attributes in parsed.tags if tag == "td"]
+    assert sides[:307] == ["text", None, None, *[None] * 300, None, "text", None, "text"]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_figures_of_the_clients_splits_say_how_exact_they_are(run: Path) -> None:
+    parsed = read(run)
+    rows = {(r["split"], r["attribute"]): r for r in read_csv(run / "attributes.csv")}
+    for split in ("valid", "train"):
+        name = {"valid": "validation"}.get(split, split)
+        shown = parsed.row(f"All figures of the clients' {name} split", "Smiling")
+        row = rows[split, "Smiling"]
+        assert shown[-2:] == [
+            f"{three(row[key])} ± {float(row[f'{key}_error']):.4f}"
+            for key in ("auroc", "average_precision")
+        ]
+
+
 def test_names_of_clients_are_text(make_run: MakeRun) -> None:
     rows = "client,num_examples,A=0,A=1\n<script>$\\x$,2,2,0\n$_{,3,0,3\n"
     parsed = read(make_run(csv={"partitions": rows}))
     assert "2 clients hold 5 train examples" in parsed.text
-    assert "2 clients know one group only" in parsed.text
+    assert "2 clients hold one group only" in parsed.text
     # 2 of 5 are of group 0: each client is 3/5 or 2/5 away from that mix.
     assert "48 % of the examples would have to change their group" in parsed.text
 

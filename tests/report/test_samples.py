@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from celeba_fl.report.html import Picture, Pictures
-from celeba_fl.report.plots import Album
+from celeba_fl.report.plots import embed
 from celeba_fl.report.reading import Run
-from celeba_fl.report.samples import animation, samples
+from celeba_fl.report.sections.samples import animation, samples
 from celeba_fl.runs.tables import write_csv
 
 EPOCHS = [
@@ -30,14 +30,14 @@ def write_grids(run: Path, number: int) -> None:
 
 def shown(path: Path) -> tuple[str, list[Picture]]:
     """The section's text and its pictures."""
-    text, pictures = samples(Run.read(path), Album(path / "plots"))
+    text, pictures = samples(Run.read(path))
     assert isinstance(text, str)
     assert isinstance(pictures, Pictures)
     return text, list(pictures.pictures)
 
 
 def test_a_run_without_pictures_has_no_section(make_run) -> None:
-    assert samples(Run.read(make_run()), Album()) == []
+    assert samples(Run.read(make_run())) == []
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,10 @@ def test_some_rounds_are_shown_the_first_and_the_last_among_them(make_run, numbe
     grids = ["Before training." if i == 0 else f"After round {i}." for i in named]
     assert captions[: len(named)] == grids
     assert len(captions) == len(named) + (number > 1)
-    assert all(picture.mime == "image/webp" for picture in pictures)
-    assert all((picture.width, picture.height) == (32, 16) for picture in pictures)
+    for picture in pictures:
+        embedded = embed(picture, run / "plots")
+        assert embedded.url.startswith("data:image/webp;base64,")
+        assert (embedded.width, embedded.height) == (32, 16)
     kept = {path.name for path in (run / "plots").iterdir()}
     moving = {"samples.webp"} if number > 1 else set()
     assert kept == {f"samples-{i:04d}.webp" for i in named} | moving
@@ -85,10 +87,10 @@ def test_losses_and_distances_are_told(make_run) -> None:
     )
     assert "is 7.250; that of real faces to other real ones is 4.000." in text
     assert text.endswith(
-        "is no FID: it compares with others of the same backbone and of as many faces (500) only."
+        "compare it only with distances of the same backbone and of as many faces (500)."
     )
     assert pictures[-1].alt.endswith("in the median: generator loss 3.500, x loss 0.500.")
-    assert (run / "plots" / "clients_epochs.png").exists()
+    assert pictures[-1].name == "clients_epochs"
 
 
 def test_without_a_test_split_validation_is_told(make_run) -> None:
@@ -97,4 +99,4 @@ def test_without_a_test_split_validation_is_told(make_run) -> None:
     row = {"round": 0, "server_valid_frechet_distance": 9, "test_frechet_distance": None}
     write_csv(run / "rounds.csv", [row])
     text, _ = shown(run)
-    assert "to those of the validation split is 9.000. It is taken" in text
+    assert "to those of the validation split is 9.000. It is computed" in text

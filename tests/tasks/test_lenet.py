@@ -22,10 +22,11 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.cifar10 import CLASSES
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.models.lenet import initial_arrays, lenet5, scores, standardise, train_lenet
-from celeba_fl.report.html import UNKNOWN, Table
+from celeba_fl.report.html import Table
 from celeba_fl.report.page import write_report
 from celeba_fl.report.reading import Run
-from celeba_fl.report.results import results
+from celeba_fl.report.sections.results import results
+from celeba_fl.report.words import UNKNOWN
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as app_of_server

@@ -1,57 +1,59 @@
 """Demographic groups of a run: how far they are apart, and the worst by name."""
 
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 
-from celeba_fl.report import plots
-from celeba_fl.report.html import UNKNOWN, Block, Cell, Pictures, Table, between, figure, named
-from celeba_fl.report.plots import Album
-from celeba_fl.report.reading import Rows, Run, floats, name_of, rows_of
+from celeba_fl.evaluation.metrics import mean
+from celeba_fl.report.html import Block, Cell, Picture, Pictures, Table
+from celeba_fl.report.names import GAPS, name_of
+from celeba_fl.report.pictures import groups as pictures
+from celeba_fl.report.reading import Rows, Run, floats, rows_of
+from celeba_fl.report.words import UNKNOWN, between, figure, named
 
 RATES = ("accuracy", "tpr", "fpr", "selection_rate")
 
 
-def groups(run: Run, album: Album) -> list[Block]:
+def groups(run: Run) -> list[Block]:
     """How far demographic groups are apart, the worst by name."""
     fairness, rates = rows_of(run.fairness), rows_of(run.groups)
     blocks: list[Block] = []
     if fairness:
         blocks += [
-            "How far groups are apart: parity is the largest difference in how often the attribute "
-            "is seen, opportunity that of true positive rates, odds the larger of those of true "
-            "and of false positive rates. A difference is never below 0: chance alone makes it "
-            "larger, the more so the smaller a group is, and the largest of many is larger still.",
+            "Three measures say how far groups are apart. Parity is the largest difference in how "
+            "often the model sees the attribute, opportunity the largest difference in true "
+            "positive rates, and odds the larger of the differences in true and in false positive "
+            "rates. A difference is never below 0: chance alone makes it larger, the more so the "
+            "smaller a group is, and the largest of many is larger still.",
             _largest(fairness),
         ]
-        pictures = [
-            album.add(
+        shown = [
+            Picture(
                 "groups",
                 "Heat map of the differences between groups by attribute, grouping and measure; "
                 "the largest are in the table above.",
                 f"Differences between groups in percentage points; {UNKNOWN} is undefined.",
-                partial(plots.gaps, fairness),
+                pictures.gaps(fairness),
             )
         ]
         worst = _surest(fairness)
         if worst and rates:
             blocks.append(_rates_of(worst[0], rates))
-            shown = [
+            widest = [
                 (named(f"{row['attribute']} by {row['grouping']}"), _rows_like(row, rates))
                 for row in worst[:6]
             ]
-            pictures.append(
-                album.add(
+            shown.append(
+                Picture(
                     "groups_worst",
                     "True positive rates with 95 % intervals of the groups that are farthest "
-                    f"apart: {'; '.join(name for name, _ in shown)}.",
+                    f"apart: {'; '.join(name for name, _ in widest)}.",
                     "Rates of the groups where the lower end of the interval of the equalized "
                     "odds difference is highest; bars are 95 % intervals.",
-                    partial(plots.group_rates, shown),
+                    pictures.group_rates(widest),
                 )
             )
-        blocks.append(Pictures(pictures))
+        blocks.append(Pictures(shown))
     if rates:
         blocks.append(_means(rates))
     return blocks
@@ -76,7 +78,7 @@ def _largest(fairness: Rows) -> Table:
     for grouping in dict.fromkeys(row["grouping"] for row in fairness):
         these = [row for row in fairness if row["grouping"] == grouping]
         cells: list[tuple[str, str]] = []
-        for gap in plots.GAPS:
+        for gap in GAPS:
             values = floats(these, f"{gap}_difference")
             if np.isnan(values).all():
                 cells.append((UNKNOWN, ""))
@@ -86,7 +88,7 @@ def _largest(fairness: Rows) -> Table:
             name = named(row["attribute"])
             cells.append((f"{name} {figure(np.nanmax(values))}", bounds))
         rows.append((named(grouping), *cells))
-    header = ("grouping", "parity", "opportunity", "odds")
+    header = ("grouping", *GAPS.values())
     return Table("The largest difference of each kind on test", header, rows)
 
 
@@ -117,7 +119,7 @@ def _means(rates: Rows) -> Table:
     for group in dict.fromkeys(row["group"] for row in rates):
         these = [row for row in rates if row["group"] == group]
         rows.append(
-            (named(group), these[0]["n"], *(figure(_mean(floats(these, rate))) for rate in RATES))
+            (named(group), these[0]["n"], *(figure(mean(floats(these, rate))) for rate in RATES))
         )
     header = ("group", "images", *map(name_of, RATES))
     return Table("Rates of each group on test, means over the attributes", header, rows)
@@ -126,8 +128,3 @@ def _means(rates: Rows) -> Table:
 def _bounds(row: Mapping[str, str], column: str) -> str:
     low, high = (floats([row], f"{column}_{end}")[0] for end in ("low", "high"))
     return between(low, high)
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")

@@ -1,30 +1,18 @@
 """What the rounds changed of the model that they started from, and by how many labels."""
 
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 
-from celeba_fl.report import plots
-from celeba_fl.report.html import (
-    UNKNOWN,
-    Block,
-    Cards,
-    Cell,
-    Pictures,
-    Table,
-    between,
-    difference,
-    figure,
-    named,
-)
-from celeba_fl.report.plots import Album
+from celeba_fl.report.html import Block, Cards, Cell, Picture, Pictures, Table
+from celeba_fl.report.pictures import attributes as pictures
 from celeba_fl.report.reading import Rows, Run, floats
+from celeba_fl.report.words import UNKNOWN, between, difference, figure, named
 
 LEVEL = 0.05
 
 
-def corrections(run: Run, album: Album) -> list[Block]:
+def corrections(run: Run) -> list[Block]:
     """The base model against the final one; nothing where the rounds started from chance."""
     everyone = [row for row in run.corrections if not row["group"]]
     total = next((row for row in everyone if not row["attribute"]), None)
@@ -43,17 +31,15 @@ def corrections(run: Run, album: Album) -> list[Block]:
     ]
     text = (
         f"After Holm's correction, McNemar's test finds {better} attributes better and {worse} "
-        f"worse (5 %). It takes images for independent; where an interval, by drawing people, "
-        f"holds 0 all the same, other people might show no change."
+        f"worse, at the level of 5 %. The test treats images as independent. Where an interval, "
+        f"which comes from resampling people, still contains 0, other people might show no change."
     )
-    picture = album.add(
+    picture = Picture(
         "corrections",
         f"Bars of the test images whose answer was fixed and broken for {len(rows)} attributes; "
         "the numbers are in the table below.",
         "Answers that the rounds fixed and that they broke, attribute by attribute.",
-        partial(
-            plots.corrections, sorted(rows, key=lambda row: int(row["broken"]) - int(row["fixed"]))
-        ),
+        pictures.corrections(sorted(rows, key=lambda row: int(row["broken"]) - int(row["fixed"]))),
     )
     groups = [row for row in run.corrections if row["group"] and not row["attribute"]]
     header = ("answers", "before", "now", "difference", "fixed", "broken")
@@ -87,9 +73,9 @@ def _teacher(run: Run) -> str:
     before = floats(run.rounds[:1], "train_teacher_agreement")
     return (
         f"The clients asked a teacher for {asked:,.0f} labels of their train images and got "
-        f"{answered:,.0f} answers; a share of {figure(right)} is what the annotations say. The "
-        f"model gives the teacher's answer to {figure(agreed)} of these questions; the base gave "
-        f"it to {figure(before[0]) if len(before) else UNKNOWN}."
+        f"{answered:,.0f} answers, of which a share of {figure(right)} agrees with the "
+        f"annotations. The final model agrees with the teacher on a share of {figure(agreed)} of "
+        f"them; the base agreed on {figure(before[0]) if len(before) else UNKNOWN}."
     )
 
 

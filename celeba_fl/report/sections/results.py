@@ -3,21 +3,13 @@
 from collections.abc import Mapping
 
 from celeba_fl.evaluation.resampling import Scores, difference_intervals, intervals
-from celeba_fl.report import plots
-from celeba_fl.report.html import (
-    NONE,
-    UNKNOWN,
-    Block,
-    Cards,
-    Table,
-    between,
-    difference,
-    figure,
-)
-from celeba_fl.report.reading import METRICS, Run, name_of
+from celeba_fl.report.html import Block, Cards, Table
+from celeba_fl.report.names import FIRST, first_metrics, name_of
+from celeba_fl.report.reading import Run
+from celeba_fl.report.words import NONE, UNKNOWN, between, difference, figure
 
-# Scores that give figures farther than this from the file's are not those of these figures, and
-# no interval may come from them. AUROC and average precision are from bins, hence not 0.
+# Scores whose figures are farther than this from those of the file belong to another model, and no
+# interval may come from them. AUROC and average precision come from bins, hence not 0.
 BIN_ERROR = 0.01
 
 
@@ -56,7 +48,7 @@ def results(run: Run) -> list[Block]:
                 )
             )
     missing, hint = no_central_model(run)
-    first = plots.first_metrics(list(judged.values), 1)[0]
+    first = first_metrics(list(judged.values), 1)[0]
     cards = [
         (
             "gap to the central model",
@@ -66,7 +58,7 @@ def results(run: Run) -> list[Block]:
             else missing,
         )
     ]
-    for name in plots.first_metrics(list(judged.values), 6):
+    for name in first_metrics(list(judged.values), 6):
         bounds = between(*own.get(name, NONE))
         if name not in ("average_precision", "macro_f1"):
             low = references.get(name)
@@ -82,17 +74,18 @@ def results(run: Run) -> list[Block]:
     header = ("metric", "this run", "central model", "gap", "each client alone", "majority")
     clients = run.baseline.get("local", {}).get("clients") if central else None
     text = (
-        f"The central model is trained on the same examples in one place; alone is the mean and "
-        f"the standard deviation over {clients} models, each trained on one client's examples only."
+        f"The central model is trained on the same examples in one place. Each client alone is "
+        f"the mean and the standard deviation over {clients} models, each trained on one client's "
+        f"examples only."
         if central
         else hint
     )
     blocks: list[Block] = [Cards(cards), Table(caption, header, rows), text]
     if binary and "accuracy" in judged.values and majority is not None:
         blocks.append(
-            "Accuracy alone misleads here: most attributes are rare, so always giving the "
-            f"majority's answer already scores {figure(majority)}. Balanced accuracy and AUROC of "
-            "that answer are 0.500."
+            "Accuracy alone misleads here: most attributes are rare, so that always giving the "
+            f"majority's answer already scores {figure(majority)}, although the balanced accuracy "
+            "and the AUROC of that answer are 0.500."
         )
     return blocks
 
@@ -107,10 +100,10 @@ def no_central_model(run: Run) -> tuple[str, str]:
     }
     which = next((name for name, holds in without.items() if holds), None)
     if which:
-        return f"none for {which}", f"A run of {which} has no central model to be held against."
+        return f"none for {which}", f"A run of {which} has no central model to compare with."
     return "unknown until celeba-fl baseline has run", (
-        "What one model trained on all examples in one place would reach, and each client alone, "
-        f"is not known yet; this adds it: celeba-fl baseline {run.path.name}"
+        "What one model trained on all examples in one place would reach, and what each client "
+        f"would reach alone, is not known yet. To find out: celeba-fl baseline {run.path.name}"
     )
 
 
@@ -131,5 +124,5 @@ def reproduced(scores: Scores | None, values: Mapping[str, float]) -> Scores | N
     """The scores, unless they give other figures than the files do."""
     if scores is None:
         return None
-    apart = [abs(value - scores.values[name]) for name, value in values.items() if name in METRICS]
+    apart = [abs(value - scores.values[name]) for name, value in values.items() if name in FIRST]
     return scores if apart and max(apart) < BIN_ERROR else None

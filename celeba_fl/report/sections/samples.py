@@ -1,38 +1,37 @@
-"""What a run of a task that generates has to show: its pictures by round, and its losses."""
+"""Samples of a run that generates images, round by round, and the losses of its clients."""
 
 import io
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from celeba_fl.report import plots
-from celeba_fl.report.html import Block, Picture, Pictures, figure, named
-from celeba_fl.report.plots import Album
+from celeba_fl.report.html import Block, Picture, Pictures
+from celeba_fl.report.pictures import rounds as pictures
 from celeba_fl.report.reading import Run, floats
+from celeba_fl.report.words import figure, named
 
 SHOWN, FRAMES = 4, 40
 FRAME_MS, LAST_MS = 700, 2500
 
 
-def samples(run: Run, album: Album) -> list[Block]:
+def samples(run: Run) -> list[Block]:
     """Grids of some rounds, all of them as an animation, and the clients' losses by epoch."""
     grids = sorted((run.path / "samples").glob("round-*.png"))
     if not grids:
         return []
-    pictures = [_grid(album, path) for path in _spread(grids, SHOWN)]
+    shown = [_grid(path) for path in _evenly(grids, SHOWN)]
     if len(grids) > 1:
-        pictures.append(
-            album.keep(
-                "samples.webp",
-                animation(_spread(grids, FRAMES)),
+        shown.append(
+            Picture(
+                "samples",
                 f"Animation of the grids of faces from round 0 to round {_number(grids[-1])}.",
-                "The way from the first round to the last, over and over.",
+                "From the first round to the last, over and over.",
+                animation(_evenly(grids, FRAMES)),
             )
         )
-    pictures += _losses(run, album)
-    return [_distance(run), Pictures(pictures)]
+    shown += _losses(run)
+    return [_distance(run), Pictures(shown)]
 
 
 def animation(grids: list[Path]) -> bytes:
@@ -51,19 +50,19 @@ def animation(grids: list[Path]) -> bytes:
         return webp.getvalue()
 
 
-def _grid(album: Album, path: Path) -> Picture:
+def _grid(path: Path) -> Picture:
     number = _number(path)
     with Image.open(path) as grid, io.BytesIO() as webp:
         grid.save(webp, "WEBP", quality=90)
-        return album.keep(
-            f"samples-{number:04d}.webp",
-            webp.getvalue(),
+        return Picture(
+            f"samples-{number:04d}",
             f"Grid of the faces that the generator makes after round {number}.",
             f"After round {number}." if number else "Before training.",
+            webp.getvalue(),
         )
 
 
-def _losses(run: Run, album: Album) -> list[Picture]:
+def _losses(run: Run) -> list[Picture]:
     columns = [key for key in (run.epochs or [{}])[0] if key.endswith("_loss")]
     if not columns:
         return []
@@ -75,19 +74,19 @@ def _losses(run: Run, album: Album) -> list[Picture]:
         for name, column in zip(names, columns, strict=True)
     )
     return [
-        album.add(
+        Picture(
             "clients_epochs",
             f"Line chart of {' and '.join(names)} in training by local epoch; in round {last}, in "
             f"the median: {', '.join(ends)}.",
             "Losses of the clients in training by local epoch, the rounds one after another: "
             "median and range.",
-            partial(plots.epochs, run.epochs, dict(zip(columns, names, strict=True))),
+            pictures.epochs(run.epochs, dict(zip(columns, names, strict=True))),
         )
     ]
 
 
 def _distance(run: Run) -> str:
-    """What the last round's Fréchet distance says, and what it does not."""
+    """The last round's Fréchet distance, and what it does not say."""
     text = "In all rounds, faces at the same place in the grid are made from the same noise."
     last = run.rounds[-1] if run.rounds else {}
     splits = {"test": "test", "server_valid": "validation"}
@@ -100,13 +99,13 @@ def _distance(run: Run) -> str:
     faces = f" ({run.info['judged_faces']})" if "judged_faces" in run.info else ""
     return (
         f"{text} After round {run.last_round}, the Fréchet distance of generated faces to those of "
-        f"the {splits[part]} split is {figure(value)}{reference}. It is taken between features of "
-        f"this project's backbone, and is no FID: it compares with others of the same backbone and "
-        f"of as many faces{faces} only."
+        f"the {splits[part]} split is {figure(value)}{reference}. It is computed from features of "
+        f"this project's backbone and is not an FID: compare it only with distances of the same "
+        f"backbone and of as many faces{faces}."
     )
 
 
-def _spread(paths: list[Path], number: int) -> list[Path]:
+def _evenly(paths: list[Path], number: int) -> list[Path]:
     """At most so many, evenly, the first and the last among them."""
     places = np.linspace(0, len(paths) - 1, min(number, len(paths))).round().astype(int)
     return [paths[place] for place in places]

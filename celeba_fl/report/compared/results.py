@@ -1,0 +1,170 @@
+"""The figures of the runs and of their reference points, as differences to the first run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+
+from celeba_fl.config import places
+from celeba_fl.evaluation.resampling import Scores, difference_intervals, intervals
+from celeba_fl.report.html import Block, Cards, Cell, Picture, Pictures, Table
+from celeba_fl.report.names import first_metrics, name_of
+from celeba_fl.report.pictures.attributes import differences
+from celeba_fl.report.reading import Run
+from celeba_fl.report.sections.results import (
+    gap_intervals,
+    no_central_model,
+    own_scores,
+    reproduced,
+)
+from celeba_fl.report.words import NONE, between, difference, figure
+
+
+@dataclass(frozen=True)
+class Model:
+    """A column of the comparison: the model of a run, or a reference point.
+
+    Parameters
+    ----------
+    name : str
+        For people.
+    values : Mapping[str, float]
+        Its figures by metric.
+    spread : Mapping[str, float]
+        Standard deviations, where the figures are means over clients.
+    scores : Scores or None
+        On the test images, if they give these figures.
+    """
+
+    name: str
+    values: Mapping[str, float]
+    spread: Mapping[str, float]
+    scores: Scores | None
+
+
+def results(runs: Mapping[str, Run]) -> list[Block]:
+    """The final figures, with differences to the first run and to its central model."""
+    models = [*(_model(name, run) for name, run in runs.items()), *_references(runs)]
+    first, metrics = models[0], first_metrics(list(models[0].values), 6)
+    if not metrics:
+        return ["The first run has no figures yet, so there is nothing to compare."]
+    rows = []
+    forest: list[tuple[str, float, float, float]] = []
+    for model in models:
+        paired = _paired(first, model)
+        cells: list[Cell] = []
+        for metric in metrics:
+            value = model.values.get(metric, float("nan"))
+            less = value - first.values[metric]
+            if model is first:
+                own = intervals(first.scores.draws) if first.scores else {}
+                cells.append((figure(value), between(*own.get(metric, NONE))))
+            else:
+                spread = f"± {figure(model.spread[metric])}" if metric in model.spread else ""
+                bounds = between(*paired.get(metric, NONE), difference)
+                cells.append((figure(value), spread, f"{difference(less)} to A", bounds))
+        rows.append((model.name, *cells))
+        if model is not first and metrics[0] in model.values:
+            less = model.values[metrics[0]] - first.values[metrics[0]]
+            forest.append((model.name, less, *paired.get(metrics[0], NONE)))
+    where = ", ".join(dict.fromkeys(run.results().where for run in runs.values()))
+    caption = f"Figures of {where}; below each its difference to A with the 95 % interval"
+    blocks: list[Block] = (
+        [_gaps(runs, metrics[0])] if any(r.baseline for r in runs.values()) else []
+    )
+    blocks += [Table(caption, ("model", *map(name_of, metrics)), rows)]
+    blocks.append(_about_pairs(runs, models))
+    if forest:
+        values = "; ".join(f"{name} {difference(value)}" for name, value, *_ in forest)
+        alt = f"Differences in {name_of(metrics[0])} to A: {values}."
+        caption = f"Differences to {first.name}; bars are 95 % intervals where images are the same."
+        chart = differences(forest, metrics[0])
+        blocks.append(Pictures([Picture("differences", alt, caption, chart)]))
+    return blocks
+
+
+def _gaps(runs: Mapping[str, Run], metric: str) -> Cards:
+    """How far each run is from the head trained centrally."""
+    cards = []
+    for name, run in runs.items():
+        nothing = float("nan")
+        central, own = run.reference("central"), run.results().values
+        gap = own.get(metric, nothing) - central.get(metric, nothing)
+        bounds = between(*gap_intervals(run).get(metric, NONE), difference)
+        detail = f"{name_of(metric)} less that of the central model {bounds}"
+        cards.append((name, difference(gap), detail if central else no_central_model(run)[0]))
+    return Cards(cards)
+
+
+def _model(name: str, run: Run) -> Model:
+    return Model(name, run.results().values, {}, own_scores(run))
+
+
+def _references(runs: Mapping[str, Run]) -> list[Model]:
+    """The reference points of the runs; one that several have in common is shown once."""
+    models: dict[str, Model] = {}
+    owners: dict[str, str] = {}
+    for name, run in runs.items():
+        central, alone = run.reference("central"), run.reference("local", "mean")
+        spread = run.reference("local", "std")
+        for model in (
+            Model("central model", central, {}, reproduced(run.central, central)),
+            Model("each client alone", alone, spread, None),
+        ):
+            key = f"{model.name} {model.values}"
+            models.setdefault(key, model)
+            owners[key] = f"{owners.get(key, '')} {name.partition(':')[0]}"
+    return [
+        replace(model, name=f"{model.name},{owners[key]}")
+        for key, model in models.items()
+        if model.values
+    ]
+
+
+def _paired(first: Model, model: Model) -> dict[str, tuple[float, float]]:
+    if not first.scores or not model.scores or not first.scores.pairs_with(model.scores):
+        return {}
+    return difference_intervals(first.scores, model.scores)
+
+
+def _about_pairs(runs: Mapping[str, Run], models: Sequence[Model]) -> str:
+    """Whether differences are paired, and if not why."""
+    first = models[0]
+    if first.scores is None:
+        return f"{first.name} has no usable test_scores.parquet, so no difference has an interval."
+    others = [model for model in models if model.name in runs and model is not first]
+    missing = [model.name for model in others if model.scores is None]
+    unlike = [m.name for m in others if m.scores and not first.scores.pairs_with(m.scores)]
+    sentences = [
+        f"Differences are paired on the same {len(first.scores.image):,} test images of "
+        f"{first.scores.num_identities:,} people."
+    ]
+    if missing:
+        sentences.append(f"Without test scores, hence without an interval: {'; '.join(missing)}.")
+    if unlike:
+        sentences.append(
+            f"Measured on other test images than A, so that nothing can be paired and the "
+            f"difference says little: {'; '.join(unlike)}."
+        )
+    return " ".join(sentences)
+
+
+def seeds(runs: Mapping[str, Run]) -> list[Block]:
+    """Mean and standard deviation over runs that differ by the seed only."""
+    alike: dict[str, list[tuple[str, Run]]] = {}
+    for name, run in runs.items():
+        config = {k: v for k, v in run.section("config").items() if k not in ("seed", *places())}
+        if config and run.section("summary"):
+            alike.setdefault(repr(sorted(config.items())), []).append((name, run))
+    sets = [members for members in alike.values() if len(members) > 1]
+    if not sets:
+        return []
+    metrics = first_metrics(list(sets[0][0][1].results().values), 6)
+    rows = []
+    for members in sets:
+        cells: list[Cell] = []
+        for metric in metrics:
+            values = [run.results().values.get(metric, float("nan")) for _, run in members]
+            cells.append((figure(fmean(values)), f"± {figure(stdev(values))}"))
+        rows.append((", ".join(name.partition(":")[0] for name, _ in members), *cells))
+    caption = "Mean and sample standard deviation over runs that differ by their seed only"
+    return [Table(caption, ("runs", *map(name_of, metrics)), rows)]

@@ -1,0 +1,70 @@
+"""What stands above and below the sections: title, status, notes, and how to read intervals."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from celeba_fl.evaluation.resampling import FEW_IDENTITIES
+from celeba_fl.report.reading import Run
+from celeba_fl.report.words import seconds, sentence
+
+FOOTER = (
+    "Made by celeba-fl from the files of the run directory alone. The 95 % intervals come from "
+    "resampling the people of the test split, not their images, with replacement; an attribute "
+    "that is undefined in a sample does not count in it. They show how much a figure would change "
+    "with other people, not with another seed."
+)
+
+
+def title_of(run: Run) -> str:
+    """Task, data, partitioning and number of clients."""
+    config = run.section("config")
+    if not config:
+        return run.path.name
+    dataset = Path(str(run.section("dataset").get("name", config.get("dataset")))).name
+    clients = f", {run.info['num_clients']} clients" if "num_clients" in run.info else ""
+    return f"{config.get('task')} on {dataset}: {partitioning(config)}{clients}"
+
+
+def partitioning(config: Mapping[str, Any]) -> str:
+    """How the data are partitioned, in a word or two."""
+    alpha = f" (alpha {config.get('dirichlet-alpha')})"
+    partitioner = str(config.get("partitioner"))
+    return partitioner + (alpha if partitioner == "dirichlet" else "")
+
+
+def notes(run: Run) -> list[str]:
+    """Warnings that a reader needs before the first figure."""
+    warnings = [f"{problem}." for problem in run.problems]
+    if run.info["status"] not in ("completed", "stopped"):
+        warnings.append(f"This run is {run.status}. The page shows what it has left so far.")
+    drawn = {"dataset": "the faces are drawn", "weights": "the backbone knows only drawn faces"}
+    reasons = [text for key, text in drawn.items() if run.section(key).get("name") == "drawn"]
+    if reasons:
+        warnings.append(
+            f"{sentence(' and '.join(reasons))}: these figures say nothing about photographs of "
+            f"people."
+        )
+    if run.scores and run.scores.num_identities < FEW_IDENTITIES:
+        warnings.append(
+            f"The test split shows {run.scores.num_identities} people. No claim about demographic "
+            f"groups can rest on so few, whatever the figures below are."
+        )
+    return warnings
+
+
+def subtitle_of(run: Run) -> str:
+    """Directory, start, rounds and duration of a run."""
+    config, started = run.section("config"), str(run.info.get("started", ""))
+    parts = [run.path.name]
+    with suppress(ValueError):
+        parts.append(f"started {datetime.fromisoformat(started):%Y-%m-%d %H:%M} UTC")
+    if run.rounds:
+        one = config.get("strategy") == "closed-form"
+        rounds = 1 if one else config.get("num-server-rounds", "?")
+        parts.append(f"{run.last_round} of {rounds} rounds")
+    if isinstance(run.info.get("seconds"), int | float):
+        parts.append(seconds(run.info["seconds"]))
+    return " · ".join(parts)

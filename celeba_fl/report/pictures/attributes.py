@@ -1,0 +1,158 @@
+"""Pictures of the attributes, each a row."""
+
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+
+from celeba_fl.report.charts import (
+    COLOURS,
+    REFERENCE,
+    ROW,
+    TICK,
+    Look,
+    Series,
+    across_axis,
+    layers,
+    level,
+    look,
+    names_axis,
+    plot,
+)
+from celeba_fl.report.names import name_of
+from celeba_fl.report.reading import Rows, floats
+from celeba_fl.report.words import named
+
+
+def attributes(rows: Rows) -> alt.LayerChart:
+    """Accuracy of each attribute as a bar from what the majority's answer scores."""
+    over, below, majority = "accuracy, not below the majority", "accuracy, below it", "majority"
+    found = [
+        {
+            "attribute": named(row["attribute"]),
+            "series": over if value >= reference else below,
+            "accuracy": value,
+            majority: reference,
+        }
+        for row, value, reference in zip(
+            rows, floats(rows, "accuracy"), floats(rows, "majority_accuracy"), strict=True
+        )
+    ]
+    series = Series(
+        {
+            over: Look(COLOURS[0]),
+            below: Look(COLOURS[5], shape="diamond"),
+            "majority's answer": Look(REFERENCE, shape=TICK),
+        }
+    )
+    y = _rows(rows)
+    x = across_axis("accuracy", "share of images answered rightly")
+    chart = plot(found)
+    marks = chart.mark_point(filled=True, size=42, opacity=1)
+    ticks = chart.mark_tick(thickness=2, size=11, opacity=1)
+    return layers(
+        chart.mark_bar(height=7, opacity=0.5).encode(
+            y, x, alt.X2(majority), **series.encode("color")
+        ),
+        series.one(ticks.encode(y, across_axis(majority, "")), "majority's answer", "color"),
+        marks.encode(y, x, **series.encode("color", "shape")),
+        height=ROW * len(rows),
+    )
+
+
+def ranking(rows: Rows) -> alt.LayerChart:
+    """Balanced accuracy as a bar from chance, and AUROC, of each attribute."""
+    balanced = name_of("balanced_accuracy")
+    chart = plot(
+        [
+            {"attribute": named(row["attribute"]), balanced: value, "AUROC": auroc}
+            for row, value, auroc in zip(
+                rows, floats(rows, "balanced_accuracy"), floats(rows, "auroc"), strict=True
+            )
+        ]
+    )
+    series = Series(
+        {balanced: Look(COLOURS[4], shape="square"), "AUROC": Look(COLOURS[5], shape="diamond")}
+    )
+    y, both = _rows(rows), ("color", "shape")
+    x = across_axis(balanced, "0.5 is chance, and what the majority's answer scores")
+    marks = chart.mark_point(filled=True, size=42, opacity=1)
+    return layers(
+        series.one(chart.mark_bar(height=9).encode(y, x, alt.X2Datum(0.5)), balanced, *both),
+        series.one(marks.encode(y, across_axis("AUROC", "")), "AUROC", *both),
+        level(x=alt.XDatum(0.5)),
+        height=ROW * len(rows),
+    )
+
+
+def corrections(rows: Rows) -> alt.LayerChart:
+    """Answers on each attribute that were fixed, to the right, and broken, to the left."""
+    net = "fixed less broken"
+    chart = plot(
+        [
+            {"attribute": named(row["attribute"]), "fixed": good, "broken": bad, net: good - bad}
+            for row, good, bad in zip(
+                rows, floats(rows, "fixed"), floats(rows, "broken"), strict=True
+            )
+        ]
+    )
+    series = Series(
+        {
+            "fixed": Look(COLOURS[0], shape="square"),
+            "broken": Look(COLOURS[5], shape="square"),
+            net: Look(REFERENCE, shape="diamond"),
+        }
+    )
+    y, both = _rows(rows), ("color", "shape")
+    x = across_axis("fixed", "test images").axis(
+        labelExpr="format(abs(datum.value), ',')", tickMinStep=1, tickCount=6
+    )
+    bars = chart.transform_calculate(left="-datum.broken").mark_bar(height=11)
+    marks = chart.mark_point(filled=True, size=42, opacity=1, stroke="white", strokeWidth=1)
+    return layers(
+        series.one(bars.encode(y, x), "fixed", *both),
+        series.one(bars.encode(y, across_axis("left", "")), "broken", *both),
+        series.one(marks.encode(y, across_axis(net, "")), net, *both),
+        level(x=alt.XDatum(0)),
+        height=ROW * len(rows),
+    )
+
+
+def compared_attributes(runs: Mapping[str, Rows], metric: str) -> alt.LayerChart:
+    """A metric of each attribute, one mark a run."""
+    first = next(iter(runs.values()))
+    names = [row["attribute"] for row in first]
+    title = name_of(metric)
+    series = Series({label: look(i) for i, label in enumerate(runs)})
+    found = [
+        {"series": label, "attribute": named(row["attribute"]), title: value}
+        for label, rows in runs.items()
+        for row, value in zip(rows, floats(rows, metric), strict=True)
+        if row["attribute"] in names
+    ]
+    return layers(
+        plot(found)
+        .mark_point(filled=True, size=42, opacity=0.9)
+        .encode(_rows(first), across_axis(title, title), **series.encode("color", "shape")),
+        height=ROW * len(names),
+    )
+
+
+def differences(rows: Sequence[tuple[str, float, float, float]], metric: str) -> alt.LayerChart:
+    """Differences to a reference with their 95 % intervals: name, difference, low and high."""
+    title = f"difference in {name_of(metric)}"
+    chart = plot([dict(zip(("model", title, "low", "high"), row, strict=True)) for row in rows])
+    y = names_axis("model", [row[0] for row in rows])
+    return layers(
+        level(x=alt.XDatum(0)),
+        chart.mark_rule(color=COLOURS[0], strokeWidth=2).encode(
+            y, across_axis("low", title, padding=8), alt.X2("high")
+        ),
+        chart.mark_point(filled=True, size=60, color=COLOURS[0], opacity=1).encode(
+            y, across_axis(title, title, zero=True, padding=8)
+        ),
+        height=2 * ROW * len(rows),
+    )
+
+
+def _rows(rows: Rows) -> alt.Y:
+    return names_axis("attribute", [named(row["attribute"]) for row in rows])

@@ -1,0 +1,174 @@
+"""Pictures of how something goes, round after round."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from celeba_fl.report.charts import (
+    COLOURS,
+    LEVELS,
+    LINE,
+    REFERENCE,
+    Look,
+    Series,
+    layers,
+    look,
+    plot,
+    rounds_axis,
+    values_axis,
+)
+from celeba_fl.report.names import PARTS, name_of
+from celeba_fl.report.reading import Rows, floats
+
+MEDIAN = "median of the clients"
+
+
+def rounds(rows: Rows, metric: str, reference: Mapping[str, float]) -> alt.LayerChart:
+    """A metric by round on every split, with level lines to hold the test curve against."""
+    curves = {label: (rows, f"{part}_{metric}") for part, label in PARTS.items()}
+    return _curves(curves, name_of(metric), reference)
+
+
+def compared_rounds(runs: Mapping[str, Rows], part: str, metric: str) -> alt.LayerChart:
+    """A metric of a split by round, one curve a run."""
+    curves = {name: (rows, f"{part}_{metric}") for name, rows in runs.items()}
+    return _curves(curves, f"{name_of(metric)}, {PARTS[part]}")
+
+
+def client_curves(rows: Rows, metric: str, chosen: Collection[str]) -> alt.LayerChart:
+    """A column of `clients.csv` by round: the chosen clients, among thin lines of all others."""
+    title = name_of(metric.replace("valid_", "validation "))
+    others = "other clients" if chosen else "each client"
+    names = sorted({row["client"] for row in rows}.intersection(chosen))
+    known = [row for row in rows if row.get(metric)]
+    numbers, values = floats(known, "round"), floats(known, metric)
+    median = [
+        {
+            "series": MEDIAN,
+            "client": "",
+            "round": number,
+            title: np.median(values[numbers == number]),
+        }
+        for number in np.unique(numbers)
+    ]
+    lines = [
+        {
+            "series": f"client {row['client']}" if row["client"] in names else others,
+            "client": row["client"],
+            "round": number,
+            title: value,
+        }
+        for row, number, value in zip(known, numbers, values, strict=True)
+    ]
+    back = [line for line in lines if line["series"] == others]
+    front = [*median, *(line for line in lines if line["series"] != others)]
+    shown = [MEDIAN, *(f"client {name}" for name in names)]
+    looks = {name: look(i) for i, name in enumerate(shown)}
+    series = Series({others: Look(REFERENCE, shape=LINE)} | looks)
+    x, y = rounds_axis(), values_axis(title)
+    thin = plot(back).mark_line(strokeWidth=0.8, opacity=0.45)
+    return layers(
+        thin.encode(x, y, alt.Detail("client:N"), **series.encode("color")),
+        *_lines(front, x, y, series),
+    )
+
+
+def client_spread(rows: Rows, metric: str) -> alt.LayerChart:
+    """Quantiles over the clients of a validation metric, by round."""
+    title = f"validation {name_of(metric)}"
+    numbers, quantiles = client_quantiles(rows, metric)
+    names = ("10 %", "25 %", title, "75 %", "90 %")
+    chart = plot(
+        [
+            {"round": number, **dict(zip(names, values, strict=True))}
+            for number, values in zip(numbers, quantiles.T, strict=True)
+        ]
+    )
+    bands = {"middle 80 %": names[::4], "middle half": names[1::2]}
+    pale = {name: Look(f"rgba(86, 180, 233, 0.{3 * i})") for i, name in enumerate(bands, start=1)}
+    series = Series(pale | {MEDIAN: Look(COLOURS[0])})
+    x = rounds_axis()
+    parts = [
+        series.one(
+            chart.mark_area(opacity=1).encode(x, values_axis(low).title(title), alt.Y2(high)),
+            name,
+            "color",
+        )
+        for name, (low, high) in bands.items()
+    ]
+    median = chart.mark_line(strokeWidth=2).encode(x, values_axis(title))
+    return layers(*parts, series.one(median, MEDIAN, "color"))
+
+
+def client_quantiles(rows: Rows, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rounds, and 10, 25, 50, 75 and 90 % quantiles of a validation metric over the clients.
+
+    The quantiles have the shape (5, rounds).
+    """
+    numbers, values = floats(rows, "round"), floats(rows, f"valid_{metric}")
+    rounds = np.unique(numbers)
+    parts = (0.1, 0.25, 0.5, 0.75, 0.9)
+    return rounds, np.array([np.quantile(values[numbers == r], parts) for r in rounds]).T
+
+
+def epochs(rows: Rows, columns: Mapping[str, str]) -> alt.LayerChart:
+    """Columns of `epochs.csv`, by the names they get: median and range over the clients."""
+    x, y = "local epoch, round after round", name_of("loss")
+    each = max(int(row["epoch"]) for row in rows)
+    at = np.array([(int(row["round"]) - 1) * each + int(row["epoch"]) for row in rows])
+    points = []
+    for key, name in columns.items():
+        values = floats(rows, key)
+        for epoch in np.unique(at):
+            low, median, high = np.quantile(values[at == epoch], (0, 0.5, 1))
+            points.append({"series": name, x: epoch, y: median, "lowest": low, "highest": high})
+    series = Series({name: look(i) for i, name in enumerate(columns.values())})
+    chart, axis = plot(points), rounds_axis(x)
+    band = chart.mark_area(opacity=0.25).encode(
+        axis, values_axis("lowest").title(y), alt.Y2("highest"), **series.encode("color")
+    )
+    median = chart.mark_line(strokeWidth=1.5)
+    return layers(band, median.encode(axis, values_axis(y), **series.encode("color", "strokeDash")))
+
+
+def _curves(
+    curves: Mapping[str, tuple[Rows, str]], y: str, levels: Mapping[str, float] | None = None
+) -> alt.LayerChart:
+    """A curve for each of some columns that has values, and level lines."""
+    points = [
+        {"series": name, "round": number, y: value}
+        for name, (rows, key) in curves.items()
+        for number, value in zip(floats(rows, "round"), floats(rows, key), strict=True)
+        if value == value
+    ]
+    there = {point["series"] for point in points}
+    looks = {name: look(i) for i, name in enumerate(curves) if name in there}
+    levels = levels or {}
+    series = Series(looks | dict(zip(levels, LEVELS, strict=False)))
+    x, axis = rounds_axis(), values_axis(y)
+    numbers = [point["round"] for point in points] or [0]
+    ends = [
+        {"series": name, "round": number, y: value}
+        for name, value in levels.items()
+        for number in (min(numbers), max(numbers))
+    ]
+    parts = _lines(points, x, axis, series)
+    if ends:
+        line = plot(ends).mark_line(strokeWidth=1.5)
+        parts.append(line.encode(x, axis, **series.encode("color", "strokeDash")))
+    return layers(*parts)
+
+
+def _lines(
+    rows: Sequence[Mapping[str, Any]], x: alt.X, y: alt.Y, series: Series
+) -> list[alt.Chart]:
+    """Lines with a mark at each point."""
+    chart = plot(rows)
+    return [
+        chart.mark_line(strokeWidth=1.8).encode(x, y, **series.encode("color", "strokeDash")),
+        chart.mark_point(filled=True, size=26, opacity=1).encode(
+            x, y, **series.encode("color", "shape")
+        ),
+    ]

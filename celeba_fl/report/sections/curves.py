@@ -1,0 +1,58 @@
+"""Each metric by round, and what the rounds cost."""
+
+import numpy as np
+
+from celeba_fl.report.html import Block, Picture, Pictures
+from celeba_fl.report.names import first_metrics, name_of
+from celeba_fl.report.pictures import rounds as pictures
+from celeba_fl.report.reading import Run, floats
+from celeba_fl.report.words import figure, sentence
+
+SHOWN = 4
+
+
+def curves(run: Run) -> list[Block]:
+    """Each metric by round, and what the rounds cost."""
+    if not run.rounds:
+        return ["No round has been completed yet."]
+    return [Pictures([_curve(run, name) for name in curve_metrics(run.metric_names())]), _cost(run)]
+
+
+def curve_metrics(names: list[str]) -> list[str]:
+    """The metrics whose curves are shown."""
+    metrics = first_metrics(names, SHOWN + 2)
+    return [name for name in metrics if name != "average_precision"][:SHOWN]
+
+
+def _curve(run: Run, metric: str) -> Picture:
+    last = run.rounds[-1:]
+    central = run.reference("central")
+    levels = {"central model, test": central[metric]} if metric in central else {}
+    if metric == "accuracy":
+        levels["majority's answer, test"] = floats(last, "test_majority_accuracy")[0]
+    levels["real to real, test to validation"] = floats(last, f"test_real_{metric}")[0]
+    ends = [
+        f"{part} {figure(value)}"
+        for part in ("train", "valid", "test")
+        if (value := floats(last, f"{part}_{metric}")[0]) == value
+    ]
+    return Picture(
+        f"rounds_{metric}",
+        f"Line chart of {name_of(metric)} over {run.last_round} rounds; at the end "
+        f"{', '.join(ends) or 'nothing'}.",
+        f"{sentence(name_of(metric))} by round; 0 is before training.",
+        pictures.rounds(
+            run.rounds, metric, {name: value for name, value in levels.items() if value == value}
+        ),
+    )
+
+
+def _cost(run: Run) -> str:
+    trained = [row for row in run.rounds if row["round"] != "0"]
+    up, down = (floats(run.rounds, f"bytes_{way}").sum() / 1e6 for way in ("up", "down"))
+    failures = np.nansum(floats(run.rounds, "failures"))
+    time = np.median(floats(trained, "seconds")) if trained else float("nan")
+    return (
+        f"Over all rounds, the clients sent {up:,.1f} MB and received {down:,.1f} MB. The median "
+        f"round took {time:.1f} s, and {failures:.0f} replies were left out because they failed."
+    )
