@@ -290,9 +290,7 @@ def _stop(connection: str) -> None:
     found = map(watching.look, watching.directories(RunConfig.load().runs_dir))
     # Flower's runs tell a run from itself once it is resumed.
     running = {
-        (info["path"], str(info.get("flwr_run_ids"))): info
-        for info in found
-        if info["status"] == "running"
+        (info.path, str(info.flwr_run_ids)): info for info in found if info.status == "running"
     }
     said: dict[tuple[Path, str], str] = st.session_state.setdefault("said", {})
     asked: set[tuple[Path, str]] = st.session_state.setdefault("asked", set())

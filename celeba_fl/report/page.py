@@ -81,11 +81,11 @@ def write_report(path: Path) -> Path:
 
 def title_of(run: Run) -> str:
     """What was learned on which data, dealt how to how many."""
-    config = run.section("config")
+    config = run.info.config
     if not config:
         return run.path.name
-    dataset = Path(str(run.section("dataset").get("name", config.get("dataset")))).name
-    clients = f", {run.info['num_clients']} clients" if "num_clients" in run.info else ""
+    dataset = Path(str(run.info.dataset.get("name", config.get("dataset")))).name
+    clients = "" if run.info.num_clients is None else f", {run.info.num_clients} clients"
     return f"{config.get('task')} on {dataset}: {partitioning(config)}{clients}"
 
 
@@ -99,10 +99,10 @@ def partitioning(config: Mapping[str, Any]) -> str:
 def notes(run: Run) -> list[str]:
     """What a reader must know before the first figure."""
     found = [f"{problem}." for problem in run.problems]
-    if run.info["status"] not in ("completed", "stopped"):
+    if run.info.status not in ("completed", "stopped"):
         found.append(f"This run is {run.status}. What follows is what it has left so far.")
     drawn = {"dataset": "the faces are drawn", "weights": "the backbone knows only drawn faces"}
-    what = [said for key, said in drawn.items() if run.section(key).get("name") == "drawn"]
+    what = [said for key, said in drawn.items() if getattr(run.info, key).get("name") == "drawn"]
     if what:
         who = sentence(" and ".join(what))
         found.append(f"{who}: these figures say nothing about photographs of people.")
@@ -115,7 +115,7 @@ def notes(run: Run) -> list[str]:
 
 
 def _subtitle(run: Run) -> str:
-    config, started = run.section("config"), str(run.info.get("started", ""))
+    config, started = run.info.config, run.info.started
     parts = [run.path.name]
     with suppress(ValueError):
         parts.append(f"started {datetime.fromisoformat(started):%Y-%m-%d %H:%M} UTC")
@@ -123,8 +123,8 @@ def _subtitle(run: Run) -> str:
         one = config.get("strategy") == "closed-form"
         rounds = 1 if one else config.get("num-server-rounds", "?")
         parts.append(f"{run.last_round} of {rounds} rounds")
-    if isinstance(run.info.get("seconds"), int | float):
-        parts.append(seconds(run.info["seconds"]))
+    if run.info.seconds is not None:
+        parts.append(seconds(run.info.seconds))
     return " · ".join(parts)
 
 
@@ -310,7 +310,7 @@ def clients(run: Run, album: Album) -> list[Block]:
 
 def settings(run: Run) -> list[Block]:
     """All run-config keys as used."""
-    config = run.section("config")
+    config = run.info.config
     if not config:
         return []
     defaults, explained = default_values(), meanings()
@@ -326,8 +326,8 @@ def settings(run: Run) -> list[Block]:
 
 def foundations(run: Run) -> list[Block]:
     """Data, weights, seed and versions."""
-    dataset, weights = run.section("dataset"), run.section("weights")
-    code, splits = run.section("code"), dataset.get("splits")
+    dataset, weights = run.info.dataset, run.info.weights
+    code, splits = run.info.code, dataset.get("splits")
     sizes = splits.items() if isinstance(splits, dict) else ()
     rows = [
         ("dataset", str(dataset.get("name", UNKNOWN))),
@@ -336,9 +336,9 @@ def foundations(run: Run) -> list[Block]:
         ("people in test", str(run.scores.num_identities) if run.scores else UNKNOWN),
         ("backbone weights", str(weights.get("name", UNKNOWN))),
         ("their sha256", str(weights.get("sha256", UNKNOWN))),
-        ("seed", str(run.info.get("seed", UNKNOWN))),
+        ("seed", str(UNKNOWN if run.info.seed is None else run.info.seed)),
         ("code", f"{code.get('version', UNKNOWN)}, sha256 {code.get('sha256', UNKNOWN)}"),
-        ("versions", ", ".join(f"{k} {v}" for k, v in run.section("packages").items())),
+        ("versions", ", ".join(f"{k} {v}" for k, v in run.info.packages.items())),
         ("run directory", str(run.path)),
     ]
     return [Table("Where the figures come from", ("what", "which"), rows, words=True)]

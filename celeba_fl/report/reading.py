@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from celeba_fl.evaluation.resampling import Scores, read_scores
-from celeba_fl.runs.reading import read_run
+from celeba_fl.runs.reading import RunInfo, read_run
 from celeba_fl.runs.tables import read_csv
 
 Rows = Sequence[Mapping[str, str]]
@@ -62,8 +62,8 @@ class Run:
     ----------
     path : Path
         The directory.
-    info : dict[str, Any]
-        As `runs.read_run` gives it.
+    info : RunInfo
+        `run.json` and more.
     rounds, clients, epochs, partitions, attributes, groups, fairness, corrections, teacher : Rows
         The CSV files.
     baseline : dict[str, Any]
@@ -75,7 +75,7 @@ class Run:
     """
 
     path: Path
-    info: dict[str, Any]
+    info: RunInfo
     rounds: Rows
     clients: Rows
     epochs: Rows
@@ -115,16 +115,11 @@ class Run:
             problems=problems,
         )
 
-    def section(self, key: str) -> dict[str, Any]:
-        """A part of `run.json`, such as `config` or `dataset`; empty if it is not there."""
-        value = self.info.get(key)
-        return value if isinstance(value, dict) else {}
-
     @property
     def status(self) -> str:
         """How the run stands, and why."""
-        reason = self.info.get("reason")
-        return f"{self.info['status']}: {reason}" if reason else str(self.info["status"])
+        reason = self.info.reason
+        return f"{self.info.status}: {reason}" if reason else self.info.status
 
     @property
     def last_round(self) -> int:
@@ -144,7 +139,7 @@ class Run:
 
     def results(self) -> "Results":
         """The final test figures; else the latest ones, of the clients' validation at worst."""
-        summary = _metrics(self.section("summary"), "test")
+        summary = _metrics(self.info.summary, "test")
         if summary:
             return Results("test", "the final model, on the test split", summary)
         last = self.rounds[-1] if self.rounds else {}

@@ -124,14 +124,14 @@ def whole(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path
     """A run of the main task."""
     folder = tmp_path_factory.mktemp("whole")
     run_inline(RunConfig.load({**toy, "results-dir": str(folder)}), 5, server_app.app, client_app)
-    return Path(read_runs(folder)[0]["path"])
+    return read_runs(folder)[0].path
 
 
 def test_a_whole_run(whole: Path) -> None:
     (said,) = read_runs(whole.parent)
-    assert said["status"] == "completed"
-    assert said["num_clients"] == 5
-    assert said["rounds"] == 2
+    assert said.status == "completed"
+    assert said.num_clients == 5
+    assert said.rounds == 2
     assert [row["round"] for row in read_csv(whole / "rounds.csv")] == ["0", "1", "2"]
     assert [row["failures"] for row in read_csv(whole / "rounds.csv")] == ["0"] * 3
     assert len(read_csv(whole / "clients.csv")) == 15
@@ -163,7 +163,7 @@ def run_in_order(
     config = RunConfig.load(keys)
     grid = Nodes(client_app, nodes, order, keys=config.to_dict())
     server_app.app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), {**config.to_dict()}))
-    return Path(read_runs(Path(keys["results-dir"]))[0]["path"])
+    return read_runs(Path(keys["results-dir"]))[0].path
 
 
 def test_twice_the_same_to_the_last_digit(whole: Path, toy: dict[str, Any], tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_twice_the_same_to_the_last_digit(whole: Path, toy: dict[str, Any], tmp_
 def test_the_seed_matters(whole: Path, toy: dict[str, Any], tmp_path: Path) -> None:
     config = RunConfig.load({**toy, "seed": 1, "results-dir": str(tmp_path)})
     run_inline(config, 5, server_app.app, client_app)
-    path = read_runs(tmp_path)[0]["path"]
+    path = read_runs(tmp_path)[0].path
     assert column(path, "test_loss") != column(whole, "test_loss")
 
 
@@ -184,7 +184,7 @@ def test_the_main_task_goes_on(whole: Path, toy: dict[str, Any], tmp_path: Path)
     for keys in ({"num-server-rounds": 1}, {"resume": "latest"}):
         config = RunConfig.load({**toy, "results-dir": str(tmp_path), **keys})
         run_inline(config, 5, server_app.app, client_app)
-    assert outcome(read_runs(tmp_path)[0]["path"]) == outcome(whole)
+    assert outcome(read_runs(tmp_path)[0].path) == outcome(whole)
 
 
 # ---- by hand ------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_one_chosen_client_is_enough(tmp_path: Path) -> None:
 def test_a_chosen_client_that_is_not_there_fails_the_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"clients: 5 cannot take part; there are 0, 1, 2"):
         run(tmp_path, 3, clients="1,5")
-    assert info(Path(read_runs(tmp_path)[0]["path"]))["status"] == "failed"
+    assert info(read_runs(tmp_path)[0].path)["status"] == "failed"
 
 
 def test_a_run_goes_on_with_the_same_clients(tmp_path: Path) -> None:
@@ -323,8 +323,8 @@ def test_a_metric_to_watch_that_there_is_not(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="watch = 'auroc': must be one of loss, score"):
         run(tmp_path, watch="auroc")
     (said,) = read_runs(tmp_path)
-    assert said["status"] == "failed"
-    assert not (said["path"] / "partitions.csv").exists()
+    assert said.status == "failed"
+    assert not (said.path / "partitions.csv").exists()
 
 
 # ---- failures -----------------------------------------------------------------------------
@@ -417,11 +417,11 @@ def test_too_many_failures_fail_the_run_and_a_healthy_one_goes_on(
         run(tmp_path / "failed", 4, round_retries=1)
 
     (said,) = read_runs(tmp_path / "failed")
-    assert said["status"] == "failed"
-    assert "round 3 does not count: 1 of 4 clients sent a usable model" in said["reason"]
-    assert "tried 2 times" in said["reason"]
-    assert column(said["path"], "round") == [0, 1, 2]
-    assert not (said["path"] / "model.safetensors").exists()
+    assert said.status == "failed"
+    assert "round 3 does not count: 1 of 4 clients sent a usable model" in said.reason
+    assert "tried 2 times" in said.reason
+    assert column(said.path, "round") == [0, 1, 2]
+    assert not (said.path / "model.safetensors").exists()
 
     fault(0)
     path = run(tmp_path / "failed", 4, round_retries=1, resume="latest")
@@ -559,8 +559,8 @@ def test_other_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(InputError, match=r"resume: dataset was .*'sums'.* and is .*'other'"):
         run(tmp_path / "parts", resume="latest")
     (said,) = read_runs(tmp_path / "parts")
-    assert said["status"] == "failed"
-    assert "'other'" in said["reason"]
+    assert said.status == "failed"
+    assert "'other'" in said.reason
 
     monkeypatch.setattr(Adding, "fingerprint", "sums")
     assert outcome(run(tmp_path / "parts", resume="latest")) == outcome(whole)
@@ -703,7 +703,7 @@ def test_killed_again_and_again(tmp_path: Path, killer: Killer) -> None:
             pytest.fail("does not end")
     (said,) = read_runs(tmp_path / "killed")
     assert kills > 3
-    assert outcome(said["path"]) == expected
+    assert outcome(said.path) == expected
 
 
 # ---- unreadable images --------------------------------------------------------------------
@@ -723,8 +723,8 @@ def test_an_unreadable_image_is_named_and_left_out(
 ) -> None:
     run_inline(RunConfig.load(cut_short), 4, server_app.app, client_app)
     (done,) = read_runs(tmp_path / "runs")
-    assert done["status"] == "completed"
-    held = read_csv(done["path"] / "partitions.csv")
+    assert done.status == "completed"
+    held = read_csv(done.path / "partitions.csv")
     assert sum(int(row["num_examples"]) + int(row["num_valid"]) for row in held) == 19
     assert "000001.jpg" in caplog.text
 
@@ -737,8 +737,8 @@ def test_an_unreadable_image_fails_the_run_if_asked_to(
             RunConfig.load({**cut_short, "bad-images": "fail"}), 4, server_app.app, client_app
         )
     (done,) = read_runs(tmp_path / "runs")
-    assert done["status"] == "failed"
-    assert "000001.jpg" in done["reason"]
+    assert done.status == "failed"
+    assert "000001.jpg" in done.reason
 
 
 # ---- sites with images of their own -------------------------------------------------------
@@ -747,7 +747,7 @@ def test_an_unreadable_image_fails_the_run_if_asked_to(
 def run_sites(toy: dict[str, Any], nodes: list[dict[str, Any]], folder: Path, **keys: Any) -> Path:
     config = RunConfig.load({**toy, "results-dir": str(folder), **keys})
     run_inline(config, nodes, server_app.app, client_app)
-    return Path(read_runs(folder)[0]["path"])
+    return read_runs(folder)[0].path
 
 
 @pytest.fixture

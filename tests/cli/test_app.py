@@ -132,7 +132,7 @@ def test_inline(monkeypatch: pytest.MonkeyPatch, experiment: str, tmp_path: Path
     nodes.write_text("num-supernodes = 3\n")
     assert call(monkeypatch, "run", experiment, "--inline", "--federation", str(nodes)) == 0
     (said,) = read_runs(tmp_path / "runs")
-    assert (said["status"], said["num_clients"], said["rounds"]) == ("completed", 3, 2)
+    assert (said.status, said.num_clients, said.rounds) == ("completed", 3, 2)
 
 
 def test_inline_takes_50_clients_by_default_and_overrides(
@@ -141,9 +141,9 @@ def test_inline_takes_50_clients_by_default_and_overrides(
     words = ["run", experiment, "num-server-rounds=1", "weighting=uniform", "--inline"]
     assert call(monkeypatch, *words) == 0
     (said,) = read_runs(tmp_path / "runs")
-    assert (said["num_clients"], said["rounds"]) == (50, 1)
+    assert (said.num_clients, said.rounds) == (50, 1)
     # Of 1, 2, ... 50.
-    assert float(read_csv(said["path"] / "rounds.csv")[1]["valid_score"]) == 25.5
+    assert float(read_csv(said.path / "rounds.csv")[1]["valid_score"]) == 25.5
 
 
 def test_an_inline_run_that_fails_does_not_exit_with_0(
@@ -351,7 +351,7 @@ def toy_run(monkeypatch: pytest.MonkeyPatch, toy: dict[str, Any], tmp_path: Path
     (tmp_path / "toy.toml").write_text(tomli_w.dumps({**keys, "num-server-rounds": 1}))
     (tmp_path / "two.toml").write_text("num-supernodes = 2\n")
     assert call(monkeypatch, "run", "toy.toml", "--inline", "--federation", "two.toml") == 0
-    return Path(read_runs(tmp_path / "home" / "runs")[0]["path"])
+    return read_runs(tmp_path / "home" / "runs")[0].path
 
 
 def test_baseline(
