@@ -440,7 +440,7 @@ def test_clients_with_images_of_their_own_need_no_server_that_has_any(keys, tmp_
     last = read_csv(said.path / "rounds.csv")[-1]
     assert last["valid_generator_loss"]
     assert not last["test_frechet_distance"]
-    assert "weights" not in said
+    assert not said.weights
     assert said.summary == {}
     with Image.open(said.path / "samples" / "round-0002.png") as grid:
         assert grid.size == (512, 512)
