@@ -116,4 +116,4 @@ def toy_run(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("toy-runs")
     run_inline(RunConfig.load({**toy, "results-dir": str(folder)}), 3, server_app.app, client_app)
     (said,) = read_runs(folder)
-    return Path(said["path"])
+    return said.path

@@ -68,13 +68,13 @@ def runs() -> None:
         Column("run", overflow="fold", min_width=20), "status", "rounds", *keys, *metrics.values()
     )
     for info in read_runs(app_here().places().runs_dir):
-        config, summary = info.get("config", {}), info.get("summary", {})
+        config, summary = info.config, info.summary
         figures = [summary.get(f"test_{metric}") for metric in metrics]
-        reason = f": {info['reason']}" if info.get("reason") else ""
+        reason = f": {info.reason}" if info.reason else ""
         table.add_row(
-            info["path"].name,
-            escape(f"{info['status']}{reason}"),
-            str(info.get("rounds", "")),
+            info.path.name,
+            escape(f"{info.status}{reason}"),
+            str("" if info.rounds is None else info.rounds),
             *(escape(str(config.get(key, ""))) for key in keys),
             *("" if figure is None else f"{figure:.3f}" for figure in figures),
         )

@@ -27,8 +27,8 @@ def baseline(
 
     info = find_run(run, app_here().places().runs_dir)
     points = make_baseline(info)
-    Console().print(baseline_table(info["summary"], points))
-    print(write_report(info["path"]))
+    Console().print(baseline_table(info.summary, points))
+    print(write_report(info.path))
 
 
 def sweep(

@@ -14,6 +14,7 @@ from celeba_fl.report.heading import partitioning
 from celeba_fl.report.names import PARTS, first_metrics, name_of
 from celeba_fl.report.pictures.rounds import compared_rounds
 from celeba_fl.report.reading import Run
+from celeba_fl.runs.reading import RunInfo
 
 EVERY = 1.0  # seconds
 MARKS = {
@@ -53,7 +54,7 @@ def show_page() -> None:
 
 def label(path: Path) -> str:
     """A run in a list to choose from: no other's, and the same all along, as Streamlit needs."""
-    config = watching.look(path)["config"]
+    config = watching.look(path).config
     what = f"{config.get('dataset')}, {partitioning(config)}" if config else "no settings"
     return f"{when(path.name)} · {what}"
 
@@ -64,10 +65,10 @@ def when(name: str) -> str:
     return "{} {}:{}:{} …{}".format(*ours.groups()) if ours else name
 
 
-def status(info: dict[str, Any]) -> str:
+def status(info: RunInfo) -> str:
     """How a run stands, with a mark besides the word."""
-    word = str(info["status"])
-    reason = f": {info['reason']}" if info.get("reason") else ""
+    word = str(info.status)
+    reason = f": {info.reason}" if info.reason else ""
     return f"{MARKS.get(word, '')} {word}{reason}".strip()
 
 
@@ -99,8 +100,8 @@ def _list(folder: Path) -> None:
 
 def _row(path: Path) -> dict[str, Any]:
     info = watching.look(path)
-    config = info["config"]
-    done, total = info.get("rounds"), config.get("num-server-rounds")
+    config = info.config
+    done, total = info.rounds, config.get("num-server-rounds")
     share = done / total if isinstance(done, int) and isinstance(total, int) and total else None
     figures = _figures(path) if config else {}
     return {
@@ -113,7 +114,7 @@ def _row(path: Path) -> dict[str, Any]:
         "dataset": str(config.get("dataset", "")),
         "who holds what": partitioning(config) if config else "",
         "strategy": str(config.get("strategy", "")),
-        "clients": str(info.get("num_clients", "")),
+        "clients": str(info.num_clients or ""),
         "directory": path.name,
     }
 

@@ -16,6 +16,7 @@ from flwr.cli.flower_config import read_flower_config
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.launch.flower import flower_environment, flower_json
+from celeba_fl.runs.reading import RunInfo
 
 TAIL_BYTES = 8192
 
@@ -117,7 +118,7 @@ def _is_locked(file: IO[bytes]) -> bool:
     return False
 
 
-def stop(run: dict[str, Any], connection: str) -> None:
+def stop(run: RunInfo, connection: str) -> None:
     """Ask Flower to stop a run.
 
     Raises
@@ -125,15 +126,14 @@ def stop(run: dict[str, Any], connection: str) -> None:
     InputError
         If the run does not say which one it is, or the SuperLink does not know it.
     """
-    ids = run.get("flwr_run_ids")
-    if not isinstance(ids, list) or not ids:
-        raise InputError(f"{run['path']}/run.json names no run of Flower's (flwr_run_ids)")
-    command = ["flwr", "stop", str(ids[-1]), connection, "--format", "json"]
+    if not run.flwr_run_ids:
+        raise InputError(f"{run.path}/run.json names no run of Flower's (flwr_run_ids)")
+    command = ["flwr", "stop", str(run.flwr_run_ids[-1]), connection, "--format", "json"]
     try:
         flower_json(command, flower_environment())
     except InputError as error:
         raise InputError(
-            f"{run['path'].name} was not stopped: {' '.join(str(error).split())} If it was started "
+            f"{run.path.name} was not stopped: {' '.join(str(error).split())} If it was started "
             f"on another connection, choose that one; a run of `--inline`, of a sweep or of a test "
             f"is none of Flower's, and is ended where it was started, with Ctrl-C."
         ) from error

@@ -49,7 +49,7 @@ def show_page() -> None:
     run = watching.watch(path)
     with part("The title"):
         heading.title(plain(sentence(title_of(run))))
-    if run.info["status"] == "unreadable":
+    if run.info.status == "unreadable":
         return
     with part("The notes"):
         if warnings := notes(run):
@@ -81,10 +81,10 @@ def _now(path: Path, shown: tuple[Any, ...]) -> None:
     newest = watching.version(path)
     info = watching.look(path)
     st.markdown(f"**{plain(status(info))}** · {plain(path.name)}")
-    done, total = info.get("rounds"), info["config"].get("num-server-rounds")
+    done, total = info.rounds, info.config.get("num-server-rounds")
     if isinstance(done, int) and isinstance(total, int) and total > 0:
         st.progress(min(done / total, 1.0), f"{done} of {total} rounds")
-    if info["status"] == "running":
+    if info.status == "running":
         st.markdown(plain(_exchange(path)))
     if newest != shown:
         st.rerun()

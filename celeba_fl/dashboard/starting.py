@@ -100,9 +100,7 @@ def show_stop(connection: str) -> None:
     found = map(watching.look, watching.directories(app_here().places().runs_dir))
     # Flower's runs tell a run from itself once it is resumed.
     running = {
-        (info["path"], str(info.get("flwr_run_ids"))): info
-        for info in found
-        if info["status"] == "running"
+        (info.path, str(info.flwr_run_ids)): info for info in found if info.status == "running"
     }
     said: dict[tuple[Path, str], str] = st.session_state.setdefault("said", {})
     asked: set[tuple[Path, str]] = st.session_state.setdefault("asked", set())

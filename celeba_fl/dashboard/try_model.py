@@ -68,8 +68,8 @@ def _predictor(path: Path) -> Predictor:
 )
 def _ready(path: Path, found: watching.Stamp) -> Predictor:
     info = watching.look(path)
-    if info["status"] == "unreadable":
-        raise InputError(f"{path.name} is unreadable: {info['reason']}")
+    if info.status == "unreadable":
+        raise InputError(f"{path.name} is unreadable: {info.reason}")
     return Predictor(load_model(info))
 
 

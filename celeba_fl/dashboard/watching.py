@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from celeba_fl.report.reading import Run
-from celeba_fl.runs.reading import STALE_SECONDS, read_run
+from celeba_fl.runs.reading import STALE_SECONDS, RunInfo, read_run
 
 # A heartbeat changes `run.json` every few seconds; what else there is need not be read for that.
 HEAD = ("run.json", "summary.json", "rounds.csv")
@@ -39,13 +39,9 @@ def stamp(path: Path, names: Iterable[str]) -> Stamp:
     return tuple(_stamp(path / name) for name in names)
 
 
-def look(path: Path) -> dict[str, Any]:
-    """What `read_run` says of a directory, with texts, numbers and objects where they belong."""
-    known = _read_run(path, (stamp(path, HEAD), _silent(path)))
-    known = {**known, "status": str(known["status"])}
-    for key in ("config", "summary", "dataset"):
-        known = {**known, key: known[key] if isinstance(known.get(key), dict) else {}}
-    return known
+def look(path: Path) -> RunInfo:
+    """A run, read again only if it has changed."""
+    return _read_run(path, (stamp(path, HEAD), _silent(path)))
 
 
 def watch(path: Path, whole: bool = True) -> Run:
@@ -57,7 +53,7 @@ def watch(path: Path, whole: bool = True) -> Run:
 def version(path: Path) -> tuple[Any, ...]:
     """Differs once there is something new to show of a run, signs of life aside."""
     samples = path / "samples"
-    return (look(path)["status"], _tables(path), stamp(samples, (".",)))
+    return (look(path).status, _tables(path), stamp(samples, (".",)))
 
 
 def _tables(path: Path) -> tuple[Any, ...]:
@@ -98,7 +94,7 @@ def _newest(read: Callable[[Path], T]) -> Callable[[Path, Any], T]:
 
 
 @_newest
-def _read_run(path: Path) -> dict[str, Any]:
+def _read_run(path: Path) -> RunInfo:
     return read_run(path)
 
 

@@ -19,7 +19,7 @@ from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.models.heads import scores
-from celeba_fl.runs.reading import final_model
+from celeba_fl.runs.reading import RunInfo, final_model
 from celeba_fl.vision.extractor import FeatureExtractor
 from celeba_fl.vision.weights import weights_path
 
@@ -84,12 +84,12 @@ class Model:
     faces: str
 
 
-def load_model(run: Mapping[str, Any]) -> Model:
+def load_model(run: RunInfo) -> Model:
     """Read the model of a run.
 
     Parameters
     ----------
-    run : Mapping[str, Any]
+    run : RunInfo
         As from `find_run`.
 
     Raises
@@ -107,19 +107,19 @@ def load_model(run: Mapping[str, Any]) -> Model:
         thresholds = np.array(chosen or [0.0] * len(attributes))
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"{run['path'].name}: its model is not one of the task attributes: {error!r}"
+            f"{run.path.name}: its model is not one of the task attributes: {error!r}"
         ) from error
-    homes = [Path(run["home"])] if "home" in run else []
+    homes = [Path(run.home)] if run.home else []
     homes += [RunConfig.load().home_dir]
     home = next((home for home in homes if weights_path(home, weights).exists()), None)
     if home is None:
         raise InputError(
             f"the backbone's weights are not kept in {' or '.join(map(str, dict.fromkeys(homes)))} "
             f"({weights_path(homes[0], weights)} is missing): set CELEBA_FL_HOME to where they "
-            f"are, or run an experiment with weights = {run['config']['weights']!r} here once"
+            f"are, or run an experiment with weights = {run.config['weights']!r} here once"
         )
-    drawn = run["config"]["dataset"] == "drawn"
-    faces = "drawn faces, not photographs" if drawn else f"aligned faces ({run['dataset']['name']})"
+    drawn = run.config["dataset"] == "drawn"
+    faces = "drawn faces, not photographs" if drawn else f"aligned faces ({run.dataset['name']})"
     return Model(head, attributes, thresholds, backbone, weights, size, home, faces)
 
 

@@ -1,8 +1,6 @@
 """New faces, by the generator of a run."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,18 +9,18 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import write_bytes
 from celeba_fl.data.images import encode, tile
 from celeba_fl.models.dcgan import NETWORK, generate, noise
-from celeba_fl.runs.reading import final_model
+from celeba_fl.runs.reading import RunInfo, final_model
 
 # More would be too small to see.
 IN_GRID = 100
 
 
-def load_generator(run: Mapping[str, Any]) -> Arrays:
+def load_generator(run: RunInfo) -> Arrays:
     """Read the generator of a run from its `model.safetensors`.
 
     Parameters
     ----------
-    run : Mapping[str, Any]
+    run : RunInfo
         As from `find_run`.
 
     Raises
@@ -33,7 +31,7 @@ def load_generator(run: Mapping[str, Any]) -> Arrays:
     arrays, metadata = final_model(run)
     if metadata.get("network") != NETWORK:
         raise InputError(
-            f"{run['path'].name}: its model is not one of the task dcgan, and generates no faces"
+            f"{run.path.name}: its model is not one of the task dcgan, and generates no faces"
         )
     return arrays
 

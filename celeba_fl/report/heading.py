@@ -20,11 +20,11 @@ FOOTER = (
 
 def title_of(run: Run) -> str:
     """Task, data, partitioning and number of clients."""
-    config = run.section("config")
+    config = run.info.config
     if not config:
         return run.path.name
-    dataset = Path(str(run.section("dataset").get("name", config.get("dataset")))).name
-    clients = f", {run.info['num_clients']} clients" if "num_clients" in run.info else ""
+    dataset = Path(str(run.info.dataset.get("name", config.get("dataset")))).name
+    clients = "" if run.info.num_clients is None else f", {run.info.num_clients} clients"
     return f"{config.get('task')} on {dataset}: {partitioning(config)}{clients}"
 
 
@@ -38,10 +38,10 @@ def partitioning(config: Mapping[str, Any]) -> str:
 def notes(run: Run) -> list[str]:
     """Warnings that a reader needs before the first figure."""
     warnings = [f"{problem}." for problem in run.problems]
-    if run.info["status"] not in ("completed", "stopped"):
+    if run.info.status not in ("completed", "stopped"):
         warnings.append(f"This run is {run.status}. The page shows what it has left so far.")
     drawn = {"dataset": "the faces are drawn", "weights": "the backbone knows only drawn faces"}
-    reasons = [text for key, text in drawn.items() if run.section(key).get("name") == "drawn"]
+    reasons = [text for key, text in drawn.items() if getattr(run.info, key).get("name") == "drawn"]
     if reasons:
         warnings.append(
             f"{sentence(' and '.join(reasons))}: these figures say nothing about photographs of "
@@ -57,7 +57,7 @@ def notes(run: Run) -> list[str]:
 
 def subtitle_of(run: Run) -> str:
     """Directory, start, rounds and duration of a run."""
-    config, started = run.section("config"), str(run.info.get("started", ""))
+    config, started = run.info.config, run.info.started
     parts = [run.path.name]
     with suppress(ValueError):
         parts.append(f"started {datetime.fromisoformat(started):%Y-%m-%d %H:%M} UTC")
@@ -65,6 +65,6 @@ def subtitle_of(run: Run) -> str:
         one = config.get("strategy") == "closed-form"
         rounds = 1 if one else config.get("num-server-rounds", "?")
         parts.append(f"{run.last_round} of {rounds} rounds")
-    if isinstance(run.info.get("seconds"), int | float):
-        parts.append(seconds(run.info["seconds"]))
+    if run.info.seconds is not None:
+        parts.append(seconds(run.info.seconds))
     return " · ".join(parts)

@@ -13,7 +13,7 @@ import numpy as np
 
 from celeba_fl.evaluation.resampling import Scores, read_scores
 from celeba_fl.report.names import PARTS, rank
-from celeba_fl.runs.reading import read_run
+from celeba_fl.runs.reading import RunInfo, read_run
 from celeba_fl.runs.tables import read_csv
 
 Rows = Sequence[Mapping[str, str]]
@@ -41,7 +41,7 @@ class Run:
     ----------
     path : Path
         The directory.
-    info : dict[str, Any]
+    info : RunInfo
         As `runs.read_run` gives it.
     rounds, clients, epochs, partitions, attributes, groups, fairness, corrections, teacher : Rows
         The CSV files.
@@ -56,7 +56,7 @@ class Run:
     """
 
     path: Path
-    info: dict[str, Any]
+    info: RunInfo
     rounds: Rows
     clients: Rows
     epochs: Rows
@@ -97,16 +97,11 @@ class Run:
             problems=problems,
         )
 
-    def section(self, key: str) -> dict[str, Any]:
-        """A part of `run.json`, such as `config` or `dataset`; empty if it is not there."""
-        value = self.info.get(key)
-        return value if isinstance(value, dict) else {}
-
     @property
     def status(self) -> str:
         """How the run stands, and why."""
-        reason = self.info.get("reason")
-        return f"{self.info['status']}: {reason}" if reason else str(self.info["status"])
+        reason = self.info.reason
+        return f"{self.info.status}: {reason}" if reason else str(self.info.status)
 
     @property
     def last_round(self) -> int:
@@ -126,7 +121,7 @@ class Run:
 
     def results(self) -> "Results":
         """The final test figures; else the latest ones, of the clients' validation at worst."""
-        summary = _metrics(self.section("summary"), "test")
+        summary = _metrics(self.info.summary, "test")
         if summary:
             return Results("test", "the final model, on the test split", summary)
         last = self.rounds[-1] if self.rounds else {}

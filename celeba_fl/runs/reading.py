@@ -1,8 +1,9 @@
-"""What a run directory holds, for everything downstream of a run."""
+"""Run directories, read for everything downstream of a run."""
 
 import csv
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,33 +17,89 @@ from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.tables import read_csv
 
 STALE_SECONDS = 60.0
+# Keys of `run.json` by the type of their value.
+TEXTS = ("reason", "home", "started", "finished", "updated")
+NUMBERS = ("seed", "num_clients", "seconds")
+OBJECTS = ("config", "own_keys", "dataset", "weights", "teacher", "code", "packages")
 
 
-def read_runs(folder: Path) -> list[dict[str, Any]]:
-    """What there is to know of every run in `folder`, the newest first.
+@dataclass(frozen=True)
+class RunInfo:
+    """A run as its directory describes it; README.md says what each key of `run.json` means.
 
-    Each is its `run.json` with the path of the directory as `path`, the number of finished rounds
-    as `rounds`, and the content of `summary.json` as `summary`. A run that is no longer alive has
-    the status ``interrupted``; one whose `run.json` cannot be read has ``unreadable``.
+    A key that is missing, or whose value has another type, is empty here (None for a number).
+
+    Parameters
+    ----------
+    path : Path
+        The directory.
+    status : str
+        As in `run.json`; ``interrupted`` if the run is no longer alive, and ``unreadable`` if its
+        files cannot be read.
+    rounds : int | None
+        Number of finished rounds.
+    summary : Mapping[str, Any]
+        The content of `summary.json`.
+    more : Mapping[str, Any]
+        All other keys of `run.json`.
     """
+
+    path: Path
+    status: str
+    reason: str = ""
+    rounds: int | None = None
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    own_keys: Mapping[str, Any] = field(default_factory=dict)
+    home: str = ""
+    seed: int | None = None
+    num_clients: int | None = None
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+    code: Mapping[str, Any] = field(default_factory=dict)
+    packages: Mapping[str, Any] = field(default_factory=dict)
+    flwr_run_ids: list[int] = field(default_factory=list)
+    started: str = ""
+    finished: str = ""
+    updated: str = ""
+    seconds: float | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where data and weights are from: the keys that a task recorded."""
+        known = {"dataset": self.dataset, "weights": self.weights, "teacher": self.teacher}
+        return {**self.more, **{key: value for key, value in known.items() if value}}
+
+
+def read_runs(folder: Path) -> list[RunInfo]:
+    """All runs in `folder`, the newest first."""
     files = sorted(folder.glob("*/run.json"), reverse=True) if folder.is_dir() else []
     return [read_run(path.parent) for path in files]
 
 
-def read_run(path: Path) -> dict[str, Any]:
-    """What `read_runs` says of the run directory `path`."""
+def read_run(path: Path) -> RunInfo:
+    """The run in the directory `path`, whatever state it is in."""
     try:
         info = read_json(path / "run.json")
-        updated = datetime.fromisoformat(info["updated"])
-        age = (datetime.now(UTC) - updated).total_seconds()
-        if info["status"] == "running" and age > STALE_SECONDS:
-            info["status"] = "interrupted"
+        age = (datetime.now(UTC) - datetime.fromisoformat(info["updated"])).total_seconds()
+        status = str(info.pop("status"))
+        if status == "running" and age > STALE_SECONDS:
+            status = "interrupted"
         rounds = _num_rounds(path / "rounds.csv")
-        summary = path / "summary.json"
-        info["summary"] = read_json(summary) if summary.exists() else {}
+        summary = read_json(path / "summary.json") if (path / "summary.json").exists() else {}
     except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
-        return {"path": path, "status": "unreadable", "reason": str(error)}
-    return {**info, "path": path, "rounds": rounds}
+        return RunInfo(path, "unreadable", str(error))
+    kinds = {
+        **dict.fromkeys(TEXTS, str),
+        **dict.fromkeys(NUMBERS, int | float),
+        **dict.fromkeys(OBJECTS, dict),
+        "flwr_run_ids": list,
+    }
+    known = {key: info[key] for key, kind in kinds.items() if isinstance(info.get(key), kind)}
+    more = {key: value for key, value in info.items() if key not in kinds}
+    return RunInfo(path, status, rounds=rounds, summary=summary, more=more, **known)
 
 
 def find_directory(name: str, folder: Path) -> Path:
@@ -58,7 +115,7 @@ def find_directory(name: str, folder: Path) -> Path:
     Raises
     ------
     InputError
-        If it is not there.
+        If there is none.
     """
     if name == "latest":
         newest = max(folder.glob("*/run.json"), default=None)
@@ -80,33 +137,33 @@ def progress(path: Path) -> PhaseProgress | None:
         return None
 
 
-def find_run(name: str, folder: Path) -> dict[str, Any]:
-    """What `read_runs` says of one run; arguments as `find_directory`.
+def find_run(name: str, folder: Path) -> RunInfo:
+    """A run; arguments as in `find_directory`.
 
     Raises
     ------
     InputError
-        If it is not there, or its `run.json` cannot be read.
+        If there is none, or its files cannot be read.
     """
-    info = read_run(find_directory(name, folder))
-    if info["status"] == "unreadable":
-        raise InputError(f"{info['path']} is unreadable: {info['reason']}")
-    return info
+    run = read_run(find_directory(name, folder))
+    if run.status == "unreadable":
+        raise InputError(f"{run.path} is unreadable: {run.reason}")
+    return run
 
 
-def final_model(info: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a run's `model.safetensors` and its metadata; argument as from `find_run`.
+def final_model(run: RunInfo) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a run's `model.safetensors`, and its metadata.
 
     Raises
     ------
     InputError
-        If it is not there, or cannot be read.
+        If there is no such file, or it cannot be read.
     """
-    path: Path = info["path"] / "model.safetensors"
+    path = run.path / "model.safetensors"
     if not path.exists():
         raise InputError(
-            f"{path} is not there: the run is {info['status']}, and its model is written when it "
-            f"ends; let it go on with resume = '{info['path']}', or name another run"
+            f"{path} does not exist: the run is {run.status}, and its model is written when it "
+            f"ends; resume it with resume = '{run.path}', or name another run"
         )
     try:
         with safe_open(path, "numpy") as file:
@@ -116,18 +173,17 @@ def final_model(info: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[st
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
-def config_of(info: Mapping[str, Any]) -> RunConfig:
-    """The run config of a run, its places as they were resolved where they still are.
+def config_of(run: RunInfo) -> RunConfig:
+    """The run config of a run, with its `home` as it was resolved, if that still exists.
 
     Keys that are newer than the run have their defaults.
     """
-    home = info.get("home")
-    kept = {"home": home} if home and Path(home).is_dir() else {}
-    return RunConfig.load({**info["config"], **kept})
+    kept = {"home": run.home} if run.home and Path(run.home).is_dir() else {}
+    return RunConfig.load({**run.config, **kept})
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; InputError if there is none that can be read."""
+    """The JSON object in a file; InputError if there is none that can be read."""
     try:
         read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(read, ensure_ascii=False).encode()  # no page can show half a character

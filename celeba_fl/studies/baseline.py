@@ -19,7 +19,7 @@ from celeba_fl.common.files import write_json
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.stopping import StopRules
-from celeba_fl.runs.reading import config_of
+from celeba_fl.runs.reading import RunInfo, config_of
 from celeba_fl.runs.tables import defined, read_csv, write_parquet
 from celeba_fl.task import (
     Description,
@@ -85,7 +85,7 @@ class SingleClient:
         return self.task.finish(arrays, self.evaluate(arrays))
 
 
-def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
+def make_baseline(run: RunInfo) -> dict[str, Any]:
     """Train and judge the reference points of a run, and write them into its directory.
 
     - ``central``: all clients' train examples in one place, for as many rounds of `local-epochs` as
@@ -98,7 +98,7 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
 
     Parameters
     ----------
-    run : Mapping[str, Any]
+    run : RunInfo
         As from `find_run`.
 
     Returns
@@ -111,7 +111,7 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
     InputError
         If the run has not trained yet, or the data and clients here are not the run's.
     """
-    path, config = run["path"], config_of(run)
+    path, config = run.path, config_of(run)
     if config.strategy == "closed-form":
         raise InputError(
             f"{path.name}: strategy = 'closed-form' solves for the same head however the examples "
@@ -123,13 +123,14 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
             f"the examples of all would be its reference; take a run of all clients"
         )
     trained = _trained_rounds(read_csv(path / "clients.csv"))
-    if not trained or run["status"] == "running":
-        raise InputError(f"{path} is {run['status']}, and nothing can be compared with it yet")
+    if not trained or run.status == "running":
+        raise InputError(f"{path} is {run.status}, and nothing can be compared with it yet")
     task = load_task(config)
     prepared = task.prepare()
     for key, value in prepared.provenance.items():
-        if run.get(key, value) != value:  # a key may be newer than the run
-            raise InputError(f"{key} was {run.get(key)} in {path.name} and is {value} now")
+        before = run.provenance.get(key, value)  # a key may be newer than the run
+        if before != value:
+            raise InputError(f"{key} was {before} in {path.name} and is {value} now")
     held = read_csv(path / "partitions.csv")
     clients = [
         SingleClient(task, {"partition-id": i, "num-partitions": len(held)}, prepared.instructions)
@@ -140,7 +141,7 @@ def make_baseline(run: Mapping[str, Any]) -> dict[str, Any]:
     everyone = SingleClient(whole, EVERYTHING, prepared.instructions)
     _check_clients(config, held, [client.describe() for client in clients], everyone.describe())
 
-    tables, chosen = _central(everyone, run["rounds"])
+    tables, chosen = _central(everyone, run.rounds or 0)
     central = {name: defined(value) for name, value in tables.summary.items()}
     if all(value is None for value in central.values()):
         raise InputError(f"{config.dataset} has no test examples here to compare anything on")

@@ -30,7 +30,7 @@ from celeba_fl.common.log import LOG, Progress
 from celeba_fl.config import RunConfig, places
 from celeba_fl.launch.app import load_config
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.reading import RunInfo, read_runs
 from celeba_fl.runs.tables import read_csv, write_csv
 from celeba_fl.server_app import app as server_app
 from celeba_fl.task import load_task
@@ -59,7 +59,7 @@ class GridPoint:
     """
 
     values: Values
-    runs: tuple[Values, ...]
+    runs: tuple[RunInfo, ...]
     scores: tuple[float, ...]
     reasons: tuple[str, ...] = ()
 
@@ -75,15 +75,16 @@ class GridPoint:
             "seeds": len(self.runs),
             metric: fmean(self.scores) if self.ranks else None,
             f"{metric}_std": stdev(self.scores) if self.ranks and len(self.scores) > 1 else None,
-            "seconds": round(sum(run["seconds"] for run in self.runs), 1),
-            "runs": " ".join(run["path"].name for run in self.runs),
+            "seconds": round(sum(run.seconds or 0.0 for run in self.runs), 1),
+            "runs": " ".join(run.path.name for run in self.runs),
             "reason": "; ".join(self.reasons),
         }
 
     def test(self) -> dict[str, list[float]]:
         """The final test metrics of its runs."""
-        names = self.runs[0]["summary"]
-        figures = {name: [run["summary"].get(name) for run in self.runs] for name in names}
+        figures: dict[str, list[Any]] = {
+            name: [run.summary.get(name) for run in self.runs] for name in self.runs[0].summary
+        }
         return {name: values for name, values in figures.items() if None not in values}
 
 
@@ -215,35 +216,34 @@ def _finish(config: RunConfig, nodes: int, out: Path) -> None:
     """Run a point, or go on with it, unless it is done."""
     before = _find(config, nodes, out)
     if before is None or not _done(before):
-        resume = str(before["path"]) if before else ""
+        resume = str(before.path) if before else ""
         run_inline(replace(config, resume=resume), nodes, server_app, client_app)
 
 
-def _find(config: RunConfig, nodes: int, out: Path) -> Values | None:
+def _find(config: RunConfig, nodes: int, out: Path) -> RunInfo | None:
     """The run of a point, a finished one if there are several."""
     anywhere = dict.fromkeys(places())
     wanted = {**config.to_dict(), **anywhere}
     same = [
         run
         for run in read_runs(out)
-        if {**run.get("config", {}), **anywhere} == wanted
-        and run.get("num_clients", nodes) == nodes
+        if {**run.config, **anywhere} == wanted and run.num_clients in (nodes, None)
     ]
     return max(same, key=_done, default=None)
 
 
-def _done(run: Values) -> bool:
-    return run["status"] in ("completed", "stopped")
+def _done(run: RunInfo) -> bool:
+    return run.status in ("completed", "stopped")
 
 
 def _rank(
-    runs: Mapping[RunConfig, Values | None],
+    runs: Mapping[RunConfig, RunInfo | None],
     reasons: Mapping[RunConfig, str],
     keys: Sequence[str],
     columns: Sequence[str],
 ) -> Sweep:
     last = {
-        config: (read_csv(run["path"] / "rounds.csv") or [{}])[-1]
+        config: (read_csv(run.path / "rounds.csv") or [{}])[-1]
         for config, run in runs.items()
         if run and _done(run)
     }

@@ -223,7 +223,7 @@ def faces(toy: dict[str, Any], folder: Path, nodes: int = 5, order: Any = None, 
 
 
 def result(folder: Path) -> tuple[Arrays, dict[str, str]]:
-    path = Path(read_runs(folder)[0]["path"])
+    path = read_runs(folder)[0].path
     return load_file(path / "model.safetensors"), read_csv(path / "rounds.csv")[-1]
 
 

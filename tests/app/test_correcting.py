@@ -210,7 +210,7 @@ def done(keys, tmp_path_factory):
 
 
 def test_a_run_says_what_it_asked_and_what_it_changed(done):
-    path = done["path"]
+    path = done.path
     teacher = read_csv(path / "teacher.csv")
     assert {row["split"] for row in teacher} == {"train"}
     assert {row["asked"] for row in teacher} == {row["answered"] for row in teacher} == {"30"}
@@ -224,7 +224,7 @@ def test_a_run_says_what_it_asked_and_what_it_changed(done):
         if not row["group"] and not row["attribute"]
     )
     assert float(total["base_accuracy"]) == pytest.approx(float(rounds[0]["test_accuracy"]))
-    assert float(total["accuracy"]) == pytest.approx(done["summary"]["test_accuracy"])
+    assert float(total["accuracy"]) == pytest.approx(done.summary["test_accuracy"])
     gain = int(total["fixed"]) - int(total["broken"])
     assert gain / int(total["n"]) == pytest.approx(float(total["difference"]))
     assert int(total["fixed"]) + int(total["broken"]) > 0
@@ -233,42 +233,42 @@ def test_a_run_says_what_it_asked_and_what_it_changed(done):
 def test_the_base_is_kept(done, keys):
     task = Attributes(RunConfig.load(keys))
     task.prepare()
-    kept = load_file(done["path"] / "base.safetensors")
+    kept = load_file(done.path / "base.safetensors")
     for key, array in task.public_arrays().items():
         np.testing.assert_array_equal(kept[key], array)
 
 
 def test_the_report_has_both(done):
-    page = write_report(done["path"]).read_text()
+    page = write_report(done.path).read_text()
     assert "Before and after" in page
     assert "The clients asked a teacher for 1,200 labels" in page
     assert "could not be made" not in page
-    assert (done["path"] / "plots" / "corrections.png").exists()
+    assert (done.path / "plots" / "corrections.png").exists()
 
 
 def test_a_run_from_chance_has_no_before(keys, tmp_path):
     said = run({**keys, "init": "random", "labels": "annotations"}, tmp_path)
-    assert not (said["path"] / "corrections.csv").exists()
-    assert not (said["path"] / "teacher.csv").exists()
-    assert "Before and after" not in write_report(said["path"]).read_text()
+    assert not (said.path / "corrections.csv").exists()
+    assert not (said.path / "teacher.csv").exists()
+    assert "Before and after" not in write_report(said.path).read_text()
 
 
 def test_a_run_of_before_there_were_bases_goes_on(toy, tmp_path):
-    path = run(toy, tmp_path)["path"]
+    path = run(toy, tmp_path).path
     (path / "base.safetensors").unlink()
     said = json.loads((path / "run.json").read_text())
     for key in ("labels", "teacher", "train-on", "augmentations", "partition-size", "clients"):
         del said["config"][key]
     (path / "run.json").write_text(json.dumps(said))
     again = run({**toy, "resume": "latest", "num-server-rounds": 3}, tmp_path)
-    assert (again["status"], again["rounds"]) == ("completed", 3)
+    assert (again.status, again.rounds) == ("completed", 3)
 
 
 def test_a_teacher_that_is_of_no_use_is_found_before_the_rounds(keys, tmp_path):
     with pytest.raises(InputError, match=r"client .: teacher = '/no/such\.csv': no such file"):
         run({**keys, "teacher": "/no/such.csv"}, tmp_path)
     (said,) = read_runs(tmp_path)
-    assert "teacher = '/no/such.csv': no such file" in said["reason"]
+    assert "teacher = '/no/such.csv': no such file" in said.reason
 
 
 def test_a_run_goes_on_with_the_answers_that_it_began_with(keys, toy, tmp_path):
@@ -282,7 +282,7 @@ def test_a_run_goes_on_with_the_answers_that_it_began_with(keys, toy, tmp_path):
     answer(1)
     said = run({**keys, "teacher": str(path)}, tmp_path / "runs")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    told = json.loads((said["path"] / "run.json").read_text())["teacher"]
+    told = json.loads((said.path / "run.json").read_text())["teacher"]
     assert told == {"name": str(path), "sha256": digest}
     answer(0)
     more = {**keys, "teacher": str(path), "resume": "latest", "num-server-rounds": 3}
@@ -293,7 +293,7 @@ def test_a_run_goes_on_with_the_answers_that_it_began_with(keys, toy, tmp_path):
 def test_thresholds_of_the_clients_know_no_base(toy, celeba_folder, tmp_path):
     dataset = celeba_folder(splits="0" * 72 + "2" * 24)
     more = {"dataset": str(dataset), "init": "closed-form", "thresholds": "valid"}
-    path = run({**toy, **more}, tmp_path)["path"]
+    path = run({**toy, **more}, tmp_path).path
     assert (path / "base.safetensors").exists()
     assert not (path / "corrections.csv").exists()
 
@@ -301,4 +301,4 @@ def test_thresholds_of_the_clients_know_no_base(toy, celeba_folder, tmp_path):
 def test_the_central_reference_has_the_images_of_all_clients(done):
     made = make_baseline(done)
     assert made["local"]["clients"] == 3
-    assert json.loads((done["path"] / "baseline.json").read_text())["central"]
+    assert json.loads((done.path / "baseline.json").read_text())["central"]

@@ -76,7 +76,7 @@ def run(request, toy, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Attributes, "initial_arrays", lambda self: head)
         run_inline(config, 3, server_app.app, client_app)
-    return read_runs(folder / "runs")[0]["path"]
+    return read_runs(folder / "runs")[0].path
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,11 @@ def test_a_task_from_outside_runs_to_the_end(
     run_inline(RunConfig.load(settings), 4, server_app, client_app)
 
     (run,) = read_runs(tmp_path)
-    rounds = read_csv(run["path"] / "rounds.csv")
-    assert run["status"] == "completed"
-    assert run["dataset"] == {"name": "breast cancer"}
-    assert run["summary"]["test_accuracy"] == float(rounds[-1]["test_accuracy"]) > 0.93
+    rounds = read_csv(run.path / "rounds.csv")
+    assert run.status == "completed"
+    assert run.dataset == {"name": "breast cancer"}
+    assert run.summary["test_accuracy"] == float(rounds[-1]["test_accuracy"]) > 0.93
     assert float(rounds[-1]["valid_loss"]) < float(rounds[0]["valid_loss"]) / 3
-    partitions = read_csv(run["path"] / "partitions.csv")
+    partitions = read_csv(run.path / "partitions.csv")
     assert sum(int(row["num_examples"]) + int(row["num_valid"]) for row in partitions) == 455
-    assert (run["path"] / "model.safetensors").exists()
+    assert (run.path / "model.safetensors").exists()

@@ -37,9 +37,9 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
         config = RunConfig.load({**settings, "results-dir": folder})
         run_inline(config, CLIENTS, server_app.app, client_app)
         (run,) = read_runs(Path(folder))
-        rounds = read_csv(run["path"] / "rounds.csv")
-        (total, *_) = read_csv(run["path"] / "corrections.csv")
-        asked = sum(int(row["asked"]) for row in read_csv(run["path"] / "teacher.csv"))
+        rounds = read_csv(run.path / "rounds.csv")
+        (total, *_) = read_csv(run.path / "corrections.csv")
+        asked = sum(int(row["asked"]) for row in read_csv(run.path / "teacher.csv"))
 
     def judge(row: dict[str, str]) -> dict[str, float]:
         known = {key: 100 * float(row[f"test_{key}"]) for key in ("accuracy", "majority_accuracy")}

@@ -29,7 +29,7 @@ def measure(settings: dict[str, Any]) -> tuple[list[float], list[float]]:
         config = RunConfig.load({**settings, "results-dir": folder})
         run_inline(config, CLIENTS, server_app, client_app)
         (run,) = read_runs(Path(folder))
-        rounds = read_csv(run["path"] / "rounds.csv")
+        rounds = read_csv(run.path / "rounds.csv")
     task = load_task(config)
     everyone = SingleClient(task, EVERYTHING, task.prepare().instructions)
     models = [task.initial_arrays()]

@@ -35,8 +35,8 @@ def measure(settings: dict[str, Any]) -> dict[str, dict[str, float]]:
         run_inline(config, CLIENTS, server_app, client_app)
         (run,) = read_runs(Path(folder))
         made = make_baseline(run)
-    majority = run["summary"]["test_majority_accuracy"]
-    found = {"FedAvg": run["summary"], "central": made["central"], "alone": made["local"]["mean"]}
+    majority = run.summary["test_majority_accuracy"]
+    found = {"FedAvg": run.summary, "central": made["central"], "alone": made["local"]["mean"]}
     return {
         head: {
             "accuracy above majority": 100 * (metrics["test_accuracy"] - majority),

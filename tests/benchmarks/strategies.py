@@ -57,9 +57,9 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
         config = RunConfig.load({**settings, "results-dir": folder})
         run_inline(config, CLIENTS, server_app.app, client_app)
         (run,) = read_runs(Path(folder))
-        rounds = read_csv(run["path"] / "rounds.csv")
-        scores = parquet.read_table(run["path"] / "test_scores.parquet").to_pydict()
-    summary = run["summary"]
+        rounds = read_csv(run.path / "rounds.csv")
+        scores = parquet.read_table(run.path / "test_scores.parquet").to_pydict()
+    summary = run.summary
     figures, draws = judge(scores)
     sent = sum(int(row[key]) for row in rounds for key in ("bytes_up", "bytes_down"))
     return {

@@ -138,4 +138,4 @@ def test_what_is_no_run_is_listed_with_its_reason(runs: Path, page: Open) -> Non
     reasons = {str(row(opened, i)["directory"]): str(row(opened, i)["status"]) for i in range(3)}
     assert "No such file" in reasons["photos"]
     assert "half/run.json cannot be read" in reasons["half"]
-    assert "it is no JSON object" in reasons["list"]
+    assert "it is not a JSON object" in reasons["list"]

@@ -282,7 +282,7 @@ def test_a_running_run_is_stopped(runs: Path, page: Open, monkeypatch: pytest.Mo
     opened = press(page("devices"), "Stop it")
     assert "Flower has been asked to stop run" in text_of(opened)
     ((run, connection),) = asked
-    assert (run["flwr_run_ids"], connection) == ([5], "local")
+    assert (run.flwr_run_ids, connection) == ([5], "local")
 
     # It says so as long as the run looks alive, and does not ask again.
     said = text_of(opened.run())
@@ -294,7 +294,7 @@ def test_a_running_run_is_stopped(runs: Path, page: Open, monkeypatch: pytest.Mo
     (path / "run.json").write_text(json.dumps({**known, "flwr_run_ids": [5, 6]}))
     assert "Flower has been asked" not in text_of(opened.run())
     press(opened, "Stop it")
-    assert asked[1][0]["flwr_run_ids"] == [5, 6]
+    assert asked[1][0].flwr_run_ids == [5, 6]
 
 
 def test_a_broken_configuration_of_flwr_is_said(runs: Path, page: Open, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from flwr.cli.typing import SuperLinkConnection
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.dashboard import jobs
+from celeba_fl.runs.reading import RunInfo
 
 PYTHON = sys.executable
 COMMAND = """#!{python}
@@ -121,7 +122,7 @@ def test_stopping_asks_for_the_last_run_of_flowers(
 ) -> None:
     asked: list[Sequence[str]] = []
     monkeypatch.setattr(jobs, "flower_json", lambda command, env: asked.append(command))
-    jobs.stop({"path": tmp_path, "flwr_run_ids": [1, 2]}, "clinics")
+    jobs.stop(RunInfo(tmp_path, "running", flwr_run_ids=[1, 2]), "clinics")
     assert asked == [["flwr", "stop", "2", "clinics", "--format", "json"]]
 
 
@@ -133,7 +134,6 @@ def test_a_run_that_flower_does_not_know_is_explained(
 
     monkeypatch.setattr(jobs, "flower_json", refuse)
     with pytest.raises(InputError, match=r"was not stopped: .* run 7 not found.*--inline.*Ctrl-C"):
-        jobs.stop({"path": tmp_path, "flwr_run_ids": [7]}, "local")
-    for ids in (None, [], "x"):
-        with pytest.raises(InputError, match="names no run of Flower's"):
-            jobs.stop({"path": tmp_path, "flwr_run_ids": ids}, "local")
+        jobs.stop(RunInfo(tmp_path, "running", flwr_run_ids=[7]), "local")
+    with pytest.raises(InputError, match="names no run of Flower's"):
+        jobs.stop(RunInfo(tmp_path, "running"), "local")

@@ -14,7 +14,7 @@ from words import text_of
 
 from celeba_fl.dashboard import try_model
 from celeba_fl.inference.predict import Predictor, load_model
-from celeba_fl.runs.reading import read_run
+from celeba_fl.runs.reading import RunInfo, read_run
 
 Open = Callable[..., AppTest]
 
@@ -119,8 +119,8 @@ def test_a_model_is_loaded_once(
 ) -> None:
     loads = []
 
-    def load(info: dict[str, object]) -> object:
-        loads.append(info["path"])
+    def load(info: RunInfo) -> object:
+        loads.append(info.path)
         return load_model(info)
 
     monkeypatch.setattr(try_model, "load_model", load)

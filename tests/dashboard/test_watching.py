@@ -12,7 +12,7 @@ from toys import write_run
 
 from celeba_fl.dashboard import watching
 from celeba_fl.report.reading import Run
-from celeba_fl.runs.reading import STALE_SECONDS
+from celeba_fl.runs.reading import STALE_SECONDS, RunInfo
 
 ROUNDS = "round,valid_loss\n0,0.7\n"
 
@@ -29,7 +29,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counted: Counter[str] = Counter()
     read_run, read = watching.read_run, Run.read
 
-    def count_run(path: Path) -> dict[str, object]:
+    def count_run(path: Path) -> RunInfo:
         counted["run"] += 1
         return read_run(path)
 
@@ -54,7 +54,7 @@ def test_what_has_not_changed_is_not_read_again(path: Path, reads: Counter[str])
     for _ in range(3):
         assert watching.watch(path).last_round == 0
         assert watching.watch(path, whole=False).last_round == 0
-        assert watching.look(path)["status"] == "running"
+        assert watching.look(path).status == "running"
     assert reads == {"run": 1, "whole": 1, "course": 1}
 
 
@@ -75,7 +75,7 @@ def test_a_new_round_is_there_at_once(path: Path, whole: bool) -> None:
         file.write("1,0.6\n")
     assert watching.version(path) != before
     assert watching.watch(path, whole).last_round == 1
-    assert watching.look(path)["rounds"] == 1
+    assert watching.look(path).rounds == 1
 
 
 def test_what_is_old_is_not_kept_and_any_number_of_runs_is(
@@ -102,7 +102,7 @@ def test_silence_shows_though_no_file_changes(path: Path, monkeypatch: pytest.Mo
     info["updated"] = datetime.fromtimestamp(long_ago, UTC).isoformat()
     (path / "run.json").write_text(json.dumps(info))
     os.utime(path / "run.json", (long_ago, long_ago))
-    assert watching.look(path)["status"] == "running"
+    assert watching.look(path).status == "running"
 
     class Later(datetime):
         @classmethod
@@ -112,15 +112,15 @@ def test_silence_shows_though_no_file_changes(path: Path, monkeypatch: pytest.Mo
     later = time.time() + 10
     monkeypatch.setattr(watching.time, "time", lambda: later)
     monkeypatch.setattr("celeba_fl.runs.reading.datetime", Later)
-    assert watching.look(path)["status"] == "interrupted"
+    assert watching.look(path).status == "interrupted"
     assert watching.version(path) != before
 
 
-@pytest.mark.parametrize("info", [{"config": 3, "summary": [1]}, {"dataset": "x", "status": None}])
+@pytest.mark.parametrize("info", [{"config": 3, "summary": [1]}, {"dataset": "x", "status": 5}])
 def test_objects_are_objects(tmp_path: Path, info: dict[str, object]) -> None:
     said = watching.look(write_run(tmp_path / "run", info=info))
-    assert [said[key] for key in ("config", "summary", "dataset")] == [{}] * 3
-    assert isinstance(said["status"], str)
+    assert (said.config, said.summary, said.dataset) == ({}, {}, {})
+    assert isinstance(said.status, str)
 
 
 def test_directories_are_listed_whatever_is_in_them(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +24,32 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.inference.predict import Predictor, load_model, predict_files, predictions_table
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.reading import find_run
+from celeba_fl.runs.reading import RunInfo, find_run
 
 
 @pytest.fixture(scope="module")
-def whole(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> RunInfo:
     """A run of the main task."""
     config = RunConfig.load({**toy, "results-dir": str(tmp_path_factory.mktemp("whole"))})
     run_inline(config, 2, server_app.app, client_app)
     return find_run("latest", config.runs_dir)
 
 
-def images(whole: dict[str, Any]) -> Path:
-    return Path(whole["config"]["dataset"]) / "img_align_celeba"
+def images(whole: RunInfo) -> Path:
+    return Path(whole.config["dataset"]) / "img_align_celeba"
 
 
-def rewritten(whole: dict[str, Any], folder: Path, **metadata: str | None) -> dict[str, Any]:
+def rewritten(whole: RunInfo, folder: Path, **metadata: str | None) -> RunInfo:
     """The run with a model of other metadata; None takes a key away."""
-    with safe_open(whole["path"] / "model.safetensors", "numpy") as file:
+    with safe_open(whole.path / "model.safetensors", "numpy") as file:
         names, said = file.keys(), {**file.metadata(), **metadata}
         arrays = {name: file.get_tensor(name) for name in names}
     save_file(arrays, folder / "model.safetensors", {k: v for k, v in said.items() if v})
-    return {**whole, "path": folder}
+    return replace(whole, path=folder)
 
 
-def test_a_test_image_scores_what_the_run_says(whole: dict[str, Any]) -> None:
-    table = parquet.read_table(whole["path"] / "test_scores.parquet").to_pydict()
+def test_a_test_image_scores_what_the_run_says(whole: RunInfo) -> None:
+    table = parquet.read_table(whole.path / "test_scores.parquet").to_pydict()
     paths = [images(whole) / name for name in table["image"]]
     said = list(predict_files(load_model(whole), paths))
 
@@ -62,7 +63,7 @@ def test_a_test_image_scores_what_the_run_says(whole: dict[str, Any]) -> None:
             assert one.present == (one.score > 0)
 
 
-def test_thresholds(whole: dict[str, Any], tmp_path: Path) -> None:
+def test_thresholds(whole: RunInfo, tmp_path: Path) -> None:
     path = next(images(whole).iterdir())
     with Predictor(load_model(whole)) as predict:
         (plain,) = predict([path.read_bytes()])
@@ -78,12 +79,12 @@ def test_thresholds(whole: dict[str, Any], tmp_path: Path) -> None:
         assert [one.score for one in of.values()] == scores
 
 
-def test_models_without_thresholds(whole: dict[str, Any], tmp_path: Path) -> None:
+def test_models_without_thresholds(whole: RunInfo, tmp_path: Path) -> None:
     model = load_model(rewritten(whole, tmp_path, thresholds=None))
     assert model.thresholds.tolist() == [0.0] * 40
 
 
-def test_any_form_and_size(whole: dict[str, Any]) -> None:
+def test_any_form_and_size(whole: RunInfo) -> None:
     png = io.BytesIO()
     Image.new("RGBA", (301, 17), (200, 30, 60, 128)).save(png, "PNG")
     with Predictor(load_model(whole)) as predict:
@@ -93,7 +94,7 @@ def test_any_form_and_size(whole: dict[str, Any]) -> None:
         assert list(predict([png.getvalue()])) == said[:1]  # as often as one likes
 
 
-def test_files_that_cannot_be_read(whole: dict[str, Any], tmp_path: Path) -> None:
+def test_files_that_cannot_be_read(whole: RunInfo, tmp_path: Path) -> None:
     good = next(images(whole).iterdir())
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "cut.jpg").write_bytes(good.read_bytes()[:200])
@@ -108,9 +109,7 @@ def test_files_that_cannot_be_read(whole: dict[str, Any], tmp_path: Path) -> Non
     assert said[5][1] == "Is a directory"
 
 
-def test_more_than_are_in_memory_at_once(
-    whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_than_are_in_memory_at_once(whole: RunInfo, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = sorted(images(whole).iterdir())[:7]
     at_once = list(predict_files(load_model(whole), paths))
     monkeypatch.setattr("celeba_fl.inference.predict.CHUNK", 3)
@@ -121,21 +120,21 @@ def test_more_than_are_in_memory_at_once(
 
 
 def test_weights_that_are_not_here(
-    whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: RunInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELEBA_FL_HOME", str(tmp_path / "empty"))
-    run = {**whole, "home": str(tmp_path / "gone")}
+    run = replace(whole, home=str(tmp_path / "gone"))
     with pytest.raises(InputError, match=r"not kept in .*gone or .*empty .*set CELEBA_FL_HOME"):
         load_model(run)
 
     # Wherever they are now.
-    shutil.copytree(Path(whole["home"]) / "weights", tmp_path / "empty" / "weights")
+    shutil.copytree(Path(whole.home) / "weights", tmp_path / "empty" / "weights")
     assert load_model(run).home == tmp_path / "empty"
 
 
-def test_a_run_without_a_model(whole: dict[str, Any], tmp_path: Path) -> None:
-    run = {**whole, "path": tmp_path, "status": "failed"}
-    with pytest.raises(InputError, match=r"model.safetensors is not there: the run is failed"):
+def test_a_run_without_a_model(whole: RunInfo, tmp_path: Path) -> None:
+    run = replace(whole, path=tmp_path, status="failed")
+    with pytest.raises(InputError, match=r"model.safetensors does not exist: the run is failed"):
         load_model(run)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"model.safetensors cannot be read"):
@@ -155,9 +154,9 @@ def test_a_model_of_another_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("dataset", "faces"),
     [("drawn", "drawn faces, not photographs"), ("[b]", "aligned faces ([b])")],
 )
-def test_the_table(whole: dict[str, Any], dataset: str, faces: str) -> None:
-    names = {"config": {**whole["config"], "dataset": dataset}, "dataset": {"name": dataset}}
-    model = load_model({**whole, **names})
+def test_the_table(whole: RunInfo, dataset: str, faces: str) -> None:
+    names = {"config": {**whole.config, "dataset": dataset}, "dataset": {"name": dataset}}
+    model = load_model(replace(whole, **names))
     path = next(images(whole).iterdir())
     ((_, of),) = predict_files(model, [path])
     assert isinstance(of, dict)

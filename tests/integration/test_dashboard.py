@@ -178,7 +178,7 @@ def test_a_visit(
 
     # Its rounds, as they come in.
     visitor.follow("Watch this run", "of 9999 rounds")
-    run = until(lambda: read_runs(runs), "run directory")[0]["path"]
+    run = until(lambda: read_runs(runs), "run directory")[0].path
     first = until(visitor.rounds, "round")
     until(lambda: visitor.rounds() > first, "further round")
     visitor.wait("stopped: ")

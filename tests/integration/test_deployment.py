@@ -68,7 +68,7 @@ def start(settings: dict[str, Any], connection: str = "sites") -> "subprocess.Po
 def inline(deployment: LocalDeployment, settings: dict[str, Any], results: Path) -> Path:
     config = RunConfig.load({**settings, "results-dir": str(results)})
     run_inline(config, deployment.nodes, server_app, client_app)
-    return Path(read_runs(results)[0]["path"])
+    return read_runs(results)[0].path
 
 
 def assert_equal_models(one: Path, other: Path) -> None:
@@ -87,14 +87,14 @@ def test_sites_with_images_of_their_own_learn_what_the_simulation_does(
 
     assert process.returncode == 0, output
     (run,) = read_runs(tmp_path / "runs")
-    assert (run["status"], run["dataset"]["name"]) == ("completed", "none")
+    assert (run.status, run.dataset["name"]) == ("completed", "none")
     held = {
-        row["client"]: int(row["num_examples"]) for row in read_csv(run["path"] / "partitions.csv")
+        row["client"]: int(row["num_examples"]) for row in read_csv(run.path / "partitions.csv")
     }
     assert list(held) == ["hospital-a", "hospital-b", "hospital-c"]
     again = inline(deployment, settings, tmp_path / "inline")
-    assert_equal_models(run["path"], again)
-    tables = [read_csv(path / "attributes.csv") for path in (run["path"], again)]
+    assert_equal_models(run.path, again)
+    tables = [read_csv(path / "attributes.csv") for path in (run.path, again)]
     assert tables[0] == tables[1]
     assert {row["split"] for row in tables[0]} == {"train", "valid"}
 
@@ -115,8 +115,8 @@ def test_a_node_killed_in_a_round_and_back_later(
     assert process.returncode == 0, output
     assert "round 1 does not count: 2 of 3" in output
     (run,) = read_runs(tmp_path / "runs")
-    assert [row["clients"] for row in read_csv(run["path"] / "rounds.csv")] == ["0", "3", "3"]
-    assert_equal_models(run["path"], inline(deployment, settings, tmp_path / "inline"))
+    assert [row["clients"] for row in read_csv(run.path / "rounds.csv")] == ["0", "3", "3"]
+    assert_equal_models(run.path, inline(deployment, settings, tmp_path / "inline"))
 
 
 def wait_for(runs: Path, phase: str) -> None:

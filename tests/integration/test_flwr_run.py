@@ -41,7 +41,7 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 def inline(settings: Mapping[str, Any], nodes: int, results: Path) -> Path:
     config = RunConfig.load({**settings, "results-dir": str(results)})
     run_inline(config, nodes, server_app, client_app)
-    return Path(read_runs(results)[0]["path"])
+    return read_runs(results)[0].path
 
 
 @pytest.fixture
@@ -104,11 +104,11 @@ def kill_and_resume(flower: Flower, settings: dict[str, Any], rounds: int, delay
     flower.kill("flwr-simulation")
     flower.kill("ray")
     (run,) = read_runs(runs)
-    assert run["status"] == "running"
+    assert run.status == "running"
 
     ended = flower.run({**settings, "resume": "latest"}, NODES)
     assert ended.exit_status == 0, ended.output
-    assert ended.path == run["path"]
+    assert ended.path == run.path
     info = json.loads((ended.path / "run.json").read_text())
     assert len(info["flwr_run_ids"]) == 2
     return Path(run["path"])

@@ -179,7 +179,7 @@ def test_a_run_is_complete_without_it(
 
     monkeypatch.setattr(page, "write_report", fail)
     path = run_adding(tmp_path)
-    assert read_runs(tmp_path)[0]["status"] == "completed"
+    assert read_runs(tmp_path)[0].status == "completed"
     assert not (path / "report.html").exists()
     assert "The report could not be written: OSError('disk full')" in caplog.text
 
@@ -188,12 +188,12 @@ def test_a_task_of_someones_own(tmp_path: Path) -> None:
     settings = {"task": "own_task:Cancer", "learning-rate": 0.3, "results-dir": str(tmp_path)}
     run_inline(RunConfig.load(settings), 4, server_app, client_app)
     (said,) = read_runs(tmp_path)
-    parsed = read(said["path"])
+    parsed = read(said.path)
     assert "own_task:Cancer on breast cancer" in parsed.text
-    assert parsed.row(RESULTS, "accuracy")[0] == three(said["summary"]["test_accuracy"])
+    assert parsed.row(RESULTS, "accuracy")[0] == three(said.summary["test_accuracy"])
     assert "majority's answer" not in parsed.text
     assert "could not be made" not in parsed.text
-    assert {path.stem for path in (said["path"] / "plots").iterdir()} == {
+    assert {path.stem for path in (said.path / "plots").iterdir()} == {
         "rounds_accuracy",
         "rounds_loss",
         "partitions",

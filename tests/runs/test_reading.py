@@ -25,11 +25,11 @@ def test_runs_are_read_newest_first(tmp_path: Path) -> None:
 
     found = read_runs(tmp_path)
 
-    assert [(run["path"].name[:4], run["rounds"]) for run in found] == [
+    assert [(run.path.name[:4], run.rounds) for run in found] == [
         ("2003", 0), ("2002", 3), ("2001", 0)
     ]  # fmt: skip
-    assert found[0]["summary"] == {"test_auroc": 0.5}
-    assert found[0]["config"]["num-server-rounds"] == 4
+    assert found[0].summary == {"test_auroc": 0.5}
+    assert found[0].config["num-server-rounds"] == 4
     assert read_runs(tmp_path / "none") == []
 
 
@@ -66,15 +66,15 @@ def test_an_unreadable_run_is_shown_as_such(tmp_path: Path, damage: Any) -> None
     path = finished(tmp_path)
     damage(path)
     (run,) = read_runs(tmp_path)
-    assert (run["path"], run["status"]) == (path, "unreadable")
-    assert run["reason"]
+    assert (run.path, run.status) == (path, "unreadable")
+    assert run.reason
 
 
 def test_one_unreadable_run_does_not_hide_the_others(tmp_path: Path) -> None:
     finished(tmp_path).rename(tmp_path / "a")
     finished(tmp_path).rename(tmp_path / "b")
     (tmp_path / "a" / "run.json").write_text("")
-    assert [run["status"] for run in read_runs(tmp_path)] == ["completed", "unreadable"]
+    assert [run.status for run in read_runs(tmp_path)] == ["completed", "unreadable"]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_run_without_signs_of_life_is_interrupted(
     said = info(path) | {"status": status, "updated": updated.isoformat()}
     (path / "run.json").write_text(json.dumps(said))
     (run,) = read_runs(tmp_path)
-    assert run["status"] == shown
+    assert run.status == shown
 
 
 def test_the_exchange_in_progress(tmp_path: Path) -> None:
@@ -108,3 +108,23 @@ def test_the_exchange_in_progress(tmp_path: Path) -> None:
     for broken in ("{", "[]", '{"round": 1}', "\x00", "[" * 100_000):
         (path / "progress.json").write_text(broken)
         assert progress(path) is None
+
+
+def test_a_run_has_its_keys_and_all_others(tmp_path: Path) -> None:
+    with open_run(tmp_path, seed=5) as run:
+        run.set_provenance({"dataset": {"name": "faces"}, "judged_faces": 12})
+        run.end("")
+    (read,) = read_runs(tmp_path)
+    assert (read.path, read.status, read.seed, read.flwr_run_ids) == (run.path, "completed", 5, [7])
+    assert (read.rounds, read.num_clients, read.config["seed"]) == (0, None, 5)
+    assert read.more == {"judged_faces": 12}
+    assert read.provenance == {"dataset": {"name": "faces"}, "judged_faces": 12}
+
+
+def test_values_of_other_types_count_as_missing(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    wrong = {"config": 3, "seed": "x", "seconds": "long", "flwr_run_ids": None, "reason": 1}
+    (path / "run.json").write_text(json.dumps(info(path) | wrong))
+    (read,) = read_runs(tmp_path)
+    assert (read.config, read.seed, read.seconds) == ({}, None, None)
+    assert (read.flwr_run_ids, read.reason, read.more) == ([], "", {})

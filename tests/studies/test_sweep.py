@@ -91,7 +91,7 @@ def test_files(tmp_path: Path) -> None:
         ("1", "examples"),
         ("2", "uniform"),
     ]
-    assert [row["runs"] for row in rows] == [s.runs[0]["path"].name for s in done.settings]
+    assert [row["runs"] for row in rows] == [s.runs[0].path.name for s in done.settings]
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -186,7 +186,7 @@ def test_an_interrupted_sweep_goes_on(
     assert len(read_runs(tmp_path / "parts")) == 4
     for one, other in zip(whole.settings, parts.settings, strict=True):
         assert (one.values, one.scores) == (other.values, other.scores)
-        assert outcome(one.runs[0]["path"]) == outcome(other.runs[0]["path"])
+        assert outcome(one.runs[0].path) == outcome(other.runs[0].path)
 
     asked.clear()
     again = sweep(tmp_path / "parts", GRID)
@@ -268,6 +268,6 @@ def test_the_main_task(toy: dict[str, Any], tmp_path: Path) -> None:
     losses = column(done, "server_valid_loss")
     assert losses == sorted(losses)
     for setting in done.settings:
-        last = read_csv(setting.runs[0]["path"] / "rounds.csv")[-1]
+        last = read_csv(setting.runs[0].path / "rounds.csv")[-1]
         assert float(last["server_valid_loss"]) == setting.scores[0]
     assert "accuracy" in done.verdict()[1]

@@ -118,7 +118,7 @@ def run(folder: Path, nodes: int = 3, **keys: Any) -> Path:
     """Run it inline; the run's directory."""
     config = RunConfig.load(settings(folder, **keys))
     run_inline(config, nodes, server_app, client_app)
-    return Path(read_runs(folder)[0]["path"])
+    return read_runs(folder)[0].path
 
 
 def run_in_order(

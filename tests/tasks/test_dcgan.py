@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,11 +96,11 @@ def done(request, keys, tmp_path_factory):
 
 
 def model_of(said):
-    return load_file(said["path"] / "model.safetensors")
+    return load_file(said.path / "model.safetensors")
 
 
 def private_files(said, client="*"):
-    folder = RunConfig.load(said["config"]).home_dir / "dcgan" / said["path"].name
+    folder = RunConfig.load(said.config).home_dir / "dcgan" / said.path.name
     return sorted(folder.glob(f"{client}/*"))
 
 
@@ -113,8 +114,8 @@ def assert_equal(one, two):
 
 
 def test_a_run_says_how_it_went(done):
-    assert done["status"] == "completed"
-    rounds = read_csv(done["path"] / "rounds.csv")
+    assert done.status == "completed"
+    rounds = read_csv(done.path / "rounds.csv")
     assert [row["round"] for row in rounds] == ["0", "1", "2"]
     for row in rounds:
         known = {key for key, value in row.items() if value and key.endswith(("loss", "distance"))}
@@ -123,15 +124,15 @@ def test_a_run_says_how_it_went(done):
             *("server_valid_frechet_distance", "test_frechet_distance"),
             "test_real_frechet_distance",
         }
-    assert done["summary"] == {
+    assert done.summary == {
         f"test_{name}": float(rounds[-1][f"test_{name}"])
         for name in ("frechet_distance", "real_frechet_distance")
     }
-    epochs = read_csv(done["path"] / "epochs.csv")
+    epochs = read_csv(done.path / "epochs.csv")
     assert len(epochs) == 2 * NODES * EPOCHS
     assert list(epochs[0])[3:] == ["train_generator_loss", "train_discriminator_loss"]
     assert all(0 < float(row[key]) < 20 for row in epochs for key in list(row)[3:])
-    partitions = read_csv(done["path"] / "partitions.csv")
+    partitions = read_csv(done.path / "partitions.csv")
     for row in partitions:
         assert sum(int(row[key]) for key in row if "=" in key) == int(row["num_examples"])
     assert sum(int(row["num_examples"]) + int(row["num_valid"]) for row in partitions) == 60
@@ -172,12 +173,12 @@ def distances_by_hand(task, arrays, number):
 
 def test_the_distance_is_that_of_equally_many_faces(done, keys):
     """12 validation and 24 test images: every other test image, and 12 generated ones."""
-    task = Dcgan(RunConfig.load({**keys, "exchange": done["config"]["exchange"]}))
-    row = read_csv(done["path"] / "rounds.csv")[-1]
+    task = Dcgan(RunConfig.load({**keys, "exchange": done.config["exchange"]}))
+    row = read_csv(done.path / "rounds.csv")[-1]
     for column, value in distances_by_hand(task, model_of(done), 12).items():
         assert float(row[column]) == pytest.approx(value, rel=1e-3, abs=0), column
         assert value > 10, column
-    assert done["judged_faces"] == 12
+    assert done.more["judged_faces"] == 12
 
 
 def test_no_more_faces_are_decoded_than_are_judged(make, monkeypatch, tmp_path):
@@ -216,7 +217,7 @@ def test_the_losses_of_clients_add_up(make):
 
 
 def test_a_round_has_its_picture_from_the_same_noise(done):
-    files = sorted((done["path"] / "samples").iterdir())
+    files = sorted((done.path / "samples").iterdir())
     assert [path.name for path in files] == [f"round-000{i}.png" for i in range(3)]
     noise = dcgan.noise(64, derived_seed(42, "samples"))
     faces = list(dcgan.generate(model_of(done), noise))
@@ -227,14 +228,14 @@ def test_a_round_has_its_picture_from_the_same_noise(done):
 
 
 def test_the_report_shows_them(done):
-    page = write_report(done["path"]).read_text()
+    page = write_report(done.path).read_text()
     assert "could not be made" not in page
     assert "cannot be read" not in page
     assert page.count("data:image/webp") == 3 + 1
     assert "no FID" in page
-    with Image.open(done["path"] / "plots" / "samples.webp") as animation:
+    with Image.open(done.path / "plots" / "samples.webp") as animation:
         assert animation.n_frames == 3
-    plots = {path.stem for path in (done["path"] / "plots").glob("*.png")}
+    plots = {path.stem for path in (done.path / "plots").glob("*.png")}
     assert {"rounds_frechet_distance", "rounds_generator_loss", "clients_epochs"} <= plots
     assert "rounds_real_frechet_distance" not in plots
 
@@ -244,20 +245,20 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_been(
     done, cut, keys, tmp_path, monkeypatch
 ):
     """Cut off when one client of a round has trained already, and has kept what it keeps."""
-    exchange = done["config"]["exchange"]
+    exchange = done.config["exchange"]
     cut_off(keys, tmp_path, monkeypatch, cut, exchange=exchange)
     again = run(keys, tmp_path, exchange=exchange, resume="latest")
-    assert len(again["flwr_run_ids"]) == 2
+    assert len(again.flwr_run_ids) == 2
     assert_equal(model_of(again), model_of(done))
     for name in ("epochs.csv", "partitions.csv"):
-        assert (again["path"] / name).read_text() == (done["path"] / name).read_text()
+        assert (again.path / name).read_text() == (done.path / name).read_text()
     for one, other in zip(private_files(again), private_files(done), strict=True):
         assert one.name == other.name
         assert_equal(load_file(one), load_file(other))
-    pictures = [sorted((said["path"] / "samples").iterdir()) for said in (again, done)]
+    pictures = [sorted((said.path / "samples").iterdir()) for said in (again, done)]
     for one, other in zip(*pictures, strict=True):
         assert one.read_bytes() == other.read_bytes()
-    measured = [read_csv(said["path"] / "rounds.csv") for said in (again, done)]
+    measured = [read_csv(said.path / "rounds.csv") for said in (again, done)]
     for one, other in zip(*measured, strict=True):
         assert {**one, "seconds": ""} == {**other, "seconds": ""}
 
@@ -361,7 +362,7 @@ def test_private_discriminators_stay_and_train_on(keys, make, tmp_path):
 
 
 def test_only_private_discriminators_are_kept(done):
-    expected = NODES * 2 if done["config"]["exchange"] == "generator" else 0
+    expected = NODES * 2 if done.config["exchange"] == "generator" else 0
     assert len(private_files(done)) == expected
 
 
@@ -376,7 +377,7 @@ def test_a_client_that_diverges_is_back_in_the_next_round(exchange, keys, tmp_pa
 
     monkeypatch.setattr(dcgan, "train_dcgan", diverge)
     said = run(keys, tmp_path, exchange=exchange)
-    rounds = read_csv(said["path"] / "rounds.csv")
+    rounds = read_csv(said.path / "rounds.csv")
     assert [row["failures"] for row in rounds] == ["0", "1", "0"]
 
 
@@ -435,13 +436,13 @@ def test_clients_with_images_of_their_own_need_no_server_that_has_any(keys, tmp_
     nodes = [{"site": path.name, "data-path": str(path)} for path in sites]
     said = run(keys, tmp_path / "runs", nodes, dataset="none", weights="no file", patience=1)
     assert "frechet_distance has had no value on validation examples" in caplog.text
-    assert "to watch there are: generator_loss, discriminator_loss" in caplog.text
-    last = read_csv(said["path"] / "rounds.csv")[-1]
+    assert "metrics with a value: generator_loss, discriminator_loss" in caplog.text
+    last = read_csv(said.path / "rounds.csv")[-1]
     assert last["valid_generator_loss"]
     assert not last["test_frechet_distance"]
-    assert "weights" not in said
-    assert said["summary"] == {}
-    with Image.open(said["path"] / "samples" / "round-0002.png") as grid:
+    assert not said.weights
+    assert said.summary == {}
+    with Image.open(said.path / "samples" / "round-0002.png") as grid:
         assert grid.size == (512, 512)
 
 
@@ -450,9 +451,9 @@ def test_clients_with_images_of_their_own_need_no_server_that_has_any(keys, tmp_
 
 def test_a_falling_distance_is_the_better(keys, tmp_path):
     said = run(keys, tmp_path, target=1e9)
-    assert said["status"] == "stopped"
-    assert said["reason"].startswith("target: server_valid_frechet_distance is ")
-    assert said["rounds"] == 0
+    assert said.status == "stopped"
+    assert said.reason.startswith("target: server_valid_frechet_distance is ")
+    assert said.rounds == 0
 
 
 def test_faces_can_be_made_of_its_model(done, tmp_path):
@@ -468,34 +469,34 @@ def test_faces_can_be_made_of_its_model(done, tmp_path):
         np.testing.assert_array_equal(np.asarray(face).transpose(2, 0, 1), expected)
     with Image.open(files[-1]) as grid:
         assert grid.size == (3 * 64, 2 * 64)
-    with safe_open(done["path"] / "model.safetensors", "numpy") as file:
+    with safe_open(done.path / "model.safetensors", "numpy") as file:
         assert file.metadata()["feature-maps"] == str(MAPS)
 
 
 def test_a_model_is_not_taken_for_that_of_another_task(done, tmp_path):
     with pytest.raises(InputError, match="is not one of the task attributes"):
         load_model(done)
-    shutil.copytree(done["path"], tmp_path / "run")
+    shutil.copytree(done.path, tmp_path / "run")
     (tmp_path / "run" / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"model\.safetensors is not there.*resume = '.*/run'"):
-        load_generator({**done, "path": tmp_path / "run"})
+    with pytest.raises(InputError, match=r"model\.safetensors does not exist.*resume = '.*/run'"):
+        load_generator(replace(done, path=tmp_path / "run"))
     (tmp_path / "run" / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(InputError, match="cannot be read"):
-        load_generator({**done, "path": tmp_path / "run"})
+        load_generator(replace(done, path=tmp_path / "run"))
     (tmp_path / "run" / "model.safetensors").unlink()
     (tmp_path / "run" / "model.safetensors").mkdir()
     with pytest.raises(InputError, match="cannot be read"):
-        load_generator({**done, "path": tmp_path / "run"})
+        load_generator(replace(done, path=tmp_path / "run"))
 
 
 def test_a_baseline_is_central_training_or_is_refused(done, tmp_path):
-    path = shutil.copytree(done["path"], tmp_path / "run")
-    if done["config"]["exchange"] == "generator":
+    path = shutil.copytree(done.path, tmp_path / "run")
+    if done.config["exchange"] == "generator":
         with pytest.raises(InputError, match=r"exchange = 'generator'.*take a run of exchange"):
-            make_baseline({**done, "path": path})
+            make_baseline(replace(done, path=path))
         assert not (path / "baseline.json").exists()
         return
-    made = make_baseline({**done, "path": path})
+    made = make_baseline(replace(done, path=path))
     task = Dcgan(config_of(done))
     lone = SingleClient(task, node(0, of=1), task.prepare().instructions)
     distances = [

@@ -3,6 +3,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,19 +88,19 @@ def assert_equal(one, two):
 
 
 def test_a_run_learns_and_says_so(done):
-    rounds = read_csv(done["path"] / "rounds.csv")
-    assert done["status"] == "completed"
+    rounds = read_csv(done.path / "rounds.csv")
+    assert done.status == "completed"
     assert len(rounds) == 4
     for part in ("train", "valid", "test"):
         assert float(rounds[-1][f"{part}_loss"]) < float(rounds[0][f"{part}_loss"])
-    assert done["summary"].keys() == {
+    assert done.summary.keys() == {
         f"test_{name}"
         for name in ("loss", "accuracy", "majority_accuracy", "balanced_accuracy", "macro_f1")
     }
-    assert done["summary"]["test_accuracy"] == float(rounds[-1]["test_accuracy"])
-    assert done["summary"]["test_majority_accuracy"] == 0.1
-    assert done["dataset"]["splits"] == {"train": 80, "test": 20}
-    partitions = read_csv(done["path"] / "partitions.csv")
+    assert done.summary["test_accuracy"] == float(rounds[-1]["test_accuracy"])
+    assert done.summary["test_majority_accuracy"] == 0.1
+    assert done.dataset["splits"] == {"train": 80, "test": 20}
+    partitions = read_csv(done.path / "partitions.csv")
     assert sum(int(row["num_examples"]) + int(row["num_valid"]) for row in partitions) == 80
     for row in partitions:
         classes = sum(int(row[f"label={name}"]) for name in CLASSES)
@@ -107,7 +108,7 @@ def test_a_run_learns_and_says_so(done):
 
 
 def test_every_epoch_of_every_client_is_reported(done, make, keys):
-    rows = read_csv(done["path"] / "epochs.csv")
+    rows = read_csv(done.path / "epochs.csv")
     assert len(rows) == 3 * NODES * EPOCHS
     assert list(rows[0]) == [
         *("round", "client", "epoch"),
@@ -127,17 +128,17 @@ def test_every_epoch_of_every_client_is_reported(done, make, keys):
 
 
 def test_every_class_is_judged(done):
-    rows = read_csv(done["path"] / "classes.csv")
+    rows = read_csv(done.path / "classes.csv")
     assert [row["split"] for row in rows] == ["train"] * 10 + ["valid"] * 10 + ["test"] * 10
     assert [row["class"] for row in rows[20:]] == list(CLASSES)
     assert [row["n"] for row in rows[20:]] == ["2"] * 10
     assert sum(int(row["predicted"]) for row in rows[20:]) == 20
     recall = np.mean([float(row["recall"]) for row in rows[20:]])
-    assert recall == pytest.approx(done["summary"]["test_balanced_accuracy"])
+    assert recall == pytest.approx(done.summary["test_balanced_accuracy"])
 
 
 def test_the_model_is_usable_by_torch_alone(done, make):
-    path = done["path"] / "model.safetensors"
+    path = done.path / "model.safetensors"
     network = lenet5()
     network.load_state_dict(load_torch(path))
     with safe_open(path, "numpy") as file:
@@ -149,16 +150,16 @@ def test_the_model_is_usable_by_torch_alone(done, make):
     with torch.no_grad():
         outputs = network.eval()(standardise(torch.from_numpy(images.pixels[rows])))
     accuracy = (outputs.argmax(dim=1).numpy() == images.labels[rows]).mean()
-    assert accuracy == pytest.approx(done["summary"]["test_accuracy"])
+    assert accuracy == pytest.approx(done.summary["test_accuracy"])
 
 
 def test_the_report_can_be_drawn(done):
-    page = write_report(done["path"]).read_text()
+    page = write_report(done.path).read_text()
     assert "lenet on data: iid, 4 clients" in page
     assert "could not be made" not in page
     assert "cannot be read" not in page
     # Ten classes: a half is not what chance or the majority scores.
-    (table,) = (block for block in results(Run.read(done["path"])) if isinstance(block, Table))
+    (table,) = (block for block in results(Run.read(done.path)) if isinstance(block, Table))
     majority = {row[0]: row[-1] for row in table.rows}
     assert majority["accuracy"] == "0.100"
     assert majority["balanced accuracy"] == UNKNOWN
@@ -178,20 +179,20 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_been(done, keys, tmp_p
         with pytest.raises(KeyboardInterrupt):
             run(keys, tmp_path)
     again = run(keys, tmp_path, resume="latest")
-    assert len(again["flwr_run_ids"]) == 2
+    assert len(again.flwr_run_ids) == 2
     for name in ("epochs.csv", "classes.csv", "partitions.csv"):
-        assert (again["path"] / name).read_text() == (done["path"] / name).read_text()
-    models = (load_file(path["path"] / "model.safetensors") for path in (again, done))
+        assert (again.path / name).read_text() == (done.path / name).read_text()
+    models = (load_file(path.path / "model.safetensors") for path in (again, done))
     assert_equal(*models)
 
 
 def test_a_baseline_can_be_put_beside_it(done, tmp_path):
     def own_models():
-        files = Path(done["home"], "lenet").rglob("*.safetensors")
+        files = Path(done.home, "lenet").rglob("*.safetensors")
         return {path: path.stat().st_mtime_ns for path in files}
 
-    path, before = shutil.copytree(done["path"], tmp_path / "run"), own_models()
-    made = make_baseline({**done, "path": path})
+    path, before = shutil.copytree(done.path, tmp_path / "run"), own_models()
+    made = make_baseline(replace(done, path=path))
     assert made["majority"]["test_accuracy"] == 0.1
     assert made["central"]["test_accuracy"] > 0.1
     # What is trained for comparison is no device's model.
@@ -206,7 +207,7 @@ def test_one_client_is_central_training(keys, make, tmp_path):
     task = make()
     task.prepare()
     *_, (_, central) = SingleClient(task, node(0, of=1), {}).rounds((1, 2, 3))
-    assert_equal(load_file(said["path"] / "model.safetensors"), central)
+    assert_equal(load_file(said.path / "model.safetensors"), central)
 
     images, train, _ = task._parts(node(0, of=1))
     arrays = initial_arrays(42)
@@ -236,7 +237,7 @@ def test_batch_norm_is_averaged_as_the_weights_are(keys, make, tmp_path):
         for i in range(NODES)
     ]
     total = sum(reply.num_examples for reply in replies)
-    found = load_file(said["path"] / "model.safetensors")
+    found = load_file(said.path / "model.safetensors")
     for key in ("norm1.running_mean", "norm1.running_var", "norm1.weight", "linear3.bias"):
         mean = sum(r.num_examples / total * r.arrays[key].astype(float) for r in replies)
         np.testing.assert_allclose(found[key], mean, rtol=1e-6, atol=1e-7)
@@ -322,15 +323,15 @@ def test_a_client_without_images_takes_no_part(keys, make, tmp_path):
     assert_equal(trained.arrays, arrays)
     changes = {key.replace("_", "-"): value for key, value in skewed.items()}
     ended = run(keys, tmp_path, nodes=12, **{**changes, "num-server-rounds": 1})
-    assert ended["status"] == "completed"
-    assert read_csv(ended["path"] / "rounds.csv")[-1]["failures"] == "0"
-    clients = {row["client"] for row in read_csv(ended["path"] / "epochs.csv")}
+    assert ended.status == "completed"
+    assert read_csv(ended.path / "rounds.csv")[-1]["failures"] == "0"
+    clients = {row["client"] for row in read_csv(ended.path / "epochs.csv")}
     assert clients == {str(i) for i, one in enumerate(said) if one.num_train}
 
 
 def test_a_client_without_validation_images(keys, tmp_path):
     ended = run(keys, tmp_path, **{"valid-fraction": 0.0, "num-server-rounds": 1})
-    rows = read_csv(ended["path"] / "epochs.csv")
+    rows = read_csv(ended.path / "epochs.csv")
     assert {row["valid_loss"] for row in rows} == {""}
     assert all(float(row["train_loss"]) > 0 for row in rows)
 
@@ -401,10 +402,10 @@ def test_a_node_that_does_not_say_what_it_holds(make):
 
 
 def test_each_device_keeps_the_best_model_that_it_trained(done, keys, make):
-    rows = read_csv(done["path"] / "epochs.csv")
+    rows = read_csv(done.path / "epochs.csv")
     task = make()
     for number in range(NODES):
-        path = own_model_path(Path(keys["home"]), done["path"].name, str(number))
+        path = own_model_path(Path(keys["home"]), done.path.name, str(number))
         with safe_open(path, "numpy") as file:
             said = file.metadata()
         mine = [row for row in rows if row["client"] == str(number)]
@@ -496,4 +497,4 @@ def test_real_images(shared_data, keys, tmp_path):
         dataset=str(shared_data("cifar10")),
         **{"batch-size": 32, "learning-rate": 0.003},
     )
-    assert said["summary"]["test_accuracy"] > 0.25
+    assert said.summary["test_accuracy"] > 0.25

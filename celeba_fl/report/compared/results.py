@@ -152,8 +152,8 @@ def seeds(runs: Mapping[str, Run]) -> list[Block]:
     """Mean and standard deviation over runs that differ by the seed only."""
     alike: dict[str, list[tuple[str, Run]]] = {}
     for name, run in runs.items():
-        config = {k: v for k, v in run.section("config").items() if k not in ("seed", *places())}
-        if config and run.section("summary"):
+        config = {k: v for k, v in run.info.config.items() if k not in ("seed", *places())}
+        if config and run.info.summary:
             alike.setdefault(repr(sorted(config.items())), []).append((name, run))
     sets = [members for members in alike.values() if len(members) > 1]
     if not sets:

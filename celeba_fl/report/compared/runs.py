@@ -15,7 +15,7 @@ def name_runs(runs: Sequence[Run]) -> dict[str, Run]:
     differing = differing_keys(runs)
     names = {}
     for i, run in enumerate(runs):
-        config = run.section("config")
+        config = run.info.config
         special = [_special(key, config[key]) for key in differing if key in config]
         letter = chr(ord("A") + i) if len(runs) <= 26 else str(i + 1)
         names[f"{letter}: {', '.join(special[:2]) or run.path.name[:19]}"] = run
@@ -24,7 +24,7 @@ def name_runs(runs: Sequence[Run]) -> dict[str, Run]:
 
 def differing_keys(runs: Sequence[Run]) -> list[str]:
     """The run-config keys whose values are not the same in all runs."""
-    configs = [run.section("config") for run in runs]
+    configs = [run.info.config for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config)
     return [
         key
@@ -40,15 +40,15 @@ def overview(runs: Mapping[str, Run]) -> list[Block]:
         ("folder", lambda run: run.path.name),
         ("status", lambda run: run.status),
         ("rounds", lambda run: str(max(run.last_round, 0))),
-        ("clients", lambda run: str(run.info.get("num_clients", UNKNOWN))),
-        ("dataset fingerprint", lambda run: str(run.section("dataset").get("fingerprint"))[:12]),
-        ("weights sha256", lambda run: str(run.section("weights").get("sha256"))[:12]),
-        ("code sha256", lambda run: str(run.section("code").get("sha256"))[:12]),
+        ("clients", lambda run: str(run.info.num_clients or UNKNOWN)),
+        ("dataset fingerprint", lambda run: str(run.info.dataset.get("fingerprint"))[:12]),
+        ("weights sha256", lambda run: str(run.info.weights.get("sha256"))[:12]),
+        ("code sha256", lambda run: str(run.info.code.get("sha256"))[:12]),
     ]
     rows = [(name, *(fact(run) for run in runs.values())) for name, fact in facts]
     keys = differing_keys(list(runs.values()))
     settings = [
-        (key, *(written(run.section("config").get(key, UNKNOWN)) for run in runs.values()))
+        (key, *(written(run.info.config.get(key, UNKNOWN)) for run in runs.values()))
         for key in keys
     ]
     return [

@@ -92,7 +92,7 @@ def results(run: Run) -> list[Block]:
 
 def no_central_model(run: Run) -> tuple[str, str]:
     """Why there is no central model to compare with, in brief and in full."""
-    config = run.section("config")
+    config = run.info.config
     without = {
         "chosen clients": config.get("clients"),
         "the closed form": config.get("strategy") == "closed-form",
@@ -109,7 +109,7 @@ def no_central_model(run: Run) -> tuple[str, str]:
 
 def own_scores(run: Run) -> Scores | None:
     """The test scores of the final model."""
-    return reproduced(run.scores, run.results().values) if run.section("summary") else None
+    return reproduced(run.scores, run.results().values) if run.info.summary else None
 
 
 def gap_intervals(run: Run) -> dict[str, tuple[float, float]]:

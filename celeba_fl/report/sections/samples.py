@@ -96,7 +96,7 @@ def _distance(run: Run) -> str:
     part = known[0]
     value, real = (floats([last], f"{part}_{of}frechet_distance")[0] for of in ("", "real_"))
     reference = f"; that of real faces to other real ones is {figure(real)}" if real == real else ""
-    faces = f" ({run.info['judged_faces']})" if "judged_faces" in run.info else ""
+    faces = f" ({run.info.more['judged_faces']})" if "judged_faces" in run.info.more else ""
     return (
         f"{text} After round {run.last_round}, the Fréchet distance of generated faces to those of "
         f"the {splits[part]} split is {figure(value)}{reference}. It is computed from features of "

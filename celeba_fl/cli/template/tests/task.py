@@ -38,8 +38,8 @@ def test_a_run(tmp_path: Path) -> None:
     run_inline(config, 2, server_app, client_app)
 
     (run,) = read_runs(tmp_path)
-    assert run["status"] == "completed"
-    assert run["summary"]["test_accuracy"] > 0.8
-    weights = read_csv(run["path"] / "weights.csv")
+    assert run.status == "completed"
+    assert run.summary["test_accuracy"] > 0.8
+    weights = read_csv(run.path / "weights.csv")
     assert [row["feature"] for row in weights] == ["0", "1", "2"]
     assert all(float(row["weight"]) * float(row["true_weight"]) > 0 for row in weights)
