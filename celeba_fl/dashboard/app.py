@@ -33,6 +33,6 @@ pages = {
 }
 st.session_state.pages = pages
 chosen = st.navigation(list(pages.values()), position="top")
-if said := exposure(st.get_option("server.address") or EVERY_ADDRESS):
-    st.warning(said, icon=":material/public:")
+if warning := exposure(st.get_option("server.address") or EVERY_ADDRESS):
+    st.warning(warning, icon=":material/public:")
 chosen.run()

@@ -28,11 +28,11 @@ class Job:
     Parameters
     ----------
     log : Path
-        Its command, and what that said.
+        Its command and its output.
     command : str
         As in a shell.
     text : str
-        The end of what it said.
+        The end of its output.
     run : Path | None
         The run directory, once it is known.
     alive : bool
@@ -103,11 +103,11 @@ def last_job(folder: Path) -> Job | None:
     log = logs[-1]
     with log.open("rb") as file:
         command = file.readline(TAIL_BYTES).decode(errors="replace").removeprefix("$ ").strip()
-        said = file.read().decode(errors="replace")
+        text = file.read().decode(errors="replace")
         alive = _is_locked(file)
-    said = re.sub(r"\x1b\[[0-9;]*m", "", said)
-    found = re.search(r"Run directory: (\S.*)", said)
-    return Job(log, command, said[-TAIL_BYTES:], Path(found[1]) if found else None, alive)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    found = re.search(r"Run directory: (\S.*)", text)
+    return Job(log, command, text[-TAIL_BYTES:], Path(found[1]) if found else None, alive)
 
 
 def _is_locked(file: IO[bytes]) -> bool:

@@ -54,8 +54,8 @@ def launch(host: str, port: int) -> None:
         ) from error
     from starlette.formparsers import MultiPartParser  # Streamlit brings it
 
-    if said := exposure(host):
-        print(said, flush=True)
+    if warning := exposure(host):
+        print(warning, flush=True)
     # A larger upload than this would be put into a file.
     MultiPartParser.spool_max_size = (MAX_UPLOAD_MB + 1) * 2**20
     options = [*OPTIONS.items(), ("server.address", host), ("server.port", str(port))]

@@ -134,7 +134,7 @@ def _clients(run: Run) -> None:
     ends = {r["client"]: r for r in run.clients if int(r["round"]) == last and r.get(column)}
     values = floats(list(ends.values()), column)
     median, low, high = map(figure, (float(np.median(values)), values.min(), values.max()))
-    said = [
+    highlighted = [
         f"client {name} {figure(floats([ends[name]], column)[0])}"
         for name in chosen
         if name in ends
@@ -142,7 +142,7 @@ def _clients(run: Run) -> None:
     summary = (
         f"{sentence(columns[column])} of {len(names)} clients by round; after round {last} the "
         f"median is {median}, from {low} to {high}"
-        f"{''.join(f'; {one}' for one in said)}."
+        f"{''.join(f'; {one}' for one in highlighted)}."
     )
     drawn = client_curves(run.clients, column, set(chosen))
     show_chart(drawn, f"Line chart: {summary}", summary, "client-curves")

@@ -102,7 +102,7 @@ def show_stop(connection: str) -> None:
     running = {
         (info.path, str(info.flwr_run_ids)): info for info in found if info.status == "running"
     }
-    said: dict[tuple[Path, str], str] = st.session_state.setdefault("said", {})
+    messages: dict[tuple[Path, str], str] = st.session_state.setdefault("said", {})
     asked: set[tuple[Path, str]] = st.session_state.setdefault("asked", set())
     left = [which for which in running if which not in asked]
     st.header("Stop a run")
@@ -112,16 +112,16 @@ def show_stop(connection: str) -> None:
             try:
                 jobs.stop(running[which], connection)
                 asked.add(which)
-                said[which] = f"Flower has been asked to stop {which[0].name}. {AFTERWARDS}"
+                messages[which] = f"Flower has been asked to stop {which[0].name}. {AFTERWARDS}"
             except InputError as error:
-                said[which] = str(error)
+                messages[which] = str(error)
     else:
         st.markdown(
             "No run is left to be stopped. One that is interrupted needs no stop; its checkpoints "
             "stay, and `resume` goes on with it."
         )
-    for which in running.keys() & said.keys():
-        st.info(plain(said[which]))
+    for which in running.keys() & messages.keys():
+        st.info(plain(messages[which]))
 
 
 def _folder() -> Path:

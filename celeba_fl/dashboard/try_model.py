@@ -75,32 +75,32 @@ def _ready(path: Path, found: watching.Stamp) -> Predictor:
 
 def _judge(name: str, data: bytes, predictors: dict[str, Predictor]) -> None:
     """The picture, and the answers beside it."""
-    said: dict[str, dict[str, Prediction]] = {}
+    answers: dict[str, dict[str, Prediction]] = {}
     for run, predictor in predictors.items():
         (answer,) = predictor([data])
         if answer is None:
-            raise InputError(f"{name} is no image that can be read, or not a whole one")
-        said[run] = answer
-    picture, answers = st.columns([1, 2])
+            raise InputError(f"{name} cannot be read as an image: it is damaged, or not an image")
+        answers[run] = answer
+    picture, beside = st.columns([1, 2])
     picture.image(data, plain(name), alt=f"The uploaded picture {name}", width=240)
-    with answers:
-        for run, answer in said.items():
+    with beside:
+        for run, answer in answers.items():
             seen = [named(a) for a, p in answer.items() if p.present]
-            which = f" {plain(when(run))}" if len(said) > 1 else ""
+            which = f" {plain(when(run))}" if len(answers) > 1 else ""
             st.markdown(f"**Seen by the model{which}:** {plain(', '.join(seen) or 'nothing')}.")
-        _table(said)
+        _table(answers)
 
 
-def _table(said: dict[str, dict[str, Prediction]]) -> None:
+def _table(answers: dict[str, dict[str, Prediction]]) -> None:
     """Every attribute, the likeliest first."""
-    first = next(iter(said.values()))
+    first = next(iter(answers.values()))
     order = sorted(first, key=lambda name: -first[name].probability)
     rows: list[dict[str, Any]] = []
     columns: dict[str, Any] = {}
     for name in order:
         row: dict[str, Any] = {"attribute": named(name)}
-        for number, answer in enumerate(said.values()):
-            which = "" if len(said) == 1 else (" (first)", " (second)")[number]
+        for number, answer in enumerate(answers.values()):
+            which = "" if len(answers) == 1 else (" (first)", " (second)")[number]
             row[f"seen{which}"] = "yes" if answer[name].present else "no"
             row[f"probability{which}"] = answer[name].probability
             columns[f"probability{which}"] = st.column_config.ProgressColumn(

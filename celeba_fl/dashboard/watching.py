@@ -24,7 +24,7 @@ def directories(folder: Path) -> list[Path]:
 
 
 def nameless(folder: Path) -> int:
-    """How many are left out: a name that is no UTF-8, or cannot be shown, cannot be chosen."""
+    """How many are left out: a name that is not UTF-8, or cannot be shown, cannot be chosen."""
     return sum(not path.name.isprintable() and path.is_dir() for path in _entries(folder))
 
 

@@ -129,7 +129,12 @@ def rounds_axis(name: str = "round") -> alt.X:
 
 def values_axis(name: str, **scale: Any) -> alt.Y:
     """Values from the bottom up, from where they begin."""
-    return alt.Y(**column(name), title=name, scale=alt.Scale(**{"zero": False} | scale))
+    return alt.Y(
+        **column(name),
+        title=name,
+        scale=alt.Scale(**{"zero": False} | scale),
+        axis=alt.Axis(tickCount=5),
+    )
 
 
 def across_axis(name: str, title: str, **scale: Any) -> alt.X:

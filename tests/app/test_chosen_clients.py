@@ -39,7 +39,7 @@ def test_one_chosen_client_is_enough(tmp_path: Path) -> None:
 def test_choosing_a_client_that_does_not_exist_fails_the_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"clients: 5 cannot take part; there are 0, 1, 2"):
         run(tmp_path, 3, clients="1,5")
-    assert info(Path(read_runs(tmp_path)[0]["path"]))["status"] == "failed"
+    assert info(Path(read_runs(tmp_path)[0].path))["status"] == "failed"
 
 
 def test_a_run_resumes_with_the_same_clients_only(tmp_path: Path) -> None:

@@ -102,11 +102,11 @@ def test_too_many_failures_fail_the_run_and_a_healthy_resume_completes_it(
         run(tmp_path / "failed", 4, round_retries=1)
 
     (said,) = read_runs(tmp_path / "failed")
-    assert said["status"] == "failed"
-    assert "round 3 does not count: 1 of 4 clients sent a usable model" in said["reason"]
-    assert "tried 2 times" in said["reason"]
-    assert column(said["path"], "round") == [0, 1, 2]
-    assert not (said["path"] / "model.safetensors").exists()
+    assert said.status == "failed"
+    assert "round 3 does not count: 1 of 4 clients sent a usable model" in said.reason
+    assert "tried 2 times" in said.reason
+    assert column(said.path, "round") == [0, 1, 2]
+    assert not (said.path / "model.safetensors").exists()
 
     fault(0)
     path = run(tmp_path / "failed", 4, round_retries=1, resume="latest")

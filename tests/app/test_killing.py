@@ -116,4 +116,4 @@ def test_a_run_killed_again_and_again_completes(tmp_path: Path, killer: Killer) 
             pytest.fail("does not end")
     (said,) = read_runs(tmp_path / "killed")
     assert kills > 3
-    assert outcome(said["path"]) == expected
+    assert outcome(said.path) == expected

@@ -21,14 +21,14 @@ def whole(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path
     """A run of the main task."""
     folder = tmp_path_factory.mktemp("whole")
     run_inline(RunConfig.load({**toy, "results-dir": str(folder)}), 5, server_app.app, client_app)
-    return Path(read_runs(folder)[0]["path"])
+    return Path(read_runs(folder)[0].path)
 
 
 def test_a_whole_run(whole: Path) -> None:
     (said,) = read_runs(whole.parent)
-    assert said["status"] == "completed"
-    assert said["num_clients"] == 5
-    assert said["rounds"] == 2
+    assert said.status == "completed"
+    assert said.num_clients == 5
+    assert said.rounds == 2
     assert [row["round"] for row in read_csv(whole / "rounds.csv")] == ["0", "1", "2"]
     assert [row["failures"] for row in read_csv(whole / "rounds.csv")] == ["0"] * 3
     assert len(read_csv(whole / "clients.csv")) == 15
@@ -65,7 +65,7 @@ def test_replies_in_another_order_give_the_same_run_to_the_last_digit(
 def test_the_seed_matters(whole: Path, toy: dict[str, Any], tmp_path: Path) -> None:
     config = RunConfig.load({**toy, "seed": 1, "results-dir": str(tmp_path)})
     run_inline(config, 5, server_app.app, client_app)
-    path = read_runs(tmp_path)[0]["path"]
+    path = read_runs(tmp_path)[0].path
     assert column(path, "test_loss") != column(whole, "test_loss")
 
 
@@ -73,4 +73,4 @@ def test_the_main_task_resumes(whole: Path, toy: dict[str, Any], tmp_path: Path)
     for keys in ({"num-server-rounds": 1}, {"resume": "latest"}):
         config = RunConfig.load({**toy, "results-dir": str(tmp_path), **keys})
         run_inline(config, 5, server_app.app, client_app)
-    assert outcome(read_runs(tmp_path)[0]["path"]) == outcome(whole)
+    assert outcome(read_runs(tmp_path)[0].path) == outcome(whole)

@@ -52,9 +52,9 @@ def rounds(path: Path) -> dict[str, list[float]]:
 
 def test_it_is_listed(old: Path, tmp_path: Path) -> None:
     (info,) = read_runs(tmp_path / "runs")
-    assert (info["path"], info["status"], info["rounds"]) == (old, "completed", 2)
-    assert RunConfig.load(info["config"]).backbone == "vit_tiny"
-    assert info["summary"]["test_accuracy"] == pytest.approx(rounds(old)["test_accuracy"][-1])
+    assert (info.path, info.status, info.rounds) == (old, "completed", 2)
+    assert RunConfig.load(info.config).backbone == "vit_tiny"
+    assert info.summary["test_accuracy"] == pytest.approx(rounds(old)["test_accuracy"][-1])
 
 
 def test_it_resumes_to_the_model_of_a_run_that_was_never_interrupted(
@@ -69,7 +69,7 @@ def test_it_resumes_to_the_model_of_a_run_that_was_never_interrupted(
     resume(tmp_path)
 
     (info,) = read_runs(tmp_path / "runs")
-    assert (info["path"], info["status"], len(info["flwr_run_ids"])) == (old, "completed", 2)
+    assert (info.path, info.status, len(info.flwr_run_ids)) == (old, "completed", 2)
     expected = rounds(OLD / "three_rounds")
     columns = rounds(old)
     # Others may have been added since.
@@ -97,7 +97,7 @@ def test_its_model_predicts_what_it_scored(old: Path, tmp_path: Path) -> None:
 
 def test_without_its_weights_predict_names_them(old: Path, tmp_path: Path) -> None:
     run = find_run("latest", tmp_path / "runs")
-    with pytest.raises(InputError, match=run["weights"]["sha256"]):
+    with pytest.raises(InputError, match=run.weights["sha256"]):
         load_model(run)
 
 

@@ -125,8 +125,8 @@ def test_other_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(InputError, match=r"resume: dataset was .*'sums'.* and is .*'other'"):
         run(tmp_path / "parts", resume="latest")
     (said,) = read_runs(tmp_path / "parts")
-    assert said["status"] == "failed"
-    assert "'other'" in said["reason"]
+    assert said.status == "failed"
+    assert "'other'" in said.reason
 
     monkeypatch.setattr(Adding, "fingerprint", "sums")
     assert outcome(run(tmp_path / "parts", resume="latest")) == outcome(whole)

@@ -26,7 +26,7 @@ from celeba_fl.vision.features import FeatureStore
 def run_sites(toy: dict[str, Any], nodes: list[dict[str, Any]], folder: Path, **keys: Any) -> Path:
     config = RunConfig.load({**toy, "results-dir": str(folder), **keys})
     run_inline(config, nodes, server_app.app, client_app)
-    return Path(read_runs(folder)[0]["path"])
+    return Path(read_runs(folder)[0].path)
 
 
 @pytest.fixture

@@ -41,5 +41,5 @@ def test_watching_a_metric_that_the_task_lacks_is_refused(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="watch = 'auroc': must be one of loss, score"):
         run(tmp_path, watch="auroc")
     (said,) = read_runs(tmp_path)
-    assert said["status"] == "failed"
-    assert not (said["path"] / "partitions.csv").exists()
+    assert said.status == "failed"
+    assert not (said.path / "partitions.csv").exists()

@@ -29,8 +29,8 @@ def test_an_unreadable_image_is_named_and_left_out(
 ) -> None:
     run_inline(RunConfig.load(cut_short), 4, server_app.app, client_app)
     (done,) = read_runs(tmp_path / "runs")
-    assert done["status"] == "completed"
-    held = read_csv(done["path"] / "partitions.csv")
+    assert done.status == "completed"
+    held = read_csv(done.path / "partitions.csv")
     assert sum(int(row["num_examples"]) + int(row["num_valid"]) for row in held) == 19
     assert "000001.jpg" in caplog.text
 
@@ -43,5 +43,5 @@ def test_an_unreadable_image_fails_the_run_under_fail(
             RunConfig.load({**cut_short, "bad-images": "fail"}), 4, server_app.app, client_app
         )
     (done,) = read_runs(tmp_path / "runs")
-    assert done["status"] == "failed"
-    assert "000001.jpg" in done["reason"]
+    assert done.status == "failed"
+    assert "000001.jpg" in done.reason

@@ -60,4 +60,4 @@ def run_here(call: Callable[..., int], toy: dict[str, Any], tmp_path: Path) -> P
     (tmp_path / "toy.toml").write_text(tomli_w.dumps({**keys, "num-server-rounds": 1}))
     (tmp_path / "two.toml").write_text("num-supernodes = 2\n")
     assert call("run", "toy.toml", "--inline", "--federation", "two.toml") == 0
-    return Path(read_runs(tmp_path / "home" / "runs")[0]["path"])
+    return Path(read_runs(tmp_path / "home" / "runs")[0].path)

@@ -21,7 +21,7 @@ def test_inline(call: Callable[..., int], experiment: str, tmp_path: Path) -> No
     nodes.write_text("num-supernodes = 3\n")
     assert call("run", experiment, "--inline", "--federation", str(nodes)) == 0
     (said,) = read_runs(tmp_path / "runs")
-    assert (said["status"], said["num_clients"], said["rounds"]) == ("completed", 3, 2)
+    assert (said.status, said.num_clients, said.rounds) == ("completed", 3, 2)
 
 
 def test_inline_takes_50_clients_by_default_and_overrides(
@@ -30,9 +30,9 @@ def test_inline_takes_50_clients_by_default_and_overrides(
     words = ["run", experiment, "num-server-rounds=1", "weighting=uniform", "--inline"]
     assert call(*words) == 0
     (said,) = read_runs(tmp_path / "runs")
-    assert (said["num_clients"], said["rounds"]) == (50, 1)
+    assert (said.num_clients, said.rounds) == (50, 1)
     # Of 1, 2, ... 50.
-    assert float(read_csv(said["path"] / "rounds.csv")[1]["valid_score"]) == 25.5
+    assert float(read_csv(said.path / "rounds.csv")[1]["valid_score"]) == 25.5
 
 
 def test_an_inline_run_that_fails_does_not_exit_with_0(

@@ -97,13 +97,13 @@ def test_a_directory_of_somebody_else_is_passed_over(
 def test_a_bad_image_gets_one_message(run: Path, page: Open, data: bytes) -> None:
     opened = upload(page("try_model"), "face_1.png", data)
     (error,) = opened.error
-    assert "face_1.png is no image that can be read" in error.value.replace("\\", "")
+    assert "face_1.png cannot be read as an image" in error.value.replace("\\", "")
     assert not opened.dataframe
 
 
 def test_half_an_image_is_bad_too(run: Path, page: Open, face: bytes) -> None:
     opened = upload(page("try_model"), "half.png", face[: len(face) // 2])
-    assert "half.png is no image that can be read" in text_of(opened)
+    assert "half.png cannot be read as an image" in text_of(opened)
 
 
 def test_a_model_that_cannot_be_used_says_why(run: Path, page: Open, face: bytes) -> None:

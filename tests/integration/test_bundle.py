@@ -50,9 +50,9 @@ def test_a_run_from_the_bundle_alone(built: Path, toy: dict[str, Any], tmp_path:
 
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = read_runs(tmp_path / "runs")
-    assert run["status"] == "completed"
-    assert run["code"]["path"] == str(bundle / "celeba_fl")
-    assert (run["path"] / "report.html").exists()
+    assert run.status == "completed"
+    assert run.code["path"] == str(bundle / "celeba_fl")
+    assert (run.path / "report.html").exists()
 
 
 def test_the_bundle_has_every_room(built: Path) -> None:

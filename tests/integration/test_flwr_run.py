@@ -111,7 +111,7 @@ def kill_and_resume(flower: Flower, settings: dict[str, Any], rounds: int, delay
     assert ended.path == run.path
     info = json.loads((ended.path / "run.json").read_text())
     assert len(info["flwr_run_ids"]) == 2
-    return Path(run["path"])
+    return Path(run.path)
 
 
 def test_a_killed_run_resumes_and_ends_with_the_same_model(

@@ -30,10 +30,10 @@ def call(flower: Flower, folder: Path, *command: str) -> subprocess.CompletedPro
 def check(results: Path, clients: int) -> None:
     """Check the run directory that a run with 3 features left."""
     (run,) = read_runs(results)
-    assert (run["status"], run["num_clients"], run["rounds"]) == ("completed", clients, 2)
-    assert run["config"]["features"] == 3
-    assert len(read_csv(run["path"] / "weights.csv")) == 3
-    page = (run["path"] / "report.html").read_text()
+    assert (run.status, run.num_clients, run.rounds) == ("completed", clients, 2)
+    assert run.config["features"] == 3
+    assert len(read_csv(run.path / "weights.csv")) == 3
+    page = (run.path / "report.html").read_text()
     assert "number of measurements of an example" in page
 
 
@@ -69,4 +69,4 @@ def test_a_new_app_on_sites(
     assert done.returncode == 0, done.stdout + done.stderr
     check(tmp_path / "runs", clients=2)
     (run,) = read_runs(tmp_path / "runs")
-    assert json.loads((run["path"] / "run.json").read_text())["own_keys"]["noise"]["default"] == 0.5
+    assert json.loads((run.path / "run.json").read_text())["own_keys"]["noise"]["default"] == 0.5

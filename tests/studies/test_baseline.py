@@ -1,6 +1,7 @@
 """Reference points: against runs that must equal them, and with numbers by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.reading import config_of, find_run
+from celeba_fl.runs.reading import RunInfo, config_of, find_run
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.studies.baseline import baseline_table, make_baseline
 from celeba_fl.task import Description, Instructions, NodeConfig, Tables
 
 
-def run_of(nodes: int, keys: dict[str, Any]) -> dict[str, Any]:
+def run_of(nodes: int, keys: dict[str, Any]) -> RunInfo:
     """Run an experiment; what `find_run` says of it."""
     config = RunConfig.load({"min-available-clients": 1, **keys})
     run_inline(config, nodes, server_app.app, client_app)
@@ -52,16 +53,16 @@ def test_a_run_with_one_client_is_its_own_baseline(
     run = run_of(1, {**toy, "num-server-rounds": 1, "results-dir": str(tmp_path), **keys})
     made = make_baseline(run)
 
-    assert made["central"] == run["summary"]
+    assert made["central"] == run.summary
     assert made["local"] == {
         "clients": 1,
-        "mean": run["summary"],
-        "std": dict.fromkeys(run["summary"]),
+        "mean": run.summary,
+        "std": dict.fromkeys(run.summary),
     }
-    assert made["majority"] == {"test_accuracy": run["summary"]["test_majority_accuracy"]}
-    assert json.loads((run["path"] / "baseline.json").read_text()) == made
+    assert made["majority"] == {"test_accuracy": run.summary["test_majority_accuracy"]}
+    assert json.loads((run.path / "baseline.json").read_text()) == made
     own, central = (
-        parquet.read_table(run["path"] / f"{name}_scores.parquet") for name in ("test", "baseline")
+        parquet.read_table(run.path / f"{name}_scores.parquet") for name in ("test", "baseline")
     )
     assert own.equals(central)
 
@@ -71,7 +72,7 @@ def test_the_round_with_the_best_validation_is_taken(toy: dict[str, Any], tmp_pa
     run = run_of(1, {**keys, "results-dir": str(tmp_path)})
     made = make_baseline(run)
 
-    rounds = read_csv(run["path"] / "rounds.csv")[1:]
+    rounds = read_csv(run.path / "rounds.csv")[1:]
     best = min(rounds, key=lambda row: float(row["server_valid_loss"]))
     assert best is not rounds[-1]  # of so small a data set it overfits
     assert made["chosen"] == {
@@ -101,7 +102,7 @@ def test_the_central_head_does_not_depend_on_who_holds_what(
 def test_the_closed_form_is_its_own_baseline() -> None:
     values = RunConfig.load({"strategy": "closed-form"}).to_dict()
     with pytest.raises(InputError, match="r1: strategy = 'closed-form' solves for the same head"):
-        make_baseline({"path": Path("r1"), "config": values})
+        make_baseline(RunInfo(Path("r1"), "completed", config=values))
 
 
 # ---- by hand ------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ class Pooling(Adding):
         return Tables({"test_score": score, "test_odd": 1 / score if score < 8 else float("nan")})
 
 
-def pooling(folder: Path, **keys: Any) -> dict[str, Any]:
+def pooling(folder: Path, **keys: Any) -> RunInfo:
     return run_of(3, settings(folder, task=f"{__name__}:Pooling", **keys))
 
 
@@ -153,7 +154,7 @@ def test_by_hand(tmp_path: Path) -> None:
         },
         "majority": {},
     }
-    assert not (run["path"] / "baseline_scores.parquet").exists()
+    assert not (run.path / "baseline_scores.parquet").exists()
 
 
 def test_clients_validate_where_the_server_cannot(
@@ -168,7 +169,7 @@ def test_clients_validate_where_the_server_cannot(
 def test_a_client_alone_trains_as_often_as_in_the_run(tmp_path: Path) -> None:
     run = pooling(tmp_path, fraction_train=0.3, seed=1)
     made = make_baseline(run)
-    rows = [row for row in read_csv(run["path"] / "clients.csv") if row["local_loss"]]
+    rows = [row for row in read_csv(run.path / "clients.csv") if row["local_loss"]]
     times = [sum(row["client"] == str(i) for row in rows) for i in range(3)]
     assert sum(times) == 4
     scores = [(i + 1) * n for i, n in enumerate(times) if n]
@@ -208,8 +209,8 @@ def test_a_task_whose_partitions_do_not_add_up(tmp_path: Path) -> None:
 def test_a_run_that_is_not_far_enough(tmp_path: Path) -> None:
     run = pooling(tmp_path)
     with pytest.raises(InputError, match="is running, and nothing"):
-        make_baseline({**run, "status": "running"})
-    (run["path"] / "clients.csv").unlink()
+        make_baseline(replace(run, status="running"))
+    (run.path / "clients.csv").unlink()
     with pytest.raises(InputError, match="is completed, and nothing can"):
         make_baseline(run)
 
@@ -223,7 +224,7 @@ def test_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_other_clients(tmp_path: Path) -> None:
     run = pooling(tmp_path)
-    table = run["path"] / "partitions.csv"
+    table = run.path / "partitions.csv"
     table.write_text(table.read_text().replace("\n2,3,", "\nhospital,3,"))
     with pytest.raises(InputError, match="needs the data of all clients in one place"):
         make_baseline(run)
@@ -234,14 +235,16 @@ def test_no_test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Pooling, "finish", Adding.finish)
     with pytest.raises(InputError, match="has no test examples here"):
         make_baseline(run)
-    assert not (run["path"] / "baseline.json").exists()
+    assert not (run.path / "baseline.json").exists()
 
 
 def test_a_run_is_read_with_the_home_that_it_had(tmp_path: Path) -> None:
     keys = RunConfig.load({"home": "~/elsewhere"}).to_dict()
     del keys["groupings"]  # newer than the run
     home = tmp_path / "home"
-    assert config_of({"config": keys, "home": str(home)}).home == "~/elsewhere"
+    assert config_of(RunInfo(home, "completed", config=keys, home=str(home))).home == "~/elsewhere"
     home.mkdir()
-    assert config_of({"config": keys, "home": str(home)}).home_dir == home
-    assert config_of({"config": keys}).groupings == RunConfig.load().groupings
+    assert config_of(RunInfo(home, "completed", config=keys, home=str(home))).home_dir == home
+    assert (
+        config_of(RunInfo(home, "completed", config=keys)).groupings == RunConfig.load().groupings
+    )

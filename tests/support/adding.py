@@ -128,7 +128,7 @@ def run_in_order(
     config = RunConfig.load(keys)
     grid = Nodes(client_app, nodes, order, keys=config.to_dict())
     server_app(grid, Context(grid.run.run_id, 0, {}, RecordDict(), {**config.to_dict()}))
-    return Path(read_runs(Path(keys["results-dir"]))[0]["path"])
+    return Path(read_runs(Path(keys["results-dir"]))[0].path)
 
 
 def info(path: Path) -> dict[str, Any]:

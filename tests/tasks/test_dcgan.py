@@ -232,7 +232,7 @@ def test_the_report_shows_them(done):
     assert "could not be made" not in page
     assert "cannot be read" not in page
     assert page.count("data:image/webp") == 3 + 1
-    assert "no FID" in page
+    assert "is not an FID" in page
     with Image.open(done.path / "plots" / "samples.webp") as animation:
         assert animation.n_frames == 3
     plots = {path.stem for path in (done.path / "plots").glob("*.png")}
