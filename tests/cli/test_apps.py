@@ -44,12 +44,9 @@ def test_a_new_app_runs_with_keys_and_a_table_of_its_own(
     words = ["features=3", "num-server-rounds=2", "--inline", "--federation", "../two.toml"]
     assert call("run", ".", *words) == 0
     (run,) = read_runs(tmp_path / "home" / "runs")
-    assert (run.status, run.config["features"], run.config["noise"]) == (
-        "completed",
-        3,
-        0.5,
-    )
-    assert set(run["own_keys"]) == {"features", "noise"}
+    settings = run.config["features"], run.config["noise"]
+    assert (run.status, *settings) == ("completed", 3, 0.5)
+    assert set(run.own_keys) == {"features", "noise"}
     assert run.summary["test_accuracy"] > 0.8
     assert len(read_csv(run.path / "weights.csv")) == 3
 

@@ -48,7 +48,7 @@ def test_sample(
     tmp_path: Path,
 ) -> None:
     assert call("sample", "--run", str(run_here)) == 2
-    assert "no model of the task dcgan" in capsys.readouterr().err
+    assert "not one of the task dcgan" in capsys.readouterr().err
 
     run = tmp_path / "home" / "runs" / "run"
     shutil.copytree(run_here, run)

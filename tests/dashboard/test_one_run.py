@@ -286,6 +286,8 @@ def test_a_client_is_called_as_it_likes(going: Path, page: Open) -> None:
     (going / "partitions.csv").write_text(f'client,num_examples,<a>=1\n"{name}",3,3\n')
     opened = show(page("one_run"), "Clients")
     opened.multiselect(key="highlighted").set_value([name]).run()
+    rows = numbers(opened, "client-curves")
+    assert f"client {name}" in [row["series"] for row in rows]
     shown = [one.value for one in opened.caption if "x" in one.value]
     assert shown
     assert all(r"\*\*\<b\>\*\$x\$ \:red\[a\] \[l\]\(http\:" in value for value in shown)
@@ -298,5 +300,3 @@ def test_a_client_is_called_as_it_likes(going: Path, page: Open) -> None:
             spec = json.loads(chart.proto.spec)
             for key, value in leaves(spec):
                 assert "e.org" not in value or key in ("domain", "values", "datum"), (key, value)
-    rows = numbers(show(opened, "Clients"), "client-curves")
-    assert f"client {name}" in [row["series"] for row in rows]
