@@ -10,7 +10,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
-REFUSED = {
+REFUSED: dict[str, list[tuple[object, str]]] = {
     "beta-1": [(1.0, "below 1"), (-0.1, "at least 0")],
     "beta-2": [(1.0, "below 1")],
     "task": [("", "a text that is not empty"), (True, "a text")],

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from celeba_fl import task
-from celeba_fl.common.arrays import sum_counts
+from celeba_fl.common.arrays import Arrays, sum_counts
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig, keys_of
 from celeba_fl.task import Task, client_name, derived_seed, load_task
@@ -30,7 +30,7 @@ class Tiny(Task):
 @pytest.fixture
 def own_module(monkeypatch):
     module = types.ModuleType("my_tasks")
-    module.Tiny = Tiny
+    vars(module)["Tiny"] = Tiny
     monkeypatch.setitem(sys.modules, "my_tasks", module)
 
 
@@ -160,7 +160,8 @@ def test_derived_seeds_have_63_bits():
 
 
 def test_counts_add_up_without_overflow():
-    counts = [{"n": np.array([200, 1], np.uint8), "loss": np.array([0.5], np.float32)}] * 2
+    one: Arrays = {"n": np.array([200, 1], np.uint8), "loss": np.array([0.5], np.float32)}
+    counts = [one] * 2
     total = sum_counts(counts)
     assert total["n"].tolist() == [400, 2]
     assert total["loss"].tolist() == [1.0]

@@ -29,8 +29,8 @@ def test_folders_are_made_and_others_may_read(tmp_path):
 
 
 def test_only_what_changes_all_along_may_be_lost_in_a_power_cut(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(files.os, "fsync", synced.append)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
     write_json(tmp_path / "progress.json", {"replied": 1}, sync=False)
     assert not synced
     write_json(tmp_path / "run.json", {})
@@ -54,7 +54,7 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path, monkeyp
         seen.append((path.read_bytes(), Path(source).read_bytes()))
         rename(source, target)
 
-    monkeypatch.setattr(files.os, "replace", look_then_rename)
+    monkeypatch.setattr(os, "replace", look_then_rename)
     write_bytes(path, b"new")
     assert seen == [(b"old", b"new")]
     assert path.read_bytes() == b"new"
@@ -67,7 +67,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypa
     def full(_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"

@@ -1,11 +1,11 @@
 import logging
+import time
 
 import pytest
 from adding import Nodes, adding_app, record
 from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import FedAvg
 
-from celeba_fl.common import log
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG, Progress, quiet_strategies
 
@@ -17,7 +17,7 @@ def clock(monkeypatch):
     class Clock:
         now = 100.0
 
-    monkeypatch.setattr(log.time, "monotonic", lambda: Clock.now)
+    monkeypatch.setattr(time, "monotonic", lambda: Clock.now)
     return Clock
 
 

@@ -99,9 +99,9 @@ def test_no_upload_is_put_into_a_file(
     kept = MemoryUploadedFileManager("")
     runtime = cast(Runtime, SimpleNamespace(is_active_session=lambda session: True))
     (put,) = (
-        route.endpoint
+        vars(route)["endpoint"]
         for route in starlette_routes.create_upload_routes(runtime, kept, None)
-        if "PUT" in route.methods
+        if "PUT" in vars(route)["methods"]
     )
     picture = bytes(launch.MAX_UPLOAD_MB * 2**20 - 1024)
     head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n'

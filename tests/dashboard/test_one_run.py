@@ -185,7 +185,14 @@ def test_grids_of_images(going: Path, page: Open) -> None:
 
 # ---- broken runs --------------------------------------------------------------------------
 
-FILES = ("run.json", "progress.json", "summary.json", "rounds.csv", "clients.csv", "baseline.json")
+FILES: tuple[str, ...] = (
+    "run.json",
+    "progress.json",
+    "summary.json",
+    "rounds.csv",
+    "clients.csv",
+    "baseline.json",
+)
 FILES += ("partitions.csv", "attributes.csv", "groups.csv", "fairness.csv", "test_scores.parquet")
 
 
@@ -286,8 +293,7 @@ def test_a_client_is_called_as_it_likes(going: Path, page: Open) -> None:
     (going / "partitions.csv").write_text(f'client,num_examples,<a>=1\n"{name}",3,3\n')
     opened = show(page("one_run"), "Clients")
     opened.multiselect(key="highlighted").set_value([name]).run()
-    rows = numbers(opened, "client-curves")
-    assert f"client {name}" in [row["series"] for row in rows]
+    assert f"client {name}" in [row["series"] for row in numbers(opened, "client-curves")]
     shown = [one.value for one in opened.caption if "x" in one.value]
     assert shown
     assert all(r"\*\*\<b\>\*\$x\$ \:red\[a\] \[l\]\(http\:" in value for value in shown)

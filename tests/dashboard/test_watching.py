@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from toys import write_run
 
 from celeba_fl.dashboard import watching
 from celeba_fl.report.reading import Run
+from celeba_fl.runs import reading
 from celeba_fl.runs.reading import STALE_SECONDS, RunInfo
 
 ROUNDS = "round,valid_loss\n0,0.7\n"
@@ -27,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often directories are read: as a whole, or `run.json` and what belongs to it."""
     counted: Counter[str] = Counter()
-    read_run, read = watching.read_run, Run.read
+    read_run, read = reading.read_run, Run.read
 
     def count_run(path: Path) -> RunInfo:
         counted["run"] += 1
@@ -106,11 +107,11 @@ def test_silence_shows_though_no_file_changes(path: Path, monkeypatch: pytest.Mo
 
     class Later(datetime):
         @classmethod
-        def now(cls, tz: object = None) -> datetime:
-            return datetime.fromtimestamp(later, UTC)
+        def now(cls, tz: tzinfo | None = None) -> "Later":
+            return cls.fromtimestamp(later, UTC)
 
     later = time.time() + 10
-    monkeypatch.setattr(watching.time, "time", lambda: later)
+    monkeypatch.setattr(time, "time", lambda: later)
     monkeypatch.setattr("celeba_fl.runs.reading.datetime", Later)
     assert watching.look(path).status == "interrupted"
     assert watching.version(path) != before

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import keep
 from celeba_fl.data import drawn, folder, sources
-from celeba_fl.data.sources import keep, load
+from celeba_fl.data.sources import load
 from celeba_fl.data.table import Source, repeats
 
 
@@ -209,7 +210,7 @@ def test_what_a_killed_process_left_is_dropped_or_resumed(tmp_path):
         path.mkdir(exist_ok=True)
         seen.append(sorted(file.name for file in path.iterdir()))
 
-    seen = []
+    seen: list[str] = []
     for name, resume in (("dropped", False), ("resumed", True)):
         (tmp_path / f".{name}.unfinished").mkdir()
         (tmp_path / f".{name}.unfinished" / "half").touch()

@@ -27,6 +27,7 @@ def certificate(path):
 
 @pytest.mark.parametrize("host", [*HOSTS, "localhost", "127.0.0.1"])
 def test_the_ca_vouches_for_the_server_by_each_of_its_names(folder, host):
+    subject: x509.IPAddress | x509.DNSName
     try:
         subject = x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:

@@ -105,9 +105,9 @@ def test_drawing_identities_covers_where_images_taken_for_independent_do_not():
     for _ in range(300):
         right = rng.random(1000) < np.repeat(rng.beta(2, 1, 100), 10)  # mean 2/3
         low, high = interval(drawn @ identity_sums(right, ids) / 1000)
-        drawn_covers += low <= 2 / 3 <= high
+        drawn_covers += bool(low <= 2 / 3 <= high)
         low, high = wilson(right.sum(), np.array(1000))
-        wilson_covers += low <= 2 / 3 <= high
+        wilson_covers += bool(low <= 2 / 3 <= high)
     assert 0.91 <= drawn_covers / 300 <= 0.98
     assert wilson_covers / 300 < 0.85
 

@@ -59,7 +59,7 @@ def assert_close(one, two):
 
 def test_one_step_of_sgd(data):
     head = initial_head(3, 2, 0)
-    expected, loss = sgd(head, *data, 0.5)
+    expected, loss = sgd(head, data[0], data[1], 0.5)
     trained, mean_loss = train_head(head, *data, **SETTINGS)
     assert_close(trained, expected)
     assert mean_loss == pytest.approx(loss)
@@ -68,8 +68,8 @@ def test_one_step_of_sgd(data):
 
 def test_loss_is_that_of_the_last_epoch(data):
     head = initial_head(3, 2, 0)
-    once, _ = sgd(head, *data, 0.5)
-    expected, loss = sgd(once, *data, 0.5)
+    once, _ = sgd(head, data[0], data[1], 0.5)
+    expected, loss = sgd(once, data[0], data[1], 0.5)
     trained, mean_loss = train_head(head, *data, **SETTINGS | {"epochs": 2})
     assert_close(trained, expected)
     assert mean_loss == pytest.approx(loss)
@@ -77,7 +77,7 @@ def test_loss_is_that_of_the_last_epoch(data):
 
 def test_positive_weight(data):
     head, weight = initial_head(3, 2, 0), np.array([3.0, 0.25])
-    expected, loss = sgd(head, *data, 0.5, positive_weight=weight)
+    expected, loss = sgd(head, data[0], data[1], 0.5, positive_weight=weight)
     trained, mean_loss = train_head(head, *data, **SETTINGS | {"positive_weight": weight})
     assert_close(trained, expected)
     assert mean_loss == pytest.approx(loss)
@@ -86,7 +86,7 @@ def test_positive_weight(data):
 def test_a_weight_is_a_number_of_copies(data):
     head, copies = initial_head(3, 2, 0), np.array([1, 2, 1, 1, 4, 1, 1])
     repeated = [np.repeat(array, copies, axis=0) for array in data]
-    expected, loss = sgd(head, *repeated, 0.5)
+    expected, loss = sgd(head, repeated[0], repeated[1], 0.5)
     for factor in (1.0, 0.3):
         settings = SETTINGS | {"example_weight": factor * copies}
         trained, mean_loss = train_head(head, *data, **settings)
@@ -96,8 +96,8 @@ def test_a_weight_is_a_number_of_copies(data):
 
 def test_proximal_term_pulls_towards_the_start_and_is_no_part_of_the_loss(data):
     head = initial_head(3, 2, 0)
-    once, _ = sgd(head, *data, 0.5)
-    expected, loss = sgd(once, *data, 0.5, mu=0.8, start=head)
+    once, _ = sgd(head, data[0], data[1], 0.5)
+    expected, loss = sgd(once, data[0], data[1], 0.5, mu=0.8, start=head)
     trained, mean_loss = train_head(head, *data, **SETTINGS | {"epochs": 2, "proximal_mu": 0.8})
     assert_close(trained, expected)
     assert mean_loss == pytest.approx(loss)
@@ -105,7 +105,7 @@ def test_proximal_term_pulls_towards_the_start_and_is_no_part_of_the_loss(data):
 
 def test_first_step_of_adam_moves_each_weight_by_the_learning_rate(data):
     head = initial_head(3, 2, 0)
-    direction, _ = sgd(head, *data, 1.0)
+    direction, _ = sgd(head, data[0], data[1], 1.0)
     trained, _ = train_head(head, *data, **SETTINGS | {"optimizer": "adam", "learning_rate": 0.01})
     for key in head:
         np.testing.assert_allclose(

@@ -135,7 +135,9 @@ def test_training_is_pytorchs(examples, optimizer):
     }[optimizer]
     arrays = initial_arrays(0)
     trained, loss = train_lenet(arrays, *examples, **{**SETTINGS, "optimizer": optimizer})
-    known, known_loss = by_pytorch(arrays, *examples, make, epochs=2, batch_size=8, seed=5)
+    known, known_loss = by_pytorch(
+        arrays, examples[0], examples[1], make, epochs=2, batch_size=8, seed=5
+    )
     assert loss == pytest.approx(known_loss, rel=1e-5)
     for key, array in trained.items():
         np.testing.assert_allclose(array, known[key], rtol=1e-3, atol=1e-5)

@@ -21,6 +21,7 @@ def test_steps_are_pytorchs_own_to_the_bit(name, settings):
     ours = [torch.randn(3, 4, requires_grad=True), torch.randn(5, requires_grad=True)]
     theirs = [weight.detach().clone().requires_grad_() for weight in ours]
     step = make_optimizer(name, ours, 0.01, **settings)
+    known: torch.optim.Optimizer
     if name == "adam":
         known = torch.optim.Adam(theirs, lr=0.01, betas=(settings.get("beta1", 0.9), 0.999))
     else:

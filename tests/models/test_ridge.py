@@ -173,7 +173,7 @@ def test_an_attribute_that_train_never_shows_has_its_share_for_a_score():
     x, y = examples(30)
     y[:, 1] = False
     other = examples(10, 1)
-    head, _ = solve(sums_of(x, y, ones(x)), sums_of(*other, ones(other[0])))
+    head, _ = solve(sums_of(x, y, ones(x)), sums_of(other[0], other[1], ones(other[0])))
     assert not head["weight"][1].any()
     assert head["bias"][1] == pytest.approx(np.log(0.5 / 30.5))
 
@@ -204,7 +204,7 @@ def test_where_the_classes_are_normal_scores_are_logits():
 
     means = np.array([[1.0, 0, 0, 1, 0, 0], [0, 1.5, 0, 0, 1, 0]])
     (x, y), valid, (x_test, y_test) = draw(400), draw(400), draw(20_000)
-    head, _ = solve(sums_of(x, y, ones(x)), sums_of(*valid, ones(valid[0])))
+    head, _ = solve(sums_of(x, y, ones(x)), sums_of(valid[0], valid[1], ones(valid[0])))
     logits = x_test @ head["weight"].T + head["bias"]
     # log p(x | 1) - log p(x | 0) + log odds, of unit variances.
     true = x_test @ means.T - (means**2).sum(axis=1) / 2 + np.log([0.3 / 0.7, 0.05 / 0.95])

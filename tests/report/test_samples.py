@@ -65,7 +65,7 @@ def test_the_animation_has_all_rounds_in_their_order(make_run) -> None:
     write_grids(run, 5)
     grids = sorted((run / "samples").iterdir())
     with Image.open(io.BytesIO(animation(grids))) as moving:
-        assert moving.n_frames == 5
+        assert getattr(moving, "n_frames", 1) == 5
         assert moving.info["loop"] == 0
         for i, path in enumerate(grids):
             moving.seek(i)

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.rounds.checkpoints import Checkpoints
 
-MODEL = {"weight": np.float32([[1.5, -2.5]]), "bias": np.float64([3]), "steps": np.int64(7)}
+MODEL: Arrays = {"weight": np.float32([[1.5, -2.5]]), "bias": np.float64([3]), "steps": np.array(7)}
 STATE = {"best_round": 2, "best_value": 0.25, "seconds": 1.5, "name": None}
 
 
@@ -38,7 +39,7 @@ def saved(folder: Path, *numbers: int, **options: Any) -> Checkpoints:
 
 def test_everything_comes_back(tmp_path: Path) -> None:
     before, after = Remembering(), Remembering()
-    before.momenta = [np.float64([i]) for i in range(11)]
+    before.momenta = [np.array([i], np.float64) for i in range(11)]
     before.moments = {"weight": np.float32([2]), "bias": np.float64([3])}
     before.current = record({"z": [1.0], "a": [2]})
     Checkpoints(tmp_path).save(3, record(MODEL), before, STATE)
@@ -60,7 +61,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
 
 def test_the_order_of_keys_comes_back(tmp_path: Path) -> None:
     before, after = Remembering(), Remembering()
-    before.moments = {key: np.float32([1]) for key in "zay"}
+    before.moments = {key: np.array([1], np.float32) for key in "zay"}
     before.current = record(dict.fromkeys("cab", 0.0))
     Checkpoints(tmp_path).save(1, record(MODEL), before, {})
 

@@ -249,7 +249,7 @@ def raw(array: Array) -> Callable[[Message], Message]:
 
     def make(message: Message) -> Message:
         made = answer()(message)
-        made.content["arrays"]["w"] = array
+        made.content.array_records["arrays"]["w"] = array
         return made
 
     return make
@@ -298,7 +298,7 @@ BAD = {
     "zip": (raw(Array("float32", (2,), "numpy.ndarray", b"PK\3\4")), "array 'w' cannot be read: "),
     "form": (raw(Array("float32", (2,), "pickle", b"")), "array 'w' cannot be read: "),
     "lie": (
-        raw(Array("float32", (2,), "numpy.ndarray", Array(np.float32([1])).data)),
+        raw(Array("float32", (2,), "numpy.ndarray", Array(np.array([1], np.float32)).data)),
         "array 'w' does not have the shape and type that its record states",
     ),
     "negative": (answer(num_examples=-1), "num-examples = -1 is not a count"),

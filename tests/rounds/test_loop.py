@@ -48,7 +48,7 @@ def train(
 
     def note(round_: Round) -> dict[str, float]:
         done.append(round_)
-        return {"valid_score": float(round_.averages.get("score", np.nan))}  # type: ignore[arg-type]
+        return {"valid_score": float(round_.averages.get("score", np.nan))}
 
     loop = Loop(nodes.by_name, Cohorts(**drawn), retries, **{"on_round": note, **options})
     result = loop.run(
@@ -262,7 +262,7 @@ def test_the_final_evaluation_tells_the_round() -> None:
         told.append((message.metadata.message_type, message.content["config"]["server-round"]))
         return app(message, context)
 
-    nodes = Nodes(note, 1)  # type: ignore[arg-type]
+    nodes = Nodes(note, 1)
     result, _, loop = train(nodes)
     rounds = [number for phase, number in told if phase == "evaluate"]
     loop.evaluate_all(nodes, result.arrays, ConfigRecord({"final": True}), 9)

@@ -60,7 +60,7 @@ def test_a_folder_of_a_node_that_is_not_there_is_named(
     site = {"data-path": str(tmp_path / "nothing")}
     for load in (sources.load, cifar10.load):
         with pytest.raises(InputError, match=f"data-path = '{tmp_path}/nothing'"):
-            ClientData(make(), load).held(site)  # type: ignore[type-var]
+            ClientData(make(), load).held(site)
 
 
 def test_a_data_set_is_opened_once(make: Callable[..., RunConfig], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def read(out):
         rows = list(csv.DictReader(file))
     counts = Counter((row["image"], row["attribute"]) for row in rows)
     assert set(counts.values()) <= {1}
-    found = {}
+    found: dict[str, Any] = {}
     for row in rows:
         found.setdefault(row["image"], {})[row["attribute"]] = row["value"], row["confidence"]
     assert all(tuple(labels) == ATTRIBUTES for labels in found.values())
@@ -143,7 +144,7 @@ def test_refusals_are_recorded(teach, server, image_of, out):
 
 
 def test_malformed_answers_are_asked_again_then_left_to_a_later_run(teach, server, image_of, out):
-    asked = Counter()
+    asked: Counter[bytes] = Counter()
 
     def reply(number, image):
         name = image_of[image]
@@ -385,7 +386,7 @@ def wait_for(server, number):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_interrupted_at_any_time_every_image_is_there_once(start, teach, server, out, number):
-    release = []
+    release: list[bool] = []
 
     def reply(count, image):
         while count > 4 and not release:
