@@ -1,18 +1,16 @@
 """The tables of a finished run: every attribute on every split, and in every group."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from celeba_fl.common.arrays import Arrays, Floats
 from celeba_fl.evaluation import fairness
 from celeba_fl.evaluation.corrections import teacher_rows
-from celeba_fl.evaluation.curves import Curves, ExactCurves
-from celeba_fl.evaluation.metrics import METRICS, Counts, means
+from celeba_fl.evaluation.curves import ExactCurves
+from celeba_fl.evaluation.metrics import METRICS, Counts, Curves, Rows, means, rows_of
 from celeba_fl.evaluation.resampling import Scores
 
-Rows = list[dict[str, Any]]
 # Written even without a row.
 FILES = ("attributes.csv", "groups.csv", "fairness.csv")
 
@@ -24,26 +22,11 @@ def final_tables(
     attributes: Sequence[str],
     groupings: Sequence[tuple[str, ...]],
 ) -> tuple[dict[str, float], dict[str, Rows]]:
-    """Judge a finished model.
+    """Judge a finished model: means of the test metrics by name, and rows by CSV file.
 
-    Parameters
-    ----------
-    clients : Mapping[str, dict[str, np.ndarray]]
-        What clients counted, summed, by part: `Counts`, and if they are there the counts of
-        `fairness.count_groups` and of `corrections.count_answers`.
-    test : Scores | None
-        Scores of the test images, if the server has some.
-    thresholds : np.ndarray
-        (attributes,) scores above which an attribute is predicted, out of `EDGES`.
-    attributes : Sequence[str]
-        Their names.
-    groupings : Sequence[tuple[str, ...]]
-        What groups are compared.
-
-    Returns
-    -------
-    tuple[dict[str, float], dict[str, list[dict]]]
-        The means of the test metrics, by name, and the rows of CSV files, by file name.
+    `clients` are the summed counts of clients by part: `Counts`, and if they are there those of
+    `fairness.count_groups` and `corrections.count_answers`. `thresholds`, (attributes,) out of
+    `EDGES`, are scores above which an attribute is predicted.
     """
     tables: dict[str, Rows] = {name: [] for name in FILES}
     summary: dict[str, float] = {}
@@ -71,18 +54,9 @@ def final_tables(
 
 
 def attribute_rows(split: str, attributes: Sequence[str], counts: Counts, curves: Curves) -> Rows:
-    """Rows of `attributes.csv` for one split.
+    """Rows of `attributes.csv` for one split, from counts at the thresholds of the run.
 
-    Parameters
-    ----------
-    split : str
-        Its name.
-    attributes : Sequence[str]
-        Their names.
-    counts : Counts
-        Of its examples, at the thresholds of the run.
-    curves : Curves
-        The exact curves, or `counts` where there are only counts.
+    `curves` are the exact ones, or `counts` where there are only counts.
     """
     columns: dict[str, np.ndarray] = {"n": counts.n, "positives": counts.p}
     # The reference comes before what is to be compared with it.
@@ -92,7 +66,4 @@ def attribute_rows(split: str, attributes: Sequence[str], counts: Counts, curves
             if metric.error:
                 columns[f"{metric.column}_error"] = metric.error(curves)
     columns["threshold"] = counts.thresholds
-    return [
-        {"split": split, "attribute": name, **{key: col[i] for key, col in columns.items()}}
-        for i, name in enumerate(attributes)
-    ]
+    return rows_of(columns, attributes, split=split)

@@ -6,7 +6,6 @@ the final one.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from celeba_fl.common.arrays import Arrays, Floats
 from celeba_fl.data.schema import group_names, membership
 from celeba_fl.data.teacher import UNASKED, Answers
 from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval
-from celeba_fl.evaluation.metrics import ratio
+from celeba_fl.evaluation.metrics import Rows, ratio, rows_of
 
 Bools = NDArray[np.bool_]
 COUNTS = ("asked", "answered", "agreed", "right")
@@ -24,18 +23,8 @@ COUNTS = ("asked", "answered", "agreed", "right")
 def count_answers(answers: Answers, labels: Bools, predicted: Bools) -> Arrays:
     """Counts of a teacher's answers to some images, (attributes,) int64 that add up over clients.
 
-    Parameters
-    ----------
-    answers : np.ndarray
-        (n, attributes) int8 of a `Teacher`.
-    labels, predicted : np.ndarray
-        (n, attributes) bool, the annotations and what the model says.
-
-    Returns
-    -------
-    dict[str, np.ndarray]
-        ``teacher_asked`` and ``teacher_answered``; ``teacher_agreed``, where the model says the
-        same; and ``teacher_right``, where the annotation does.
+    ``teacher_asked`` and ``teacher_answered``; ``teacher_agreed``, where the model predicts the
+    same; and ``teacher_right``, where the annotation is the same. All arguments (n, attributes).
     """
     sure, yes = answers >= 0, answers == 1
     outcomes = (answers != UNASKED, sure, sure & (yes == predicted), sure & (yes == labels))
@@ -48,17 +37,12 @@ def agreement(counts: Mapping[str, np.ndarray]) -> float:
     return float(ratio(agreed, answered))
 
 
-def teacher_rows(
-    split: str, counts: Mapping[str, np.ndarray], attributes: Sequence[str]
-) -> list[dict[str, Any]]:
+def teacher_rows(split: str, counts: Mapping[str, np.ndarray], attributes: Sequence[str]) -> Rows:
     """Rows of `teacher.csv`: per attribute labels asked for, and shares of the answers."""
     asked, answered, agreed, right = (counts[f"teacher_{key}"] for key in COUNTS)
     columns = {"asked": asked, "answered": answered}
     columns |= {"agreement": ratio(agreed, answered), "accuracy": ratio(right, answered)}
-    return [
-        {"split": split, "attribute": name, **{key: col[i] for key, col in columns.items()}}
-        for i, name in enumerate(attributes)
-    ]
+    return rows_of(columns, attributes, split=split)
 
 
 def compare(
@@ -68,7 +52,7 @@ def compare(
     celeb_id: np.ndarray,
     attributes: Sequence[str],
     groupings: Sequence[tuple[str, ...]],
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Rows of `corrections.csv`: what the final model fixed and broke of the base's answers.
 
     For all images (group empty) and each group, and for all attributes together (attribute
@@ -77,46 +61,32 @@ def compare(
     Simple Sequentially Rejective Multiple Test Procedure", Scand. J. Stat. 6(2), 65-70). The test
     takes images for independent, which those of one person are not: where the two disagree,
     believe the interval. All attributes together have no p: answers on one image go together.
-
-    Parameters
-    ----------
-    base, final, labels : np.ndarray
-        (n, attributes) bool.
-    celeb_id : np.ndarray
-        (n,), the identity of each image.
-    attributes : Sequence[str]
-        Their names.
-    groupings : Sequence[tuple[str, ...]]
-        The attributes whose values make the groups.
     """
     before, after = base == labels, final == labels
     members = [("", "", np.ones(len(labels), bool))]
     for grouping in groupings:
         names = zip(group_names(grouping), membership(labels, attributes, grouping).T, strict=True)
         members += [(",".join(grouping), name, member) for name, member in names]
-    rows = []
+    rows: Rows = []
     for named, group, member in members:
         outcomes = np.stack([before, after, after & ~before, before & ~after], axis=2)
         sums = identity_sums(outcomes * member[:, None, None], celeb_id)
         images = identity_sums(member.astype(np.int64), celeb_id)
-        rows += _rows({"grouping": named, "group": group}, sums, images, attributes)
+        columns = _columns(sums, images)
+        rows += rows_of(columns, ["", *attributes], split="test", grouping=named, group=group)
     return rows
 
 
-def _rows(
-    where: Mapping[str, str], sums: Floats, images: Floats, attributes: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Rows of one group, from sums (identities, attributes, 4) and images (identities,)."""
+def _columns(sums: Floats, images: Floats) -> dict[str, np.ndarray]:
+    """Columns of one group, from sums (identities, attributes, 4) and images (identities,)."""
     together = np.concatenate([sums.sum(axis=1, keepdims=True), sums], axis=1)
-    n = images.sum() * np.array([len(attributes)] + [1] * len(attributes))
+    n = images.sum() * np.array([sums.shape[1], *np.ones(sums.shape[1], int)])
     right, now, fixed, broken = together.sum(axis=0).astype(np.int64).T
     drawn = draw_identities(len(images))
     gains = np.tensordot(drawn, together[:, :, 2] - together[:, :, 3], 1)
     low, high = interval(ratio(gains, np.outer(drawn @ images, n / max(images.sum(), 1))))
-    p = np.array(
-        [mcnemar(*pair) for pair in zip(fixed[1:].tolist(), broken[1:].tolist(), strict=True)]
-    )
-    columns = {
+    p = np.array([*map(mcnemar, fixed[1:].tolist(), broken[1:].tolist())])
+    return {
         "n": n.astype(np.int64),
         "base_accuracy": ratio(right, n),
         "accuracy": ratio(now, n),
@@ -128,10 +98,6 @@ def _rows(
         "p": np.append(np.nan, p),
         "p_holm": np.append(np.nan, holm(p)),
     }
-    return [
-        {"split": "test", **where, "attribute": name, **{k: c[i] for k, c in columns.items()}}
-        for i, name in enumerate(["", *attributes])
-    ]
 
 
 def mcnemar(fixed: int, broken: int) -> float:

@@ -6,7 +6,6 @@ score bins, with the most that they can be off.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,29 +13,9 @@ from numpy.typing import NDArray
 from celeba_fl.common.arrays import Floats, Ints
 
 
-class Curves(Protocol):
-    """Both areas of every attribute with the most that each can be off, (attributes,) all."""
-
-    def auroc(self) -> Floats: ...
-
-    def auroc_error(self) -> Floats: ...
-
-    def average_precision(self) -> Floats: ...
-
-    def average_precision_error(self) -> Floats: ...
-
-
 @dataclass(frozen=True)
 class ExactCurves:
-    """`Curves` of scores that are at hand.
-
-    Parameters
-    ----------
-    scores : np.ndarray
-        (n, attributes) float64.
-    labels : np.ndarray
-        (n, attributes) bool.
-    """
+    """Both areas of every attribute, from (n, attributes) scores and labels."""
 
     scores: Floats
     labels: NDArray[np.bool_]

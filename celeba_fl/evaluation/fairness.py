@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from celeba_fl.common.arrays import Arrays, Floats, Ints
 from celeba_fl.data.schema import group_names, membership
 from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval, wilson
-from celeba_fl.evaluation.metrics import Counts, ratio
+from celeba_fl.evaluation.metrics import Counts, Rows, ratio
 
 Grouping = tuple[str, ...]
 # By measure: lower and upper end.
 Bounds = Mapping[str, tuple[Floats, Floats]]
-Rows = list[dict[str, Any]]
 
 
 def outcomes(
@@ -31,27 +30,11 @@ def outcomes(
 ) -> NDArray[np.bool_]:
     """Four marks of each example by group and attribute: there, positive, true and false positive.
 
+    (n, groups, 4, attributes), for predictions and labels (n, attributes) and members (n, groups).
     Their sums over the examples are the counts that the rest of this module takes.
-
-    Parameters
-    ----------
-    predicted, labels : np.ndarray
-        (n, attributes) bool.
-    member : np.ndarray
-        (n, groups) bool.
-
-    Returns
-    -------
-    np.ndarray
-        (n, groups, 4, attributes) bool.
     """
     four = [np.ones_like(labels), labels, labels & predicted, ~labels & predicted]
     return member[:, :, None, None] & np.stack(four, axis=1)[:, None]
-
-
-def histogram_counts(counts: Counts) -> Ints:
-    """The four counts from score histograms of shape (groups, attributes, bins)."""
-    return np.stack([counts.n, counts.p, counts.tp, counts.fp], axis=-2)
 
 
 def count_groups(
@@ -79,24 +62,14 @@ def grouped_counts(total: Arrays) -> Counts:
 
 
 def fractions(counts: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Numerator and denominator of each rate.
+    """Numerator and denominator of each rate, (..., groups, attributes).
 
-    ::
+    From counts (..., groups, 4, attributes): examples, positives, true and false positives::
 
         accuracy        (TP + TN) / n
         tpr             TP / (TP + FN)       true positive rate
         fpr             FP / (FP + TN)       false positive rate
         selection_rate  (TP + FP) / n        share that is predicted to have the attribute
-
-    Parameters
-    ----------
-    counts : np.ndarray
-        (..., groups, 4, attributes): examples, positives, true positives, false positives.
-
-    Returns
-    -------
-    dict[str, tuple[np.ndarray, np.ndarray]]
-        By rate, of shape (..., groups, attributes).
     """
     n, p, tp, fp = np.moveaxis(counts, -2, 0)
     return {
@@ -108,13 +81,7 @@ def fractions(counts: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def difference(rates: Floats) -> Floats:
-    """The highest minus the lowest rate of the groups, NaN unless two of them have one.
-
-    Parameters
-    ----------
-    rates : np.ndarray
-        (..., groups, attributes).
-    """
+    """The highest minus the lowest rate of (..., groups, attributes), NaN unless two have one."""
     defined = ~np.isnan(rates)
     low = np.where(defined, rates, np.inf).min(axis=-2)
     high = np.where(defined, rates, -np.inf).max(axis=-2)
@@ -122,7 +89,7 @@ def difference(rates: Floats) -> Floats:
 
 
 def differences(rates: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Differences between groups, per attribute.
+    """Differences between groups, (..., attributes), from the rates of `fractions`.
 
     With max and min over the groups for which the rate is defined::
 
@@ -133,16 +100,6 @@ def differences(rates: Mapping[str, Floats]) -> dict[str, Floats]:
 
     A difference is never below 0, so chance alone makes it larger than 0: in small groups, see the
     intervals of the rates first.
-
-    Parameters
-    ----------
-    rates : Mapping[str, np.ndarray]
-        Of `fractions`, (..., groups, attributes).
-
-    Returns
-    -------
-    dict[str, np.ndarray]
-        (..., attributes).
     """
     opportunity = difference(rates["tpr"])
     accuracy = rates["accuracy"]
@@ -163,14 +120,11 @@ def wilson_bounds(counts: Ints) -> Bounds:
 def identity_bounds(sums: Floats) -> Bounds:
     """Intervals of rates and differences, from drawing identities with replacement.
 
+    `sums` are the counts of each identity, (identities, groups, 4, attributes).
+
     Where every resample gives the same value (there is only one identity, or a rate is 0 or 1),
     drawing says nothing about other people. A rate then has Wilson's interval with
     identities in place of examples, as if all images of a person were one; a difference has none.
-
-    Parameters
-    ----------
-    sums : np.ndarray
-        (identities, groups, 4, attributes), the counts of each identity.
     """
     resamples = np.tensordot(draw_identities(len(sums)), sums, 1)
     drawn = {name: ratio(*fraction) for name, fraction in fractions(resamples).items()}
@@ -193,19 +147,7 @@ def compare_test(
     attributes: Sequence[str],
     groupings: Sequence[Grouping],
 ) -> tuple[Rows, Rows]:
-    """Rows of `groups.csv` and `fairness.csv` for the test images, whose identities are known.
-
-    Parameters
-    ----------
-    predicted, labels : np.ndarray
-        (n, attributes) bool.
-    celeb_id : np.ndarray
-        (n,), the identity of each image.
-    attributes : Sequence[str]
-        Their names.
-    groupings : Sequence[tuple[str, ...]]
-        What to compare.
-    """
+    """Rows of `groups.csv` and `fairness.csv` for the test images, whose identities are known."""
     groups, fairness = [], []
     for grouping in groupings:
         member = membership(labels, attributes, grouping)
@@ -222,20 +164,12 @@ def compare_clients(
 ) -> tuple[Rows, Rows]:
     """Rows of `groups.csv` and `fairness.csv` from the summed histograms of clients.
 
-    Parameters
-    ----------
-    split : str
-        What the examples are.
-    counts : Counts
-        With histograms of shape (groups, attributes, bins), the groups of all groupings in order.
-    attributes : Sequence[str]
-        Their names.
-    groupings : Sequence[tuple[str, ...]]
-        What to compare.
+    Histograms of shape (groups, attributes, bins), the groups of all groupings in order.
     """
     groups, fairness = [], []
+    four = np.stack([counts.n, counts.p, counts.tp, counts.fp], axis=-2)
     ends = np.cumsum([1 << len(grouping) for grouping in groupings])[:-1]
-    for grouping, part in zip(groupings, np.split(histogram_counts(counts), ends), strict=True):
+    for grouping, part in zip(groupings, np.split(four, ends), strict=True):
         unknown = np.full(part[:, 0].shape, np.nan)
         more = _rows(split, attributes, grouping, part, unknown, wilson_bounds(part))
         groups += more[0]

@@ -23,10 +23,7 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     (A1 A2^T)(A1 A2^T)^T: its last term is the sum of the singular values of A1 A2^T, which needs
     no root of a matrix, and of these matrices only their triangular factors.
 
-    Parameters
-    ----------
-    one, other : np.ndarray
-        (n, dim) each, n > 1, features of images; n may differ.
+    Both are features of images, (n, dim) with n > 1; n may differ.
     """
     means = [sample.mean(axis=0, dtype=np.float64) for sample in (one, other)]
     factors: list[np.ndarray] = []

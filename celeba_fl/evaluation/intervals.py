@@ -28,19 +28,9 @@ def draw_identities(number: int, draws: int = DRAWS, seed: int = 0) -> np.ndarra
 
 
 def identity_sums(values: np.ndarray, celeb_id: np.ndarray) -> np.ndarray:
-    """Sums over the images of each identity, in the order of its number.
+    """Sums of ``(n, ...)`` values over the images of each identity, in the order of its number.
 
-    Parameters
-    ----------
-    values : np.ndarray
-        Of shape ``(n, ...)``, booleans or numbers.
-    celeb_id : np.ndarray
-        The identity of each image, of shape ``(n,)``.
-
-    Returns
-    -------
-    np.ndarray
-        Float64 of shape ``(identities, ...)``.
+    Float64 of shape ``(identities, ...)``.
     """
     if not len(values):
         return np.zeros(values.shape)
@@ -50,23 +40,11 @@ def identity_sums(values: np.ndarray, celeb_id: np.ndarray) -> np.ndarray:
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of a figure from its resamples.
+    """Percentile interval of a figure, ``(...)``, from its resamples, ``(draws, ...)``.
 
     The ``(1 - level) / 2`` and ``(1 + level) / 2`` quantiles (Davison & Hinkley 1997, section
-    5.3), linear between order statistics.
-
-    Parameters
-    ----------
-    values : np.ndarray
-        The figure in each resample, of shape ``(draws, ...)``. Resamples in which it is NaN do not
-        count.
-    level : float (default: 0.95)
-        The coverage that is aimed at.
-
-    Returns
-    -------
-    tuple[np.ndarray, np.ndarray]
-        Lower and upper end, of shape ``(...)``; NaN where no resample has a value.
+    5.3), linear between order statistics. Resamples in which the figure is NaN do not count; both
+    ends are NaN where no resample has a value.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
@@ -83,19 +61,8 @@ def wilson(
 
         (p + z² / 2n ± z √(p (1 - p) / n + z² / 4n²)) / (1 + z² / n)
 
-    It takes the ``n`` for independent: of several images a person it is too narrow.
-
-    Parameters
-    ----------
-    successes, n : np.ndarray
-        Whole numbers of one shape.
-    level : float (default: 0.95)
-        The coverage that is aimed at.
-
-    Returns
-    -------
-    tuple[np.ndarray, np.ndarray]
-        Lower and upper end, within 0 and 1; NaN where ``n`` is 0.
+    It takes the ``n`` for independent: of several images a person it is too narrow. Both ends are
+    within 0 and 1; NaN where ``n`` is 0.
     """
     z = NormalDist().inv_cdf((1 + level) / 2)
     tries = np.where(np.asarray(n) > 0, n, np.nan)

@@ -9,15 +9,18 @@ Every metric has one value an attribute; undefined (no positives, no negatives, 
 is NaN in memory and empty in every file.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from celeba_fl.common.arrays import Arrays, Floats, Ints
-from celeba_fl.evaluation.curves import Curves
+from celeba_fl.evaluation.curves import ExactCurves
+
+Rows = list[dict[str, Any]]
 
 # Scores (logits) are counted in bins (edge, next edge] of width 1/8 over [-8, 8]; the outer bins
 # take what lies beyond. Binary fractions make the edges exact, and 0 is one of them, so confusion
@@ -51,15 +54,7 @@ class Counts:
 
     @classmethod
     def of(cls, scores: Floats, labels: NDArray[np.bool_]) -> "Counts":
-        """Count examples.
-
-        Parameters
-        ----------
-        scores : np.ndarray
-            (n, attributes) float64 logits; above the threshold predicts the attribute.
-        labels : np.ndarray
-            (n, attributes) bool.
-        """
+        """Count examples, by their logits and labels, (n, attributes) each."""
         attributes = labels.shape[1]
         bins = np.clip(np.ceil(scores / BIN_WIDTH) + (ZERO_BIN - 1), 0, NUM_BINS - 1)
         cells = bins.astype(np.int64) + np.arange(attributes) * NUM_BINS
@@ -192,19 +187,15 @@ class Counts:
         return np.maximum(high - area, area - low)
 
 
+# Both areas of every attribute with the most that each can be off: from scores, or from bins.
+Curves = Counts | ExactCurves
+
+
 def best_thresholds(counts: Counts) -> Floats:
-    """The threshold of each attribute with the highest balanced accuracy.
+    """The threshold of each attribute with the highest balanced accuracy, (attributes,) of `EDGES`.
 
-    Parameters
-    ----------
-    counts : Counts
-        Of the examples that decide, which must not be those that are judged.
-
-    Returns
-    -------
-    np.ndarray
-        (attributes,) out of `EDGES`: of equally good ones the nearest to 0, which is also where
-        an attribute without positives or without negatives stays.
+    Of equally good ones the nearest to 0, which is also where an attribute without positives or
+    without negatives stays. The examples that decide must not be those that are judged.
     """
     nearest = EDGES[np.argsort(np.abs(EDGES), kind="stable")]
     number = len(counts.n)
@@ -227,6 +218,14 @@ def mean(values: Floats) -> float:
     """Mean over the attributes for which the metric is defined; NaN if there is none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")
+
+
+def rows_of(columns: Mapping[str, np.ndarray], attributes: Sequence[str], **where: str) -> Rows:
+    """A CSV file's rows of one place, such as a split: a value of each column an attribute."""
+    return [
+        {**where, "attribute": name, **{key: values[i] for key, values in columns.items()}}
+        for i, name in enumerate(attributes)
+    ]
 
 
 @dataclass(frozen=True)

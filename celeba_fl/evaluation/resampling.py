@@ -21,22 +21,10 @@ FEW_IDENTITIES = 100
 
 @dataclass(frozen=True)
 class Scores:
-    """A model's scores on the test images; `read_scores` puts them in the order of their names.
+    """A model's scores on n test images; `read_scores` puts them in the order of their names.
 
-    Parameters
-    ----------
-    image : np.ndarray
-        (n,) names.
-    celeb_id : np.ndarray
-        (n,) identities.
-    attributes : tuple[str, ...]
-        Names of the columns of the following.
-    labels : np.ndarray
-        (n, attributes) bool.
-    scores : np.ndarray
-        (n, attributes) float64 logits.
-    thresholds : np.ndarray | None (default: None)
-        (attributes,) logits above which the attribute is predicted; 0 by default.
+    `labels` are (n, attributes) bool, `scores` as many float64 logits, and `thresholds`,
+    (attributes,), those above which an attribute is predicted; 0 without any.
     """
 
     image: np.ndarray
@@ -83,9 +71,7 @@ class Scores:
     @cached_property
     def attribute_draws(self) -> dict[str, np.ndarray]:
         """Metrics of each draw and attribute, each of shape ``(draws, attributes)``."""
-        order = np.argsort(self.celeb_id, kind="stable")
-        starts = np.unique(self.celeb_id[order], return_index=True)[1]
-        people = np.split(order, starts[1:])
+        people = [np.flatnonzero(self.celeb_id == person) for person in np.unique(self.celeb_id)]
         drawn = draw_identities(len(people))
         at_scores, by_rank = (
             _drawn_counts(drawn, [Counts.of(scores[i], self.labels[i]) for i in people])
