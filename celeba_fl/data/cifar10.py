@@ -19,20 +19,15 @@ from celeba_fl.common.files import keep, stamp_key
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.data import hub
 from celeba_fl.data.schema import SPLITS
-from celeba_fl.data.table import LabelledImages, report_unreadable
-
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
+from celeba_fl.data.table import (
+    LabelledImages,
+    hash_image,
+    open_columns,
+    report_unreadable,
+    save_columns,
 )
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 IMAGE_SIZE = 32
 # Its official splits; parts of `train` validate.
 PARTS = ("train", "test")
@@ -72,11 +67,6 @@ def load(dataset: str, home: Path) -> Pictures:
         Decoded images are kept in ``home/cifar10``, downloads in ``home/hub``. Files that change
         are decoded again.
 
-    Returns
-    -------
-    Pictures
-        With memory-mapped arrays.
-
     Raises
     ------
     InputError
@@ -86,15 +76,14 @@ def load(dataset: str, home: Path) -> Pictures:
     if dataset == "none":
         return Pictures("none", "none", **_arrays([], np.empty((0, 3, IMAGE_SIZE, IMAGE_SIZE)), []))
     folder = hub.fetch(dataset, home)
-    files = sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
+    files = hub.parquet_files(folder)
     if not files:
         raise InputError(
             f"{folder.absolute()} holds no parquet file; there should be some with the columns of "
             f"uoft-cs/cifar10 (that hub id, a folder as `dataset`, or a node's own `data-path`)"
         )
     kept = keep(home / "cifar10" / stamp_key(files), partial(_parse, dataset, files))
-    arrays = {name: np.load(kept / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-    return Pictures(name=dataset, fingerprint=(kept / "fingerprint").read_text(), **arrays)
+    return Pictures(name=dataset, **open_columns(kept, ARRAYS))
 
 
 def _parse(dataset: str, files: list[Path], folder: Path) -> None:
@@ -117,8 +106,7 @@ def _parse(dataset: str, files: list[Path], folder: Path) -> None:
             except BadImageError:
                 unreadable.append(name)
             else:
-                digest = hashlib.blake2b(data, digest_size=8).digest()
-                rows.append((name, label, SPLITS.index(split), int.from_bytes(digest, "little")))
+                rows.append((name, label, SPLITS.index(split), hash_image(data)))
             progress.advance()
     except ArrowException as error:
         raise InputError(
@@ -130,10 +118,7 @@ def _parse(dataset: str, files: list[Path], folder: Path) -> None:
     sha = hashlib.sha256()
     for name in ("pixels", "labels", "split"):
         sha.update(arrays[name].tobytes())
-    folder.mkdir()
-    for name in ARRAYS:
-        np.save(folder / f"{name}.npy", arrays[name])
-    (folder / "fingerprint").write_text(sha.hexdigest())
+    save_columns(folder, arrays, sha.hexdigest())
 
 
 def _arrays(

@@ -9,48 +9,17 @@ PUBLIC = 2**63
 
 
 def valid_mask(table: LabelledImages, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Choose the validation part of `rows`, image by image.
-
-    Parameters
-    ----------
-    table : Table
-        The data.
-    rows : np.ndarray
-        (k,) row numbers.
-    fraction : float
-        The chance of an image to be chosen, 0 to 1.
-    seed : int
-        Another seed gives another choice.
-
-    Returns
-    -------
-    np.ndarray
-        (k,) bool.
-    """
-    chosen: np.ndarray = uniform(table.content[rows], seed) < fraction
-    return chosen
+    """Choose the validation part of `rows`, each image with a chance of `fraction`; (k,) bool."""
+    return uniform(table.content[rows], seed) < fraction
 
 
 def public_rows(table: LabelledImages, fraction: float, seed: int) -> np.ndarray:
-    """Rows of the train images that are public: no partition holds them.
+    """Rows of the train images that are public, ascending: no partition holds them.
 
-    Parameters
-    ----------
-    table : Table
-        The data.
-    fraction : float
-        The chance of an image to be public, 0 to 1; independent of that in `valid_mask`.
-    seed : int
-        Another seed gives another choice.
-
-    Returns
-    -------
-    np.ndarray
-        (k,) int64, ascending.
+    Each is public with a chance of `fraction`, independent of the choice of `valid_mask`.
     """
     rows = table.rows("train")
-    chosen: np.ndarray = rows[uniform(table.content[rows], seed + PUBLIC) < fraction]
-    return chosen
+    return rows[uniform(table.content[rows], seed + PUBLIC) < fraction]
 
 
 def uniform(content: np.ndarray, key: int) -> np.ndarray:
@@ -71,5 +40,4 @@ def _mix(bits: np.ndarray) -> np.ndarray:
     bits = bits + np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = bits ^ (bits >> np.uint64(31))
-    return mixed
+    return bits ^ (bits >> np.uint64(31))

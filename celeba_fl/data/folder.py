@@ -15,7 +15,7 @@ import numpy as np
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
-from celeba_fl.data.table import Annotations, Source
+from celeba_fl.data.table import Annotations, Source, read_file
 
 IMAGES = "img_align_celeba"
 LABELS = "list_attr_celeba.txt"
@@ -41,16 +41,11 @@ def source(folder: Path, home: Path) -> Source | None:
             f"{folder} lacks {', '.join(missing)}; the official CelebA layout is a folder "
             f"{IMAGES}/ with the images, {LABELS}, {SPLIT} and {IDENTITY}"
         )
-    return Source(parts, partial(annotations, folder), partial(_read, folder / IMAGES))
+    return Source(parts, partial(annotations, folder), partial(read_file, folder / IMAGES))
 
 
 def annotations(folder: Path) -> Annotations:
-    """Read the three text files, for those images that the folder holds.
-
-    Returns
-    -------
-    Annotations
-        In the order of ``list_attr_celeba.txt``.
+    """Read the three text files, for those images that the folder holds, in the order of the first.
 
     Raises
     ------
@@ -87,10 +82,6 @@ def annotations(folder: Path) -> Annotations:
         labels=labels[kept],
         split=np.array([splits[name] for name in image], np.uint8),
     )
-
-
-def _read(images: Path, row: int, name: str) -> bytes:
-    return (images / name).read_bytes()
 
 
 def _is_image(name: str) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
-from celeba_fl.data.table import Annotations, Source
+from celeba_fl.data.table import Annotations, Source, read_file
 
 METADATA = "metadata.csv"
 NAME = "file_name"
@@ -30,16 +30,11 @@ def source(folder: Path, home: Path) -> Source | None:
     metadata = folder / METADATA
     if not metadata.exists():
         return None
-    return Source([metadata, folder], partial(annotations, folder), partial(_read, folder))
+    return Source([metadata, folder], partial(annotations, folder), partial(read_file, folder))
 
 
 def annotations(folder: Path) -> Annotations:
-    """Read `metadata.csv`.
-
-    Returns
-    -------
-    Annotations
-        In its order.
+    """Read `metadata.csv`, in its order.
 
     Raises
     ------
@@ -95,7 +90,3 @@ def _identities(path: Path, rows: list[dict[str, str]]) -> np.ndarray:
         return np.array([int(row["celeb_id"]) for row in rows], np.int32)
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path}: celeb_id should be whole numbers: {error}") from None
-
-
-def _read(folder: Path, row: int, name: str) -> bytes:
-    return (folder / name).read_bytes()

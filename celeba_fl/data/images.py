@@ -22,26 +22,14 @@ class BadImageError(ValueError):
 def decode(
     data: bytes, size: int, alter: Callable[[Image.Image], Any] = lambda image: image
 ) -> np.ndarray:
-    """Decode and resize an image.
+    """Decode an image and resize it to (3, size, size) uint8, RGB; the aspect ratio is not kept.
 
-    Parameters
-    ----------
-    data : bytes
-        A JPEG, PNG or anything else that Pillow reads.
-    size : int
-        Edge of the result in pixels; the aspect ratio is not kept.
-    alter : Callable[[Image], Image]
-        Applied to the RGB image before it is resized.
-
-    Returns
-    -------
-    np.ndarray
-        (3, size, size) uint8, RGB.
+    `alter` is applied to the RGB image before it is resized.
 
     Raises
     ------
     BadImageError
-        If the bytes are not an image, or a truncated one.
+        If the bytes are not an image that Pillow reads, or a truncated one.
     """
     with _opened(data) as image:
         altered = alter(image.convert("RGB"))

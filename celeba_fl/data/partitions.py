@@ -120,35 +120,13 @@ def assign(
         with path.open("wb") as file:
             np.save(file, partitions)
 
-    settings = (
-        partitioner,
-        num_partitions,
-        partition_by,
-        float(alpha),
-        min_size,
-        size,
-        public,
-        seed,
-    )
-    name = f"{hash_key(table.fingerprint, *settings)}.npy"
-    kept: np.ndarray = np.load(keep(home / "partitions" / name, deal), mmap_mode="r")
-    return kept
+    chosen = (partitioner, num_partitions, partition_by, float(alpha), min_size, size, public, seed)
+    name = f"{hash_key(table.fingerprint, *chosen)}.npy"
+    return np.load(keep(home / "partitions" / name, deal), mmap_mode="r")
 
 
 def combination(labels: np.ndarray, partition_by: str) -> np.ndarray:
-    """Combine several attributes into one column.
-
-    Parameters
-    ----------
-    labels : np.ndarray
-        (n, 40) bool.
-    partition_by : str
-        Names of attributes, with commas between them.
-
-    Returns
-    -------
-    np.ndarray
-        (n,) str, such as ``"Male=1,Young=0"``.
+    """Combine several of the 40 attributes into one column, such as ``"Male=1,Young=0"``.
 
     Raises
     ------

@@ -71,21 +71,9 @@ def group_names(grouping: Sequence[str]) -> list[str]:
 def membership(
     labels: NDArray[np.bool_], attributes: Sequence[str], grouping: Sequence[str]
 ) -> NDArray[np.bool_]:
-    """Membership of each example in each group.
+    """Membership of each example in each group, (n, groups), in the order of `group_names`.
 
-    Parameters
-    ----------
-    labels : np.ndarray
-        (n, attributes) bool.
-    attributes : Sequence[str]
-        The names of its columns.
-    grouping : Sequence[str]
-        The attributes whose values make the groups.
-
-    Returns
-    -------
-    np.ndarray
-        (n, groups) bool, in the order of `group_names`.
+    `attributes` are the columns of `labels`, and those of `grouping` make the groups.
     """
     columns = [list(attributes).index(name) for name in grouping]
     codes = labels[:, columns] @ (1 << np.arange(len(columns))[::-1])

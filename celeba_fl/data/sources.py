@@ -17,7 +17,15 @@ from celeba_fl.common.files import keep, stamp_key
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.data import folder, hub, imagefolder
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
-from celeba_fl.data.table import Annotations, Source, Table, repeats
+from celeba_fl.data.table import (
+    Annotations,
+    Source,
+    Table,
+    hash_image,
+    open_columns,
+    repeats,
+    save_columns,
+)
 
 # What a folder may be, in the order in which it is tried: words for people, and what gives it as a
 # `Source`, from the folder and `home`, or None if it is something else.
@@ -47,11 +55,6 @@ def load(dataset: str, home: Path) -> Table:
         ``home/hub``. A table is parsed again when its text or parquet files change, or when images
         come or go; an image that is overwritten in place is not noticed.
 
-    Returns
-    -------
-    Table
-        With memory-mapped arrays.
-
     Raises
     ------
     InputError
@@ -60,21 +63,12 @@ def load(dataset: str, home: Path) -> Table:
     if dataset == "none":
         return _nothing()
     try:
-        return _load(dataset, home)
+        source = _source(dataset, home)
+        kept = keep(home / "tables" / stamp_key(source.files), partial(_parse, dataset, source))
+        columns = open_columns(kept, ARRAYS)
     except OSError as error:  # names the file
         raise InputError(f"{dataset} cannot be read or kept: {error}") from error
-
-
-def _load(dataset: str, home: Path) -> Table:
-    source = _source(dataset, home)
-    kept = keep(home / "tables" / stamp_key(source.files), partial(_parse, dataset, source))
-    arrays = {name: np.load(kept / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-    return Table(
-        name=dataset,
-        fingerprint=(kept / "fingerprint").read_text(),
-        read=partial(_read, source, arrays["image"]),
-        **arrays,
-    )
+    return Table(name=dataset, read=partial(_read, source, columns["image"]), **columns)
 
 
 def _source(dataset: str, home: Path) -> Source:
@@ -121,19 +115,16 @@ def _parse(dataset: str, source: Source, path: Path) -> None:
     annotations = source.annotations()
     content = _hash_images(source, annotations.image)
     _warn_of_leaks(annotations, content)
-    path.mkdir()
-    for name, array in zip(ARRAYS, (*annotations, content), strict=True):
-        np.save(path / f"{name}.npy", array)
-    (path / "fingerprint").write_text(_fingerprint(annotations, content))
+    columns = {**annotations._asdict(), "content": content}
+    save_columns(path, columns, _fingerprint(annotations, content))
 
 
 def _hash_images(source: Source, image: np.ndarray) -> np.ndarray:
-    """64 bits of BLAKE2b of each image, (n,) uint64; threads, since the disk is what takes time."""
+    """The hash of each image, (n,) uint64; threads, since the disk is what takes time."""
 
     def hash_chunk(start: int) -> list[int]:
         chunk = enumerate(image[start : start + CHUNK].tolist(), start)
-        digests = (hashlib.blake2b(source.read(*row), digest_size=8).digest() for row in chunk)
-        return [int.from_bytes(digest, "little") for digest in digests]
+        return [hash_image(source.read(*row)) for row in chunk]
 
     hashes: list[int] = []
     progress = Progress("Reading images", len(image))

@@ -1,9 +1,10 @@
 """The table that every source of faces provides, and what all tables of labelled images share."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,21 +92,35 @@ class Source:
     read: Callable[[int, str], bytes]
 
 
+def read_file(folder: Path, row: int, name: str) -> bytes:
+    """The `read` of a source whose images are files of a folder, for `partial`."""
+    return (folder / name).read_bytes()
+
+
+def hash_image(data: bytes) -> int:
+    """The hash of encoded bytes in `content`: 64 bits of BLAKE2b."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def save_columns(folder: Path, columns: Mapping[str, np.ndarray], fingerprint: str) -> None:
+    """Write the columns of a table, and its fingerprint, into a new folder."""
+    folder.mkdir()
+    for name, column in columns.items():
+        np.save(folder / f"{name}.npy", column)
+    (folder / "fingerprint").write_text(fingerprint)
+
+
+def open_columns(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The fingerprint and the columns that `save_columns` wrote, memory-mapped."""
+    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+    return {"fingerprint": (folder / "fingerprint").read_text(), **columns}
+
+
 def repeats(content: np.ndarray, place: np.ndarray) -> np.ndarray:
     """Find images that are in several places, such as splits or partitions.
 
-    Parameters
-    ----------
-    content : np.ndarray
-        (n,) the images' hashes.
-    place : np.ndarray
-        (n,) int, where each image is.
-
-    Returns
-    -------
-    np.ndarray
-        (k, 2) int64, pairs of rows with equal content in two different places. A content in ``m``
-        places gives ``m - 1`` pairs.
+    (k, 2) int64: pairs of rows with equal content in two different places, (n,) both. A content in
+    ``m`` places gives ``m - 1`` pairs.
     """
     order = np.lexsort((place, content))
     content, place = content[order], place[order]
@@ -114,18 +129,9 @@ def repeats(content: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 
 def report_unreadable(dataset: str, images: np.ndarray, bad_images: str, cure: str) -> None:
-    """Log which images are left out.
+    """Log which images are left out, since they cannot be read; under ``fail`` an InputError.
 
-    Parameters
-    ----------
-    dataset : str
-        Where they are from.
-    images : np.ndarray
-        (k,) str, the names of those that cannot be read.
-    bad_images : str
-        ``skip`` or ``fail``, which makes them an InputError.
-    cure : str
-        What would make them readable.
+    `images` are their names, and `cure` is what would make them readable.
     """
     number, names = len(images), ", ".join(images[:5].tolist())
     if number and bad_images == "fail":
