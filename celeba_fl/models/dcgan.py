@@ -39,14 +39,10 @@ BLOCK = 64
 
 
 class Losses(NamedTuple):
-    """Sums over images, in nats.
+    """Sums over images x and noise z, in nats.
 
-    Parameters
-    ----------
-    generator : float
-        -log D(G(z)), z noise: the loss that does not saturate (Goodfellow et al. 2014, section 3).
-    discriminator : float
-        -log D(x) - log(1 - D(G(z))), x an image.
+    Of the generator -log D(G(z)), the loss that does not saturate (Goodfellow et al. 2014, section
+    3); of the discriminator -log D(x) - log(1 - D(G(z))).
     """
 
     generator: float
@@ -109,17 +105,14 @@ def judge(arrays: Arrays, pixels: Rows, seed: int) -> Losses:
     making = _load(generator, arrays, "generator").eval()
     judging = _load(discriminator, arrays, "discriminator").eval()
     inputs = torch.from_numpy(noise(len(pixels), seed)).split(BLOCK)
-    sums = Losses(0.0, 0.0)
+    sums = np.zeros(2)
     with torch.inference_mode():
         for i, block in enumerate(inputs if len(pixels) else ()):
             real = judging(_scaled(pixels[i * BLOCK : (i + 1) * BLOCK]))
             made = judging(making(block))
             seen_through = _bce(real, True) + _bce(made, False)
-            sums = Losses(
-                sums.generator + _bce(made, True).item() * len(block),
-                sums.discriminator + seen_through.item() * len(block),
-            )
-    return sums
+            sums += np.array([_bce(made, True).item(), seen_through.item()]) * len(block)
+    return Losses(*sums.tolist())
 
 
 def train_dcgan(
@@ -133,26 +126,19 @@ def train_dcgan(
     seed: int,
     on_epoch: Callable[[int, Losses], None],
 ) -> Arrays:
-    """Train both networks on one client's images, by turns of a step each.
+    """Train both networks, from `arrays` on, on one client's images, by turns of a step each.
 
     Parameters
     ----------
-    arrays : dict[str, np.ndarray]
-        Where training starts; not changed.
     pixels : Rows
         (n, 3, SIZE, SIZE) uint8, n > 0; read batch by batch.
     optimizer : str
         ``adam``, with BETA1, or ``sgd``.
     seed : int
-        Of the order of images and of the noise.
+        Seed for the order of images and for the noise.
     on_epoch : Callable[[int, Losses], None]
         Called after each epoch, with its number from 1 on and the losses of its steps; a step
         counts with as many generated images as it had real ones.
-
-    Returns
-    -------
-    dict[str, np.ndarray]
-        The trained networks.
     """
     torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
     making = _load(generator, arrays, "generator")
@@ -163,7 +149,7 @@ def train_dcgan(
     )
     rng = torch.Generator().manual_seed(seed)
     for epoch in range(1, epochs + 1):
-        sums = Losses(0.0, 0.0)
+        sums = np.zeros(2)
         for batch in torch.randperm(len(pixels), generator=rng).split(batch_size):
             real = _scaled(pixels[batch.numpy()])
             made = making(torch.randn((len(batch), NOISE), generator=rng))
@@ -175,11 +161,8 @@ def train_dcgan(
             taken_in.backward()
             step_making()
             judging.requires_grad_(True)
-            sums = Losses(
-                sums.generator + taken_in.item() * len(batch),
-                sums.discriminator + seen_through.item() * len(batch),
-            )
-        on_epoch(epoch, sums)
+            sums += np.array([taken_in.item(), seen_through.item()]) * len(batch)
+        on_epoch(epoch, Losses(*sums.tolist()))
     return _arrays(making, judging)
 
 

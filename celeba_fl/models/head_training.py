@@ -24,12 +24,10 @@ def train_head(
     proximal_mu: float,
     seed: int,
 ) -> tuple[Arrays, float]:
-    """Train a head on one client's examples by mini-batches of binary cross-entropy.
+    """Train a head, from `head` on, on one client's examples by binary cross-entropy.
 
     Parameters
     ----------
-    head : dict[str, np.ndarray]
-        Where training starts; not changed.
     features : Rows
         (n, dim) float32, n > 0; read batch by batch.
     labels : np.ndarray
@@ -45,7 +43,7 @@ def train_head(
     proximal_mu : float
         The mu of FedProx, see `make_proximal_term`; 0 is plain training.
     seed : int
-        Of the order of examples and of dropout.
+        Seed for the order of examples and for dropout.
 
     Returns
     -------

@@ -92,23 +92,19 @@ def train_lenet(
     seed: int,
     on_epoch: Callable[[int, Arrays], None],
 ) -> tuple[Arrays, float]:
-    """Train on one client's examples by mini-batches of cross-entropy.
+    """Train, from `arrays` on, on one client's examples by mini-batches of cross-entropy.
 
     Parameters
     ----------
-    arrays : dict[str, np.ndarray]
-        Where training starts; not changed.
-    pixels : np.ndarray
-        (n, 3, 32, 32) uint8, n > 0.
-    labels : np.ndarray
-        (n,) int64.
+    pixels, labels : np.ndarray
+        (n, 3, 32, 32) uint8, n > 0, and (n,) int64.
     optimizer : str
         ``adam``, or ``sgd`` with a momentum of 0.9.
     proximal_mu : float
         The mu of FedProx, see `make_proximal_term`; 0 is plain training. Running statistics are
         not among its weights.
     seed : int
-        Of the order of examples.
+        Seed for the order of examples.
     on_epoch : Callable[[int, dict[str, np.ndarray]], None]
         Called after each epoch, with its number from 1 on and the model.
 

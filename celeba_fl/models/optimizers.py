@@ -20,18 +20,8 @@ def make_optimizer(
 ) -> Callable[[], None]:
     """Make the function that takes a step down the gradients of `weights`, and clears them.
 
-    Parameters
-    ----------
-    name : str
-        ``adam`` (Kingma and Ba, ICLR 2015; beta2 0.999, epsilon 1e-8), or ``sgd``.
-    weights : Sequence[torch.Tensor]
-        Leaves of the graph, changed in place.
-    learning_rate : float
-        The step size.
-    momentum : float (default: 0.0)
-        Of ``sgd``.
-    beta1 : float (default: 0.9)
-        Of ``adam``.
+    The weights are leaves of the graph, and are changed in place; by ``adam`` (Kingma and Ba, ICLR
+    2015; beta2 0.999, epsilon 1e-8) with `beta1`, or by ``sgd`` with `momentum`.
     """
     weights = list(weights)
     first, second = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))

@@ -55,14 +55,8 @@ def zero_sums(dim: int, outputs: int) -> Arrays:
 def sums_of(features: Rows, labels: NDArray[np.bool_], weight: Floats) -> Arrays:
     """The sums of some examples in steps of 2^-36, as `zero_sums` describes them.
 
-    Parameters
-    ----------
-    features : Rows
-        (n, dim), within (-128, 128); read block by block.
-    labels : np.ndarray
-        (n, outputs) bool.
-    weight : np.ndarray
-        (n,) by which an example counts, rounded to multiples of 1/256, but never to 0.
+    Features (n, dim), within (-128, 128), are read block by block. The weights (n,) by which
+    examples count are rounded to multiples of 1/256, but never to 0.
 
     Raises
     ------
@@ -97,19 +91,10 @@ def _triangle(size: int) -> tuple[Ints, Ints]:
 
 
 def solve(train: Arrays, valid: Arrays) -> tuple[Arrays, float]:
-    """The regression of least squared error on validation, as a head of logits.
+    """The regression of least squared error on validation, as a head of logits, and its ratio.
 
-    On one thread, so that the number of cores changes no digit.
-
-    Parameters
-    ----------
-    train, valid : dict[str, np.ndarray]
-        Sums of examples, at least one each.
-
-    Returns
-    -------
-    tuple[dict[str, np.ndarray], float]
-        `weight` (outputs, dim) and `bias` (outputs,), float32, and the ratio that was chosen.
+    Both sums are of at least one example. On one thread, so that the number of cores changes no
+    digit.
     """
     from threadpoolctl import threadpool_limits
 
@@ -128,15 +113,8 @@ def solve(train: Arrays, valid: Arrays) -> tuple[Arrays, float]:
 def regressions(xx: Floats, xy: Floats) -> list[Floats]:
     """The minimum of ``|XW - Y|^2 + lambda |W|^2`` for each of `RATIOS`; the bias is free.
 
-    Parameters
-    ----------
-    xx, xy : np.ndarray
-        (dim + 1, dim + 1) X'X and (dim + 1, outputs) X'Y, the constant last.
-
-    Returns
-    -------
-    list[np.ndarray]
-        (dim + 1, outputs) each.
+    (dim + 1, outputs) each, from X'X (dim + 1, dim + 1) and X'Y (dim + 1, outputs), the constant
+    last.
     """
     mean, share = xx[:-1, -1] / xx[-1, -1], xy[-1] / xx[-1, -1]
     centred = xx[:-1, :-1] - np.outer(mean, xx[-1, :-1])
@@ -164,17 +142,8 @@ def calibrate(w: Floats, train: tuple[Floats, Floats], valid: tuple[Floats, Floa
     the means the wrong way round. p is that of train, the larger of the two, as
     (positives + 1/2) / (n + 1); where train does not tell the classes apart, there is p only.
 
-    Parameters
-    ----------
-    w : np.ndarray
-        (dim + 1, outputs), the bias last.
-    train, valid : tuple[np.ndarray, np.ndarray]
-        X'X and X'Y of each.
-
-    Returns
-    -------
-    np.ndarray
-        (dim + 1, outputs), for logits.
+    `w` is (dim + 1, outputs), the bias last, and so is the result; `train` and `valid` are X'X and
+    X'Y of each.
     """
     held_out, own = _separation(w, *valid), _separation(w, *train)
     slope, middle = np.where(held_out[0] > 0, held_out, np.where(own[0] > 0, own, 0.0))

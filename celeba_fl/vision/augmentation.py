@@ -22,23 +22,10 @@ _one_at_a_time = threading.Lock()  # torchvision draws from the one generator of
 
 
 def alteration(data: bytes, size: int, seed: int, version: int) -> Callable[[Image.Image], object]:
-    """Make the function that alters an image; all labels of CelebA still hold afterwards.
+    """Make the function from an RGB image of any size to an altered one of (size, size).
 
-    Parameters
-    ----------
-    data : bytes
-        The encoded image.
-    size : int
-        Edge of the result in pixels.
-    seed : int
-        Another seed gives other versions.
-    version : int
-        The number of the version.
-
-    Returns
-    -------
-    Callable[[Image], Image]
-        From an RGB image of any size to one of (size, size).
+    What it does follows from the encoded image, seed and number of the version. All labels of
+    CelebA still hold afterwards.
     """
     digest = hashlib.blake2b(data + repr((seed, version)).encode(), digest_size=8).digest()
     return partial(_alter, size=size, seed=int.from_bytes(digest, "little") >> 1)

@@ -57,8 +57,7 @@ def _mobilenet_v2() -> "nn.Module":
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             """(n, 3, N, N) -> (n, 1280)."""
-            maps: torch.Tensor = self.features(images)
-            return maps.mean(dim=(2, 3))
+            return self.features(images).mean(dim=(2, 3))
 
     return MobileNetV2Features()
 
@@ -85,8 +84,7 @@ def _vision_transformer(**shape: Any) -> "nn.Module":
             patches = maps.flatten(2).transpose(1, 2)
             tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1)
             tokens = self.encoder.layers(tokens + self._positions(maps.shape[-1]))
-            features: torch.Tensor = self.encoder.ln(tokens)[:, 0]
-            return features
+            return self.encoder.ln(tokens)[:, 0]
 
         def _positions(self, grid: int) -> torch.Tensor:
             """The embeddings (1, 1 + grid^2, dim) of the class token and of a square of patches."""
@@ -101,12 +99,6 @@ def _vision_transformer(**shape: Any) -> "nn.Module":
             return torch.cat([stored[:, :1], square.flatten(2).transpose(1, 2)], dim=1)
 
     return ViTFeatures()
-
-
-def _vit_b_16() -> "nn.Module":
-    return _vision_transformer(
-        image_size=224, patch_size=16, num_layers=12, num_heads=12, hidden_dim=768, mlp_dim=3072
-    )
 
 
 def _vit_tiny() -> "nn.Module":
@@ -130,14 +122,13 @@ def _vit_tiny() -> "nn.Module":
 
 BACKBONES: Mapping[str, Backbone] = {
     "mobilenet_v2": Backbone(
-        1280,
-        _mobilenet_v2,
-        imagenet="MobileNet_V2_Weights.IMAGENET1K_V2",
-        learning_rate=3e-3,
+        1280, _mobilenet_v2, imagenet="MobileNet_V2_Weights.IMAGENET1K_V2", learning_rate=3e-3
     ),
     "vit_b_16": Backbone(
         768,
-        _vit_b_16,
+        lambda: _vision_transformer(
+            image_size=224, patch_size=16, num_layers=12, num_heads=12, hidden_dim=768, mlp_dim=3072
+        ),
         imagenet="ViT_B_16_Weights.IMAGENET1K_V1",
         patch=16,
         legacy={"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."},
@@ -147,13 +138,7 @@ BACKBONES: Mapping[str, Backbone] = {
 
 
 def check_settings(name: str, weights: str, image_size: int) -> None:
-    """Raise InputError for settings that do not go together, whatever is on the disk.
-
-    Raises
-    ------
-    InputError
-        If the backbone takes no images of this size, or there are no weights of this name for it.
-    """
+    """Raise InputError if a backbone takes no images of this size, or has no such weights."""
     backbone = BACKBONES[name]
     below = image_size // backbone.patch * backbone.patch
     if image_size != below:

@@ -70,12 +70,11 @@ class FeatureExtractor:
 
     def _decode(self, data: bytes) -> np.ndarray | None:
         try:
-            if self.version:
-                from celeba_fl.vision.augmentation import alteration
+            if not self.version:
+                return decode(data, self.image_size)
+            from celeba_fl.vision.augmentation import alteration
 
-                alter = alteration(data, self.image_size, *self.version)
-                return decode(data, self.image_size, alter)
-            return decode(data, self.image_size)
+            return decode(data, self.image_size, alteration(data, self.image_size, *self.version))
         except BadImageError:
             return None
 
@@ -111,8 +110,7 @@ def _normalised(backbone: str, home: Path, weights: str) -> "nn.Module":
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             """(n, 3, N, N) uint8 -> (n, dim) float32."""
             images = pixels.float() * self.scale + self.shift
-            features: torch.Tensor = self.module(images)
-            return features
+            return self.module(images)
 
     return Normalised().eval()
 
@@ -131,11 +129,7 @@ def _onnx_runner(
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def run(pixels: np.ndarray) -> np.ndarray:
-        features: np.ndarray = session.run(None, {"pixels": pixels})[0]
-        return features
-
-    return run
+    return lambda pixels: session.run(None, {"pixels": pixels})[0]
 
 
 def _export(module: "nn.Module", image_size: int, path: Path) -> None:
@@ -162,7 +156,6 @@ def _cuda_runner(home: Path, backbone: str, weights: str) -> Callable[[np.ndarra
 
     @torch.inference_mode()
     def run(pixels: np.ndarray) -> np.ndarray:
-        features: np.ndarray = module(torch.from_numpy(pixels).cuda()).cpu().numpy()
-        return features
+        return module(torch.from_numpy(pixels).cuda()).cpu().numpy()
 
     return run

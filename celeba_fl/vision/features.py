@@ -31,12 +31,8 @@ class FeatureStore(ImageStore):
     ----------
     home : Path
         Features go to ``home/features/<key>``.
-    table : Table
-        The images.
-    backbone : str
-        A key of `BACKBONES`.
-    weights : str
-        SHA-256 (hex) of its weights, as from `resolve_weights`.
+    backbone, weights : str
+        A key of `BACKBONES`, and the SHA-256 (hex) of its weights, as from `resolve_weights`.
     image_size : int
         Edge in pixels.
     version : tuple[int, int] | None (default: None)
@@ -56,8 +52,8 @@ class FeatureStore(ImageStore):
     ) -> None:
         self.home, self.backbone = home, backbone
         self.weights, self.image_size, self.version = weights, image_size, version
-        parts: tuple[object, ...] = (table.fingerprint, weights)
-        parts += (preprocessing_hash(backbone, image_size),)
+        parts: tuple[object, ...]
+        parts = table.fingerprint, weights, preprocessing_hash(backbone, image_size)
         if version:
             from celeba_fl.vision.augmentation import AUGMENTATION
 
@@ -73,13 +69,7 @@ class FeatureStore(ImageStore):
 
 
 class Versions:
-    """Several sets of rows as one, such as those of several versions of the same images.
-
-    Parameters
-    ----------
-    parts : Sequence[StoredRows]
-        The sets in order, (n, dim) each.
-    """
+    """Several sets of rows, (n, dim) each, as one: those of versions of the same images."""
 
     def __init__(self, parts: Sequence[StoredRows]) -> None:
         self._parts, self._each = parts, len(parts[0])

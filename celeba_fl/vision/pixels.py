@@ -16,14 +16,7 @@ from celeba_fl.vision.store import Compute, ImageStore
 class PixelStore(ImageStore):
     """The images of a table, cropped and resized, (3, size, size) uint8 each.
 
-    Parameters
-    ----------
-    home : Path
-        They go to ``home/pixels/<key>``.
-    table : Table
-        The images.
-    size : int
-        Edge in pixels.
+    They go to ``home/pixels/<key>``.
     """
 
     what = "Decoding images"

@@ -24,16 +24,9 @@ DRAWN = [i for i, name in enumerate(ATTRIBUTES) if name not in SAMPLED]
 
 
 def pretrain(backbone: Backbone, table: Table) -> nn.Module:
-    """Train `backbone` on the `pretrain` images of `table`, and return it.
+    """Train `backbone`, from random weights, on the `pretrain` images of the drawn faces.
 
     AdamW under the one-cycle schedule (Smith and Topin 2018), images mirrored at random.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        What is trained, from random weights.
-    table : Table
-        The drawn faces.
     """
     rows = table.rows("pretrain")
     images = {

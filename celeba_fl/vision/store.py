@@ -26,18 +26,9 @@ Compute = Callable[[Iterator[bytes]], Iterator[np.ndarray | None]]
 
 
 class ImageStore(ABC):
-    """Rows computed from the images of a table.
+    """Rows of one shape and type, computed from the images of a table.
 
-    Parameters
-    ----------
-    folder : Path
-        Where it is kept; its name must tell all that the rows depend on.
-    table : Table
-        The images.
-    shape : tuple[int, ...]
-        Of a row.
-    dtype : DTypeLike
-        Of a row.
+    They are kept in `folder`, whose name must tell all that they depend on.
     """
 
     what = "Computing rows"  # for the log
@@ -64,17 +55,7 @@ class ImageStore(ABC):
     def fill(self, rows: np.ndarray, bad_images: str) -> None:
         """Compute the rows that are not there yet.
 
-        Parameters
-        ----------
-        rows : np.ndarray
-            (k,) row numbers of the table.
-        bad_images : str
-            ``skip``: an image that cannot be read is logged and left out; ``fail``: it is an error.
-
-        Raises
-        ------
-        InputError
-            Naming the first unreadable image, under ``fail``.
+        An image that cannot be read is logged and left out; under ``fail`` it is an InputError.
         """
         missing = rows[self._state[rows] == EMPTY]
         if len(missing):
@@ -83,7 +64,7 @@ class ImageStore(ABC):
                 for start in range(0, len(missing), CHUNK):
                     chunk = missing[start : start + CHUNK]
                     state = np.full(len(chunk), DONE, np.uint8)
-                    for i, row in enumerate(compute(self._images(chunk))):
+                    for i, row in enumerate(compute(map(self.table.read, chunk))):
                         if row is None:
                             state[i] = BAD
                         else:
@@ -97,9 +78,6 @@ class ImageStore(ABC):
         bad = self.table.image[rows[self._state[rows] == BAD]]
         cure = "delete them, and only then put whole ones in their place"
         report_unreadable(self.table.name, bad, bad_images, cure)
-
-    def _images(self, rows: np.ndarray) -> Iterator[bytes]:
-        return (self.table.read(row) for row in rows)
 
     def readable(self, rows: np.ndarray) -> np.ndarray:
         """Rows that are there, out of `rows`: all but those of unreadable images."""

@@ -30,7 +30,7 @@ def weights_path(home: Path, sha256: str) -> Path:
 def resolve_weights(
     name: str, weights: str, home: Path, train: Callable[[Backbone], "nn.Module"]
 ) -> str:
-    """Make the weights that a run config names available under their hash.
+    """Make the weights that a run config names available under their SHA-256 (hex), and return it.
 
     Parameters
     ----------
@@ -43,11 +43,6 @@ def resolve_weights(
         Where they are kept.
     train : Callable[[Backbone], nn.Module]
         Trains a backbone on the drawn faces; called only where ``drawn`` weights are not there.
-
-    Returns
-    -------
-    str
-        The SHA-256 (hex) of the extractor's weights.
 
     Raises
     ------
