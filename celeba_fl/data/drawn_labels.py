@@ -46,16 +46,7 @@ def sample(split: str, identities: int, seed: int) -> tuple[np.ndarray, np.ndarr
     """Choose who is on the images of a split, and how each image looks.
 
     The draws are a Latin hypercube within each group of Male and Young, so that rates come close to
-    CelebA's even with few identities.
-
-    Parameters
-    ----------
-    split : str
-        One of `SPLITS`.
-    identities : int
-        How many persons; each has `IMAGES_EACH` images.
-    seed : int
-        The same seed gives the same split, whatever the other splits are.
+    CelebA's even with few identities. The same seed gives the same split, whatever the others are.
 
     Returns
     -------

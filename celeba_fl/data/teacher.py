@@ -31,22 +31,11 @@ Answers = NDArray[np.int8]
 
 
 class Teacher:
-    """A teacher of the images of a table.
+    """A teacher of the images of a table: ``simulated``, or a file of its answers.
 
-    Parameters
-    ----------
-    name : str
-        A file of its answers, or ``simulated``.
-    table : Table
-        The images.
-    home : Path
-        Answers are kept in ``home/teachers`` once their file was read.
-    confidence : float
-        An answer of a file that is less sure counts as none.
-    errors : Sequence[float]
-        The share of wrong answers of a simulated teacher, for each of `ATTRIBUTES`.
-    seed : int
-        Another seed gives a simulated teacher other errors.
+    Those are kept in ``home/teachers`` once the file was read; an answer below `confidence` counts
+    as none. A simulated teacher has a share of `errors` for each of `ATTRIBUTES`, other ones by
+    another seed.
 
     Raises
     ------

@@ -82,10 +82,9 @@ def fractions(counts: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def difference(rates: Floats) -> Floats:
     """The highest minus the lowest rate of (..., groups, attributes), NaN unless two have one."""
-    defined = ~np.isnan(rates)
-    low = np.where(defined, rates, np.inf).min(axis=-2)
-    high = np.where(defined, rates, -np.inf).max(axis=-2)
-    return np.where(defined.sum(axis=-2) > 1, high - low, np.nan)
+    several = (~np.isnan(rates)).sum(axis=-2) > 1
+    low, high = np.fmin.reduce(rates, axis=-2), np.fmax.reduce(rates, axis=-2)
+    return np.where(several, high - low, np.nan)
 
 
 def differences(rates: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -102,13 +101,11 @@ def differences(rates: Mapping[str, Floats]) -> dict[str, Floats]:
     intervals of the rates first.
     """
     opportunity = difference(rates["tpr"])
-    accuracy = rates["accuracy"]
-    worst = np.where(np.isnan(accuracy), np.inf, accuracy).min(axis=-2)
     return {
         "demographic_parity_difference": difference(rates["selection_rate"]),
         "equal_opportunity_difference": opportunity,
         "equalized_odds_difference": np.maximum(opportunity, difference(rates["fpr"])),
-        "worst_group_accuracy": np.where(np.isinf(worst), np.nan, worst),
+        "worst_group_accuracy": np.fmin.reduce(rates["accuracy"], axis=-2),
     }
 
 

@@ -122,17 +122,13 @@ def read_scores(path: Path) -> Scores:
 
 def intervals(draws: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
     """The 95 % interval of each metric."""
-    return {name: _interval(values) for name, values in draws.items()}
+    ends = {name: interval(values) for name, values in draws.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
 def difference_intervals(one: Scores, other: Scores) -> dict[str, tuple[float, float]]:
     """The 95 % interval of the difference `other` - `one` of each metric, by paired draws."""
-    return {name: _interval(other.draws[name] - values) for name, values in one.draws.items()}
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    low, high = interval(values)
-    return float(low), float(high)
+    return intervals({name: other.draws[name] - values for name, values in one.draws.items()})
 
 
 def _drawn_counts(drawn: np.ndarray, people: Sequence[Counts]) -> Iterator[Counts]:

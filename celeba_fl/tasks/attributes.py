@@ -19,25 +19,16 @@ from celeba_fl.evaluation.curves import ExactCurves
 from celeba_fl.evaluation.metrics import EACH_ROUND, METRICS, Counts, best_thresholds, means
 from celeba_fl.evaluation.resampling import Scores
 from celeba_fl.models.heads import initial_head, scores
-from celeba_fl.task import (
-    Description,
-    Instructions,
-    NodeConfig,
-    Prepared,
-    Tables,
-    Task,
-)
+from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables, Task
 from celeba_fl.tasks import closed_form, weighting
 from celeba_fl.tasks.client_data import ClientData
-from celeba_fl.tasks.examples import Examples, FeatureStores, backbone_weights
+from celeba_fl.tasks.examples import CENTRAL, Examples, FeatureStores, backbone_weights
 from celeba_fl.tasks.settings import check_head
 from celeba_fl.tasks.teaching import Teachers, targets
 from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.features import Versions, preprocessing_hash
 from celeba_fl.vision.weights import weights_path
 
-# Parts that the server evaluates, and the splits that they are.
-CENTRAL = {"server_valid": "valid", "test": "test"}
 AGREEMENT = "teacher_agreement"
 
 
@@ -95,13 +86,8 @@ class Attributes(Task):
         }
         if config.labels == "teacher":
             provenance["teacher"] = teacher_provenance(config.teacher)
-        return Prepared(
-            instructions={
-                "weights": weights,
-                "preprocessing": preprocessing_hash(config.backbone, config.image_size),
-            },
-            provenance=provenance,
-        )
+        preprocessing = preprocessing_hash(config.backbone, config.image_size)
+        return Prepared({"weights": weights, "preprocessing": preprocessing}, provenance)
 
     def initial_arrays(self) -> Arrays:
         """A head with random weights, by the run's seed."""

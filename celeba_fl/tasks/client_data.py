@@ -20,12 +20,7 @@ Images = TypeVar("Images", bound=LabelledImages)
 class ClientData(Generic[Images]):
     """The images that a run's server and nodes take theirs from; each data set is opened once.
 
-    Parameters
-    ----------
-    config : RunConfig
-        Says which data set, and how it is dealt to partitions.
-    load : Callable[[str, Path], Images]
-        Opens a data set by its name, given `home`.
+    `load` opens a data set by its name, given `home`.
     """
 
     def __init__(self, config: RunConfig, load: Callable[[str, Path], Images]) -> None:
@@ -111,11 +106,7 @@ class ClientData(Generic[Images]):
         sizes = {split: len(table.rows(split)) for split in splits}
         if self.config.public_fraction:
             sizes["public"] = len(self.public)
-        return {
-            "name": self.config.dataset,
-            "fingerprint": table.fingerprint,
-            "splits": sizes,
-        }
+        return {"name": table.name, "fingerprint": table.fingerprint, "splits": sizes}
 
     def _open(self, dataset: str) -> Images:
         if dataset not in self._opened:

@@ -29,24 +29,14 @@ def sums_of(parts: Mapping[str, Examples], names: Collection[str], weigh: Weigh)
     sums: Arrays = {}
     for part, examples in parts.items():
         if f"{part}_xx" in names:
-            own = _sums(examples, weigh)
-            sums |= {f"{part}_{key}": array for key, array in own.items()}
+            sums |= {f"{part}_{key}": array for key, array in _sums(examples, weigh).items()}
     return sums
 
 
 def solve(sums: Arrays, valid: Examples, weigh: Weigh, valid_fraction: float) -> Arrays:
     """The head, its lambda chosen and its scores calibrated on validation examples.
 
-    Parameters
-    ----------
-    sums : dict[str, np.ndarray]
-        Of all clients; without those of ``valid`` where the server has validation examples.
-    valid : Examples
-        Those of the server; may be empty.
-    weigh : Weigh
-        Weights of these.
-    valid_fraction : float
-        Of the run config, to blame where there are none.
+    Those are the server's, by their weights; where it has none, they are in the sums.
 
     Raises
     ------

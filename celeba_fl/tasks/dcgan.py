@@ -38,7 +38,8 @@ from celeba_fl.task import (
 )
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.client_files import ClientFiles
-from celeba_fl.tasks.judging import CENTRAL, DISTANCE, REAL_DISTANCE, Judge
+from celeba_fl.tasks.examples import CENTRAL
+from celeba_fl.tasks.judging import DISTANCE, REAL_DISTANCE, Judge
 from celeba_fl.tasks.settings import check_faces
 from celeba_fl.vision.pixels import PixelStore
 

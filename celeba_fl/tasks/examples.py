@@ -18,19 +18,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+# Parts that the server evaluates, and the splits that they are.
+CENTRAL = {"server_valid": "valid", "test": "test"}
+
+
 @dataclass(frozen=True)
 class Examples:
-    """Faces as a head sees them: features of the frozen backbone, labels and identities.
-
-    Parameters
-    ----------
-    table : Table
-        Where they are from.
-    rows : np.ndarray
-        (n,) their rows in it.
-    features : StoredRows
-        (n, dim) float32.
-    """
+    """Rows (n,) of a table of faces as a head sees them, with their features (n, dim) float32."""
 
     table: Table
     rows: np.ndarray
@@ -51,13 +45,7 @@ class Examples:
 
 
 class FeatureStores:
-    """The features of a run's images; each store is opened once.
-
-    Parameters
-    ----------
-    config : RunConfig
-        Says which backbone, and of which size the images are.
-    """
+    """The features of a run's images; each store is opened once."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config

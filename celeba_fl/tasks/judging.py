@@ -15,13 +15,11 @@ from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.data.images import encode
 from celeba_fl.evaluation.frechet import frechet_distance
-from celeba_fl.tasks.examples import backbone_weights
+from celeba_fl.tasks.examples import CENTRAL, backbone_weights
 from celeba_fl.vision.extractor import FeatureExtractor
 from celeba_fl.vision.features import FeatureStore
 from celeba_fl.vision.pixels import PixelStore
 
-# Parts that the server evaluates, and the splits that they are.
-CENTRAL = {"server_valid": "valid", "test": "test"}
 DISTANCE, REAL_DISTANCE = "frechet_distance", "real_frechet_distance"
 # More faces would take a round's time to judge it.
 MAX_FACES = 2000
@@ -29,17 +27,10 @@ MAX_FACES = 2000
 
 @dataclass(frozen=True)
 class Judge:
-    """Real faces that generated ones are compared with.
+    """Real faces that generated ones are compared with, as a backbone of these weights sees them.
 
-    Parameters
-    ----------
-    config : RunConfig
-        Names the backbone.
-    weights : str
-        SHA-256 (hex) of its weights.
-    real : Mapping[str, np.ndarray]
-        Features of real faces by part, (number, dim) each: equally many of each, since the
-        distance depends on how many there are.
+    `real` are features of faces by part, (number, dim) each: equally many of each, since the
+    distance depends on how many there are.
     """
 
     config: RunConfig
@@ -85,9 +76,8 @@ class Judge:
         And with those of the test split, how far these are from the real ones of the other.
         """
         config = self.config
-        with FeatureExtractor(
-            config.home_dir, config.backbone, self.weights, config.image_size
-        ) as extract:
+        backbone = config.home_dir, config.backbone, self.weights, config.image_size
+        with FeatureExtractor(*backbone) as extract:
             made = np.stack([row for row in extract(map(encode, faces)) if row is not None])
         parts = {part: {DISTANCE: frechet_distance(made, real)} for part, real in self.real.items()}
         if len(self.real) == len(CENTRAL):

@@ -12,13 +12,7 @@ Bools = NDArray[np.bool_]
 
 
 class Teachers:
-    """The teachers of a run's nodes; each is opened once.
-
-    Parameters
-    ----------
-    config : RunConfig
-        Says whether there are teachers, and who teaches a node that does not say so itself.
-    """
+    """The teachers of a run's nodes; each is opened once."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -46,20 +40,9 @@ class Teachers:
 def targets(labels: Bools, answers: Answers | None, predicted: Bools | None) -> tuple[Bools, Bools]:
     """Choose what to learn from, image by image and attribute by attribute.
 
-    Parameters
-    ----------
-    labels : np.ndarray
-        (n, attributes) bool, the annotations.
-    answers : np.ndarray | None
-        (n, attributes) int8 of a `Teacher`, which stand in for annotations; None: there is none.
-    predicted : np.ndarray | None
-        (n, attributes) bool, what the received model says; None: it does not matter.
-
-    Returns
-    -------
-    tuple[np.ndarray, np.ndarray]
-        Labels, and which of them are learned from: those that exist and, where `predicted` is
-        given, that it contradicts. Both (n, attributes) bool.
+    Answers of a `Teacher` stand in for the annotations, and `predicted` is what the received model
+    says, if it matters; (n, attributes) all. The results are labels, and which of them are learned
+    from: those that exist and, where `predicted` is given, that it contradicts.
     """
     taught = labels if answers is None else answers == 1
     counted = np.ones_like(labels) if answers is None else answers >= 0
