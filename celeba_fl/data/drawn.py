@@ -39,7 +39,7 @@ def draw(
     identities: Mapping[str, int] = IDENTITIES,
     processes: int | None = None,
 ) -> None:
-    """Draw a data set in the official CelebA layout.
+    """Draw a data set in the official CelebA layout; `folder` is new, its parents are created.
 
     Writes ``img_align_celeba/000001.jpg`` and so on, ``list_attr_celeba.txt``,
     ``list_eval_partition.txt`` and ``identity_CelebA.txt``. Everything is drawn beside `folder`
@@ -47,16 +47,8 @@ def draw(
     draw the same folder at once, the first to finish provides it; the others drop their copies,
     which are identical byte by byte.
 
-    Parameters
-    ----------
-    folder : Path
-        The new folder; its parents are created.
-    seed : int (default: 42)
-        The same seed gives the same bytes, whatever the number of processes.
-    identities : Mapping[str, int] (default: `IDENTITIES`)
-        Split to number of persons, each with `IMAGES_EACH` images; no person is in two splits.
-    processes : int | None (default: None)
-        None takes all cores.
+    Each split has so many identities, each with `IMAGES_EACH` images. The same seed gives the same
+    bytes, whatever the number of processes; without a number all cores are taken.
 
     Raises
     ------

@@ -146,11 +146,10 @@ def _fingerprint(annotations: Annotations, content: np.ndarray) -> str:
 
 
 def _warn_of_leaks(annotations: Annotations, content: np.ndarray) -> None:
-    pairs = repeats(content, annotations.split)
+    image, _, _, split = annotations
+    pairs = repeats(content, split)
     if len(pairs):
-        one, other = (
-            f"{annotations.image[row]} ({SPLITS[annotations.split[row]]})" for row in pairs[0]
-        )
+        one, other = (f"{image[row]} ({SPLITS[split[row]]})" for row in pairs[0])
         LOG.warning(
             "%d images are, byte for byte, in more than one split, such as %s and %s: what is "
             "measured on one split has been seen in the other",

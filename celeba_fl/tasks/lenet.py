@@ -141,9 +141,8 @@ class Lenet(Task):
                 for part, m in measured.items()
                 if len(parts[part][1])
             )
-            place = (
-                f"round {instructions['server-round']!s}, epoch {epoch} of {config.local_epochs}"
-            )
+            server_round = instructions["server-round"]
+            place = f"round {server_round!s}, epoch {epoch} of {config.local_epochs}"
             LOG.info("client %s, %s: %s", name, place, figures)
             if "run" in instructions:
                 path = own_model_path(self.home, str(instructions["run"]), name)

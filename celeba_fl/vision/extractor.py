@@ -46,11 +46,9 @@ class FeatureExtractor:
 
         self.image_size, self.version = image_size, version
         if torch.cuda.is_available():
-            self._run = _cuda_runner(home, backbone, weights)
-            self._batch = GPU_BATCH
+            self._run, self._batch = _cuda_runner(home, backbone, weights), GPU_BATCH
         else:
-            self._run = _onnx_runner(home, backbone, weights, image_size)
-            self._batch = 1
+            self._run, self._batch = _onnx_runner(home, backbone, weights, image_size), 1
         # Ray gives a worker its share of the cores through OMP_NUM_THREADS.
         cores = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
         self._pool = ThreadPool(cores)

@@ -36,22 +36,17 @@ def pretrain(backbone: Backbone, table: Table) -> nn.Module:
     labels = torch.from_numpy(np.asarray(table.labels[rows])[:, DRAWN]).float()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (backbone.mean, backbone.std))
     steps = len(rows) // BATCH_SIZE  # an epoch
+    total, rate = len(IMAGE_SIZES) * steps, backbone.learning_rate
     LOG.info("Training the drawn weights on %d faces, once", len(rows))
-    progress = Progress(
-        "Training the drawn weights", len(IMAGE_SIZES) * steps * BATCH_SIZE, every=10
-    )
+    progress = Progress("Training the drawn weights", total * BATCH_SIZE, every=10)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         module = backbone.build()
         network = nn.Sequential(module, nn.Linear(backbone.dim, len(DRAWN))).train()
         network.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=backbone.learning_rate, weight_decay=0.01
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, backbone.learning_rate, total_steps=len(IMAGE_SIZES) * steps
-        )
+        optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total)
         for size in IMAGE_SIZES:
             for batch in torch.randperm(len(rows)).split(BATCH_SIZE)[:steps]:
                 mirrored = torch.rand(len(batch)) < 0.5
