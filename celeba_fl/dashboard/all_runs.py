@@ -12,7 +12,7 @@ from celeba_fl.dashboard.blocks import live, plain, show_chart
 from celeba_fl.launch.app import app_here
 from celeba_fl.report.heading import partitioning
 from celeba_fl.report.names import PARTS, first_metrics, name_of
-from celeba_fl.report.pictures.rounds import compared_rounds
+from celeba_fl.report.pictures.curves import compared_rounds
 from celeba_fl.report.reading import Run
 from celeba_fl.runs.reading import RunInfo
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,11 +93,5 @@ def _newest(read: Callable[[Path], T]) -> Callable[[Path, Any], T]:
     return newest
 
 
-@_newest
-def _read_run(path: Path) -> RunInfo:
-    return read_run(path)
-
-
-@_newest
-def _read_course(path: Path) -> Run:
-    return Run.read(path, whole=False)
+_read_run = _newest(read_run)
+_read_course = _newest(partial(Run.read, whole=False))

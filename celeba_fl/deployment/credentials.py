@@ -36,8 +36,6 @@ def write_credentials(folder: Path, nodes: int, hosts: Sequence[str], days: int)
     ----------
     folder : Path
         A new folder; only its owner may enter it, or read what is private in it.
-    nodes : int
-        Number of nodes.
     hosts : Sequence[str]
         Names and IP addresses by which nodes and users reach the SuperLink.
     days : int

@@ -101,6 +101,11 @@ def plot(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     return alt.Chart(found.cast(pa.schema(kinds)))
 
 
+def marks(chart: alt.Chart, size: float = 42, **style: Any) -> alt.Chart:
+    """A filled mark for each row."""
+    return chart.mark_point(filled=True, size=size, **{"opacity": 1} | style)
+
+
 def level(**at: Any) -> alt.Chart:
     """A straight line across the picture, at ``x=`` or ``y=``."""
     line = alt.Chart(alt.InlineData(values=[{}]))

@@ -1,7 +1,6 @@
 """The page of several runs: differences to the first, paired on the same test images."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from celeba_fl.common.files import write_bytes
@@ -10,9 +9,9 @@ from celeba_fl.report.compared.curves import clients, curves
 from celeba_fl.report.compared.groups import groups
 from celeba_fl.report.compared.results import results, seeds
 from celeba_fl.report.compared.runs import name_runs, overview
-from celeba_fl.report.heading import FOOTER, notes, title_of
+from celeba_fl.report.heading import notes, title_of
 from celeba_fl.report.html import Block, Page
-from celeba_fl.report.plots import build_section
+from celeba_fl.report.plots import build_sections
 from celeba_fl.report.reading import Run
 
 SECTIONS: Mapping[str, Callable[[Mapping[str, Run]], Sequence[Block]]] = {
@@ -27,28 +26,14 @@ SECTIONS: Mapping[str, Callable[[Mapping[str, Run]], Sequence[Block]]] = {
 
 
 def write_comparison(paths: Sequence[Path], out: Path) -> Path:
-    """Write the page of several runs.
-
-    Parameters
-    ----------
-    paths : Sequence[Path]
-        Run directories; the others are compared to the first.
-    out : Path
-        The HTML file.
-
-    Returns
-    -------
-    Path
-        The HTML file.
-    """
+    """Write the page of several runs, which are compared to the first, to the HTML file `out`."""
     runs = name_runs([Run.read(path) for path in paths])
-    sections = [build_section(title, partial(build, runs)) for title, build in SECTIONS.items()]
+    sections = build_sections(SECTIONS, runs)
     page = Page(
         title=f"{len(runs)} runs compared",
         subtitle=f"Differences are to A, {title_of(next(iter(runs.values())))}",
         notes=_notes(runs),
-        sections=[section for section in sections if section.blocks],
-        footer=FOOTER,
+        sections=sections,
     )
     write_bytes(out, page.render().encode())
     return out

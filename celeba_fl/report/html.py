@@ -1,7 +1,7 @@
 """What a page is made of, and how it becomes one self-contained HTML file."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from celeba_fl.report.templates import PAGE, STYLE
@@ -9,6 +9,12 @@ from celeba_fl.report.templates import PAGE, STYLE
 if TYPE_CHECKING:
     from celeba_fl.report.charts import Chart
 
+FOOTER = (
+    "Made by celeba-fl from the files of the run directory alone. The 95 % intervals come from "
+    "resampling the people of the test split, not their images, with replacement; an attribute "
+    "that is undefined in a sample does not count in it. They show how much a figure would change "
+    "with other people, not with another seed."
+)
 # A text, or a text and lines of small print below it.
 Cell = str | tuple[str, ...]
 
@@ -116,9 +122,8 @@ class Page:
     title: str
     subtitle: str
     sections: Sequence[Section]
-    footer: str
     status: str = ""
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
 
     def render(self) -> str:
         """The HTML: nothing in it is fetched from anywhere, and no script runs."""
@@ -126,4 +131,4 @@ class Page:
 
         environment = Environment(autoescape=True, undefined=StrictUndefined)
         template = environment.from_string(PAGE.lstrip())
-        return template.render(style=STYLE, **vars(self))
+        return template.render(style=STYLE, footer=FOOTER, **vars(self))

@@ -1,13 +1,12 @@
 """The report of a run: `report.html` and `plots/` in its directory, made from its files alone."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from celeba_fl.common.files import write_bytes
-from celeba_fl.report.heading import FOOTER, notes, subtitle_of, title_of
+from celeba_fl.report.heading import notes, subtitle_of, title_of
 from celeba_fl.report.html import Block, Page
-from celeba_fl.report.plots import build_section
+from celeba_fl.report.plots import build_sections
 from celeba_fl.report.reading import Run
 from celeba_fl.report.sections.attributes import attributes
 from celeba_fl.report.sections.clients import clients
@@ -37,30 +36,15 @@ SECTIONS: Mapping[str, Callable[[Run], Sequence[Block]]] = {
 
 
 def write_report(path: Path) -> Path:
-    """Write `report.html` and `plots/` of a run directory, whatever state it is in.
-
-    Parameters
-    ----------
-    path : Path
-        The run directory.
-
-    Returns
-    -------
-    Path
-        The HTML file.
-    """
+    """Write `report.html` and `plots/` into a run directory, whatever state the run is in."""
     run = Run.read(path)
-    sections = [
-        build_section(title, partial(build, run), path / "plots")
-        for title, build in SECTIONS.items()
-    ]
+    sections = build_sections(SECTIONS, run, path / "plots")
     page = Page(
         title=title_of(run),
         subtitle=subtitle_of(run),
         status=run.status,
         notes=notes(run),
-        sections=[section for section in sections if section.blocks],
-        footer=FOOTER,
+        sections=sections,
     )
     write_bytes(path / "report.html", page.render().encode())
     return path / "report.html"

@@ -6,7 +6,6 @@ those of the `openai` package.
 
 import base64
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from celeba_fl.common.errors import InputError
@@ -80,12 +79,7 @@ class Endpoint:
     async def __aenter__(self) -> "Endpoint":
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
     async def ask(self, image: bytes) -> Reply:

@@ -79,16 +79,15 @@ class Spending:
         InputError
             If there is a limit and the endpoint does not tell what it counts.
         """
-        if tokens is None:
-            if self.limit is not None:
-                raise InputError(
-                    f"--max-cost {self.limit:g} cannot be kept: the endpoint does not tell how "
-                    f"many tokens it took (usage); limit with --max-images instead"
-                )
-            return
-        self.tokens_in += tokens[0]
-        self.tokens_out += tokens[1]
-        self.largest = max(self.largest, tokens[0])
+        if tokens is None and self.limit is not None:
+            raise InputError(
+                f"--max-cost {self.limit:g} cannot be kept: the endpoint does not tell how many "
+                f"tokens it took (usage); limit with --max-images instead"
+            )
+        tokens_in, tokens_out = tokens or (0, 0)
+        self.tokens_in += tokens_in
+        self.tokens_out += tokens_out
+        self.largest = max(self.largest, tokens_in)
 
     def __str__(self) -> str:
         text = f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out"
@@ -139,18 +138,12 @@ def label(
 
     Parameters
     ----------
-    table : Table
-        Where the images are from.
-    rows : np.ndarray
-        (k,) their rows in it.
-    out : Path
-        The file, as of `LabelFile`.
-    model, base_url, timeout
-        As of `Endpoint`.
-    workers : int
-        Requests at a time.
-    max_images : int, optional
-        Only the first so many of the rows; None: all.
+    table, rows
+        Where the images are from, and (k,) their rows in it.
+    out, model, base_url, timeout
+        As of `LabelFile` and `Endpoint`.
+    workers, max_images
+        Requests at a time, and how many of the rows at most; None: all.
     spending : Spending
         Counts, and limits.
 
@@ -171,7 +164,8 @@ def label(
     with LabelFile(out, teacher) as file:
         todo = [row for row in rows.tolist() if str(table.image[row]) not in file.done]
         LOG.info("%d of %d images are labelled", len(rows) - len(todo), len(rows))
-        labelling = _Labelling(table, endpoint, file, workers, Outcome(spending), len(todo))
+        progress = Progress("Asking the teacher", len(todo))
+        labelling = _Labelling(table, endpoint, file, workers, Outcome(spending), progress)
         try:
             asyncio.run(labelling.run(todo))
         except (InputError, OSError) as error:  # OSError: an image that is gone; it is named
@@ -182,22 +176,17 @@ def label(
         return labelling.outcome
 
 
+@dataclass
 class _Labelling:
     """The state of a run: requests under way, in one thread."""
 
-    def __init__(
-        self,
-        table: Table,
-        endpoint: Endpoint,
-        file: LabelFile,
-        workers: int,
-        outcome: Outcome,
-        total: int,
-    ) -> None:
-        self.table, self.endpoint, self.file = table, endpoint, file
-        self.workers, self.outcome = workers, outcome
-        self.progress = Progress("Asking the teacher", total)
-        self.failed = 0  # images in a row
+    table: Table
+    endpoint: Endpoint
+    file: LabelFile
+    workers: int
+    outcome: Outcome
+    progress: Progress
+    failed: int = 0  # images in a row
 
     async def run(self, rows: list[int]) -> None:
         """Ask for `rows` until all are answered or given up, or the money is spent."""

@@ -13,11 +13,12 @@ from celeba_fl.report.charts import (
     across_axis,
     column,
     layers,
+    marks,
     names_axis,
     plot,
 )
 from celeba_fl.report.names import GAPS, name_of
-from celeba_fl.report.reading import Rows, floats
+from celeba_fl.report.reading import Rows, bounds, number
 from celeba_fl.report.words import UNKNOWN, named
 
 WHITE_FROM = 55  # points, where a cell is dark
@@ -31,14 +32,14 @@ def gaps(rows: Rows) -> alt.LayerChart:
     groupings = [named(name) for name in dict.fromkeys(row["grouping"] for row in rows)]
     cells = [
         {
-            "attribute": name,
+            "attribute": named(row["attribute"]),
             "grouping": named(row["grouping"]),
             "measure": short,
-            "points": 100 * value,
+            "points": 100 * number(row, f"{gap}_difference"),
             "column": f"{named(row['grouping'])}{BREAK}{short}",
         }
         for gap, short in GAPS.items()
-        for row, name, value in zip(rows, names, floats(rows, f"{gap}_difference"), strict=True)
+        for row in rows
     ]
     # An empty column between two groupings.
     columns = [f"{name}{BREAK}{short}" for name in groupings for short in (*GAPS.values(), "")]
@@ -96,35 +97,22 @@ def group_rates(shown: Sequence[tuple[str, Rows]]) -> alt.LayerChart:
         for row in rows:
             names.append(f"{title}{BREAK}{named(row['group'])}")
             for rate in ("tpr", "fpr"):
-                value, low, high = (
-                    floats([row], f"{rate}{end}")[0] for end in ("", "_low", "_high")
-                )
-                if value == value:
-                    found.append(
-                        {
-                            "of": names[-1],
-                            "series": name_of(rate),
-                            "rate": value,
-                            "low": low,
-                            "high": high,
-                        }
-                    )
+                low, high = bounds(row, rate)
+                value = {"rate": number(row, rate), "low": low, "high": high}
+                found.append({"of": names[-1], "series": name_of(rate), **value})
+    chart = plot([row for row in found if row["rate"] == row["rate"]])
     y = names_axis("of", names, labelExpr=f"{HEADING} < 0 ? '' : slice(datum.value, {HEADING} + 1)")
     series = Series(
-        {
-            name_of("tpr"): Look(COLOURS[0]),
-            name_of("fpr"): Look(COLOURS[5], shape="square"),
-        }
+        {name_of("tpr"): Look(COLOURS[0]), name_of("fpr"): Look(COLOURS[5], shape="square")}
     )
     beside = alt.YOffset("series:N", scale=alt.Scale(domain=list(series.looks), paddingOuter=0.6))
     unit = {"domain": [0, 1], "nice": False}
-    chart = plot(found)
     titles = plot([{"of": title, "title": title} for title, _ in shown])
     return layers(
         chart.mark_rule(strokeWidth=1.5).encode(
             y, across_axis("low", "rate", **unit), alt.X2("high"), beside, **series.encode("color")
         ),
-        chart.mark_point(filled=True, size=42, opacity=1).encode(
+        marks(chart).encode(
             y, across_axis("rate", "rate", **unit), beside, **series.encode("color", "shape")
         ),
         titles.mark_text(fontWeight="bold", color=REFERENCE, align="left").encode(

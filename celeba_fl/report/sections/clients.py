@@ -4,7 +4,7 @@ import numpy as np
 
 from celeba_fl.report.html import Block, Picture, Pictures
 from celeba_fl.report.pictures import clients as pictures
-from celeba_fl.report.pictures.rounds import client_spread
+from celeba_fl.report.pictures.curves import client_spread
 from celeba_fl.report.reading import Run, floats
 from celeba_fl.report.words import figure
 

@@ -114,10 +114,14 @@ def own_scores(run: Run) -> Scores | None:
 
 def gap_intervals(run: Run) -> dict[str, tuple[float, float]]:
     """Intervals of the differences to the central model."""
-    own, central = own_scores(run), reproduced(run.central, run.reference("central"))
-    if own is None or central is None or not own.pairs_with(central):
+    return paired_intervals(reproduced(run.central, run.reference("central")), own_scores(run))
+
+
+def paired_intervals(one: Scores | None, other: Scores | None) -> dict[str, tuple[float, float]]:
+    """Intervals of the differences between two models, if they have scores of the same images."""
+    if one is None or other is None or not one.pairs_with(other):
         return {}
-    return difference_intervals(central, own)
+    return difference_intervals(one, other)
 
 
 def reproduced(scores: Scores | None, values: Mapping[str, float]) -> Scores | None:
