@@ -14,18 +14,16 @@ from celeba_fl.dashboard.blocks import live, part, plain, show, show_chart
 from celeba_fl.launch.app import app_here
 from celeba_fl.report.heading import notes, title_of
 from celeba_fl.report.names import name_of
+from celeba_fl.report.pictures.attributes import group_rates
 from celeba_fl.report.pictures.curves import client_curves
-from celeba_fl.report.pictures.groups import group_rates
 from celeba_fl.report.reading import Run, bounds, floats, number, rows_of
 from celeba_fl.report.sections.attributes import attributes
-from celeba_fl.report.sections.clients import clients
+from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
 from celeba_fl.report.sections.groups import groups
-from celeba_fl.report.sections.partitions import partitions
 from celeba_fl.report.sections.results import results
-from celeba_fl.report.sections.settings import foundations, settings
-from celeba_fl.report.sections.task_tables import task_tables
+from celeba_fl.report.sections.tables import foundations, settings, task_tables
 from celeba_fl.report.words import figure, named, sentence
 from celeba_fl.runs.reading import progress
 

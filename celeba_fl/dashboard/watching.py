@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,5 +93,9 @@ def _newest(read: Callable[[Path], T]) -> Callable[[Path, Any], T]:
     return newest
 
 
-_read_run = _newest(read_run)
-_read_course = _newest(partial(Run.read, whole=False))
+@_newest
+def _read_run(path: Path) -> RunInfo:
+    return read_run(path)
+
+
+_read_course = _newest(lambda path: Run.read(path, whole=False))

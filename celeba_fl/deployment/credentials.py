@@ -32,6 +32,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def write_credentials(folder: Path, nodes: int, hosts: Sequence[str], days: int) -> datetime:
     """Write `ca.crt`, `server.crt` and `node-0.pub`, `node-1.pub`..., each with its `.key`.
 
+    The certificates expire at the time that is returned.
+
     Parameters
     ----------
     folder : Path
@@ -40,11 +42,6 @@ def write_credentials(folder: Path, nodes: int, hosts: Sequence[str], days: int)
         Names and IP addresses by which nodes and users reach the SuperLink.
     days : int
         How long the certificates are valid; the nodes' keys do not expire.
-
-    Returns
-    -------
-    datetime
-        When the certificates expire.
 
     Raises
     ------

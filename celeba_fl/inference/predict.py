@@ -30,14 +30,8 @@ CHUNK = 64
 class Prediction:
     """A model's answer for one attribute of an image.
 
-    Parameters
-    ----------
-    score : float
-        The logit.
-    probability : float
-        Its sigmoid; as well calibrated as the model is.
-    present : bool
-        Whether the score is above the model's threshold.
+    The score is the logit, and the probability its sigmoid, as well calibrated as the model is. The
+    attribute is present if the score is above the model's threshold.
     """
 
     score: float
@@ -51,34 +45,16 @@ Answer = dict[str, Prediction] | str
 
 @dataclass(frozen=True)
 class Model:
-    """The model of a run, from its `model.safetensors`.
-
-    Parameters
-    ----------
-    head, attributes
-        The final arrays, and the names of their outputs.
-    thresholds : np.ndarray
-        (attributes,) scores above which an attribute is seen; 0 unless the run chose others.
-    backbone : str
-        A key of `BACKBONES`.
-    weights : str
-        SHA-256 (hex) of the backbone's weights.
-    image_size : int
-        Edge in pixels.
-    home : Path
-        Where those weights are kept.
-    faces : str
-        The faces that it was trained on, in words.
-    """
+    """The model of a run, from its `model.safetensors`."""
 
     head: Arrays
-    attributes: tuple[str, ...]
-    thresholds: np.ndarray
-    backbone: str
-    weights: str
-    image_size: int
-    home: Path
-    faces: str
+    attributes: tuple[str, ...]  # names of the head's outputs
+    thresholds: np.ndarray  # (attributes,) a score above is a yes; 0 unless the run chose others
+    backbone: str  # a key of `BACKBONES`
+    weights: str  # SHA-256 (hex) of the backbone's weights
+    image_size: int  # edge in pixels
+    home: Path  # where those weights are kept
+    faces: str  # those that it was trained on, in words
 
 
 def load_model(run: RunInfo) -> Model:

@@ -29,22 +29,10 @@ class Cards:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows.
+    """A table whose first column names its rows; if it is folded, it opens on a click.
 
-    Parameters
-    ----------
-    caption : str
-        What it shows.
-    header : Sequence[str]
-        Names of the columns.
-    rows : Sequence[Sequence[Cell]]
-        Cells; the first of a row is its name.
-    folded : bool (default: False)
-        Whether it opens on a click.
-    words : bool (default: False)
-        Whether all cells are text (to the left), not numbers (to the right).
-    texts : Collection[int] (default: ())
-        The columns, counted from 0, of text among numbers.
+    Cells are numbers, to the right. Text is to the left: with `words`, all cells; else those of the
+    columns `texts`, counted from 0.
     """
 
     kind: ClassVar = "table"
@@ -58,18 +46,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart, or an image as the bytes of its file.
+    """A chart, or an image as the bytes of a PNG or WebP file.
 
-    Parameters
-    ----------
-    name : str
-        Of its files in `plots/`.
-    alt : str
-        What it shows, for those who do not see it.
-    caption : str
-        What stands below it.
-    source : Chart or bytes
-        The chart, or a PNG or WebP file.
+    Its files in `plots/` have its name; `alt` says what it shows to those who do not see it.
     """
 
     name: str

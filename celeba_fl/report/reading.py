@@ -37,18 +37,9 @@ KEYS = {
 class Run:
     """A run directory; a file that is missing or broken is empty here.
 
-    Parameters
-    ----------
-    rounds, clients, epochs, partitions, attributes, groups, fairness, corrections, teacher : Rows
-        The CSV files.
-    tables : Mapping[str, Rows]
-        The CSV files of the task itself, by name.
-    baseline : dict[str, Any]
-        `baseline.json`, which `celeba-fl baseline` writes.
-    scores, central : Scores or None
-        The test scores of the run and of the head trained centrally.
-    problems : list[str]
-        Which files could not be read, and why.
+    The rows are those of the CSV files, `tables` has those of the task itself by name, and
+    `baseline` is what `celeba-fl baseline` writes. There are test scores of the run and of the head
+    trained centrally. `problems` says which files could not be read, and why.
     """
 
     path: Path

@@ -46,22 +46,14 @@ Values = dict[str, Any]
 class GridPoint:
     """A point of the grid, its seeds taken together.
 
-    Parameters
-    ----------
-    values : dict[str, Any]
-        The run-config keys that the grid varies, `seed` aside.
-    runs : tuple[dict, ...]
-        Its finished runs, as from `read_runs`, one a seed.
-    scores : tuple[float, ...]
-        The validation metric of those runs after their last round; none for what is undefined.
-    reasons : tuple[str, ...]
-        Why runs failed.
+    The scores are the validation metric of its finished runs, one a seed, after their last round;
+    there is none for what is undefined.
     """
 
-    values: Values
+    values: Values  # of the run-config keys that the grid varies, `seed` aside
     runs: tuple[RunInfo, ...]
     scores: tuple[float, ...]
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[str, ...]  # why runs failed
 
     @property
     def ranks(self) -> bool:

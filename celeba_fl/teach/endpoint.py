@@ -19,24 +19,12 @@ MAX_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Reply:
-    """The outcome of a request.
+    """The outcome of a request."""
 
-    Parameters
-    ----------
-    answers : tuple[Answer, ...], optional
-        In the order of `ATTRIBUTES`; None: no answer that could be read.
-    why : str
-        Why there is none, or why the teacher refused; empty for an answer.
-    tokens : tuple[int, int], optional
-        Those of the request and of its answer; None: the endpoint does not say.
-    failed : bool (default: False)
-        Whether the endpoint did not answer: it took the request for a wrong one, or broke at it.
-    """
-
-    answers: tuple[Answer, ...] | None
-    why: str = ""
-    tokens: tuple[int, int] | None = None
-    failed: bool = False
+    answers: tuple[Answer, ...] | None  # in the order of `ATTRIBUTES`; None: cannot be read
+    why: str = ""  # why there is none, or why the teacher refused; empty for an answer
+    tokens: tuple[int, int] | None = None  # of request and answer; None: the endpoint does not say
+    failed: bool = False  # whether the endpoint took the request for a wrong one, or broke at it
 
 
 class Endpoint:

@@ -24,19 +24,11 @@ FAILED_FIRST, FAILED = 3, 20
 
 @dataclass
 class Spending:
-    """Costs of an endpoint, and their limit.
+    """Costs of an endpoint, and their limit."""
 
-    Parameters
-    ----------
-    price_in, price_out : float, optional
-        USD for a million tokens of requests and of answers; None: not given.
-    limit : float, optional
-        USD; None: none.
-    """
-
-    price_in: float | None
-    price_out: float | None
-    limit: float | None
+    price_in: float | None  # USD for a million tokens of requests
+    price_out: float | None  # and of answers
+    limit: float | None  # USD
     tokens_in: int = 0
     tokens_out: int = 0
     largest: int = field(default=0, init=False)  # request, in tokens
@@ -96,30 +88,14 @@ class Spending:
 
 @dataclass
 class Outcome:
-    """The outcome of labelling.
-
-    Parameters
-    ----------
-    spending : Spending
-        What this run has cost.
-    labelled : int
-        Images that were labelled, refused ones among them.
-    refused : int
-        Images of which the teacher refused to speak.
-    unsure : int
-        (image, attribute) pairs without a value.
-    failed : dict[str, str]
-        Images without a label, and why.
-    left : int
-        Images that were not asked for, since the money is spent.
-    """
+    """The outcome of labelling: what it cost, and numbers of images."""
 
     spending: Spending
-    labelled: int = 0
-    refused: int = 0
-    unsure: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    left: int = 0
+    labelled: int = 0  # refused ones among them
+    refused: int = 0  # of which the teacher refused to speak
+    unsure: int = 0  # (image, attribute) pairs without a value
+    failed: dict[str, str] = field(default_factory=dict)  # those without a label, and why
+    left: int = 0  # not asked for, since the money is spent
 
 
 def label(

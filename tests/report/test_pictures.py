@@ -10,14 +10,14 @@ import pytest
 
 from celeba_fl.report.charts import COLOURS, DASHES, SHAPES, Chart, draw, for_page, look, table
 from celeba_fl.report.html import Pictures
-from celeba_fl.report.pictures import attributes, clients, curves, groups
+from celeba_fl.report.pictures import attributes, clients, curves
 from celeba_fl.report.pictures.curves import sweep
 from celeba_fl.report.reading import Run, by_prevalence, floats, rows_of
 from celeba_fl.report.sections.attributes import attributes as attribute_section
 from celeba_fl.report.sections.clients import clients as client_section
+from celeba_fl.report.sections.clients import partitions as partition_section
 from celeba_fl.report.sections.curves import curves as curve_section
 from celeba_fl.report.sections.groups import groups as group_section
-from celeba_fl.report.sections.partitions import partitions as partition_section
 
 ROUNDS = [
     {"round": "0", "valid_loss": "0.7", "test_loss": ""},
@@ -169,7 +169,7 @@ def test_differences_with_and_without_an_interval() -> None:
 
 def test_rates_come_with_their_intervals(whole: Run) -> None:
     rows = [row for row in rows_of(whole.groups) if row["attribute"] == "Smiling"]
-    shown = table(groups.group_rates([("Smiling", rows)]))
+    shown = table(attributes.group_rates([("Smiling", rows)]))
     for row in rows:
         for rate in ("tpr", "fpr"):
             found = [
@@ -190,7 +190,7 @@ def test_gaps_that_are_undefined_have_no_number(whole: Run) -> None:
     rows = rows_of(whole.fairness)
     shown = {
         (row["attribute"], row["grouping"], row["measure"]): row["points"]
-        for row in table(groups.gaps(rows))
+        for row in table(attributes.gaps(rows))
         if "points" in row
     }
     for row in rows:

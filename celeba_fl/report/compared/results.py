@@ -118,18 +118,18 @@ def _about_pairs(runs: Mapping[str, Run], models: Sequence[Model]) -> str:
     others = [model for model in models if model.name in runs and model is not first]
     missing = [model.name for model in others if model.scores is None]
     unlike = [m.name for m in others if m.scores and not first.scores.pairs_with(m.scores)]
-    sentences = [
+    text = (
         f"Differences are paired on the same {len(first.scores.image):,} test images of "
         f"{first.scores.num_identities:,} people."
-    ]
+    )
     if missing:
-        sentences.append(f"Without test scores, hence without an interval: {'; '.join(missing)}.")
+        text += f" Without test scores, hence without an interval: {'; '.join(missing)}."
     if unlike:
-        sentences.append(
-            f"Measured on other test images than A, so that nothing can be paired and the "
+        text += (
+            f" Measured on other test images than A, so that nothing can be paired and the "
             f"difference says little: {'; '.join(unlike)}."
         )
-    return " ".join(sentences)
+    return text
 
 
 def seeds(runs: Mapping[str, Run]) -> list[Block]:

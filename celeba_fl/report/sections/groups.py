@@ -7,7 +7,7 @@ import numpy as np
 from celeba_fl.evaluation.metrics import mean
 from celeba_fl.report.html import Block, Cell, Picture, Pictures, Table
 from celeba_fl.report.names import GAPS, name_of
-from celeba_fl.report.pictures import groups as pictures
+from celeba_fl.report.pictures import attributes as pictures
 from celeba_fl.report.reading import Rows, Run, bounds, floats, number, rows_of
 from celeba_fl.report.words import UNKNOWN, between, figure, named
 
