@@ -91,22 +91,19 @@ def _table(answers: dict[str, dict[str, Prediction]]) -> None:
     """Every attribute, the likeliest first."""
     first = next(iter(answers.values()))
     order = sorted(first, key=lambda name: -first[name].probability)
+    labels = ("",) if len(answers) == 1 else (" (first)", " (second)")
     rows: list[dict[str, Any]] = []
-    columns: dict[str, Any] = {}
     for name in order:
         row: dict[str, Any] = {"attribute": named(name)}
-        for number, answer in enumerate(answers.values()):
-            which = "" if len(answers) == 1 else (" (first)", " (second)")[number]
+        for which, answer in zip(labels, answers.values(), strict=True):
             row[f"seen{which}"] = "yes" if answer[name].present else "no"
             row[f"probability{which}"] = answer[name].probability
-            columns[f"probability{which}"] = st.column_config.ProgressColumn(
-                min_value=0, max_value=1, format="%.2f"
-            )
         rows.append(row)
+    bar = st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.2f")
     st.dataframe(
         rows,
         hide_index=True,
-        column_config=columns,
+        column_config={f"probability{which}": bar for which in labels},
         height="content",
         alt="Every attribute with its probability, the likeliest first",
     )

@@ -165,12 +165,14 @@ class LocalDeployment:
 
     def ended(self) -> dict[str, str]:
         """Processes that have ended too early, and the last lines of their logs."""
-        return {
-            name: f"{name} has ended with status {process.returncode}; the last lines of "
-            f"{self._log(name)}:\n{_tail(self._log(name))}"
-            for name, process in self._processes.items()
-            if process.poll() is not None
-        }
+        ended = {}
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                log = self._log(name)
+                last = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+                status = f"{name} has ended with status {process.returncode}"
+                ended[name] = f"{status}; the last lines of {log}:\n{last}"
+        return ended
 
     def _log(self, name: str) -> Path:
         return self.folder / "logs" / f"{name}.log"
@@ -212,12 +214,8 @@ class LocalDeployment:
 def node_configs(nodes: int | None, data: Sequence[Path]) -> list[dict[str, Any]]:
     """Node configs: first the sites with images of their own, then partitions of `dataset`.
 
-    Parameters
-    ----------
-    nodes : int | None
-        Number of all; None for the sites alone or, without any, 3 partitions.
-    data : Sequence[Path]
-        Folders of the sites, each the name of its site.
+    Without a number of nodes, there are the sites alone or, without any, 3 partitions. A site has
+    the name of its folder in `data`.
 
     Raises
     ------
@@ -261,7 +259,3 @@ def free_ports(number: int) -> list[int]:
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex((HOST, port)) == 0
-
-
-def _tail(path: Path, lines: int = 8) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

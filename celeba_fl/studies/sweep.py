@@ -141,10 +141,8 @@ def run_sweep(
     ----------
     fixed, grid
         Run-config keys of all points, and those to try with their values.
-    nodes : int
-        Number of clients.
-    out : Path
-        Where the run directories and the two files are.
+    nodes, out
+        Number of clients, and where the run directories and the two files are.
     metric : str | None (default: None)
         A validation column of `rounds.csv`; the task knows of which less is better. None: the
         metric that `watch` names, on the server's validation split, or without one on the

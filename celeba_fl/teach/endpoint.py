@@ -28,16 +28,9 @@ class Reply:
 
 
 class Endpoint:
-    """A vision model to ask; an async context manager.
+    """A vision model to ask, with a timeout in seconds; an async context manager.
 
-    Parameters
-    ----------
-    model : str
-        Its name there.
-    base_url : str, optional
-        None: the rules of the `openai` package (OPENAI_BASE_URL, else OpenAI's own).
-    timeout : float
-        Seconds to wait for an answer.
+    Without `base_url`, the rules of the `openai` package hold: OPENAI_BASE_URL, else OpenAI's own.
 
     Raises
     ------
@@ -85,22 +78,16 @@ class Endpoint:
         import openai
 
         url = f"data:{media_type(image)};base64,{base64.b64encode(image).decode()}"
+        picture: Any = {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
+        schema: Any = {"name": "attributes", "strict": True, "schema": SCHEMA}
         try:
             completion = await self._client.chat.completions.create(
                 model=self.model,
                 messages=[
                     {"role": "system", "content": INSTRUCTIONS},
-                    {
-                        "role": "user",
-                        "content": [
-                            {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
-                        ],
-                    },
+                    {"role": "user", "content": [picture]},
                 ],
-                response_format={
-                    "type": "json_schema",
-                    "json_schema": {"name": "attributes", "strict": True, "schema": SCHEMA},
-                },
+                response_format={"type": "json_schema", "json_schema": schema},
                 max_completion_tokens=MAX_TOKENS,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:

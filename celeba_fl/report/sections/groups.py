@@ -113,12 +113,12 @@ def _rates_of(worst: Mapping[str, str], rates: Rows) -> Table:
 
 
 def _means(rates: Rows) -> Table:
-    groups: dict[str, list[Mapping[str, str]]] = {}
+    by_group: dict[str, list[Mapping[str, str]]] = {}
     for row in rates:
-        groups.setdefault(row["group"], []).append(row)
+        by_group.setdefault(row["group"], []).append(row)
     rows = [
         (named(name), these[0]["n"], *(figure(mean(floats(these, rate))) for rate in RATES))
-        for name, these in groups.items()
+        for name, these in by_group.items()
     ]
     header = ("group", "images", *map(name_of, RATES))
     return Table("Rates of each group on test, means over the attributes", header, rows)
