@@ -12,7 +12,7 @@ from celeba_fl.dashboard.blocks import live, plain, show_chart
 from celeba_fl.launch.app import app_here
 from celeba_fl.report.heading import partitioning
 from celeba_fl.report.names import PARTS, first_metrics, name_of
-from celeba_fl.report.pictures.rounds import compared_rounds
+from celeba_fl.report.pictures.curves import compared_rounds
 from celeba_fl.report.reading import Run
 from celeba_fl.runs.reading import RunInfo
 
@@ -128,17 +128,17 @@ def _figures(path: Path) -> dict[str, float]:
 
 def _overlay(paths: Sequence[Path]) -> None:
     runs = {label(path): watching.watch(path, whole=False) for path in paths}
-    broken = {name: run for name, run in runs.items() if not run.rounds}
-    for name, run in broken.items():
-        why = "; ".join(run.problems) or run.status
-        st.warning(plain(f"{name} has no rounds to draw: {why}"))
+    for name, run in runs.items():
+        if not run.rounds:
+            why = "; ".join(run.problems) or run.status
+            st.warning(plain(f"{name} has no rounds to draw: {why}"))
     drawn = {name: run for name, run in runs.items() if run.rounds}
     if not drawn:
         return
     metrics = list(dict.fromkeys(name for run in drawn.values() for name in run.metric_names()))
     left, right = st.columns(2)
-    shown = first_metrics(metrics, 4)
-    chosen = left.multiselect("Metrics", metrics, shown[:2], format_func=name_of, key="metrics")
+    first = first_metrics(metrics, 2)
+    chosen = left.multiselect("Metrics", metrics, first, format_func=name_of, key="metrics")
     where = right.selectbox("Measured on", list(PARTS), 3, format_func=PARTS.__getitem__, key="on")
     columns = st.columns(2)
     for number, metric in enumerate(chosen):

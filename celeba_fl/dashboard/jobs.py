@@ -23,27 +23,13 @@ TAIL_BYTES = 8192
 
 @dataclass(frozen=True)
 class Job:
-    """A run that was started here.
-
-    Parameters
-    ----------
-    log : Path
-        Its command and its output.
-    command : str
-        As in a shell.
-    text : str
-        The end of its output.
-    run : Path | None
-        The run directory, once it is known.
-    alive : bool
-        Whether the command, which follows the run, is still there.
-    """
+    """A run that was started here; its log has the command and its output."""
 
     log: Path
-    command: str
-    text: str
-    run: Path | None
-    alive: bool
+    command: str  # as in a shell
+    text: str  # the end of the output
+    run: Path | None  # the run directory, once it is known
+    alive: bool  # whether the command, which follows the run, is still there
 
 
 def connections() -> dict[str, str]:

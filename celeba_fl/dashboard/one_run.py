@@ -14,24 +14,23 @@ from celeba_fl.dashboard.blocks import live, part, plain, show, show_chart
 from celeba_fl.launch.app import app_here
 from celeba_fl.report.heading import notes, title_of
 from celeba_fl.report.names import name_of
-from celeba_fl.report.pictures.groups import group_rates
-from celeba_fl.report.pictures.rounds import client_curves
-from celeba_fl.report.reading import Run, floats, rows_of
+from celeba_fl.report.pictures.attributes import group_rates
+from celeba_fl.report.pictures.curves import client_curves
+from celeba_fl.report.reading import Run, bounds, floats, number, rows_of
 from celeba_fl.report.sections.attributes import attributes
-from celeba_fl.report.sections.clients import clients
+from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
 from celeba_fl.report.sections.groups import groups
-from celeba_fl.report.sections.partitions import partitions
 from celeba_fl.report.sections.results import results
-from celeba_fl.report.sections.settings import foundations, settings
-from celeba_fl.report.sections.task_tables import task_tables
+from celeba_fl.report.sections.tables import foundations, settings, task_tables
 from celeba_fl.report.words import figure, named, sentence
 from celeba_fl.runs.reading import progress
 
 EVERY = 0.5  # seconds; as long as nothing is new, a look costs a tenth of a millisecond
 PHASES = {"query": "asking who is here", "train": "training", "evaluate": "evaluating"}
 MOST_HIGHLIGHTED = 7  # colours
+ODDS = "equalized_odds_difference"
 LATER = ["This is measured at the end of the run."]
 
 
@@ -135,9 +134,7 @@ def _clients(run: Run) -> None:
     values = floats(list(ends.values()), column)
     median, low, high = map(figure, (float(np.median(values)), values.min(), values.max()))
     highlighted = [
-        f"client {name} {figure(floats([ends[name]], column)[0])}"
-        for name in chosen
-        if name in ends
+        f"client {name} {figure(number(ends[name], column))}" for name in chosen if name in ends
     ]
     summary = (
         f"{sentence(columns[column])} of {len(names)} clients by round; after round {last} the "
@@ -147,14 +144,6 @@ def _clients(run: Run) -> None:
     drawn = client_curves(run.clients, column, set(chosen))
     show_chart(drawn, f"Line chart: {summary}", summary, "client-curves")
     show(clients(run), "clients")
-
-
-def _data(run: Run) -> None:
-    show(partitions(run), "data")
-
-
-def _attributes(run: Run) -> None:
-    show(attributes(run) or LATER, "attributes")
 
 
 def _groups(run: Run) -> None:
@@ -169,13 +158,13 @@ def _groups(run: Run) -> None:
     rows = [row for row in rates if row["grouping"] == grouping]
     names = sorted({row["attribute"] for row in rows})
     gaps = {r["attribute"]: r for r in rows_of(run.fairness) if r["grouping"] == grouping}
-    widest = max(names, key=lambda n: np.nan_to_num(_gap(gaps.get(n, {}), "_low"), nan=-1.0))
+    widest = max(names, key=lambda n: np.nan_to_num(bounds(gaps.get(n, {}), ODDS)[0], nan=-1.0))
     attribute = right.selectbox(
         "Attribute", names, names.index(widest), format_func=named, key="attribute"
     )
     shown = [row for row in rows if row["attribute"] == attribute]
     gap = gaps.get(attribute, {})
-    value, low, high = (figure(_gap(gap, end)) for end in ("", "_low", "_high"))
+    value, low, high = map(figure, (number(gap, ODDS), *bounds(gap, ODDS)))
     title = f"{named(attribute)} by {named(grouping)}"
     summary = (
         f"{title}: true and false positive rates with 95 % intervals; the equalized odds "
@@ -184,10 +173,6 @@ def _groups(run: Run) -> None:
     drawn = group_rates([(named(attribute), shown)])
     show_chart(drawn, f"Dot chart: {summary}", summary, "rates")
     show(groups(run), "groups")
-
-
-def _gap(row: Mapping[str, str], end: str) -> float:
-    return float(floats([row], f"equalized_odds_difference{end}")[0])
 
 
 def _samples(path: Path) -> list[Path]:
@@ -207,26 +192,14 @@ def _images(run: Run) -> None:
     )
 
 
-def _corrections(run: Run) -> None:
-    show(corrections(run), "corrections")
-
-
-def _tables(run: Run) -> None:
-    show(task_tables(run), "tables")
-
-
-def _settings(run: Run) -> None:
-    show([*settings(run), *foundations(run)], "settings")
-
-
 PARTS: Mapping[str, Callable[[Run], None]] = {
     "Learning": _learning,
     "Clients": _clients,
-    "Data": _data,
-    "Attributes": _attributes,
+    "Data": lambda run: show(partitions(run), "data"),
+    "Attributes": lambda run: show(attributes(run) or LATER, "attributes"),
     "Groups": _groups,
-    "Before and after": _corrections,
+    "Before and after": lambda run: show(corrections(run), "corrections"),
     "Images": _images,
-    "Tables": _tables,
-    "Settings": _settings,
+    "Tables": lambda run: show(task_tables(run), "tables"),
+    "Settings": lambda run: show([*settings(run), *foundations(run)], "settings"),
 }

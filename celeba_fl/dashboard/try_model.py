@@ -38,15 +38,15 @@ def show_page() -> None:
     predictors: dict[str, Predictor] = {}
     for name in chosen:
         with part(name):
-            predictors[name] = _predictor(folder / name)
+            stamp = watching.stamp(folder / name, (*MODEL, "run.json"))
+            predictors[name] = _ready(folder / name, stamp)
     for name, predictor in predictors.items():
-        st.markdown(
-            plain(
-                f"{described(name)}: trained on {predictor.model.faces}. It knows faces that are "
-                f"aligned and cropped as those are, and nothing else: of other pictures its "
-                f"answers mean little."
-            )
+        about = (
+            f"{described(name)}: trained on {predictor.model.faces}. It knows faces that are "
+            f"aligned and cropped as those are, and nothing else: of other pictures its answers "
+            f"mean little."
         )
+        st.markdown(plain(about))
     upload = st.file_uploader("A picture of a face (JPEG, PNG)", key="picture")
     st.caption(
         "It is kept in memory, written nowhere, and forgotten some minutes after the page is left."
@@ -56,17 +56,13 @@ def show_page() -> None:
             _judge(upload.name, upload.getvalue(), predictors)
 
 
-def _predictor(path: Path) -> Predictor:
-    """The model of a run, ready for images; ready once, for all who ask."""
-    return _ready(path, watching.stamp(path, (*MODEL, "run.json")))
-
-
 @st.cache_resource(
     max_entries=KEPT,
     show_spinner="The model is loaded",
     on_release=lambda predictor: predictor.__exit__(None, None, None),
 )
 def _ready(path: Path, found: watching.Stamp) -> Predictor:
+    """The model of a run, ready for images; ready once, for all who ask."""
     info = watching.look(path)
     if info.status == "unreadable":
         raise InputError(f"{path.name} is unreadable: {info.reason}")
@@ -95,22 +91,19 @@ def _table(answers: dict[str, dict[str, Prediction]]) -> None:
     """Every attribute, the likeliest first."""
     first = next(iter(answers.values()))
     order = sorted(first, key=lambda name: -first[name].probability)
+    labels = ("",) if len(answers) == 1 else (" (first)", " (second)")
     rows: list[dict[str, Any]] = []
-    columns: dict[str, Any] = {}
     for name in order:
         row: dict[str, Any] = {"attribute": named(name)}
-        for number, answer in enumerate(answers.values()):
-            which = "" if len(answers) == 1 else (" (first)", " (second)")[number]
+        for which, answer in zip(labels, answers.values(), strict=True):
             row[f"seen{which}"] = "yes" if answer[name].present else "no"
             row[f"probability{which}"] = answer[name].probability
-            columns[f"probability{which}"] = st.column_config.ProgressColumn(
-                min_value=0, max_value=1, format="%.2f"
-            )
         rows.append(row)
+    bar = st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.2f")
     st.dataframe(
         rows,
         hide_index=True,
-        column_config=columns,
+        column_config={f"probability{which}": bar for which in labels},
         height="content",
         alt="Every attribute with its probability, the likeliest first",
     )

@@ -98,6 +98,4 @@ def _read_run(path: Path) -> RunInfo:
     return read_run(path)
 
 
-@_newest
-def _read_course(path: Path) -> Run:
-    return Run.read(path, whole=False)
+_read_course = _newest(lambda path: Run.read(path, whole=False))

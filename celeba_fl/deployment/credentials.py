@@ -32,21 +32,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def write_credentials(folder: Path, nodes: int, hosts: Sequence[str], days: int) -> datetime:
     """Write `ca.crt`, `server.crt` and `node-0.pub`, `node-1.pub`..., each with its `.key`.
 
-    Parameters
-    ----------
-    folder : Path
-        A new folder; only its owner may enter it, or read what is private in it.
-    nodes : int
-        Number of nodes.
-    hosts : Sequence[str]
-        Names and IP addresses by which nodes and users reach the SuperLink.
-    days : int
-        How long the certificates are valid; the nodes' keys do not expire.
-
-    Returns
-    -------
-    datetime
-        When the certificates expire.
+    The folder is new; only its owner may enter it, or read what is private in it. Nodes and users
+    reach the SuperLink by the names and IP addresses of `hosts`. The certificates expire after so
+    many days, at the time that is returned; the nodes' keys do not expire.
 
     Raises
     ------

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,9 @@ class LocalDeployment:
         for process in self._processes.values():
             process.terminate()
         deadline = time.monotonic() + STOP_SECONDS
-        while any(process.poll() is None for process in self._processes.values()):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(POLL_SECONDS)
+        for process in self._processes.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
         self._kill_all()
         self._lock.release()
 
@@ -166,12 +165,14 @@ class LocalDeployment:
 
     def ended(self) -> dict[str, str]:
         """Processes that have ended too early, and the last lines of their logs."""
-        return {
-            name: f"{name} has ended with status {process.returncode}; the last lines of "
-            f"{self._log(name)}:\n{_tail(self._log(name))}"
-            for name, process in self._processes.items()
-            if process.poll() is not None
-        }
+        ended = {}
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                log = self._log(name)
+                last = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+                status = f"{name} has ended with status {process.returncode}"
+                ended[name] = f"{status}; the last lines of {log}:\n{last}"
+        return ended
 
     def _log(self, name: str) -> Path:
         return self.folder / "logs" / f"{name}.log"
@@ -213,12 +214,8 @@ class LocalDeployment:
 def node_configs(nodes: int | None, data: Sequence[Path]) -> list[dict[str, Any]]:
     """Node configs: first the sites with images of their own, then partitions of `dataset`.
 
-    Parameters
-    ----------
-    nodes : int | None
-        Number of all; None for the sites alone or, without any, 3 partitions.
-    data : Sequence[Path]
-        Their folders; a site has its folder's name.
+    Without a number of nodes, there are the sites alone or, without any, 3 partitions. A site has
+    the name of its folder in `data`.
 
     Raises
     ------
@@ -246,30 +243,19 @@ def node_configs(nodes: int | None, data: Sequence[Path]) -> list[dict[str, Any]
 
 def processes_with(name: str, value: str) -> list[psutil.Process]:
     """The user's processes in whose environment a variable has this value."""
-    matches = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # it is gone, or another user's
-            if process.environ().get(name) == value:
-                matches.append(process)
-    return matches
+    ours = psutil.process_iter(["environ"])  # None for another user's
+    return [process for process in ours if (process.info["environ"] or {}).get(name) == value]
 
 
 def free_ports(number: int) -> list[int]:
     """Ports of this machine that nobody listens on."""
-    sockets = [socket.socket() for _ in range(number)]
-    try:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
         for one in sockets:
             one.bind((HOST, 0))
         return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex((HOST, port)) == 0
-
-
-def _tail(path: Path, lines: int = 8) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

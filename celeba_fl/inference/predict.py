@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -31,14 +30,8 @@ CHUNK = 64
 class Prediction:
     """A model's answer for one attribute of an image.
 
-    Parameters
-    ----------
-    score : float
-        The logit.
-    probability : float
-        Its sigmoid; as well calibrated as the model is.
-    present : bool
-        Whether the score is above the model's threshold.
+    The score is the logit, and the probability its sigmoid, as well calibrated as the model is. The
+    attribute is present if the score is above the model's threshold.
     """
 
     score: float
@@ -52,45 +45,20 @@ Answer = dict[str, Prediction] | str
 
 @dataclass(frozen=True)
 class Model:
-    """The model of a run, from its `model.safetensors`.
-
-    Parameters
-    ----------
-    head : dict[str, np.ndarray]
-        The final arrays.
-    attributes : tuple[str, ...]
-        Names of its outputs.
-    thresholds : np.ndarray
-        (attributes,) scores above which an attribute is seen; 0 unless the run chose others.
-    backbone : str
-        A key of `BACKBONES`.
-    weights : str
-        SHA-256 (hex) of the backbone's weights.
-    image_size : int
-        Edge in pixels.
-    home : Path
-        Where those weights are kept.
-    faces : str
-        The faces that it was trained on, in words.
-    """
+    """The model of a run, from its `model.safetensors`."""
 
     head: Arrays
-    attributes: tuple[str, ...]
-    thresholds: np.ndarray
-    backbone: str
-    weights: str
-    image_size: int
-    home: Path
-    faces: str
+    attributes: tuple[str, ...]  # names of the head's outputs
+    thresholds: np.ndarray  # (attributes,) a score above is a yes; 0 unless the run chose others
+    backbone: str  # a key of `BACKBONES`
+    weights: str  # SHA-256 (hex) of the backbone's weights
+    image_size: int  # edge in pixels
+    home: Path  # where those weights are kept
+    faces: str  # those that it was trained on, in words
 
 
 def load_model(run: RunInfo) -> Model:
     """Read the model of a run.
-
-    Parameters
-    ----------
-    run : RunInfo
-        As from `find_run`.
 
     Raises
     ------
@@ -109,8 +77,7 @@ def load_model(run: RunInfo) -> Model:
         raise InputError(
             f"{run.path.name}: its model is not one of the task attributes: {error!r}"
         ) from error
-    homes = [Path(run.home)] if run.home else []
-    homes += [RunConfig.load().home_dir]
+    homes = [*([Path(run.home)] if run.home else []), RunConfig.load().home_dir]
     home = next((home for home in homes if weights_path(home, weights).exists()), None)
     if home is None:
         raise InputError(
@@ -135,13 +102,8 @@ class Predictor:
     def __enter__(self) -> "Predictor":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._extract.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._extract.__exit__()
 
     def __call__(self, images: Iterable[bytes]) -> Iterator[dict[str, Prediction] | None]:
         """Predict each encoded image in order, by attribute; None for one that cannot be read."""
@@ -151,13 +113,9 @@ class Predictor:
     def _judge(self, feature: np.ndarray) -> dict[str, Prediction]:
         outputs = scores(self.model.head, feature[None])[0]
         sigmoid = (1 + np.tanh(outputs / 2)) / 2  # cannot overflow
-        columns = outputs, sigmoid, outputs > self.model.thresholds
-        return {
-            name: Prediction(float(score), float(probability), bool(present))
-            for name, score, probability, present in zip(
-                self.model.attributes, *columns, strict=True
-            )
-        }
+        columns = outputs.tolist(), sigmoid.tolist(), (outputs > self.model.thresholds).tolist()
+        cells = zip(self.model.attributes, *columns, strict=True)
+        return {name: Prediction(*values) for name, *values in cells}
 
 
 def predict_files(model: Model, paths: Sequence[Path]) -> Iterator[tuple[Path, Answer]]:
@@ -181,8 +139,7 @@ def predictions_table(
     caption = escape(f"The model was trained on {model.faces}")
     table = Table("attribute", *(escape(path.name) for path, _ in predictions), caption=caption)
     for name in model.attributes:
-        cells = (prediction[name] for _, prediction in predictions)
-        table.add_row(name, *(_cell(cell) for cell in cells))
+        table.add_row(name, *(_cell(prediction[name]) for _, prediction in predictions))
     return table
 
 

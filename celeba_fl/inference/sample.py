@@ -18,11 +18,6 @@ IN_GRID = 100
 def load_generator(run: RunInfo) -> Arrays:
     """Read the generator of a run from its `model.safetensors`.
 
-    Parameters
-    ----------
-    run : RunInfo
-        As from `find_run`.
-
     Raises
     ------
     InputError
@@ -37,23 +32,9 @@ def load_generator(run: RunInfo) -> Arrays:
 
 
 def write_faces(arrays: Arrays, count: int, seed: int, out: Path) -> list[Path]:
-    """Write faces as PNG files, and the first of them side by side as `grid.png`.
+    """Write faces as PNG files, and the first of them side by side as `grid.png`, the last file.
 
-    Parameters
-    ----------
-    arrays : dict[str, np.ndarray]
-        As from `load_generator`.
-    count : int
-        How many.
-    seed : int
-        Of the noise; of the same seed, the first faces are the same for every `count`.
-    out : Path
-        A folder, created if it does not exist.
-
-    Returns
-    -------
-    list[Path]
-        The files, the grid last.
+    With the same seed, the first faces are the same for every `count`.
 
     Raises
     ------

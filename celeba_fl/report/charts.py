@@ -101,6 +101,11 @@ def plot(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     return alt.Chart(found.cast(pa.schema(kinds)))
 
 
+def marks(chart: alt.Chart, size: float = 42, **style: Any) -> alt.Chart:
+    """A filled mark for each row."""
+    return chart.mark_point(filled=True, size=size, **{"opacity": 1} | style)
+
+
 def level(**at: Any) -> alt.Chart:
     """A straight line across the picture, at ``x=`` or ``y=``."""
     line = alt.Chart(alt.InlineData(values=[{}]))
@@ -129,22 +134,14 @@ def rounds_axis(name: str = "round") -> alt.X:
 
 def values_axis(name: str, **scale: Any) -> alt.Y:
     """Values from the bottom up, from where they begin."""
-    return alt.Y(
-        **column(name),
-        title=name,
-        scale=alt.Scale(**{"zero": False} | scale),
-        axis=alt.Axis(tickCount=5),
-    )
+    scaled = alt.Scale(**{"zero": False} | scale)
+    return alt.Y(**column(name), title=name, scale=scaled, axis=alt.Axis(tickCount=5))
 
 
 def across_axis(name: str, title: str, **scale: Any) -> alt.X:
     """Values from left to right in named rows."""
-    return alt.X(
-        **column(name),
-        title=title,
-        scale=alt.Scale(**{"zero": False} | scale),
-        axis=alt.Axis(tickCount=6),
-    )
+    scaled = alt.Scale(**{"zero": False} | scale)
+    return alt.X(**column(name), title=title, scale=scaled, axis=alt.Axis(tickCount=6))
 
 
 def names_axis(name: str, order: Iterable[str], **axis: Any) -> alt.Y:
@@ -200,13 +197,11 @@ class Series:
     def encode(self, *channels: str) -> dict[str, Any]:
         """Channels by the column `series`: all parts of a picture name it so, for one legend."""
         kinds = {channel: getattr(alt, channel[0].upper() + channel[1:]) for channel in channels}
+        names, looks = list(self.looks), self.looks.values()
         return {
             channel: kind(
                 **column("series", "nominal"),
-                scale=alt.Scale(
-                    domain=list(self.looks),
-                    range=[getattr(one, channel) for one in self.looks.values()],
-                ),
+                scale=alt.Scale(domain=names, range=[getattr(look, channel) for look in looks]),
                 legend=None if channel == "strokeDash" else self.legend,
             )
             for channel, kind in kinds.items()

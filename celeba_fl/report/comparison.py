@@ -1,19 +1,45 @@
 """The page of several runs: differences to the first, paired on the same test images."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from celeba_fl.common.files import write_bytes
-from celeba_fl.report.compared.attributes import attributes
+from celeba_fl.config import places
+from celeba_fl.report.compared.attributes import attributes, groups
 from celeba_fl.report.compared.curves import clients, curves
-from celeba_fl.report.compared.groups import groups
 from celeba_fl.report.compared.results import results, seeds
-from celeba_fl.report.compared.runs import name_runs, overview
-from celeba_fl.report.heading import FOOTER, notes, title_of
-from celeba_fl.report.html import Block, Page
-from celeba_fl.report.plots import build_section
+from celeba_fl.report.heading import notes, title_of
+from celeba_fl.report.html import Block, Page, Table
+from celeba_fl.report.plots import build_sections
 from celeba_fl.report.reading import Run
+from celeba_fl.report.words import UNKNOWN, written
+
+
+def overview(runs: Mapping[str, Run]) -> list[Block]:
+    """The settings that differ, and facts about the runs."""
+    header = ("", *runs)
+    these = list(runs.values())
+    rows = [
+        ("folder", *(run.path.name for run in these)),
+        ("status", *(run.status for run in these)),
+        ("rounds", *(str(max(run.last_round, 0)) for run in these)),
+        ("clients", *(str(run.info.num_clients or UNKNOWN) for run in these)),
+        ("dataset fingerprint", *(str(run.info.dataset.get("fingerprint"))[:12] for run in these)),
+        ("weights sha256", *(str(run.info.weights.get("sha256"))[:12] for run in these)),
+        ("code sha256", *(str(run.info.code.get("sha256"))[:12] for run in these)),
+    ]
+    settings = [
+        (key, *(written(run.info.config.get(key, UNKNOWN)) for run in these))
+        for key in differing_keys(these)
+    ]
+    return [
+        Table("Settings that differ", header, settings, words=True)
+        if settings
+        else "All settings are the same.",
+        Table("The runs", header, rows, words=True),
+    ]
+
 
 SECTIONS: Mapping[str, Callable[[Mapping[str, Run]], Sequence[Block]]] = {
     "Runs": overview,
@@ -27,31 +53,46 @@ SECTIONS: Mapping[str, Callable[[Mapping[str, Run]], Sequence[Block]]] = {
 
 
 def write_comparison(paths: Sequence[Path], out: Path) -> Path:
-    """Write the page of several runs.
-
-    Parameters
-    ----------
-    paths : Sequence[Path]
-        Run directories; the others are compared to the first.
-    out : Path
-        The HTML file.
-
-    Returns
-    -------
-    Path
-        The HTML file.
-    """
+    """Write the page of several runs, which are compared to the first, to the HTML file `out`."""
     runs = name_runs([Run.read(path) for path in paths])
-    sections = [build_section(title, partial(build, runs)) for title, build in SECTIONS.items()]
     page = Page(
         title=f"{len(runs)} runs compared",
         subtitle=f"Differences are to A, {title_of(next(iter(runs.values())))}",
         notes=_notes(runs),
-        sections=[section for section in sections if section.blocks],
-        footer=FOOTER,
+        sections=build_sections(SECTIONS, runs),
     )
     write_bytes(out, page.render().encode())
     return out
+
+
+def name_runs(runs: Sequence[Run]) -> dict[str, Run]:
+    """Name each run by a letter and the settings that it does not share with the others."""
+    differing = differing_keys(runs)
+    names = {}
+    for i, run in enumerate(runs):
+        config = run.info.config
+        special = [_special(key, config[key]) for key in differing if key in config]
+        letter = chr(ord("A") + i) if len(runs) <= 26 else str(i + 1)
+        names[f"{letter}: {', '.join(special[:2]) or run.path.name[:19]}"] = run
+    return names
+
+
+def differing_keys(runs: Sequence[Run]) -> list[str]:
+    """The run-config keys whose values are not the same in all runs."""
+    configs = [run.info.config for run in runs]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [
+        key
+        for key in keys
+        if key not in places() and len({written(config.get(key)) for config in configs}) > 1
+    ]
+
+
+def _special(key: str, value: Any) -> str:
+    """A setting in a name: a word speaks for itself, a number does not."""
+    if isinstance(value, str) and value:
+        return Path(value).name
+    return f"{key}={written(value)}"
 
 
 def _notes(runs: Mapping[str, Run]) -> list[str]:

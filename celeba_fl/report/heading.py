@@ -10,13 +10,6 @@ from celeba_fl.evaluation.resampling import FEW_IDENTITIES
 from celeba_fl.report.reading import Run
 from celeba_fl.report.words import seconds, sentence
 
-FOOTER = (
-    "Made by celeba-fl from the files of the run directory alone. The 95 % intervals come from "
-    "resampling the people of the test split, not their images, with replacement; an attribute "
-    "that is undefined in a sample does not count in it. They show how much a figure would change "
-    "with other people, not with another seed."
-)
-
 
 def title_of(run: Run) -> str:
     """Task, data, partitioning and number of clients."""

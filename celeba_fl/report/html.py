@@ -1,7 +1,7 @@
 """What a page is made of, and how it becomes one self-contained HTML file."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from celeba_fl.report.templates import PAGE, STYLE
@@ -9,6 +9,12 @@ from celeba_fl.report.templates import PAGE, STYLE
 if TYPE_CHECKING:
     from celeba_fl.report.charts import Chart
 
+FOOTER = (
+    "Made by celeba-fl from the files of the run directory alone. The 95 % intervals come from "
+    "resampling the people of the test split, not their images, with replacement; an attribute "
+    "that is undefined in a sample does not count in it. They show how much a figure would change "
+    "with other people, not with another seed."
+)
 # A text, or a text and lines of small print below it.
 Cell = str | tuple[str, ...]
 
@@ -23,22 +29,10 @@ class Cards:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows.
+    """A table whose first column names its rows; if it is folded, it opens on a click.
 
-    Parameters
-    ----------
-    caption : str
-        What it shows.
-    header : Sequence[str]
-        Names of the columns.
-    rows : Sequence[Sequence[Cell]]
-        Cells; the first of a row is its name.
-    folded : bool (default: False)
-        Whether it opens on a click.
-    words : bool (default: False)
-        Whether all cells are text (to the left), not numbers (to the right).
-    texts : Collection[int] (default: ())
-        The columns, counted from 0, of text among numbers.
+    Cells are numbers, to the right. Text is to the left: with `words`, all cells; else those of the
+    columns `texts`, counted from 0.
     """
 
     kind: ClassVar = "table"
@@ -52,18 +46,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart, or an image as the bytes of its file.
+    """A chart, or an image as the bytes of a PNG or WebP file.
 
-    Parameters
-    ----------
-    name : str
-        Of its files in `plots/`.
-    alt : str
-        What it shows, for those who do not see it.
-    caption : str
-        What stands below it.
-    source : Chart or bytes
-        The chart, or a PNG or WebP file.
+    Its files in `plots/` have its name; `alt` says what it shows to those who do not see it.
     """
 
     name: str
@@ -116,9 +101,8 @@ class Page:
     title: str
     subtitle: str
     sections: Sequence[Section]
-    footer: str
     status: str = ""
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
 
     def render(self) -> str:
         """The HTML: nothing in it is fetched from anywhere, and no script runs."""
@@ -126,4 +110,4 @@ class Page:
 
         environment = Environment(autoescape=True, undefined=StrictUndefined)
         template = environment.from_string(PAGE.lstrip())
-        return template.render(style=STYLE, **vars(self))
+        return template.render(style=STYLE, footer=FOOTER, **vars(self))

@@ -1,24 +1,21 @@
 """The report of a run: `report.html` and `plots/` in its directory, made from its files alone."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from celeba_fl.common.files import write_bytes
-from celeba_fl.report.heading import FOOTER, notes, subtitle_of, title_of
+from celeba_fl.report.heading import notes, subtitle_of, title_of
 from celeba_fl.report.html import Block, Page
-from celeba_fl.report.plots import build_section
+from celeba_fl.report.plots import build_sections
 from celeba_fl.report.reading import Run
 from celeba_fl.report.sections.attributes import attributes
-from celeba_fl.report.sections.clients import clients
+from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
 from celeba_fl.report.sections.groups import groups
-from celeba_fl.report.sections.partitions import partitions
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.sections.samples import samples
-from celeba_fl.report.sections.settings import foundations, settings
-from celeba_fl.report.sections.task_tables import task_tables
+from celeba_fl.report.sections.tables import foundations, settings, task_tables
 
 # In their order; one without blocks is left out.
 SECTIONS: Mapping[str, Callable[[Run], Sequence[Block]]] = {
@@ -37,30 +34,14 @@ SECTIONS: Mapping[str, Callable[[Run], Sequence[Block]]] = {
 
 
 def write_report(path: Path) -> Path:
-    """Write `report.html` and `plots/` of a run directory, whatever state it is in.
-
-    Parameters
-    ----------
-    path : Path
-        The run directory.
-
-    Returns
-    -------
-    Path
-        The HTML file.
-    """
+    """Write `report.html` and `plots/` into a run directory, whatever state the run is in."""
     run = Run.read(path)
-    sections = [
-        build_section(title, partial(build, run), path / "plots")
-        for title, build in SECTIONS.items()
-    ]
     page = Page(
         title=title_of(run),
         subtitle=subtitle_of(run),
         status=run.status,
         notes=notes(run),
-        sections=[section for section in sections if section.blocks],
-        footer=FOOTER,
+        sections=build_sections(SECTIONS, run, path / "plots"),
     )
     write_bytes(path / "report.html", page.render().encode())
     return path / "report.html"

@@ -3,8 +3,9 @@
 import base64
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -13,34 +14,31 @@ from celeba_fl.common.log import LOG
 from celeba_fl.report.charts import draw, for_page, to_png
 from celeba_fl.report.html import Block, Embedded, Figures, Picture, Pictures, Section
 
+T = TypeVar("T")
 
-def build_section(
-    title: str, build: Callable[[], Sequence[Block]], folder: Path | None = None
-) -> Section:
-    """Build a section; one that cannot be made says why, and hides no other.
 
-    Parameters
-    ----------
-    title : str
-        Its heading.
-    build : Callable[[], Sequence[Block]]
-        What makes its blocks.
-    folder : Path or None (default: None)
-        Where the files of its pictures are written; nowhere if None.
+def build_sections(
+    sections: Mapping[str, Callable[[T], Sequence[Block]]], subject: T, folder: Path | None = None
+) -> list[Section]:
+    """Build the sections that have blocks; the files of their pictures go into `folder`, if any.
+
+    A section that cannot be made says why, and hides no other.
     """
-    try:
-        return Section(
-            title,
-            [
+    built = []
+    for title, build in sections.items():
+        try:
+            blocks = [
                 Figures([embed(picture, folder) for picture in block.pictures])
                 if isinstance(block, Pictures)
                 else block
-                for block in build()
-            ],
-        )
-    except Exception as error:
-        LOG.warning("Report: the section %r could not be made: %r", title, error)
-        return Section(title, [f"This section could not be made: {error!r}"])
+                for block in build(subject)
+            ]
+        except Exception as error:
+            LOG.warning("Report: the section %r could not be made: %r", title, error)
+            blocks = [f"This section could not be made: {error!r}"]
+        if blocks:
+            built.append(Section(title, blocks))
+    return built
 
 
 def embed(picture: Picture, folder: Path | None = None) -> Embedded:

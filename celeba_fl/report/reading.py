@@ -37,22 +37,9 @@ KEYS = {
 class Run:
     """A run directory; a file that is missing or broken is empty here.
 
-    Parameters
-    ----------
-    path : Path
-        The directory.
-    info : RunInfo
-        As `runs.read_run` gives it.
-    rounds, clients, epochs, partitions, attributes, groups, fairness, corrections, teacher : Rows
-        The CSV files.
-    tables : Mapping[str, Rows]
-        The CSV files of the task itself, by name.
-    baseline : dict[str, Any]
-        `baseline.json`, which `celeba-fl baseline` writes.
-    scores, central : Scores or None
-        The test scores of the run and of the head trained centrally.
-    problems : list[str]
-        Which files could not be read, and why.
+    The rows are those of the CSV files, `tables` has those of the task itself by name, and
+    `baseline` is what `celeba-fl baseline` writes. There are test scores of the run and of the head
+    trained centrally. `problems` says which files could not be read, and why.
     """
 
     path: Path
@@ -121,16 +108,14 @@ class Run:
 
     def results(self) -> "Results":
         """The final test figures; else the latest ones, of the clients' validation at worst."""
-        summary = _metrics(self.info.summary, "test")
-        if summary:
-            return Results("test", "the final model, on the test split", summary)
+        if summary := _metrics(self.info.summary, "test"):
+            return Results("the final model, on the test split", summary)
         last = self.rounds[-1] if self.rounds else {}
         for part in ("test", "valid"):
-            found = _metrics(last, part)
-            if found:
+            if found := _metrics(last, part):
                 where = f"the model after round {self.last_round}, {PARTS[part]} split"
-                return Results(part, where, found)
-        return Results("", "nothing measured yet", {})
+                return Results(where, found)
+        return Results("nothing measured yet", {})
 
     def reference(self, *keys: str) -> dict[str, float]:
         """Figures of `baseline.json`, e.g. of ``central`` or ``local``, ``mean``."""
@@ -142,26 +127,25 @@ class Run:
 
 @dataclass(frozen=True)
 class Results:
-    """Figures of one model.
+    """Figures of one model, which `where` describes; the metrics to look at first are in front."""
 
-    Parameters
-    ----------
-    part : str
-        ``test``, ``valid`` (clients), or empty.
-    where : str
-        Of which model, on what.
-    values : dict[str, float]
-        By metric, those that people look at first in front.
-    """
-
-    part: str
     where: str
     values: dict[str, float]
 
 
+def number(row: Mapping[str, str], column: str) -> float:
+    """A cell; NaN if it is empty or missing."""
+    return float(row.get(column) or "nan")
+
+
+def bounds(row: Mapping[str, str], column: str) -> tuple[float, float]:
+    """The interval of a cell; NaN without one."""
+    return number(row, f"{column}_low"), number(row, f"{column}_high")
+
+
 def floats(rows: Rows, column: str) -> np.ndarray:
     """A column; NaN where it is empty or missing."""
-    return np.array([float(row.get(column) or "nan") for row in rows])
+    return np.array([number(row, column) for row in rows])
 
 
 def rows_of(rows: Rows, split: str = "test") -> Rows:
@@ -177,12 +161,12 @@ def by_prevalence(rows: Rows) -> Rows:
 
 def _metrics(values: Mapping[str, Any], part: str) -> dict[str, float]:
     """The metrics of a part that are defined."""
-    found = {}
-    for key, value in values.items():
-        if key.startswith(f"{part}_") and value not in ("", None):
-            number = float(value)
-            if math.isfinite(number):
-                found[key.removeprefix(f"{part}_")] = number
+    found = {
+        key.removeprefix(f"{part}_"): float(value)
+        for key, value in values.items()
+        if key.startswith(f"{part}_")
+        if value not in ("", None) and math.isfinite(float(value))
+    }
     return dict(sorted(found.items(), key=lambda item: rank(item[0])))
 
 

@@ -41,17 +41,7 @@ Metrics = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class SingleClient:
-    """A federation with one client; FedAvg of one model is that model.
-
-    Parameters
-    ----------
-    task : Task
-        The run's task, prepared.
-    node : NodeConfig
-        The client.
-    instructions : Instructions
-        Instructions of the server to clients.
-    """
+    """A federation with one client; FedAvg of one model is that model. Its task is prepared."""
 
     task: Task
     node: NodeConfig
@@ -96,15 +86,8 @@ def make_baseline(run: RunInfo) -> dict[str, Any]:
       Nothing is chosen. Mean and sample standard deviation over the clients.
     - ``majority``: always answering what is more frequent in the test split.
 
-    Parameters
-    ----------
-    run : RunInfo
-        As from `find_run`.
-
-    Returns
-    -------
-    dict[str, Any]
-        The content of `baseline.json`; `baseline_scores.parquet` has the central model's scores.
+    This gives the content of `baseline.json`; the scores of the central model are in
+    `baseline_scores.parquet`.
 
     Raises
     ------

@@ -46,22 +46,14 @@ Values = dict[str, Any]
 class GridPoint:
     """A point of the grid, its seeds taken together.
 
-    Parameters
-    ----------
-    values : dict[str, Any]
-        The run-config keys that the grid varies, `seed` aside.
-    runs : tuple[dict, ...]
-        Its finished runs, as from `read_runs`, one a seed.
-    scores : tuple[float, ...]
-        The validation metric of those runs after their last round; none for what is undefined.
-    reasons : tuple[str, ...]
-        Why runs failed.
+    The scores are the validation metric of its finished runs, one a seed, after their last round;
+    there is none for what is undefined.
     """
 
-    values: Values
+    values: Values  # of the run-config keys that the grid varies, `seed` aside
     runs: tuple[RunInfo, ...]
     scores: tuple[float, ...]
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[str, ...]  # why runs failed
 
     @property
     def ranks(self) -> bool:
@@ -90,15 +82,7 @@ class GridPoint:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Settings by rank: the best first, those without a score last.
-
-    Parameters
-    ----------
-    metric : str
-        The column of `rounds.csv` that ranks.
-    settings : tuple[GridPoint, ...]
-        All settings of the grid.
-    """
+    """Settings by rank, by a column of `rounds.csv`: the best first, those without a score last."""
 
     metric: str
     settings: tuple[GridPoint, ...]
@@ -155,14 +139,10 @@ def run_sweep(
 
     Parameters
     ----------
-    fixed : Mapping[str, Any]
-        Run-config keys of all points.
-    grid : Mapping[str, Sequence[Any]]
-        Run-config keys with the values to try.
-    nodes : int
-        Number of clients.
-    out : Path
-        Where the run directories and the two files are.
+    fixed, grid
+        Run-config keys of all points, and those to try with their values.
+    nodes, out
+        Number of clients, and where the run directories and the two files are.
     metric : str | None (default: None)
         A validation column of `rounds.csv`; the task knows of which less is better. None: the
         metric that `watch` names, on the server's validation split, or without one on the
@@ -223,12 +203,9 @@ def _finish(config: RunConfig, nodes: int, out: Path) -> None:
 def _find(config: RunConfig, nodes: int, out: Path) -> RunInfo | None:
     """The run of a point, a finished one if there are several."""
     anywhere = dict.fromkeys(places())
-    wanted = {**config.to_dict(), **anywhere}
-    same = [
-        run
-        for run in read_runs(out)
-        if {**run.config, **anywhere} == wanted and run.num_clients in (nodes, None)
-    ]
+    wanted = config.to_dict() | anywhere
+    runs = (run for run in read_runs(out) if run.num_clients in (nodes, None))
+    same = (run for run in runs if {**run.config, **anywhere} == wanted)
     return max(same, key=_done, default=None)
 
 
@@ -293,7 +270,7 @@ def _mean_and_spread(values: Sequence[float]) -> str:
 
 def _draw(sweep: Sweep, path: Path) -> None:
     from celeba_fl.report.charts import draw, to_png
-    from celeba_fl.report.pictures.sweep import sweep as picture
+    from celeba_fl.report.pictures.curves import sweep as picture
 
     if keys := list(sweep.settings[0].values):
         write_bytes(path, to_png(draw(picture(sweep.rows(), keys, sweep.metric))))

@@ -6,7 +6,6 @@ those of the `openai` package.
 
 import base64
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from celeba_fl.common.errors import InputError
@@ -20,37 +19,18 @@ MAX_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Reply:
-    """The outcome of a request.
+    """The outcome of a request."""
 
-    Parameters
-    ----------
-    answers : tuple[Answer, ...], optional
-        In the order of `ATTRIBUTES`; None: no answer that could be read.
-    why : str
-        Why there is none, or why the teacher refused; empty for an answer.
-    tokens : tuple[int, int], optional
-        Those of the request and of its answer; None: the endpoint does not say.
-    failed : bool (default: False)
-        Whether the endpoint did not answer: it took the request for a wrong one, or broke at it.
-    """
-
-    answers: tuple[Answer, ...] | None
-    why: str = ""
-    tokens: tuple[int, int] | None = None
-    failed: bool = False
+    answers: tuple[Answer, ...] | None  # in the order of `ATTRIBUTES`; None: cannot be read
+    why: str = ""  # why there is none, or why the teacher refused; empty for an answer
+    tokens: tuple[int, int] | None = None  # of request and answer; None: the endpoint does not say
+    failed: bool = False  # whether the endpoint took the request for a wrong one, or broke at it
 
 
 class Endpoint:
-    """A vision model to ask; an async context manager.
+    """A vision model to ask, with a timeout in seconds; an async context manager.
 
-    Parameters
-    ----------
-    model : str
-        Its name there.
-    base_url : str, optional
-        None: the rules of the `openai` package (OPENAI_BASE_URL, else OpenAI's own).
-    timeout : float
-        Seconds to wait for an answer.
+    Without `base_url`, the rules of the `openai` package hold: OPENAI_BASE_URL, else OpenAI's own.
 
     Raises
     ------
@@ -80,12 +60,7 @@ class Endpoint:
     async def __aenter__(self) -> "Endpoint":
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
     async def ask(self, image: bytes) -> Reply:
@@ -103,22 +78,16 @@ class Endpoint:
         import openai
 
         url = f"data:{media_type(image)};base64,{base64.b64encode(image).decode()}"
+        picture: Any = {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
+        schema: Any = {"name": "attributes", "strict": True, "schema": SCHEMA}
         try:
             completion = await self._client.chat.completions.create(
                 model=self.model,
                 messages=[
                     {"role": "system", "content": INSTRUCTIONS},
-                    {
-                        "role": "user",
-                        "content": [
-                            {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
-                        ],
-                    },
+                    {"role": "user", "content": [picture]},
                 ],
-                response_format={
-                    "type": "json_schema",
-                    "json_schema": {"name": "attributes", "strict": True, "schema": SCHEMA},
-                },
+                response_format={"type": "json_schema", "json_schema": schema},
                 max_completion_tokens=MAX_TOKENS,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:

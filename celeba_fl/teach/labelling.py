@@ -24,19 +24,11 @@ FAILED_FIRST, FAILED = 3, 20
 
 @dataclass
 class Spending:
-    """Costs of an endpoint, and their limit.
+    """Costs of an endpoint, and their limit."""
 
-    Parameters
-    ----------
-    price_in, price_out : float, optional
-        USD for a million tokens of requests and of answers; None: not given.
-    limit : float, optional
-        USD; None: none.
-    """
-
-    price_in: float | None
-    price_out: float | None
-    limit: float | None
+    price_in: float | None  # USD for a million tokens of requests
+    price_out: float | None  # and of answers
+    limit: float | None  # USD
     tokens_in: int = 0
     tokens_out: int = 0
     largest: int = field(default=0, init=False)  # request, in tokens
@@ -79,16 +71,15 @@ class Spending:
         InputError
             If there is a limit and the endpoint does not tell what it counts.
         """
-        if tokens is None:
-            if self.limit is not None:
-                raise InputError(
-                    f"--max-cost {self.limit:g} cannot be kept: the endpoint does not tell how "
-                    f"many tokens it took (usage); limit with --max-images instead"
-                )
-            return
-        self.tokens_in += tokens[0]
-        self.tokens_out += tokens[1]
-        self.largest = max(self.largest, tokens[0])
+        if tokens is None and self.limit is not None:
+            raise InputError(
+                f"--max-cost {self.limit:g} cannot be kept: the endpoint does not tell how many "
+                f"tokens it took (usage); limit with --max-images instead"
+            )
+        tokens_in, tokens_out = tokens or (0, 0)
+        self.tokens_in += tokens_in
+        self.tokens_out += tokens_out
+        self.largest = max(self.largest, tokens_in)
 
     def __str__(self) -> str:
         text = f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out"
@@ -97,30 +88,14 @@ class Spending:
 
 @dataclass
 class Outcome:
-    """The outcome of labelling.
-
-    Parameters
-    ----------
-    spending : Spending
-        What this run has cost.
-    labelled : int
-        Images that were labelled, refused ones among them.
-    refused : int
-        Images of which the teacher refused to speak.
-    unsure : int
-        (image, attribute) pairs without a value.
-    failed : dict[str, str]
-        Images without a label, and why.
-    left : int
-        Images that were not asked for, since the money is spent.
-    """
+    """The outcome of labelling: what it cost, and numbers of images."""
 
     spending: Spending
-    labelled: int = 0
-    refused: int = 0
-    unsure: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    left: int = 0
+    labelled: int = 0  # refused ones among them
+    refused: int = 0  # of which the teacher refused to speak
+    unsure: int = 0  # (image, attribute) pairs without a value
+    failed: dict[str, str] = field(default_factory=dict)  # those without a label, and why
+    left: int = 0  # not asked for, since the money is spent
 
 
 def label(
@@ -139,18 +114,12 @@ def label(
 
     Parameters
     ----------
-    table : Table
-        Where the images are from.
-    rows : np.ndarray
-        (k,) their rows in it.
-    out : Path
-        The file, as of `LabelFile`.
-    model, base_url, timeout
-        As of `Endpoint`.
-    workers : int
-        Requests at a time.
-    max_images : int, optional
-        Only the first so many of the rows; None: all.
+    table, rows
+        Where the images are from, and (k,) their rows in it.
+    out, model, base_url, timeout
+        As of `LabelFile` and `Endpoint`.
+    workers, max_images
+        Requests at a time, and how many of the rows at most; None: all.
     spending : Spending
         Counts, and limits.
 
@@ -171,7 +140,8 @@ def label(
     with LabelFile(out, teacher) as file:
         todo = [row for row in rows.tolist() if str(table.image[row]) not in file.done]
         LOG.info("%d of %d images are labelled", len(rows) - len(todo), len(rows))
-        labelling = _Labelling(table, endpoint, file, workers, Outcome(spending), len(todo))
+        progress = Progress("Asking the teacher", len(todo))
+        labelling = _Labelling(table, endpoint, file, workers, Outcome(spending), progress)
         try:
             asyncio.run(labelling.run(todo))
         except (InputError, OSError) as error:  # OSError: an image that is gone; it is named
@@ -182,22 +152,17 @@ def label(
         return labelling.outcome
 
 
+@dataclass
 class _Labelling:
     """The state of a run: requests under way, in one thread."""
 
-    def __init__(
-        self,
-        table: Table,
-        endpoint: Endpoint,
-        file: LabelFile,
-        workers: int,
-        outcome: Outcome,
-        total: int,
-    ) -> None:
-        self.table, self.endpoint, self.file = table, endpoint, file
-        self.workers, self.outcome = workers, outcome
-        self.progress = Progress("Asking the teacher", total)
-        self.failed = 0  # images in a row
+    table: Table
+    endpoint: Endpoint
+    file: LabelFile
+    workers: int
+    outcome: Outcome
+    progress: Progress
+    failed: int = 0  # images in a row
 
     async def run(self, rows: list[int]) -> None:
         """Ask for `rows` until all are answered or given up, or the money is spent."""

@@ -26,19 +26,8 @@ HEADER = f"{','.join(COLUMNS)}\n".encode()
 class LabelFile:
     """A teacher's labels on the disk; a context manager, of one process at a time.
 
-    An image that a killed process has half written is removed.
-
-    Parameters
-    ----------
-    path : Path
-        The CSV file; created if it does not exist.
-    teacher : Mapping[str, Any]
-        Who labels; if the file is there, it must be by the same.
-
-    Attributes
-    ----------
-    done : set[str]
-        The images that are labelled.
+    The file is created if it does not exist; else it must be by the same teacher. An image that a
+    killed process has half written is removed. `done` holds the images that are labelled.
 
     Raises
     ------

@@ -90,18 +90,10 @@ QUESTIONS_HASH = hashlib.sha256(json.dumps([INSTRUCTIONS, SCHEMA]).encode()).hex
 
 
 class Answer(NamedTuple):
-    """A teacher's answer for one attribute.
+    """A teacher's answer for one attribute."""
 
-    Parameters
-    ----------
-    value : str
-        ``"1"``, ``"0"``, or empty where it is unsure.
-    confidence : float, optional
-        From 0 to 1; None: unknown.
-    """
-
-    value: str
-    confidence: float | None
+    value: str  # "1", "0", or empty where it is unsure
+    confidence: float | None  # from 0 to 1; None: unknown
 
 
 UNSURE = (Answer("", None),) * len(ATTRIBUTES)
@@ -110,10 +102,7 @@ UNSURE = (Answer("", None),) * len(ATTRIBUTES)
 def parse_answers(text: str) -> tuple[Answer, ...]:
     """Read a teacher's answer strictly; not every endpoint keeps to the schema that it is given.
 
-    Returns
-    -------
-    tuple[Answer, ...]
-        In the order of `ATTRIBUTES`.
+    The answers are in the order of `ATTRIBUTES`.
 
     Raises
     ------

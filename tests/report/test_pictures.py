@@ -10,14 +10,14 @@ import pytest
 
 from celeba_fl.report.charts import COLOURS, DASHES, SHAPES, Chart, draw, for_page, look, table
 from celeba_fl.report.html import Pictures
-from celeba_fl.report.pictures import attributes, clients, groups, rounds
-from celeba_fl.report.pictures.sweep import sweep
+from celeba_fl.report.pictures import attributes, clients, curves
+from celeba_fl.report.pictures.curves import sweep
 from celeba_fl.report.reading import Run, by_prevalence, floats, rows_of
 from celeba_fl.report.sections.attributes import attributes as attribute_section
 from celeba_fl.report.sections.clients import clients as client_section
+from celeba_fl.report.sections.clients import partitions as partition_section
 from celeba_fl.report.sections.curves import curves as curve_section
 from celeba_fl.report.sections.groups import groups as group_section
-from celeba_fl.report.sections.partitions import partitions as partition_section
 
 ROUNDS = [
     {"round": "0", "valid_loss": "0.7", "test_loss": ""},
@@ -45,7 +45,7 @@ def scale(chart: Chart, channel: str) -> dict[str, Any]:
 
 
 def test_a_curve_for_each_part_that_was_measured() -> None:
-    assert table(rounds.rounds(ROUNDS, "loss", {"majority": 0.5})) == [
+    assert table(curves.rounds(ROUNDS, "loss", {"majority": 0.5})) == [
         {"series": "clients, validation", "round": 0, "loss (nats)": 0.7},
         {"series": "clients, validation", "round": 1, "loss (nats)": 0.6},
         {"series": "test", "round": 1, "loss (nats)": 0.65},
@@ -56,7 +56,7 @@ def test_a_curve_for_each_part_that_was_measured() -> None:
 
 def test_curves_of_runs_differ_in_more_than_colour() -> None:
     names = [f"run {i}" for i in range(4)]
-    chart = rounds.compared_rounds(dict.fromkeys(names, ROUNDS), "valid", "loss")
+    chart = curves.compared_rounds(dict.fromkeys(names, ROUNDS), "valid", "loss")
     for channel in ("color", "strokeDash", "shape"):
         looks = scale(chart, channel)
         assert list(looks) == names
@@ -66,7 +66,7 @@ def test_curves_of_runs_differ_in_more_than_colour() -> None:
 
 
 def test_clients_are_thin_lines_around_their_median_and_the_chosen_stand_out() -> None:
-    chart = rounds.client_curves(CLIENTS, "valid_loss", {"c"})
+    chart = curves.client_curves(CLIENTS, "valid_loss", {"c"})
     thin, front, _ = chart.to_dict()["layer"]
     assert thin["mark"]["strokeWidth"] < 1 < front["mark"]["strokeWidth"]
     assert thin["encoding"]["detail"]["field"] == "client"  # else the lines would be joined
@@ -91,7 +91,7 @@ def test_bands_are_quantiles_over_the_clients() -> None:
         for number, values in ((0, (5, 5, 5)), (1, (4, 1, 2, 0, 3)))
         for value in values
     ]
-    shown = table(rounds.client_spread(rows, "loss"))
+    shown = table(curves.client_spread(rows, "loss"))
     assert [list(row.values()) for row in shown] == [
         pytest.approx([0, 5, 5, 5, 5, 5]),
         pytest.approx([1, 0.4, 1, 2, 3, 3.6]),
@@ -105,7 +105,7 @@ def test_losses_by_epoch_are_medians_and_ranges() -> None:
         for r, e, values in ((1, 1, (1, 2, 6)), (1, 2, (3, 3, 3)), (2, 1, (0, 1, 2)))
         for value in values
     ]
-    shown = [list(row.values()) for row in table(rounds.epochs(rows, {"loss": "its loss"}))]
+    shown = [list(row.values()) for row in table(curves.epochs(rows, {"loss": "its loss"}))]
     assert shown == [
         ["its loss", 1, 2, 1, 6],
         ["its loss", 2, 3, 3, 3],
@@ -169,7 +169,7 @@ def test_differences_with_and_without_an_interval() -> None:
 
 def test_rates_come_with_their_intervals(whole: Run) -> None:
     rows = [row for row in rows_of(whole.groups) if row["attribute"] == "Smiling"]
-    shown = table(groups.group_rates([("Smiling", rows)]))
+    shown = table(attributes.group_rates([("Smiling", rows)]))
     for row in rows:
         for rate in ("tpr", "fpr"):
             found = [
@@ -190,7 +190,7 @@ def test_gaps_that_are_undefined_have_no_number(whole: Run) -> None:
     rows = rows_of(whole.fairness)
     shown = {
         (row["attribute"], row["grouping"], row["measure"]): row["points"]
-        for row in table(groups.gaps(rows))
+        for row in table(attributes.gaps(rows))
         if "points" in row
     }
     for row in rows:
@@ -254,7 +254,7 @@ def test_a_picture_has_one_legend(whole: Run) -> None:
 def test_nothing_is_black_or_white(whole: Run) -> None:
     """The page may be either."""
     for chart in (
-        rounds.rounds(whole.rounds, "accuracy", {"majority": 0.5}),
+        curves.rounds(whole.rounds, "accuracy", {"majority": 0.5}),
         attributes.attributes(rows_of(whole.attributes)),
         clients.clients([row for row in whole.clients if row["round"] == "2"], "accuracy"),
     ):
@@ -274,19 +274,19 @@ def test_names_are_text_in_a_drawn_picture() -> None:
     assert "<b>" not in drawn
     assert "&lt;b&gt;$x$&lt;/b&gt; ' + alert(1)" in drawn
     runs = {NAME: ROUNDS, "other.run": ROUNDS}
-    assert "&lt;b&gt;$x$" in draw(rounds.compared_rounds(runs, "valid", "loss"))
+    assert "&lt;b&gt;$x$" in draw(curves.compared_rounds(runs, "valid", "loss"))
     own = [{"round": "0", f"test_{NAME}": "1"}, {"round": "1", f"test_{NAME}": "2"}]
-    assert "<path" in draw(rounds.rounds(own, NAME, {}))
+    assert "<path" in draw(curves.rounds(own, NAME, {}))
 
 
 def test_the_page_decides_on_light_or_dark() -> None:
-    drawn = for_page(draw(rounds.rounds(ROUNDS, "loss", {})))
+    drawn = for_page(draw(curves.rounds(ROUNDS, "loss", {})))
     assert drawn.index("prefers-color-scheme:dark") < drawn.index("<rect")
     assert 'fill="#16191c"' in drawn
 
 
 def test_nothing_to_show_is_drawn_as_nothing() -> None:
-    assert "<svg" in draw(rounds.rounds([{"round": "0"}], "loss", {}))
-    assert table(rounds.client_curves(CLIENTS, "valid_loss", {"a", "b", "c"}))
+    assert "<svg" in draw(curves.rounds([{"round": "0"}], "loss", {}))
+    assert table(curves.client_curves(CLIENTS, "valid_loss", {"a", "b", "c"}))
     assert by_prevalence([]) == []
     assert json.dumps(table(attributes.ranking([{"attribute": "A"}])))

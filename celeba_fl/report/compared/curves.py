@@ -6,8 +6,8 @@ import numpy as np
 
 from celeba_fl.report.html import Block, Picture, Pictures, Table
 from celeba_fl.report.names import PARTS, name_of
-from celeba_fl.report.pictures.rounds import compared_rounds
-from celeba_fl.report.reading import Run, floats
+from celeba_fl.report.pictures.curves import compared_rounds
+from celeba_fl.report.reading import Run, floats, number
 from celeba_fl.report.sections.curves import curve_metrics
 from celeba_fl.report.words import figure, sentence
 
@@ -24,7 +24,7 @@ def curves(runs: Mapping[str, Run]) -> list[Block]:
         part = "test" if measured else "valid"
         rows = {name: run.rounds for name, run in begun.items()}
         ends = [
-            f"{name} {figure(floats(run.rounds[-1:], f'{part}_{metric}')[0])}"
+            f"{name} {figure(number(run.rounds[-1], f'{part}_{metric}'))}"
             for name, run in begun.items()
         ]
         pictures.append(

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
+import numpy as np
+
 from celeba_fl.config import places
-from celeba_fl.evaluation.resampling import Scores, difference_intervals, intervals
+from celeba_fl.evaluation.resampling import Scores, intervals
 from celeba_fl.report.html import Block, Cards, Cell, Picture, Pictures, Table
 from celeba_fl.report.names import first_metrics, name_of
 from celeba_fl.report.pictures.attributes import differences
@@ -14,6 +16,7 @@ from celeba_fl.report.sections.results import (
     gap_intervals,
     no_central_model,
     own_scores,
+    paired_intervals,
     reproduced,
 )
 from celeba_fl.report.words import NONE, between, difference, figure
@@ -21,18 +24,10 @@ from celeba_fl.report.words import NONE, between, difference, figure
 
 @dataclass(frozen=True)
 class Model:
-    """A column of the comparison: the model of a run, or a reference point.
+    """A row of the comparison: the model of a run, or a reference point.
 
-    Parameters
-    ----------
-    name : str
-        For people.
-    values : Mapping[str, float]
-        Its figures by metric.
-    spread : Mapping[str, float]
-        Standard deviations, where the figures are means over clients.
-    scores : Scores or None
-        On the test images, if they give these figures.
+    There are standard deviations (`spread`) where the figures are means over clients, and scores
+    of the test images if they give these figures.
     """
 
     name: str
@@ -43,36 +38,36 @@ class Model:
 
 def results(runs: Mapping[str, Run]) -> list[Block]:
     """The final figures, with differences to the first run and to its central model."""
-    models = [*(_model(name, run) for name, run in runs.items()), *_references(runs)]
+    models = [Model(name, run.results().values, {}, own_scores(run)) for name, run in runs.items()]
+    models += _references(runs)
     first, metrics = models[0], first_metrics(list(models[0].values), 6)
     if not metrics:
         return ["The first run has no figures yet, so there is nothing to compare."]
     rows = []
     forest: list[tuple[str, float, float, float]] = []
     for model in models:
-        paired = _paired(first, model)
+        bounds = paired_intervals(first.scores, model.scores)
         cells: list[Cell] = []
         for metric in metrics:
-            value = model.values.get(metric, float("nan"))
+            value = model.values.get(metric, np.nan)
             less = value - first.values[metric]
             if model is first:
                 own = intervals(first.scores.draws) if first.scores else {}
                 cells.append((figure(value), between(*own.get(metric, NONE))))
             else:
                 spread = f"± {figure(model.spread[metric])}" if metric in model.spread else ""
-                bounds = between(*paired.get(metric, NONE), difference)
-                cells.append((figure(value), spread, f"{difference(less)} to A", bounds))
+                interval = between(*bounds.get(metric, NONE), difference)
+                cells.append((figure(value), spread, f"{difference(less)} to A", interval))
         rows.append((model.name, *cells))
         if model is not first and metrics[0] in model.values:
             less = model.values[metrics[0]] - first.values[metrics[0]]
-            forest.append((model.name, less, *paired.get(metrics[0], NONE)))
+            forest.append((model.name, less, *bounds.get(metrics[0], NONE)))
     where = ", ".join(dict.fromkeys(run.results().where for run in runs.values()))
     caption = f"Figures of {where}; below each its difference to A with the 95 % interval"
-    blocks: list[Block] = (
-        [_gaps(runs, metrics[0])] if any(r.baseline for r in runs.values()) else []
-    )
-    blocks += [Table(caption, ("model", *map(name_of, metrics)), rows)]
-    blocks.append(_about_pairs(runs, models))
+    blocks: list[Block] = []
+    if any(run.baseline for run in runs.values()):
+        blocks.append(_gaps(runs, metrics[0]))
+    blocks += [Table(caption, ("model", *map(name_of, metrics)), rows), _about_pairs(runs, models)]
     if forest:
         values = "; ".join(f"{name} {difference(value)}" for name, value, *_ in forest)
         alt = f"Differences in {name_of(metrics[0])} to A: {values}."
@@ -86,17 +81,12 @@ def _gaps(runs: Mapping[str, Run], metric: str) -> Cards:
     """How far each run is from the head trained centrally."""
     cards = []
     for name, run in runs.items():
-        nothing = float("nan")
         central, own = run.reference("central"), run.results().values
-        gap = own.get(metric, nothing) - central.get(metric, nothing)
+        gap = own.get(metric, np.nan) - central.get(metric, np.nan)
         bounds = between(*gap_intervals(run).get(metric, NONE), difference)
         detail = f"{name_of(metric)} less that of the central model {bounds}"
         cards.append((name, difference(gap), detail if central else no_central_model(run)[0]))
     return Cards(cards)
-
-
-def _model(name: str, run: Run) -> Model:
-    return Model(name, run.results().values, {}, own_scores(run))
 
 
 def _references(runs: Mapping[str, Run]) -> list[Model]:
@@ -120,12 +110,6 @@ def _references(runs: Mapping[str, Run]) -> list[Model]:
     ]
 
 
-def _paired(first: Model, model: Model) -> dict[str, tuple[float, float]]:
-    if not first.scores or not model.scores or not first.scores.pairs_with(model.scores):
-        return {}
-    return difference_intervals(first.scores, model.scores)
-
-
 def _about_pairs(runs: Mapping[str, Run], models: Sequence[Model]) -> str:
     """Whether differences are paired, and if not why."""
     first = models[0]
@@ -134,18 +118,18 @@ def _about_pairs(runs: Mapping[str, Run], models: Sequence[Model]) -> str:
     others = [model for model in models if model.name in runs and model is not first]
     missing = [model.name for model in others if model.scores is None]
     unlike = [m.name for m in others if m.scores and not first.scores.pairs_with(m.scores)]
-    sentences = [
+    text = (
         f"Differences are paired on the same {len(first.scores.image):,} test images of "
         f"{first.scores.num_identities:,} people."
-    ]
+    )
     if missing:
-        sentences.append(f"Without test scores, hence without an interval: {'; '.join(missing)}.")
+        text += f" Without test scores, hence without an interval: {'; '.join(missing)}."
     if unlike:
-        sentences.append(
-            f"Measured on other test images than A, so that nothing can be paired and the "
+        text += (
+            f" Measured on other test images than A, so that nothing can be paired and the "
             f"difference says little: {'; '.join(unlike)}."
         )
-    return " ".join(sentences)
+    return text
 
 
 def seeds(runs: Mapping[str, Run]) -> list[Block]:

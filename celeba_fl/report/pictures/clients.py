@@ -13,6 +13,7 @@ from celeba_fl.report.charts import (
     column,
     layers,
     look,
+    marks,
     plot,
     values_axis,
 )
@@ -65,16 +66,14 @@ def clients(rows: Rows, metric: str) -> alt.LayerChart:
     values = floats(rows, f"valid_{metric}")
     label = "median of the clients"
     series = Series({"a client": Look(COLOURS[0]), label: LEVELS[1]})
-    points = plot(
-        [
-            {"series": "a client", "client": row["client"], x: size, y: value}
-            for row, size, value in zip(rows, floats(rows, "num_examples"), values, strict=True)
-        ]
-    )
+    points = [
+        {"series": "a client", "client": row["client"], x: size, y: value}
+        for row, size, value in zip(rows, floats(rows, "num_examples"), values, strict=True)
+    ]
     sizes, served = across_axis(x, x, zero=True), values_axis(y)
     median = plot([{"series": label, y: float(np.nanmedian(values))}])
     return layers(
-        points.mark_point(filled=True, size=45, opacity=0.65).encode(
+        marks(plot(points), 45, opacity=0.65).encode(
             sizes, served, alt.Detail("client:N"), **series.encode("color", "shape")
         ),
         median.mark_rule(strokeWidth=1.5).encode(

@@ -8,7 +8,7 @@ from celeba_fl.evaluation.metrics import METRICS
 from celeba_fl.report.html import Block, Cell, Picture, Pictures, Table
 from celeba_fl.report.names import name_of
 from celeba_fl.report.pictures import attributes as pictures
-from celeba_fl.report.reading import Rows, Run, by_prevalence, floats, rows_of
+from celeba_fl.report.reading import Rows, Run, by_prevalence, floats, number, rows_of
 from celeba_fl.report.words import figure, named
 
 CLIENTS = {"valid": "the clients' validation split", "train": "the clients' train split"}
@@ -60,12 +60,7 @@ def _table(caption: str, rows: Rows) -> Table:
         caption,
         ("attribute", "images", "with it", *map(name_of, columns)),
         [
-            (
-                named(row["attribute"]),
-                row["n"],
-                row["positives"],
-                *(_cell(row, key) for key in columns),
-            )
+            (named(row["attribute"]), row["n"], row["positives"], *(_cell(row, c) for c in columns))
             for row in rows
         ],
         folded=True,
@@ -74,5 +69,5 @@ def _table(caption: str, rows: Rows) -> Table:
 
 def _cell(row: Mapping[str, str], key: str) -> Cell:
     """A figure, and by how much it may be off where it comes from bins."""
-    value, error = (floats([row], name)[0] for name in (key, f"{key}_error"))
+    value, error = number(row, key), number(row, f"{key}_error")
     return (figure(value), f"± {error:.4f}") if error > 0 else figure(value)

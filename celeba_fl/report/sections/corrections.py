@@ -6,7 +6,7 @@ import numpy as np
 
 from celeba_fl.report.html import Block, Cards, Cell, Picture, Pictures, Table
 from celeba_fl.report.pictures import attributes as pictures
-from celeba_fl.report.reading import Rows, Run, floats
+from celeba_fl.report.reading import Rows, Run, bounds, floats, number
 from celeba_fl.report.words import UNKNOWN, between, difference, figure, named
 
 LEVEL = 0.05
@@ -22,10 +22,10 @@ def corrections(run: Run) -> list[Block]:
     rows = [row for row in everyone if row["attribute"]]
     p, gain = floats(rows, "p_holm"), floats(rows, "difference")
     better, worse = np.sum((p < LEVEL) & (gain > 0)), np.sum((p < LEVEL) & (gain < 0))
-    before, after = (floats([total], key)[0] for key in ("base_accuracy", "accuracy"))
+    before, after = number(total, "base_accuracy"), number(total, "accuracy")
     cards = [
         ("accuracy of the base", figure(before), "the model that the rounds started from"),
-        ("accuracy now", figure(after), f"{difference(after - before)} {_bounds(total)}"),
+        ("accuracy now", figure(after), f"{difference(after - before)} {_interval(total)}"),
         ("answers fixed", f"{int(total['fixed']):,}", f"of {int(total['n']):,} on test"),
         ("answers broken", f"{int(total['broken']):,}", f"of {int(total['n']):,} on test"),
     ]
@@ -87,18 +87,15 @@ def _share(rows: Rows, column: str) -> float:
 
 
 def _cells(row: Mapping[str, str]) -> tuple[Cell, ...]:
-    before, now, gain = (
-        floats([row], key)[0] for key in ("base_accuracy", "accuracy", "difference")
-    )
-    changed = (row["fixed"], row["broken"])
-    return row["n"], figure(before), figure(now), (difference(gain), _bounds(row)), *changed
+    before, now = figure(number(row, "base_accuracy")), figure(number(row, "accuracy"))
+    gain = difference(number(row, "difference")), _interval(row)
+    return row["n"], before, now, gain, row["fixed"], row["broken"]
 
 
-def _bounds(row: Mapping[str, str]) -> str:
-    low, high = (floats([row], f"difference_{end}")[0] for end in ("low", "high"))
-    return between(low, high, difference)
+def _interval(row: Mapping[str, str]) -> str:
+    return between(*bounds(row, "difference"), difference)
 
 
 def _chance(row: Mapping[str, str], column: str) -> str:
-    value = floats([row], column)[0]
+    value = number(row, column)
     return "< 0.001" if value < 0.001 else figure(value)

@@ -4,8 +4,8 @@ import numpy as np
 
 from celeba_fl.report.html import Block, Picture, Pictures
 from celeba_fl.report.names import first_metrics, name_of
-from celeba_fl.report.pictures import rounds as pictures
-from celeba_fl.report.reading import Run, floats
+from celeba_fl.report.pictures import curves as pictures
+from celeba_fl.report.reading import Run, floats, number
 from celeba_fl.report.words import figure, sentence
 
 SHOWN = 4
@@ -25,16 +25,16 @@ def curve_metrics(names: list[str]) -> list[str]:
 
 
 def _curve(run: Run, metric: str) -> Picture:
-    last = run.rounds[-1:]
+    last = run.rounds[-1]
     central = run.reference("central")
     levels = {"central model, test": central[metric]} if metric in central else {}
     if metric == "accuracy":
-        levels["majority's answer, test"] = floats(last, "test_majority_accuracy")[0]
-    levels["real to real, test to validation"] = floats(last, f"test_real_{metric}")[0]
+        levels["majority's answer, test"] = number(last, "test_majority_accuracy")
+    levels["real to real, test to validation"] = number(last, f"test_real_{metric}")
     ends = [
         f"{part} {figure(value)}"
         for part in ("train", "valid", "test")
-        if (value := floats(last, f"{part}_{metric}")[0]) == value
+        if (value := number(last, f"{part}_{metric}")) == value
     ]
     return Picture(
         f"rounds_{metric}",
@@ -48,10 +48,10 @@ def _curve(run: Run, metric: str) -> Picture:
 
 
 def _cost(run: Run) -> str:
-    trained = [row for row in run.rounds if row["round"] != "0"]
     up, down = (floats(run.rounds, f"bytes_{way}").sum() / 1e6 for way in ("up", "down"))
     failures = np.nansum(floats(run.rounds, "failures"))
-    time = np.median(floats(trained, "seconds")) if trained else float("nan")
+    trained = [number(row, "seconds") for row in run.rounds if row["round"] != "0"]
+    time = np.median(trained) if trained else float("nan")
     return (
         f"Over all rounds, the clients sent {up:,.1f} MB and received {down:,.1f} MB. The median "
         f"round took {time:.1f} s, and {failures:.0f} replies were left out because they failed."

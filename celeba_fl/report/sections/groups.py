@@ -7,8 +7,8 @@ import numpy as np
 from celeba_fl.evaluation.metrics import mean
 from celeba_fl.report.html import Block, Cell, Picture, Pictures, Table
 from celeba_fl.report.names import GAPS, name_of
-from celeba_fl.report.pictures import groups as pictures
-from celeba_fl.report.reading import Rows, Run, floats, rows_of
+from celeba_fl.report.pictures import attributes as pictures
+from celeba_fl.report.reading import Rows, Run, bounds, floats, number, rows_of
 from celeba_fl.report.words import UNKNOWN, between, figure, named
 
 RATES = ("accuracy", "tpr", "fpr", "selection_rate")
@@ -84,9 +84,8 @@ def _largest(fairness: Rows) -> Table:
                 cells.append((UNKNOWN, ""))
                 continue
             row = these[int(np.nanargmax(values))]
-            bounds = _bounds(row, f"{gap}_difference")
-            name = named(row["attribute"])
-            cells.append((f"{name} {figure(np.nanmax(values))}", bounds))
+            widest = f"{named(row['attribute'])} {figure(np.nanmax(values))}"
+            cells.append((widest, between(*bounds(row, f"{gap}_difference"))))
         rows.append((named(grouping), *cells))
     header = ("grouping", *GAPS.values())
     return Table("The largest difference of each kind on test", header, rows)
@@ -100,31 +99,26 @@ def _rates_of(worst: Mapping[str, str], rates: Rows) -> Table:
             row.get("identities") or UNKNOWN,
             row["n"],
             row.get("positives") or UNKNOWN,
-            *((figure(floats([row], rate)[0]), _bounds(row, rate)) for rate in RATES),
+            *((figure(number(row, rate)), between(*bounds(row, rate))) for rate in RATES),
         )
         for row in _rows_like(worst, rates)
     ]
-    odds = figure(floats([worst], "equalized_odds_difference")[0])
-    bounds = _bounds(worst, "equalized_odds_difference")
+    odds = figure(number(worst, "equalized_odds_difference"))
+    interval = between(*bounds(worst, "equalized_odds_difference"))
     caption = (
         f"The worst by the lower end of its interval: {named(attribute)} by {named(grouping)}, an "
-        f"equalized odds difference of {odds} {bounds}"
+        f"equalized odds difference of {odds} {interval}"
     )
-    header = ("group", "people", "images", "with it", *map(name_of, RATES))
-    return Table(caption, header, rows)
+    return Table(caption, ("group", "people", "images", "with it", *map(name_of, RATES)), rows)
 
 
 def _means(rates: Rows) -> Table:
-    rows = []
-    for group in dict.fromkeys(row["group"] for row in rates):
-        these = [row for row in rates if row["group"] == group]
-        rows.append(
-            (named(group), these[0]["n"], *(figure(mean(floats(these, rate))) for rate in RATES))
-        )
+    by_group: dict[str, list[Mapping[str, str]]] = {}
+    for row in rates:
+        by_group.setdefault(row["group"], []).append(row)
+    rows = [
+        (named(name), these[0]["n"], *(figure(mean(floats(these, rate))) for rate in RATES))
+        for name, these in by_group.items()
+    ]
     header = ("group", "images", *map(name_of, RATES))
     return Table("Rates of each group on test, means over the attributes", header, rows)
-
-
-def _bounds(row: Mapping[str, str], column: str) -> str:
-    low, high = (floats([row], f"{column}_{end}")[0] for end in ("low", "high"))
-    return between(low, high)

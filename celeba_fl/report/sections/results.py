@@ -1,12 +1,13 @@
 """The headline numbers of a run beside their reference points."""
 
 from collections.abc import Mapping
+from math import nan
 
 from celeba_fl.evaluation.resampling import Scores, difference_intervals, intervals
 from celeba_fl.report.html import Block, Cards, Table
 from celeba_fl.report.names import FIRST, first_metrics, name_of
 from celeba_fl.report.reading import Run
-from celeba_fl.report.words import NONE, UNKNOWN, between, difference, figure
+from celeba_fl.report.words import NONE, between, difference, figure
 
 # Scores whose figures are farther than this from those of the file belong to another model, and no
 # interval may come from them. AUROC and average precision come from bins, hence not 0.
@@ -18,58 +19,44 @@ def results(run: Run) -> list[Block]:
     judged = run.results()
     if not judged.values:
         return ["Nothing has been measured yet."]
-    central = run.reference("central")
+    values, central = judged.values, run.reference("central")
     alone, spread = run.reference("local", "mean"), run.reference("local", "std")
     scores = own_scores(run)
     own = intervals(scores.draws) if scores else {}
     gaps = gap_intervals(run)
-    majority = judged.values.get("majority_accuracy")
-    references = {"accuracy": majority}
-    binary = "auroc" in judged.values  # else there may be any number of classes
-    if binary:
+    majority = values.get("majority_accuracy")
+    references = {"accuracy": majority} if majority else {}
+    binary = "auroc" in values  # else there may be any number of classes
+    if binary and majority:
         references |= dict.fromkeys(("balanced_accuracy", "auroc"), 0.5)
 
-    def gap(name: str) -> float:
-        return judged.values[name] - central.get(name, float("nan"))
+    def gap(name: str) -> tuple[str, str]:
+        less = values[name] - central.get(name, nan)
+        return difference(less), between(*gaps.get(name, NONE), difference)
 
-    rows = []
-    for name, value in judged.values.items():
-        if name != "majority_accuracy":
-            low = references.get(name)
-            local = figure(alone[name]) if name in alone else UNKNOWN
-            rows.append(
-                (
-                    name_of(name),
-                    (figure(value), between(*own.get(name, NONE))),
-                    figure(central.get(name, float("nan"))),
-                    (difference(gap(name)), between(*gaps.get(name, NONE), difference)),
-                    (local, f"± {figure(spread[name])}" if name in spread else ""),
-                    figure(low) if low and majority else UNKNOWN,
-                )
-            )
-    missing, hint = no_central_model(run)
-    first = first_metrics(list(judged.values), 1)[0]
-    cards = [
+    rows = [
         (
-            "gap to the central model",
-            difference(gap(first)),
-            f"{name_of(first)} {between(*gaps.get(first, NONE), difference)}"
-            if central
-            else missing,
+            name_of(name),
+            (figure(value), between(*own.get(name, NONE))),
+            figure(central.get(name, nan)),
+            gap(name),
+            (figure(alone.get(name, nan)), f"± {figure(spread[name])}" if name in spread else ""),
+            figure(references.get(name, nan)),
         )
+        for name, value in values.items()
+        if name != "majority_accuracy"
     ]
-    for name in first_metrics(list(judged.values), 6):
-        bounds = between(*own.get(name, NONE))
+    missing, hint = no_central_model(run)
+    shown = first_metrics(list(values), 6)
+    less, interval = gap(shown[0])
+    detail = f"{name_of(shown[0])} {interval}" if central else missing
+    cards = [("gap to the central model", less, detail)]
+    for name in shown:
         if name not in ("average_precision", "macro_f1"):
-            low = references.get(name)
-            against = f"the majority's answer: {figure(low)}" if low and majority else ""
-            cards.append(
-                (
-                    name_of(name),
-                    figure(judged.values[name]),
-                    "; ".join(filter(None, (bounds, against))),
-                )
-            )
+            details = [between(*own.get(name, NONE))]
+            if name in references:
+                details.append(f"the majority's answer: {figure(references[name])}")
+            cards.append((name_of(name), figure(values[name]), "; ".join(filter(None, details))))
     caption = f"Figures of {judged.where}, with 95 % intervals where people can be resampled"
     header = ("metric", "this run", "central model", "gap", "each client alone", "majority")
     clients = run.baseline.get("local", {}).get("clients") if central else None
@@ -81,7 +68,7 @@ def results(run: Run) -> list[Block]:
         else hint
     )
     blocks: list[Block] = [Cards(cards), Table(caption, header, rows), text]
-    if binary and "accuracy" in judged.values and majority is not None:
+    if binary and "accuracy" in values and majority is not None:
         blocks.append(
             "Accuracy alone misleads here: most attributes are rare, so that always giving the "
             f"majority's answer already scores {figure(majority)}, although the balanced accuracy "
@@ -114,10 +101,14 @@ def own_scores(run: Run) -> Scores | None:
 
 def gap_intervals(run: Run) -> dict[str, tuple[float, float]]:
     """Intervals of the differences to the central model."""
-    own, central = own_scores(run), reproduced(run.central, run.reference("central"))
-    if own is None or central is None or not own.pairs_with(central):
+    return paired_intervals(reproduced(run.central, run.reference("central")), own_scores(run))
+
+
+def paired_intervals(one: Scores | None, other: Scores | None) -> dict[str, tuple[float, float]]:
+    """Intervals of the differences between two models, if they have scores of the same images."""
+    if one is None or other is None or not one.pairs_with(other):
         return {}
-    return difference_intervals(central, own)
+    return difference_intervals(one, other)
 
 
 def reproduced(scores: Scores | None, values: Mapping[str, float]) -> Scores | None:

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from celeba_fl.report.html import Block, Picture, Pictures
-from celeba_fl.report.pictures import rounds as pictures
-from celeba_fl.report.reading import Run, floats
+from celeba_fl.report.pictures import curves as pictures
+from celeba_fl.report.reading import Run, floats, number
 from celeba_fl.report.words import figure, named
 
 SHOWN, FRAMES = 4, 40
@@ -90,11 +90,11 @@ def _distance(run: Run) -> str:
     text = "In all rounds, faces at the same place in the grid are made from the same noise."
     last = run.rounds[-1] if run.rounds else {}
     splits = {"test": "test", "server_valid": "validation"}
-    known = [part for part in splits if last.get(f"{part}_frechet_distance")]
-    if not known:
+    part = next((part for part in splits if last.get(f"{part}_frechet_distance")), None)
+    if part is None:
         return text
-    part = known[0]
-    value, real = (floats([last], f"{part}_{of}frechet_distance")[0] for of in ("", "real_"))
+    value = number(last, f"{part}_frechet_distance")
+    real = number(last, f"{part}_real_frechet_distance")
     reference = f"; that of real faces to other real ones is {figure(real)}" if real == real else ""
     faces = f" ({run.info.more['judged_faces']})" if "judged_faces" in run.info.more else ""
     return (

@@ -1,4 +1,4 @@
-"""Pictures of how something goes, round after round."""
+"""Curves: how something goes round after round, and along the values of a setting."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,8 +13,10 @@ from celeba_fl.report.charts import (
     REFERENCE,
     Look,
     Series,
+    column,
     layers,
     look,
+    marks,
     plot,
     rounds_axis,
     values_axis,
@@ -34,7 +36,7 @@ def rounds(rows: Rows, metric: str, reference: Mapping[str, float]) -> alt.Layer
 def compared_rounds(runs: Mapping[str, Rows], part: str, metric: str) -> alt.LayerChart:
     """A metric of a split by round, one curve a run."""
     curves = {name: (rows, f"{part}_{metric}") for name, rows in runs.items()}
-    return _curves(curves, f"{name_of(metric)}, {PARTS[part]}")
+    return _curves(curves, f"{name_of(metric)}, {PARTS[part]}", {})
 
 
 def client_curves(rows: Rows, metric: str, chosen: Collection[str]) -> alt.LayerChart:
@@ -44,34 +46,25 @@ def client_curves(rows: Rows, metric: str, chosen: Collection[str]) -> alt.Layer
     names = sorted({row["client"] for row in rows}.intersection(chosen))
     known = [row for row in rows if row.get(metric)]
     numbers, values = floats(known, "round"), floats(known, metric)
-    median = [
-        {
-            "series": MEDIAN,
-            "client": "",
-            "round": number,
-            title: np.median(values[numbers == number]),
-        }
-        for number in np.unique(numbers)
+    front: list[dict[str, Any]] = [
+        {"series": MEDIAN, "client": "", "round": at, title: np.median(values[numbers == at])}
+        for at in np.unique(numbers)
     ]
-    lines = [
-        {
-            "series": f"client {row['client']}" if row["client"] in names else others,
-            "client": row["client"],
-            "round": number,
-            title: value,
-        }
-        for row, number, value in zip(known, numbers, values, strict=True)
-    ]
-    back = [line for line in lines if line["series"] == others]
-    front = [*median, *(line for line in lines if line["series"] != others)]
-    shown = [MEDIAN, *(f"client {name}" for name in names)]
-    looks = {name: look(i) for i, name in enumerate(shown)}
+    back: list[dict[str, Any]] = []
+    for row, at, value in zip(known, numbers, values, strict=True):
+        client = row["client"]
+        line = {"client": client, "round": at, title: value}
+        if client in names:
+            front.append({"series": f"client {client}", **line})
+        else:
+            back.append({"series": others, **line})
+    looks = {name: look(i) for i, name in enumerate([MEDIAN, *(f"client {n}" for n in names)])}
     series = Series({others: Look(REFERENCE, shape=LINE)} | looks)
     x, y = rounds_axis(), values_axis(title)
     thin = plot(back).mark_line(strokeWidth=0.8, opacity=0.45)
     return layers(
         thin.encode(x, y, alt.Detail("client:N"), **series.encode("color")),
-        *_lines(front, x, y, series),
+        *_lines(plot(front), x, y, series),
     )
 
 
@@ -90,16 +83,13 @@ def client_spread(rows: Rows, metric: str) -> alt.LayerChart:
     pale = {name: Look(f"rgba(86, 180, 233, 0.{3 * i})") for i, name in enumerate(bands, start=1)}
     series = Series(pale | {MEDIAN: Look(COLOURS[0])})
     x = rounds_axis()
-    parts = [
-        series.one(
-            chart.mark_area(opacity=1).encode(x, values_axis(low).title(title), alt.Y2(high)),
-            name,
-            "color",
-        )
+    area = chart.mark_area(opacity=1)
+    parts = {
+        name: area.encode(x, values_axis(low).title(title), alt.Y2(high))
         for name, (low, high) in bands.items()
-    ]
-    median = chart.mark_line(strokeWidth=2).encode(x, values_axis(title))
-    return layers(*parts, series.one(median, MEDIAN, "color"))
+    }
+    parts[MEDIAN] = chart.mark_line(strokeWidth=2).encode(x, values_axis(title))
+    return layers(*(series.one(part, name, "color") for name, part in parts.items()))
 
 
 def client_quantiles(rows: Rows, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +123,49 @@ def epochs(rows: Rows, columns: Mapping[str, str]) -> alt.LayerChart:
     return layers(band, median.encode(axis, values_axis(y), **series.encode("color", "strokeDash")))
 
 
+def sweep(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], metric: str) -> alt.LayerChart:
+    """The metric that ranks a grid by its first key, a line for each value of the other keys.
+
+    The rows are those of `sweep.csv`, the best first.
+    """
+    first, *others = keys
+    part = max((part for part in PARTS if metric.startswith(part)), key=len)
+    title = f"{name_of(metric.removeprefix(f'{part}_'))}, {PARTS[part]}"
+    known = [row for row in rows if row[metric] is not None]
+    points = [
+        {
+            "series": ", ".join(f"{key} {row[key]}" for key in others) or title,
+            first: str(row[first]),
+            title: row[metric],
+            "low": row[metric] - (row[f"{metric}_std"] or 0),
+            "high": row[metric] + (row[f"{metric}_std"] or 0),
+        }
+        for row in sorted(known, key=lambda row: [row[key] for key in (*others, first)])
+    ]
+    ticks = [str(value) for value in sorted({row[first] for row in known})]
+    names = dict.fromkeys(point["series"] for point in points)
+    series = Series({name: look(i) for i, name in enumerate(names)} | {"best": Look(REFERENCE)})
+    x = alt.X(
+        **column(first, "ordinal"),
+        title=first,
+        scale=alt.Scale(type="point", domain=ticks, padding=0.4),
+        axis=alt.Axis(labelAngle=0),
+    )
+    y, chart = values_axis(title, padding=12), plot(points)
+    best = plot([{"series": "best", first: str(known[0][first]), title: known[0][metric]}])
+    parts = [
+        best.mark_point(size=260, strokeWidth=2).encode(x, y, **series.encode("color", "shape")),
+        *_lines(chart, x, y, series, size=45),
+    ]
+    if any(row[f"{metric}_std"] for row in known):
+        spread = chart.mark_errorbar(ticks=True)
+        low = values_axis("low", padding=12).title(title)
+        parts.append(spread.encode(x, low, alt.Y2("high"), **series.encode("color")))
+    return layers(*parts)
+
+
 def _curves(
-    curves: Mapping[str, tuple[Rows, str]], y: str, levels: Mapping[str, float] | None = None
+    curves: Mapping[str, tuple[Rows, str]], y: str, levels: Mapping[str, float]
 ) -> alt.LayerChart:
     """A curve for each of some columns that has values, and level lines."""
     points = [
@@ -145,7 +176,6 @@ def _curves(
     ]
     there = {point["series"] for point in points}
     looks = {name: look(i) for i, name in enumerate(curves) if name in there}
-    levels = levels or {}
     series = Series(looks | dict(zip(levels, LEVELS, strict=False)))
     x, axis = rounds_axis(), values_axis(y)
     numbers = [point["round"] for point in points] or [0]
@@ -154,7 +184,7 @@ def _curves(
         for name, value in levels.items()
         for number in (min(numbers), max(numbers))
     ]
-    parts = _lines(points, x, axis, series)
+    parts = _lines(plot(points), x, axis, series)
     if ends:
         line = plot(ends).mark_line(strokeWidth=1.5)
         parts.append(line.encode(x, axis, **series.encode("color", "strokeDash")))
@@ -162,13 +192,10 @@ def _curves(
 
 
 def _lines(
-    rows: Sequence[Mapping[str, Any]], x: alt.X, y: alt.Y, series: Series
+    chart: alt.Chart, x: alt.X, y: alt.Y, series: Series, size: float = 26
 ) -> list[alt.Chart]:
     """Lines with a mark at each point."""
-    chart = plot(rows)
     return [
         chart.mark_line(strokeWidth=1.8).encode(x, y, **series.encode("color", "strokeDash")),
-        chart.mark_point(filled=True, size=26, opacity=1).encode(
-            x, y, **series.encode("color", "shape")
-        ),
+        marks(chart, size).encode(x, y, **series.encode("color", "shape")),
     ]

@@ -1,9 +1,15 @@
-"""What a run was set to, and what its figures rest on."""
+"""Sections of tables alone: settings, what the figures rest on, and CSV files of the task."""
+
+import re
 
 from celeba_fl.config import describe_all
 from celeba_fl.report.html import Block, Table
-from celeba_fl.report.reading import Run
-from celeba_fl.report.words import UNKNOWN, written
+from celeba_fl.report.reading import Rows, Run
+from celeba_fl.report.words import UNKNOWN, named, sentence, written
+
+FOLDED_FROM = 20  # rows
+MOST = 300  # rows that are shown
+NUMBER = re.compile(r"(?:[-+]?\d*((?:\.\d+)?(?:[eE][-+]?\d+)?)|nan|-?inf)")  # or nothing
 
 
 def settings(run: Run) -> list[Block]:
@@ -40,3 +46,33 @@ def foundations(run: Run) -> list[Block]:
         ("run directory", str(run.path)),
     ]
     return [Table("Where the figures come from", ("what", "which"), rows, words=True)]
+
+
+def task_tables(run: Run) -> list[Block]:
+    """Each table of a task, with the name of its file as heading."""
+    return [_table(name, rows) for name, rows in run.tables.items() if rows]
+
+
+def _table(name: str, rows: Rows) -> Table:
+    caption = sentence(named(name))
+    if len(rows) > MOST:
+        caption += f": the first {MOST} of {len(rows):,} rows of {name}.csv"
+    header = list(rows[0])
+    shown = rows[:MOST]
+    return Table(
+        caption,
+        [named(key) for key in header],
+        [tuple(_cell(row[key]) for key in header) for row in shown],
+        folded=len(rows) > FOLDED_FROM,
+        texts=[
+            i
+            for i, key in enumerate(header)
+            if not all(NUMBER.fullmatch(row[key]) for row in shown)
+        ],
+    )
+
+
+def _cell(text: str) -> str:
+    """A number that is not whole with four digits; all else as it is."""
+    number = NUMBER.fullmatch(text)
+    return f"{float(text):.4g}" if number and number[1] else text
