@@ -83,11 +83,7 @@ def _totals(task: Task, clients: dict[str, Client]) -> Instructions:
 
 
 def _loop(
-    config: RunConfig,
-    task: Task,
-    clients: dict[str, Client],
-    run: RunDirectory,
-    recorder: Recorder,
+    config: RunConfig, task: Task, clients: dict[str, Client], run: RunDirectory, recorder: Recorder
 ) -> Loop:
     """The loop that the run config describes."""
     fractions = config.fraction_train, config.fraction_evaluate

@@ -33,7 +33,7 @@ def _group(nodeid: str) -> str:
     return "engine" if "integration" in Path(file).parts else file
 
 
-class ByFile(LoadScopeScheduling):
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """Deals tests out in the groups of `_group`; the marks of `loadgroup` do not work here.
 
     Those need test ids to be changed, which pytest 9.2 no longer lets pytest-xdist 3.8 do.

@@ -11,12 +11,7 @@ from rich.table import Column, Table
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.app import app_here
-from celeba_fl.launch.experiments import (
-    SIMULATION,
-    absolute_paths,
-    num_supernodes,
-    read_experiment,
-)
+from celeba_fl.launch.experiments import SIMULATION, absolute_paths, num_supernodes, read_experiment
 from celeba_fl.launch.flower import run_flower
 from celeba_fl.runs.reading import read_runs
 

@@ -20,21 +20,11 @@ from celeba_fl.common.log import LOG
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A finished round.
-
-    Parameters
-    ----------
-    server_round : int
-        The round.
-    arrays : ArrayRecord
-        The global model after it.
-    state : dict
-        The state of the stop rules.
-    """
+    """A finished round."""
 
     server_round: int
-    arrays: ArrayRecord
-    state: dict[str, Any]
+    arrays: ArrayRecord  # the global model after it
+    state: dict[str, Any]  # of the stop rules
 
 
 class Checkpoints(RoundFiles):
@@ -49,7 +39,8 @@ class Checkpoints(RoundFiles):
         best: int | None = None,
     ) -> None:
         """Write the checkpoint of a round, then remove those that are no longer kept."""
-        state_of = {f"strategy/{name}": v for name, v in _strategy_state(strategy).items()}
+        # The strategy's attributes that hold arrays: what it learns from round to round.
+        state_of = {f"strategy/{key}": v for key, v in vars(strategy).items() if _form(v)}
         tensors, forms = {}, {}
         for prefix, value in {"model": arrays, **state_of}.items():
             forms[prefix], named = _flatten(value)
@@ -76,11 +67,6 @@ class Checkpoints(RoundFiles):
                 setattr(strategy, prefix.removeprefix("strategy/"), value)
             return checkpoint
         return None
-
-
-def _strategy_state(strategy: Strategy) -> dict[str, Any]:
-    """The strategy's attributes that hold arrays: what it learns from round to round."""
-    return {key: value for key, value in vars(strategy).items() if _form(value)}
 
 
 def _form(value: Any) -> str:

@@ -38,44 +38,24 @@ EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 @dataclass(frozen=True)
 class Round:
-    """A finished round; round 0 is the evaluation before training.
-
-    Parameters
-    ----------
-    server_round : int
-        The round.
-    arrays : ArrayRecord
-        The global model after it.
-    train, evaluate : Replies
-        The clients' replies.
-    averages : MetricRecord
-        The strategy's averages of the clients' evaluation metrics.
-    central : MetricRecord
-        What `evaluate_fn` returned; empty if there is none.
-    seconds : float
-        Wall time.
-    """
+    """A finished round; round 0 is the evaluation before training."""
 
     server_round: int
-    arrays: ArrayRecord
+    arrays: ArrayRecord  # the global model after it
     train: Replies
     evaluate: Replies
-    averages: MetricRecord
-    central: MetricRecord
-    seconds: float
+    averages: MetricRecord  # the strategy's, of the clients' evaluation metrics
+    central: MetricRecord  # of `evaluate_fn`; empty if there is none
+    seconds: float  # wall time
 
 
 @dataclass(frozen=True)
 class Retries:
     """The rule for a round with too few replies.
 
-    Parameters
-    ----------
-    min_replies : float (default: 0.0)
-        The smallest fraction of the cohort that must return a usable model for the round to count.
-    times : int (default: 0)
-        How often a round that does not count is tried again before the run fails. First, as many
-        clients of its cohort as must reply are awaited, up to `timeout` seconds.
+    A round counts if at least the fraction `min_replies` of its cohort returns a usable model. One
+    that does not is tried again, so many `times` before the run fails; first, as many clients of
+    its cohort as must reply are awaited, up to `timeout` seconds.
     """
 
     min_replies: float = 0.0
@@ -163,8 +143,7 @@ class Loop:
             if self.reason:
                 LOG.info("Stopped after round %d: %s", server_round - 1, self.reason)
                 break
-            start = time.monotonic()
-            trained = Replies()
+            start, trained = time.monotonic(), Replies()
             trainer = strategy if server_round else self.init
             if trainer:
                 trained, result.arrays, result.train_metrics_clientapp[server_round] = self._train(
@@ -181,10 +160,8 @@ class Loop:
             )
             self.stop.note(server_round, self.on_round(done), now - begin)
             if self.checkpoints:
-                best = self.stop.memory.best_round
-                self.checkpoints.save(
-                    server_round, result.arrays, strategy, self.stop.state(), best
-                )
+                state, best = self.stop.state(), self.stop.memory.best_round
+                self.checkpoints.save(server_round, result.arrays, strategy, state, best)
         return result
 
     def evaluate_all(
@@ -240,12 +217,11 @@ class Loop:
     ) -> tuple[Replies, MetricRecord, MetricRecord]:
         """Evaluate on a cohort, and meanwhile centrally."""
         messages: Iterable[Message] = []
-        cohort = self._cohort(server_round, EVALUATE)
-        if cohort:
+        if cohort := self._cohort(server_round, EVALUATE):
             messages = strategy.configure_evaluate(
                 server_round, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
             )
-        central = MetricRecord()
+        central, averages = MetricRecord(), None
 
         def evaluate_centrally() -> None:
             if evaluate_fn:
@@ -254,14 +230,12 @@ class Loop:
         replies = self._exchange(
             grid, messages, server_round, EVALUATE, timeout, meanwhile=evaluate_centrally
         )
-        averages = None
         if total_examples(replies):
             averages = strategy.aggregate_evaluate(server_round, list(replies.usable.values()))
         return replies, averages or MetricRecord(), central
 
     def _cohort(self, server_round: int, phase: str) -> list[int]:
-        names = self.cohorts.draw(self.clients, server_round, phase)
-        return [self.clients[name] for name in names]
+        return [self.clients[name] for name in self.cohorts.draw(self.clients, server_round, phase)]
 
     def _exchange(
         self,
@@ -288,8 +262,8 @@ class Loop:
         )
         if not take:
             reject_unusable(replies, expected)
-        for client, reason in replies.failures.items():
+        for name, reason in replies.failures.items():
             LOG.warning(
-                "round %d, %s: client %s is left out: %s", server_round, phase, client, reason
+                "round %d, %s: client %s is left out: %s", server_round, phase, name, reason
             )
         return replies
