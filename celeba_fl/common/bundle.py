@@ -41,10 +41,7 @@ def code_path(module: str) -> Path | None:
 def code_hash(module: str = "") -> str:
     """SHA-256 (hex) of this package's code: server and clients must run the same.
 
-    Parameters
-    ----------
-    module : str (default: "")
-        The module of a task; if it is of another package, that one's code is hashed too.
+    If `module`, that of a task, is of another package, that one's code is hashed too.
     """
     digest = hashlib.sha256()
     for package in filter(None, (PACKAGE, code_path(module))):

@@ -143,7 +143,8 @@ class Loop:
             if self.reason:
                 LOG.info("Stopped after round %d: %s", server_round - 1, self.reason)
                 break
-            start, trained = time.monotonic(), Replies()
+            start = time.monotonic()
+            trained = Replies()
             trainer = strategy if server_round else self.init
             if trainer:
                 trained, result.arrays, result.train_metrics_clientapp[server_round] = self._train(
@@ -221,7 +222,7 @@ class Loop:
             messages = strategy.configure_evaluate(
                 server_round, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
             )
-        central, averages = MetricRecord(), None
+        central = MetricRecord()
 
         def evaluate_centrally() -> None:
             if evaluate_fn:
@@ -230,6 +231,7 @@ class Loop:
         replies = self._exchange(
             grid, messages, server_round, EVALUATE, timeout, meanwhile=evaluate_centrally
         )
+        averages = None
         if total_examples(replies):
             averages = strategy.aggregate_evaluate(server_round, list(replies.usable.values()))
         return replies, averages or MetricRecord(), central
@@ -262,8 +264,6 @@ class Loop:
         )
         if not take:
             reject_unusable(replies, expected)
-        for name, reason in replies.failures.items():
-            LOG.warning(
-                "round %d, %s: client %s is left out: %s", server_round, phase, name, reason
-            )
+        for client, why in replies.failures.items():
+            LOG.warning("round %d, %s: client %s is left out: %s", server_round, phase, client, why)
         return replies
