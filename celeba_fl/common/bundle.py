@@ -5,7 +5,6 @@ import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import tomli
 
@@ -13,14 +12,11 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PYPROJECT = PACKAGE.parent / "pyproject.toml"
 
 
-def pyproject() -> dict[str, Any]:
-    """The content of the app's `pyproject.toml`."""
-    return tomli.loads(PYPROJECT.read_text(encoding="utf-8"))
-
-
 def app_version() -> str:
     """The app's version: of the `pyproject.toml` in a checkout or bundle, else of the wheel."""
-    return str(pyproject()["project"]["version"]) if PYPROJECT.exists() else version("celeba-fl")
+    if not PYPROJECT.exists():
+        return version("celeba-fl")
+    return str(tomli.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["version"])
 
 
 def code_path(module: str) -> Path | None:

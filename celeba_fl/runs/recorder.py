@@ -11,12 +11,10 @@ from celeba_fl.common.log import LOG
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.loop import Round
-from celeba_fl.rounds.messages import to_arrays
+from celeba_fl.rounds.messages import NAN, to_arrays
 from celeba_fl.rounds.roll_call import Client
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.task import Task
-
-NAN = float("nan")
 
 
 class Recorder:
@@ -28,9 +26,7 @@ class Recorder:
     def record_partitions(self) -> None:
         """Write `partitions.csv` and `nodes.csv`, and log how examples are spread."""
         names = self.task.count_names
-        nodes = [
-            {"client": name, "node_id": client.node_id} for name, client in self.clients.items()
-        ]
+        nodes = [{"client": name, "node_id": one.node_id} for name, one in self.clients.items()]
         self.run.write_csv("nodes.csv", nodes)
         self.run.set_partitions(
             [
