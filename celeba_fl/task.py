@@ -237,6 +237,7 @@ class Task(ABC):
         """
 
 
+@lru_cache(maxsize=4)
 def load_task(config: RunConfig) -> Task:
     """The task that a run config names; the same instance as long as the config is the same.
 
@@ -245,11 +246,6 @@ def load_task(config: RunConfig) -> Task:
     InputError
         If there is no such task, or a key is set that it does not read.
     """
-    return _load(config)
-
-
-@lru_cache(maxsize=4)
-def _load(config: RunConfig) -> Task:
     reference = TASKS.get(config.task, config.task)
     module, _, name = reference.partition(":")
     try:

@@ -54,18 +54,14 @@ def send_and_wait(
     meanwhile: Callable[[], None] = lambda: None,
     take: Callable[[RecordDict], str | None] | None = None,
 ) -> Replies:
-    """Send messages, and wait until all clients have replied or time is up.
+    """Send messages, one for each node, and wait until all have replied or time is up.
 
     Parameters
     ----------
-    messages : Iterable[Message]
-        One for each node.
     names : Mapping[int, str]
         Client by node id.
     timeout : float
         Seconds to wait. A client that has not replied by then counts as failed.
-    on_progress : Callable[[PhaseProgress], None]
-        Called as replies arrive.
     meanwhile : Callable[[], None]
         Work of the server's own, done while the clients do theirs.
     take : Callable[[RecordDict], str | None] | None (default: None)

@@ -73,40 +73,21 @@ class Loop:
 
     A strategy may have two attributes that Flower's do not: `take`, see `send_and_wait`, judges
     each reply as it arrives; `num_rounds` says after how many rounds it is done.
-
-    Parameters
-    ----------
-    clients : Mapping[str, int]
-        Node id by client name.
-    cohorts : Cohorts
-        Which of them take part in a round.
-    retries : Retries
-        Whether a round counts, and how often it is tried again.
-    stop : StopRules
-        When to end before the last round.
-    uniform : bool (default: False)
-        Whether clients with examples count alike in the average, however many they have.
-    init : Strategy | None (default: None)
-        Trains once, in round 0, the model that the rounds start from.
-    checkpoints : Checkpoints | None (default: None)
-        Where every round is kept; where there are some already, the run goes on after them.
-    on_start : Callable[[int], None]
-        Called with the first round to be done: records of it and of later ones are void.
-    on_round : Callable[[Round], Mapping[str, float]]
-        Called after every round, 0 included; returns the metrics that `stop` judges.
-    on_progress : Callable[[PhaseProgress], None]
-        Called as replies arrive.
     """
 
-    clients: Mapping[str, int]
-    cohorts: Cohorts = field(default_factory=Cohorts)
-    retries: Retries = field(default_factory=Retries)
-    stop: StopRules = field(default_factory=StopRules)
-    uniform: bool = False
-    init: Strategy | None = None
+    clients: Mapping[str, int]  # node id by name
+    cohorts: Cohorts = field(default_factory=Cohorts)  # which clients take part in a round
+    retries: Retries = field(default_factory=Retries)  # whether a round counts
+    stop: StopRules = field(default_factory=StopRules)  # when to end before the last round
+    uniform: bool = False  # whether clients count alike in the average, if they have examples
+    init: Strategy | None = None  # trains once, in round 0, the model that the rounds start from
+    # Where every round is kept; where there are some already, the run goes on after them.
     checkpoints: Checkpoints | None = None
+    # Called with the first round to be done: records of it and of later ones are void.
     on_start: Callable[[int], None] = lambda _: None
+    # Called after every round, 0 included; returns the metrics that `stop` judges.
     on_round: Callable[[Round], Mapping[str, float]] = averaged_metrics
+    # Called as replies arrive.
     on_progress: Callable[[PhaseProgress], None] = lambda _: None
     reason: str = field(default="", init=False)  # why it stopped before the last round
 
