@@ -56,14 +56,8 @@ def train(message: Message, context: Context) -> Message:
     else:
         arrays = messages.received_arrays(message.content)
         parts = context.run_config["seed"], config[messages.SERVER_ROUND], client_name(node)
-        trained = Trained(*task.train(arrays, node, config, derived_seed(*parts)))
-        content = messages.training_reply(
-            trained.arrays,
-            trained.num_examples,
-            time.perf_counter() - start,
-            trained.loss,
-            trained.epochs,
-        )
+        model, n, loss, epochs = Trained(*task.train(arrays, node, config, derived_seed(*parts)))
+        content = messages.training_reply(model, n, time.perf_counter() - start, loss, epochs)
     return Message(content, reply_to=message)
 
 

@@ -266,12 +266,7 @@ class RunConfig:
 
     @classmethod
     def load(cls, values: Mapping[str, Any] | None = None) -> "RunConfig":
-        """Check `values` and build the config of the task that they name.
-
-        Parameters
-        ----------
-        values : Mapping[str, Any] | None (default: None)
-            Values by key; the other keys have their defaults.
+        """Check values by key and build the config of the task that they name.
 
         Raises
         ------

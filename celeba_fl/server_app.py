@@ -17,7 +17,7 @@ from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.recorder import Recorder
 from celeba_fl.strategy import ClosedForm, check_strategy, make_strategy
-from celeba_fl.task import Instructions, Task, load_task, starting_arrays
+from celeba_fl.task import Task, load_task, starting_arrays
 
 app = ServerApp()
 
@@ -47,7 +47,9 @@ def main(grid: Grid, context: Context) -> None:
         )
         recorder = Recorder(task, run, clients)
         recorder.record_partitions()
-        instructions = {**prepared.instructions, **_totals(task, clients), RUN: run.path.name}
+        counts = sum_counts([{"counts": client.counts} for client in clients.values()])["counts"]
+        totals = task.instruct(counts, sum(client.num_train for client in clients.values()))
+        instructions = {**prepared.instructions, **totals, RUN: run.path.name}
         strategy = make_strategy(config, task)
         loop = _loop(config, task, clients, run, recorder)
         result = loop.run(
@@ -76,18 +78,8 @@ def _check_watch(config: RunConfig, task: Task) -> None:
         )
 
 
-def _totals(task: Task, clients: dict[str, Client]) -> Instructions:
-    """Instructions that depend on the totals over all clients."""
-    counts = sum_counts([{"counts": client.counts} for client in clients.values()])["counts"]
-    return task.instruct(counts, sum(client.num_train for client in clients.values()))
-
-
 def _loop(
-    config: RunConfig,
-    task: Task,
-    clients: dict[str, Client],
-    run: RunDirectory,
-    recorder: Recorder,
+    config: RunConfig, task: Task, clients: dict[str, Client], run: RunDirectory, recorder: Recorder
 ) -> Loop:
     """The loop that the run config describes."""
     fractions = config.fraction_train, config.fraction_evaluate

@@ -31,11 +31,6 @@ class ClosedForm(flower.FedAvg):
     2405.16240); the mathematics are the task's own, see `celeba_fl.models.ridge`. The sums are
     added up as they arrive, so that memory holds one set of them and not fifty.
 
-    Parameters
-    ----------
-    task : Task
-        Defines the sums and solves for the model.
-
     Raises
     ------
     InputError
@@ -83,16 +78,11 @@ class ClosedForm(flower.FedAvg):
 class Entry:
     """A strategy in the table below.
 
-    Parameters
-    ----------
-    strategy : type[Strategy]
-        The class. If its constructor has a parameter `config` or `task`, it gets the run config or
-        the task.
-    keys : Mapping[str, str]
-        The run-config keys that it reads, and what its constructor calls them.
+    If its constructor has a parameter `config` or `task`, it gets the run config or the task.
     """
 
     strategy: type[Strategy]
+    # The run-config keys that it reads, and what its constructor calls them.
     keys: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -148,12 +138,11 @@ def make_strategy(config: RunConfig, task: Task) -> Strategy:
     entry, values = check_strategy(config.strategy), config.to_dict()
     if not config.server_learning_rate:  # then Flower's default holds
         del values["server-learning-rate"]
-    arguments: dict[str, Any] = {
-        argument: values[key] for key, argument in entry.keys.items() if key in values
-    }
-    offered = {"config": config, "task": task}
     takes = inspect.signature(entry.strategy).parameters
-    arguments |= {name: value for name, value in offered.items() if name in takes}
+    arguments: dict[str, Any] = {
+        **{argument: values[key] for key, argument in entry.keys.items() if key in values},
+        **{name: one for name, one in {"config": config, "task": task}.items() if name in takes},
+    }
     if entry.strategy is ClosedForm:
         LOG.info("The closed form takes one round, whatever num-server-rounds")
     try:

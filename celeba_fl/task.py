@@ -115,13 +115,7 @@ class Tables:
 
 
 class Task(ABC):
-    """A problem for federated learning. Each process has one instance; none holds a round's state.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run config.
-    """
+    """A problem for federated learning. A process has one instance, without a round's state."""
 
     # A subclass of RunConfig with keys of the task's own; annotate `config` with it, too.
     config_class: ClassVar[type[RunConfig]] = RunConfig
@@ -169,12 +163,7 @@ class Task(ABC):
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
         """Instructions that depend on the totals over all clients, such as class weights.
 
-        Parameters
-        ----------
-        counts : np.ndarray
-            (k,) int64, summed over the clients, in the order of `count_names`.
-        num_train : int
-            Train examples of all clients.
+        Those are the counts, (k,) int64 in the order of `count_names`, and the train examples.
         """
         return {}
 
@@ -207,24 +196,10 @@ class Task(ABC):
 
     @abstractmethod
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
-        """Evaluate the final model.
-
-        Parameters
-        ----------
-        arrays : dict[str, np.ndarray]
-            The final model.
-        counts : Mapping[str, dict[str, np.ndarray]]
-            The total counts of the last evaluation on the clients, by part.
-        """
+        """Evaluate the final model; `counts` are the totals of all clients for it, by part."""
 
     def compare(self, base: Arrays, arrays: Arrays) -> dict[str, list[dict[str, Any]]]:
-        """Rows of CSV files, by file name, that compare the final model with the first.
-
-        Parameters
-        ----------
-        base, arrays : dict[str, np.ndarray]
-            The model after round 0, and the final one.
-        """
+        """Rows of CSV files, by file name, that compare the final model with that after round 0."""
         return {}
 
     # ---- on a client -----------------------------------------------------------------------
@@ -262,6 +237,7 @@ class Task(ABC):
         """
 
 
+@lru_cache(maxsize=4)
 def load_task(config: RunConfig) -> Task:
     """The task that a run config names; the same instance as long as the config is the same.
 
@@ -270,11 +246,6 @@ def load_task(config: RunConfig) -> Task:
     InputError
         If there is no such task, or a key is set that it does not read.
     """
-    return _load(config)
-
-
-@lru_cache(maxsize=4)
-def _load(config: RunConfig) -> Task:
     reference = TASKS.get(config.task, config.task)
     module, _, name = reference.partition(":")
     try:

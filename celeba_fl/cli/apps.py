@@ -46,19 +46,11 @@ def new(name: Annotated[str, typer.Argument(help="name of the package and its fo
 
 def keys() -> None:
     """List all run-config keys of the app in the current directory, as a table in Markdown."""
-    app = app_here()
-    config = RunConfig.load(app.config)
-    print(key_table(type(config)))
+    print(key_table(type(RunConfig.load(app_here().config))))
 
 
 def key_table(config: type[RunConfig]) -> str:
-    """The keys of a run config as a table in Markdown.
-
-    Parameters
-    ----------
-    config : type[RunConfig]
-        The config of a task.
-    """
+    """The keys of a task's run config as a table in Markdown."""
     rows = [("key", "type and range", "default", "meaning", "read by"), ("---",) * 5]
     for name, rules in config.keys().items():
         default = str(rules.default).lower() if isinstance(rules.default, bool) else rules.default

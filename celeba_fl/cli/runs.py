@@ -9,14 +9,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import RunConfig
 from celeba_fl.launch.app import app_here
-from celeba_fl.launch.experiments import (
-    SIMULATION,
-    absolute_paths,
-    num_supernodes,
-    read_experiment,
-)
+from celeba_fl.launch.experiments import SIMULATION, absolute_paths, num_supernodes, read_experiment
 from celeba_fl.launch.flower import run_flower
 from celeba_fl.runs.reading import read_runs
 
@@ -54,10 +48,13 @@ def run(
     if not superlink:
         settings |= absolute_paths(settings, config.keys())
         federation = federation or SIMULATION
-    if inline:
-        _run_inline(app.load(settings), federation)
-    else:
+    if not inline:
         raise SystemExit(run_flower(app, app.submittable(settings), federation, superlink))
+    from celeba_fl.client_app import app as client_app
+    from celeba_fl.launch.inline import run_inline
+    from celeba_fl.server_app import app as server_app
+
+    run_inline(app.load(settings), num_supernodes(federation), server_app, client_app)
 
 
 def runs() -> None:
@@ -79,11 +76,3 @@ def runs() -> None:
             *("" if figure is None else f"{figure:.3f}" for figure in figures),
         )
     Console().print(table)
-
-
-def _run_inline(config: RunConfig, federation: Path | None) -> None:
-    from celeba_fl.client_app import app as client_app
-    from celeba_fl.launch.inline import run_inline
-    from celeba_fl.server_app import app as server_app
-
-    run_inline(config, num_supernodes(federation), server_app, client_app)

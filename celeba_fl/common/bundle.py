@@ -5,7 +5,6 @@ import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import tomli
 
@@ -13,14 +12,11 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PYPROJECT = PACKAGE.parent / "pyproject.toml"
 
 
-def pyproject() -> dict[str, Any]:
-    """The content of the app's `pyproject.toml`."""
-    return tomli.loads(PYPROJECT.read_text(encoding="utf-8"))
-
-
 def app_version() -> str:
     """The app's version: of the `pyproject.toml` in a checkout or bundle, else of the wheel."""
-    return str(pyproject()["project"]["version"]) if PYPROJECT.exists() else version("celeba-fl")
+    if not PYPROJECT.exists():
+        return version("celeba-fl")
+    return str(tomli.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["version"])
 
 
 def code_path(module: str) -> Path | None:
@@ -41,10 +37,7 @@ def code_path(module: str) -> Path | None:
 def code_hash(module: str = "") -> str:
     """SHA-256 (hex) of this package's code: server and clients must run the same.
 
-    Parameters
-    ----------
-    module : str (default: "")
-        The module of a task; if it is of another package, that one's code is hashed too.
+    If `module`, that of a task, is of another package, that one's code is hashed too.
     """
     digest = hashlib.sha256()
     for package in filter(None, (PACKAGE, code_path(module))):

@@ -40,18 +40,10 @@ def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
 
 @dataclass(frozen=True)
 class RoundFiles:
-    """Arrays of which there is a file for each round, written whole or not at all.
-
-    Parameters
-    ----------
-    folder : Path
-        Where they are.
-    keep : int (default: 2)
-        How many of the newest stay.
-    """
+    """Arrays of which there is a file for each round, written whole or not at all."""
 
     folder: Path
-    keep: int = 2
+    keep: int = 2  # how many of the newest stay
 
     def write(self, server_round: int, data: bytes, best: int | None = None) -> None:
         """Write the file of a round; of the others only the newest before it and the best stay.
@@ -109,16 +101,8 @@ def stamp_key(files: Iterable[Path]) -> str:
 def keep(path: Path, create: Callable[[Path], object], resume: bool = False) -> Path:
     """Create `path` unless it exists: once, and whole or not at all.
 
-    Other processes that want the same file wait until it exists.
-
-    Parameters
-    ----------
-    path : Path
-        The file or folder.
-    create : Callable[[Path], object]
-        Called with another path, beside `path`, to write to.
-    resume : bool (default: False)
-        Whether `create` can use what a killed process has left at that path.
+    `create` is called with another path, beside it, to write to; with `resume`, it can use what a
+    killed process has left there. Other processes that want the same file wait until it exists.
     """
     if not path.exists():
         from filelock import FileLock

@@ -21,40 +21,21 @@ Value = bool | int | float | str
 class Key:
     """What a key means and which values it takes; its type is that of its default.
 
-    Parameters
-    ----------
-    meaning : str
-        For tables and error messages.
-    default : bool | int | float | str
-        Its value where nobody sets it.
-    low, high : float | None (default: None)
-        Smallest and largest value.
-    above, below : float | None (default: None)
-        The same, but the limit itself is not a value.
-    choices : tuple[str, ...] (default: ())
-        The only values.
-    of : str (default: "")
-        The tasks of this package that read it, with spaces between; empty: every task.
-    kind : str (default: "")
-        ``path`` is a file or folder to read, which `celeba-fl run` makes absolute if it exists;
-        ``place`` says where a run is kept, not what it computes, and is always made absolute.
-    words : tuple[str, ...] (default: ())
-        Values of such a key that are not paths.
-    empty : bool (default: False)
-        Whether a text may be empty.
+    A key of kind ``path`` is a file or folder to read, which `celeba-fl run` makes absolute if it
+    exists; ``place`` says where a run is kept, not what it computes, and is always made absolute.
     """
 
-    meaning: str
-    default: Value
-    low: float | None = None
+    meaning: str  # for tables and error messages
+    default: Value  # where nobody sets it
+    low: float | None = None  # smallest and largest value
     high: float | None = None
-    above: float | None = None
+    above: float | None = None  # the same, but the limit itself is not a value
     below: float | None = None
-    choices: tuple[str, ...] = ()
-    of: str = ""
+    choices: tuple[str, ...] = ()  # the only values
+    of: str = ""  # tasks of this package that read it, with spaces between; empty: every task
     kind: str = ""
-    words: tuple[str, ...] = ()
-    empty: bool = False
+    words: tuple[str, ...] = ()  # values of such a key that are not paths
+    empty: bool = False  # whether a text may be empty
 
     @property
     def range(self) -> str:

@@ -29,16 +29,8 @@ def quiet_strategies() -> Iterator[None]:
 class Progress:
     """Logs the progress of a long job: items done, rate and time left, a line every few seconds.
 
-    Flower's logs are uploaded line by line, so this prints lines instead of moving a bar.
-
-    Parameters
-    ----------
-    what : str
-        The job, e.g. ``"Drawing faces"``.
-    total : int
-        Number of items.
-    every : float (default: 5.0)
-        Seconds between two lines. A job that is shorter logs only its end.
+    Flower's logs are uploaded line by line, so this prints lines instead of moving a bar. There are
+    `every` seconds between two; a job, such as "Drawing faces", that is shorter logs only its end.
     """
 
     def __init__(self, what: str, total: int, every: float = 5.0) -> None:

@@ -17,18 +17,10 @@ from celeba_fl.task import load_task
 
 @dataclass(frozen=True)
 class FlowerApp:
-    """A folder that `flwr run` takes.
+    """A folder that `flwr run` takes."""
 
-    Parameters
-    ----------
-    folder : Path
-        Where its `pyproject.toml` is.
-    config : Mapping[str, Any]
-        The run-config keys that stand there, with their values.
-    """
-
-    folder: Path
-    config: Mapping[str, Any]
+    folder: Path  # where its `pyproject.toml` is
+    config: Mapping[str, Any]  # the run-config keys that stand there, with their values
 
     @property
     def is_ours(self) -> bool:
@@ -36,13 +28,7 @@ class FlowerApp:
         return self.folder == PYPROJECT.parent
 
     def load(self, settings: Mapping[str, Any]) -> RunConfig:
-        """The config of a run with these settings, which its task accepts.
-
-        Raises
-        ------
-        InputError
-            If a key, a value, the task or the strategy is refused.
-        """
+        """The config of a run with these settings, see `load_config`."""
         return load_config({**self.config, **settings})
 
     def places(self) -> RunConfig:
@@ -63,12 +49,10 @@ class FlowerApp:
                 f"{path} is not there, so Flower cannot run this installation of celeba-fl: run "
                 f"with --inline, in a checkout, or in the folder of an app made by celeba-fl new"
             )
-        missing = [
-            k for k in settings.keys() - self.config.keys() if settings[k] != defaults.get(k)
-        ]
-        if missing:
+        others = settings.keys() - self.config.keys()
+        if missing := sorted(key for key in others if settings[key] != defaults.get(key)):
             raise InputError(
-                f"{', '.join(sorted(missing))}: Flower accepts only the keys in {path}; add it "
+                f"{', '.join(missing)}: Flower accepts only the keys in {path}; add it "
                 f"there under [tool.flwr.app.config], with its default"
             )
         return {key: value for key, value in settings.items() if key in self.config}
@@ -98,19 +82,16 @@ def app_here() -> FlowerApp:
         If it is ours, which is installed without the `pyproject.toml` that Flower needs.
     """
     here = Path.cwd()
-    own = _read(here / "pyproject.toml")
-    needs = own.get("project", {}).get("dependencies", [])
-    if _app_of(own) and any(re.match(r"celeba[-_.]fl(?![\w.-])", str(one), re.I) for one in needs):
+    app, needs = _read(here / "pyproject.toml")
+    if app and any(re.match(r"celeba[-_.]fl(?![\w.-])", str(one), re.I) for one in needs):
         if str(here) not in sys.path:
             sys.path.insert(0, str(here))
-        return FlowerApp(here, _app_of(own).get("config", {}))
-    return FlowerApp(PYPROJECT.parent, _app_of(_read(PYPROJECT)).get("config", {}))
+        return FlowerApp(here, app.get("config", {}))
+    return FlowerApp(PYPROJECT.parent, _read(PYPROJECT)[0].get("config", {}))
 
 
-def _app_of(pyproject: Mapping[str, Any]) -> dict[str, Any]:
-    app: dict[str, Any] = pyproject.get("tool", {}).get("flwr", {}).get("app", {})
-    return app
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return read_toml(path) if path.exists() else {}
+def _read(pyproject: Path) -> tuple[dict[str, Any], list[Any]]:
+    """The app that a `pyproject.toml` describes, and the packages that it needs."""
+    read = read_toml(pyproject) if pyproject.exists() else {}
+    app = read.get("tool", {}).get("flwr", {}).get("app", {})
+    return app, read.get("project", {}).get("dependencies", [])

@@ -18,31 +18,22 @@ SIMULATION = FEDERATIONS / "simulation-50.toml"
 def read_experiment(name: str, pairs: Iterable[str] = ()) -> dict[str, Any]:
     """The run-config keys of an experiment, overridden by pairs ``key=value``.
 
-    Parameters
-    ----------
-    name : str
-        A TOML file, the name of one of our experiments, or ``.`` for the app's own defaults.
-    pairs : Iterable[str] (default: ())
-        Overrides.
+    `name` is a TOML file, the name of one of ours, or ``.`` for the app's own defaults.
 
     Raises
     ------
     InputError
         If there is no such experiment, or it is not TOML.
     """
-    settings = {} if name == "." else read_toml(_find(name))
-    return {**settings, **dict(map(parse_pair, pairs))}
-
-
-def _find(name: str) -> Path:
-    """A TOML file, or an experiment of ours by its name; InputError if there is none."""
-    path = Path(name).expanduser()
+    path, overrides = Path(name).expanduser(), dict(map(parse_pair, pairs))
+    if name == ".":
+        return overrides
     if not path.is_file():
         path = EXPERIMENTS / f"{name.removesuffix('.toml')}.toml"
     if not path.is_file():
         ours = ", ".join(sorted(path.stem for path in EXPERIMENTS.glob("*.toml")))
         raise InputError(f"no experiment {name!r}: neither a file nor one of {ours}")
-    return path
+    return {**read_toml(path), **overrides}
 
 
 def parse_pair(pair: str) -> tuple[str, Any]:

@@ -52,30 +52,17 @@ def flower_json(command: Sequence[str], environment: Mapping[str, str]) -> dict[
 def run_flower(
     app: FlowerApp, settings: Mapping[str, Any], federation: Path | None, superlink: Sequence[str]
 ) -> int:
-    """Submit a run, follow its log, and ask how it ended.
+    """Submit a run, follow its log, and return the exit status: 0 only for one that completed.
 
-    Parameters
-    ----------
-    app : FlowerApp
-        The app to submit.
-    settings : Mapping[str, Any]
-        Run-config keys that override the app's.
-    federation : Path | None
-        File for `--federation-config`.
-    superlink : Sequence[str]
-        The name of a connection, or nothing for Flower's default.
-
-    Returns
-    -------
-    int
-        Exit status: 0 only for a run that completed.
+    `settings` override the app's, `federation` is the file for `--federation-config`, and
+    `superlink` has the name of a connection, or nothing for Flower's default.
     """
     environment = flower_environment()
+    command = ["flwr", "run", str(app.folder), *superlink, "--format", "json"]
     with tempfile.TemporaryDirectory() as folder:
-        merged = Path(folder) / "run-config.toml"
-        merged.write_text(tomli_w.dumps(settings), encoding="utf-8")
-        command = ["flwr", "run", str(app.folder), *superlink, "--format", "json"]
         if settings:
+            merged = Path(folder) / "run-config.toml"
+            merged.write_text(tomli_w.dumps(settings), encoding="utf-8")
             command += ["--run-config", str(merged)]
         if federation is not None:
             command += ["--federation-config", str(federation)]

@@ -17,41 +17,26 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from celeba_fl.config import RunConfig
 
+Nodes = int | Sequence[Mapping[str, Any]]
+
 
 class InlineGrid(Grid):
     """A Grid whose nodes are simulated in this process, one after the other.
 
-    Parameters
-    ----------
-    client_app : ClientApp
-        The app of every node.
-    nodes : int | Sequence[Mapping[str, Any]]
-        The node config of each node; or the number of nodes, each with a partition.
-    run_config : Mapping[str, Any]
-        The run config of the nodes.
+    `nodes` are the node configs, or the number of nodes, each of which then has a partition.
     """
 
-    def __init__(
-        self,
-        client_app: ClientApp,
-        nodes: int | Sequence[Mapping[str, Any]],
-        run_config: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, client_app: ClientApp, nodes: Nodes, run_config: Mapping[str, Any]) -> None:
         if isinstance(nodes, int):
             nodes = [{"partition-id": i, "num-partitions": nodes} for i in range(nodes)]
         self._app = client_app
         self._run = Run.create_empty(secrets.randbits(63))
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = self._run.run_id, 1, 1
-        self._contexts = {
-            node_id: Context(
-                run_id=self._run.run_id,
-                node_id=node_id,
-                node_config=dict(node),
-                state=RecordDict(),
-                run_config=dict(run_config),
-            )
-            for node_id, node in ((secrets.randbits(62), node) for node in nodes)
-        }
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = self.run.run_id, 1, 1
+        contexts = (
+            Context(self.run.run_id, secrets.randbits(62), {**node}, RecordDict(), {**run_config})
+            for node in nodes
+        )
+        self._contexts = {context.node_id: context for context in contexts}
         self._waiting: dict[str, Message] = {}
 
     @property
@@ -60,7 +45,6 @@ class InlineGrid(Grid):
         return self._run
 
     def set_run(self, run: Run) -> None:
-        """Take another run."""
         self._run = run
 
     def create_message(
@@ -71,7 +55,6 @@ class InlineGrid(Grid):
         group_id: str,
         ttl: float | None = None,
     ) -> Message:
-        """Make a message."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
@@ -95,7 +78,6 @@ class InlineGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Push and pull."""
         return self.pull_messages(self.push_messages(messages))
 
     def _answer(self, message: Message) -> Message:
@@ -107,22 +89,9 @@ class InlineGrid(Grid):
 
 
 def run_inline(
-    config: RunConfig,
-    nodes: int | Sequence[Mapping[str, Any]],
-    server_app: ServerApp,
-    client_app: ClientApp,
+    config: RunConfig, nodes: Nodes, server_app: ServerApp, client_app: ClientApp
 ) -> None:
-    """Run an experiment in this process; it ends, or raises, as the ServerApp does.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run config.
-    nodes : int | Sequence[Mapping[str, Any]]
-        As for `InlineGrid`.
-    server_app, client_app
-        The apps.
-    """
+    """Run an experiment in this process; it ends, or raises, as the ServerApp does."""
     grid = InlineGrid(client_app, nodes, config.to_dict())
     context = Context(grid.run.run_id, 0, {}, RecordDict(), dict(config.to_dict()))
     server_app(grid, context)

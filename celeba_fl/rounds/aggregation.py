@@ -24,18 +24,8 @@ def aggregate(
 ) -> tuple[ArrayRecord, MetricRecord]:
     """Let the strategy average in double precision; the result has the model's own types.
 
-    Parameters
-    ----------
-    strategy : Strategy
-        Whose `aggregate_train` is called.
-    server_round : int
-        The round.
-    replies : Replies
-        Those that can be averaged; changed in place.
-    before : ArrayRecord
-        The model that the clients were sent.
-    uniform : bool (default: False)
-        Whether all clients with examples count alike, however many they have.
+    That model is `before`, which the clients were sent. The replies are changed in place; if
+    `uniform`, all clients with examples count alike, however many they have.
 
     Raises
     ------

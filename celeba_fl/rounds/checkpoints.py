@@ -10,31 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
 from safetensors import SafetensorError, safe_open
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.files import RoundFiles, pack_arrays
 from celeba_fl.common.log import LOG
+from celeba_fl.rounds.messages import to_arrays, to_record
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A finished round.
-
-    Parameters
-    ----------
-    server_round : int
-        The round.
-    arrays : ArrayRecord
-        The global model after it.
-    state : dict
-        The state of the stop rules.
-    """
+    """A finished round."""
 
     server_round: int
-    arrays: ArrayRecord
-    state: dict[str, Any]
+    arrays: ArrayRecord  # the global model after it
+    state: dict[str, Any]  # of the stop rules
 
 
 class Checkpoints(RoundFiles):
@@ -49,11 +41,13 @@ class Checkpoints(RoundFiles):
         best: int | None = None,
     ) -> None:
         """Write the checkpoint of a round, then remove those that are no longer kept."""
-        state_of = {f"strategy/{name}": v for name, v in _strategy_state(strategy).items()}
+        attributes = {f"strategy/{name}": value for name, value in vars(strategy).items()}
         tensors, forms = {}, {}
-        for prefix, value in {"model": arrays, **state_of}.items():
-            forms[prefix], named = _flatten(value)
-            tensors.update({f"{prefix}/{key}": array for key, array in named.items()})
+        for prefix, value in {"model": arrays, **attributes}.items():
+            form, named = _flatten(value)
+            if form:
+                forms[prefix] = [form, *named]
+                tensors.update({f"{prefix}/{key}": array for key, array in named.items()})
         metadata = {"round": server_round, "state": state, "forms": forms}
         packed = pack_arrays(tensors, {"checkpoint": json.dumps(metadata)})
         self.write(server_round, packed, best)
@@ -78,34 +72,21 @@ class Checkpoints(RoundFiles):
         return None
 
 
-def _strategy_state(strategy: Strategy) -> dict[str, Any]:
-    """The strategy's attributes that hold arrays: what it learns from round to round."""
-    return {key: value for key, value in vars(strategy).items() if _form(value)}
-
-
-def _form(value: Any) -> str:
-    """The container of some arrays: ``record``, ``dict``, ``list``, or empty for anything else."""
+def _flatten(value: Any) -> tuple[str, Arrays]:
+    """The container of some arrays, and these by key; nothing of a value that holds no arrays."""
     if isinstance(value, ArrayRecord):
-        return "record"
-    if isinstance(value, dict) and value and all(isinstance(v, np.ndarray) for v in value.values()):
-        return "dict"
-    if isinstance(value, list) and value and all(isinstance(v, np.ndarray) for v in value):
-        return "list"
-    return ""
-
-
-def _flatten(value: Any) -> tuple[list[str], dict[str, np.ndarray]]:
-    """The form and the keys in their order, and the arrays by key."""
-    form = _form(value)
-    if form == "record":
-        named = {key: array.numpy() for key, array in value.items()}
+        return "record", to_arrays(value)
+    if isinstance(value, list):
+        form, named = "list", {str(i): item for i, item in enumerate(value)}
     else:
-        named = dict(value) if form == "dict" else {f"{i}": a for i, a in enumerate(value)}
-    return [form, *named], named
+        form, named = "dict", value if isinstance(value, dict) else {}
+    if named and all(isinstance(item, np.ndarray) for item in named.values()):
+        return form, named
+    return "", {}
 
 
-def _unflatten(kind: str, named: dict[str, np.ndarray]) -> Any:
+def _unflatten(kind: str, named: Arrays) -> Any:
     """Undo `_flatten`."""
     if kind == "record":
-        return ArrayRecord({key: Array(array) for key, array in named.items()})
+        return to_record(named)
     return named if kind == "dict" else list(named.values())

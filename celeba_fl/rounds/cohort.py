@@ -9,8 +9,9 @@ import random
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
@@ -23,23 +24,10 @@ POLL_SECONDS = 0.5
 def draw_cohort(
     names: Iterable[str], fraction: float, minimum: int, *parts: int | str
 ) -> list[str]:
-    """The clients of a round; the same in every run with the same names and parts.
+    """The clients of a round, sorted; the same in every run with the same names and parts.
 
-    Parameters
-    ----------
-    names : Iterable[str]
-        All clients, in any order.
-    fraction : float
-        Fraction of them to draw, rounded down as Flower does; 0 for none.
-    minimum : int
-        Fewest to draw, as far as there are so many.
-    *parts : int | str
-        Everything that the draw depends on: seed, round and phase.
-
-    Returns
-    -------
-    list[str]
-        Sorted names.
+    Of `names`, in any order, a `fraction` is drawn, rounded down as Flower does, but not fewer than
+    `minimum` if there are so many; none at fraction 0. The parts are seed, round and phase.
     """
     names = sorted(names)
     size = min(len(names), max(int(len(names) * fraction), minimum)) if fraction else 0
@@ -48,32 +36,20 @@ def draw_cohort(
 
 @dataclass(frozen=True)
 class Cohorts:
-    """The cohort of each round and phase: the same in every run with the same seed and clients.
-
-    Parameters
-    ----------
-    seed : int (default: 0)
-        Seed of the draws.
-    fraction_train, fraction_evaluate : float (default: 1.0)
-        Fraction of the clients in a cohort; 0 for no evaluation on clients.
-    min_train, min_evaluate : int (default: 1)
-        Smallest size of a cohort, as far as there are so many clients.
-    """
+    """The cohort of each round and phase: the same in every run with the same seed and clients."""
 
     seed: int = 0
-    fraction_train: float = 1.0
-    fraction_evaluate: float = 1.0
-    min_train: int = 1
+    fraction_train: float = 1.0  # of the clients that are in a cohort
+    fraction_evaluate: float = 1.0  # 0 for no evaluation on clients
+    min_train: int = 1  # smallest size of a cohort, as far as there are so many clients
     min_evaluate: int = 1
 
     def draw(self, names: Iterable[str], server_round: int, phase: str) -> list[str]:
         """The clients of a round's ``train`` or ``evaluate``, sorted by name."""
-        fraction, minimum = (
-            (self.fraction_train, self.min_train)
-            if phase == TRAIN
-            else (self.fraction_evaluate, self.min_evaluate)
-        )
-        return draw_cohort(names, fraction, minimum, self.seed, server_round, phase)
+        size = self.fraction_evaluate, self.min_evaluate
+        if phase == TRAIN:
+            size = self.fraction_train, self.min_train
+        return draw_cohort(names, *size, self.seed, server_round, phase)
 
 
 def await_nodes(grid: Grid, nodes: Collection[int], fraction: float, timeout: float) -> None:
@@ -94,51 +70,30 @@ def await_nodes(grid: Grid, nodes: Collection[int], fraction: float, timeout: fl
 class CohortGrid(Grid):
     """A Grid on which only a cohort's nodes exist; a strategy at fraction 1 selects all of them.
 
-    Parameters
-    ----------
-    grid : Grid
-        The real one, to which everything else is passed on.
-    node_ids : Sequence[int]
-        The nodes to show.
+    Everything else is passed on to the real one.
     """
 
     def __init__(self, grid: Grid, node_ids: Sequence[int]) -> None:
         self._grid, self._node_ids = grid, list(node_ids)
 
     def get_node_ids(self) -> Iterable[int]:
-        """The cohort's nodes."""
         return self._node_ids
 
     def set_run(self, run: Run) -> None:
-        """Pass on."""
         self._grid.set_run(run)
 
     @property
     def run(self) -> Run:
-        """Pass on."""
         return self._grid.run
 
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Pass on."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+    def create_message(self, *args: Any, **options: Any) -> Message:
+        return self._grid.create_message(*args, **options)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Pass on."""
         return self._grid.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pass on."""
         return self._grid.pull_messages(message_ids)
 
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Pass on."""
-        return self._grid.send_and_receive(messages, timeout=timeout)
+    def send_and_receive(self, *args: Any, **options: Any) -> Iterable[Message]:
+        return self._grid.send_and_receive(*args, **options)

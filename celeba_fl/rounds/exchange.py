@@ -22,46 +22,24 @@ LOG_EVERY_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class PhaseProgress:
-    """An exchange in progress.
+    """An exchange in progress."""
 
-    Parameters
-    ----------
-    round : int
-        The round, 0 before training.
-    phase : str
-        ``query``, ``train``, ``evaluate`` or ``final evaluation``.
-    asked, replied, failed : int
-        Numbers of clients.
-    since : float
-        Unix time at which the messages were sent.
-    """
-
-    round: int
-    phase: str
-    asked: int
+    round: int  # 0 before training
+    phase: str  # ``query``, ``train``, ``evaluate`` or ``final evaluation``
+    asked: int  # number of clients
     replied: int
     failed: int
-    since: float
+    since: float  # Unix time at which the messages were sent
 
 
 @dataclass
 class Replies:
-    """The outcome of an exchange.
+    """The outcome of an exchange."""
 
-    Parameters
-    ----------
-    usable : dict[str, Message]
-        The replies by client, sorted by client.
-    failures : dict[str, str]
-        Reasons by client.
-    bytes_down, bytes_up : int
-        Sizes of the arrays that were sent and received.
-    """
-
-    usable: dict[str, Message] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    bytes_down: int = 0
-    bytes_up: int = 0
+    usable: dict[str, Message] = field(default_factory=dict)  # by client, sorted by client
+    failures: dict[str, str] = field(default_factory=dict)  # reasons by client
+    bytes_down: int = 0  # size of the arrays that were sent
+    bytes_up: int = 0  # and of those that were received
 
 
 def send_and_wait(
@@ -76,22 +54,14 @@ def send_and_wait(
     meanwhile: Callable[[], None] = lambda: None,
     take: Callable[[RecordDict], str | None] | None = None,
 ) -> Replies:
-    """Send messages, and wait until all clients have replied or time is up.
+    """Send messages, one for each node, and wait until all have replied or time is up.
 
     Parameters
     ----------
-    grid : Grid
-        Flower's connection to the nodes.
-    messages : Iterable[Message]
-        One for each node.
     names : Mapping[int, str]
         Client by node id.
-    server_round, phase
-        As in `PhaseProgress`.
     timeout : float
         Seconds to wait. A client that has not replied by then counts as failed.
-    on_progress : Callable[[PhaseProgress], None]
-        Called as replies arrive.
     meanwhile : Callable[[], None]
         Work of the server's own, done while the clients do theirs.
     take : Callable[[RecordDict], str | None] | None (default: None)
@@ -118,8 +88,7 @@ def send_and_wait(
                 replies.failures[client] = _words(str(message.error.reason))
                 continue
             replies.bytes_up += _num_bytes(message.content)
-            reason = take(message.content) if take else None
-            if reason:
+            if take and (reason := take(message.content)):
                 replies.failures[client] = reason
             else:
                 replies.usable[client] = message
@@ -147,13 +116,7 @@ def reject_unusable(replies: Replies, expected: ArrayRecord | None = None) -> No
 
     A reply must have one MetricRecord with a valid ``num-examples``, only finite numbers, and the
     same records with the same keys and shapes as most of the replies that are otherwise usable.
-
-    Parameters
-    ----------
-    replies : Replies
-        Changed in place.
-    expected : ArrayRecord | None
-        The arrays that were sent; trained arrays must have their names, shapes and types.
+    Trained arrays must have the names, shapes and types of the `expected` ones, which were sent.
     """
     reasons = {c: unusable(message.content, expected) for c, message in replies.usable.items()}
     forms = {c: _form(replies.usable[c].content) for c, reason in reasons.items() if not reason}
@@ -161,9 +124,8 @@ def reject_unusable(replies: Replies, expected: ArrayRecord | None = None) -> No
     for client, reason in reasons.items():
         if reason or forms[client] != usual:
             del replies.usable[client]
-            replies.failures[client] = (
-                reason or "its records are of another form than those of most clients"
-            )
+            other = "its records are of another form than those of most clients"
+            replies.failures[client] = reason or other
     replies.failures = dict(sorted(replies.failures.items()))
 
 

@@ -38,44 +38,24 @@ EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 @dataclass(frozen=True)
 class Round:
-    """A finished round; round 0 is the evaluation before training.
-
-    Parameters
-    ----------
-    server_round : int
-        The round.
-    arrays : ArrayRecord
-        The global model after it.
-    train, evaluate : Replies
-        The clients' replies.
-    averages : MetricRecord
-        The strategy's averages of the clients' evaluation metrics.
-    central : MetricRecord
-        What `evaluate_fn` returned; empty if there is none.
-    seconds : float
-        Wall time.
-    """
+    """A finished round; round 0 is the evaluation before training."""
 
     server_round: int
-    arrays: ArrayRecord
+    arrays: ArrayRecord  # the global model after it
     train: Replies
     evaluate: Replies
-    averages: MetricRecord
-    central: MetricRecord
-    seconds: float
+    averages: MetricRecord  # the strategy's, of the clients' evaluation metrics
+    central: MetricRecord  # of `evaluate_fn`; empty if there is none
+    seconds: float  # wall time
 
 
 @dataclass(frozen=True)
 class Retries:
     """The rule for a round with too few replies.
 
-    Parameters
-    ----------
-    min_replies : float (default: 0.0)
-        The smallest fraction of the cohort that must return a usable model for the round to count.
-    times : int (default: 0)
-        How often a round that does not count is tried again before the run fails. First, as many
-        clients of its cohort as must reply are awaited, up to `timeout` seconds.
+    A round counts if at least the fraction `min_replies` of its cohort returns a usable model. One
+    that does not is tried again, so many `times` before the run fails; first, as many clients of
+    its cohort as must reply are awaited, up to `timeout` seconds.
     """
 
     min_replies: float = 0.0
@@ -93,40 +73,21 @@ class Loop:
 
     A strategy may have two attributes that Flower's do not: `take`, see `send_and_wait`, judges
     each reply as it arrives; `num_rounds` says after how many rounds it is done.
-
-    Parameters
-    ----------
-    clients : Mapping[str, int]
-        Node id by client name.
-    cohorts : Cohorts
-        Which of them take part in a round.
-    retries : Retries
-        Whether a round counts, and how often it is tried again.
-    stop : StopRules
-        When to end before the last round.
-    uniform : bool (default: False)
-        Whether clients with examples count alike in the average, however many they have.
-    init : Strategy | None (default: None)
-        Trains once, in round 0, the model that the rounds start from.
-    checkpoints : Checkpoints | None (default: None)
-        Where every round is kept; where there are some already, the run goes on after them.
-    on_start : Callable[[int], None]
-        Called with the first round to be done: records of it and of later ones are void.
-    on_round : Callable[[Round], Mapping[str, float]]
-        Called after every round, 0 included; returns the metrics that `stop` judges.
-    on_progress : Callable[[PhaseProgress], None]
-        Called as replies arrive.
     """
 
-    clients: Mapping[str, int]
-    cohorts: Cohorts = field(default_factory=Cohorts)
-    retries: Retries = field(default_factory=Retries)
-    stop: StopRules = field(default_factory=StopRules)
-    uniform: bool = False
-    init: Strategy | None = None
+    clients: Mapping[str, int]  # node id by name
+    cohorts: Cohorts = field(default_factory=Cohorts)  # which clients take part in a round
+    retries: Retries = field(default_factory=Retries)  # whether a round counts
+    stop: StopRules = field(default_factory=StopRules)  # when to end before the last round
+    uniform: bool = False  # whether clients count alike in the average, if they have examples
+    init: Strategy | None = None  # trains once, in round 0, the model that the rounds start from
+    # Where every round is kept; where there are some already, the run goes on after them.
     checkpoints: Checkpoints | None = None
+    # Called with the first round to be done: records of it and of later ones are void.
     on_start: Callable[[int], None] = lambda _: None
+    # Called after every round, 0 included; returns the metrics that `stop` judges.
     on_round: Callable[[Round], Mapping[str, float]] = averaged_metrics
+    # Called as replies arrive.
     on_progress: Callable[[PhaseProgress], None] = lambda _: None
     reason: str = field(default="", init=False)  # why it stopped before the last round
 
@@ -181,10 +142,8 @@ class Loop:
             )
             self.stop.note(server_round, self.on_round(done), now - begin)
             if self.checkpoints:
-                best = self.stop.memory.best_round
-                self.checkpoints.save(
-                    server_round, result.arrays, strategy, self.stop.state(), best
-                )
+                state, best = self.stop.state(), self.stop.memory.best_round
+                self.checkpoints.save(server_round, result.arrays, strategy, state, best)
         return result
 
     def evaluate_all(
@@ -240,8 +199,7 @@ class Loop:
     ) -> tuple[Replies, MetricRecord, MetricRecord]:
         """Evaluate on a cohort, and meanwhile centrally."""
         messages: Iterable[Message] = []
-        cohort = self._cohort(server_round, EVALUATE)
-        if cohort:
+        if cohort := self._cohort(server_round, EVALUATE):
             messages = strategy.configure_evaluate(
                 server_round, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
             )
@@ -260,8 +218,7 @@ class Loop:
         return replies, averages or MetricRecord(), central
 
     def _cohort(self, server_round: int, phase: str) -> list[int]:
-        names = self.cohorts.draw(self.clients, server_round, phase)
-        return [self.clients[name] for name in names]
+        return [self.clients[name] for name in self.cohorts.draw(self.clients, server_round, phase)]
 
     def _exchange(
         self,
@@ -288,8 +245,6 @@ class Loop:
         )
         if not take:
             reject_unusable(replies, expected)
-        for client, reason in replies.failures.items():
-            LOG.warning(
-                "round %d, %s: client %s is left out: %s", server_round, phase, client, reason
-            )
+        for client, why in replies.failures.items():
+            LOG.warning("round %d, %s: client %s is left out: %s", server_round, phase, client, why)
         return replies

@@ -73,36 +73,21 @@ def query(config: ConfigRecord, files: Mapping[str, bytes]) -> RecordDict:
 
 def evaluation(arrays: ArrayRecord, config: ConfigRecord, server_round: int) -> RecordDict:
     """The content of a request to evaluate a model."""
-    return RecordDict(
-        {ARRAYS: arrays, CONFIG: ConfigRecord({**config, SERVER_ROUND: server_round})}
-    )
+    instructions = ConfigRecord({**config, SERVER_ROUND: server_round})
+    return RecordDict({ARRAYS: arrays, CONFIG: instructions})
 
 
 @dataclass(frozen=True)
 class Introduction:
-    """A client's reply to the query.
-
-    Parameters
-    ----------
-    name : str
-        The client.
-    num_train, num_valid : int
-        Its examples.
-    counts : np.ndarray
-        (k,) int64, of its train examples.
-    missing : str
-        The hash of a file that it lacks; empty if it lacks none.
-    code, path : str
-        The hash of the code that it runs, and where that is.
-    """
+    """A client's reply to the query."""
 
     name: str
     num_train: int
     num_valid: int
-    counts: np.ndarray
-    missing: str
-    code: str
-    path: str
+    counts: np.ndarray  # (k,) int64, of its train examples
+    missing: str  # the hash of a file that it lacks; empty if it lacks none
+    code: str  # the hash of the code that it runs
+    path: str  # and where that is
 
     def to_content(self) -> RecordDict:
         """The content of the reply."""
@@ -114,16 +99,10 @@ class Introduction:
     @classmethod
     def of(cls, content: RecordDict) -> "Introduction":
         """Read the content of the reply."""
-        words, metrics = content.config_records[CLIENT], content.metric_records[METRICS]
-        return cls(
-            name=str(words["name"]),
-            num_train=num_examples(content),
-            num_valid=int(metrics[NUM_VALID]),  # type: ignore[arg-type]
-            counts=to_arrays(content.array_records[COUNTS])[COUNTS],
-            missing=str(words["missing"]),
-            code=str(words["code"]),
-            path=str(words["path"]),
-        )
+        words = {key: str(word) for key, word in content.config_records[CLIENT].items()}
+        num_valid = int(content.metric_records[METRICS][NUM_VALID])  # type: ignore[arg-type]
+        counts = to_arrays(content.array_records[COUNTS])[COUNTS]
+        return cls(num_train=num_examples(content), num_valid=num_valid, counts=counts, **words)
 
 
 def sits_out(name: str) -> RecordDict:

@@ -19,22 +19,12 @@ SETTLE_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Client:
-    """A client that takes part.
+    """A client that takes part."""
 
-    Parameters
-    ----------
-    node_id : int
-        Flower's id of its node, in this run only.
-    num_train, num_valid : int
-        Numbers of its examples.
-    counts : np.ndarray
-        (k,) int64, in the order of the task's `count_names`.
-    """
-
-    node_id: int
+    node_id: int  # Flower's, in this run only
     num_train: int
     num_valid: int
-    counts: np.ndarray
+    counts: np.ndarray  # (k,) int64, in the order of the task's `count_names`
 
 
 def wait_for_nodes(grid: Grid, minimum: int) -> list[int]:
@@ -64,12 +54,10 @@ def roll_call(
     chosen: Collection[str] = (),
     on_progress: Callable[[PhaseProgress], None] = lambda _: None,
 ) -> dict[str, Client]:
-    """Ask all nodes who they are and what they hold; see `messages.Introduction`.
+    """Ask all nodes who they are and what they hold; the clients by name, sorted by name.
 
     Parameters
     ----------
-    grid : Grid
-        Flower's connection to the nodes.
     instructions : Mapping[str, object]
         The task's instructions to every client.
     deliver : Callable[[str], bytes]
@@ -78,21 +66,12 @@ def roll_call(
         The hash of the code that all must run.
     minimum : int
         Fewest clients to start with; with `chosen`, fewest nodes to wait for.
-    timeout : float
-        Seconds to wait for the replies.
     strict : bool (default: False)
         Whether the run fails if a client must be refused; otherwise it continues without that one.
         Without effect if clients are `chosen`.
     chosen : Collection[str] (default: ())
         The clients that take part, all of which must be there; empty: all clients. The nodes have
         this list from the run config, and other clients reply at once that they sit out.
-    on_progress : Callable[[PhaseProgress], None]
-        Called as replies arrive.
-
-    Returns
-    -------
-    dict[str, Client]
-        By name, sorted by name.
 
     Raises
     ------
@@ -117,8 +96,7 @@ def roll_call(
             on_progress=on_progress,
         )
         for node, reply in list(replies.usable.items()):
-            name = messages.name_if_sitting_out(reply.content)
-            if name is not None:
+            if (name := messages.name_if_sitting_out(reply.content)) is not None:
                 sitting_out.append(name)
                 del replies.usable[node]
         reject_unusable(replies)
@@ -131,10 +109,8 @@ def roll_call(
         LOG.info("Sending a file to %d clients that lack it", len(lacking))
         present |= query(lacking, {sha: deliver(sha) for sha in set(lacking.values())})
     for node, client in present.items():
-        if node not in failures:
-            reason = _reason_to_refuse(client, code)
-            if reason:
-                failures[node] = reason
+        if node not in failures and (reason := _reason_to_refuse(client, code)):
+            failures[node] = reason
     for node, reason in failures.items():
         LOG.warning("%s is refused: %s", node, reason)
     if strict and failures and not chosen:
@@ -151,8 +127,7 @@ def roll_call(
         )
     if sitting_out:
         LOG.info("%d clients are not chosen (clients) and sit out", len(sitting_out))
-    missing = sorted(set(chosen) - clients.keys(), key=natural_order)
-    if missing:
+    if missing := sorted(set(chosen) - clients.keys(), key=natural_order):
         here = sorted({*clients, *sitting_out}, key=natural_order)
         refused = f" ({_first(failures)})" if failures else ""
         raise InputError(

@@ -16,68 +16,32 @@ PARTS = ("server_valid", "valid")
 
 @dataclass
 class Memory:
-    """The state of the rules; part of every checkpoint.
+    """The state of the rules; part of every checkpoint."""
 
-    Parameters
-    ----------
-    round : int
-        The last round.
-    name : str
-        The watched metric as a column of `rounds.csv`.
-    value : float | None
-        Its value in the last round.
-    best_round : int | None
-        The round with the best watched metric so far.
-    best_value : float | None
-        Its value.
-    seconds : float
-        Wall time of the run up to the last checkpoint, without interruptions.
-    """
-
-    round: int = 0
-    name: str = ""
-    value: float | None = None
-    best_round: int | None = None
+    round: int = 0  # the last one
+    name: str = ""  # the watched metric as a column of `rounds.csv`
+    value: float | None = None  # its value in the last round
+    best_round: int | None = None  # the round with its best value so far
     best_value: float | None = None
-    seconds: float = 0.0
+    seconds: float = 0.0  # wall time up to the last checkpoint, without interruptions
 
 
 @dataclass
 class StopRules:
-    """The rules, each switched off by its 0.
+    """The rules, each switched off by its 0."""
 
-    Parameters
-    ----------
-    watch : str (default: "loss")
-        The metric that decides about `target`, `patience` and the best checkpoint.
-    target : float (default: 0.0)
-        End once the metric is this good.
-    patience : int (default: 0)
-        End after this many rounds without a better value.
-    max_seconds : float (default: 0.0)
-        End after the round in which the run has taken this long.
-    lower_is_better : Collection[str] (default: ("loss",))
-        The metrics of which less is better; of all others more is.
-    """
-
-    watch: str = "loss"
-    target: float = 0.0
-    patience: int = 0
-    max_seconds: float = 0.0
-    lower_is_better: Collection[str] = ("loss",)
+    watch: str = "loss"  # the metric that decides about the next two and the best checkpoint
+    target: float = 0.0  # end once the metric is this good
+    patience: int = 0  # end after this many rounds without a better value
+    max_seconds: float = 0.0  # end after the round in which the run has taken this long
+    lower_is_better: Collection[str] = ("loss",)  # metrics of which less is better
     memory: Memory = field(default_factory=Memory)
 
     def note(self, server_round: int, metrics: Mapping[str, float], seconds: float) -> None:
         """Record a round, and warn while there is no value to judge.
 
-        Parameters
-        ----------
-        server_round : int
-            The round.
-        metrics : Mapping[str, float]
-            The metrics of `rounds.csv`, named ``<part>_<metric>``.
-        seconds : float
-            Wall time of the run so far.
+        The metrics are those of `rounds.csv`, named ``<part>_<metric>``; `seconds` is the wall time
+        of the run so far.
         """
         memory = self.memory
         memory.round, memory.seconds = server_round, seconds
@@ -96,11 +60,10 @@ class StopRules:
         memory, name, value = self.memory, self.memory.name, self.memory.value
         if self.target and value is not None and not self._better(self.target, value):
             return f"target: {name} is {value:.4f}, {self.target} was asked for"
-        if self.patience and memory.best_round is not None:
-            waited = memory.round - memory.best_round
-            if waited >= self.patience:
-                best = f"{memory.best_value:.4f} of round {memory.best_round}"
-                return f"patience: {name} has not been better than the {best} for {waited} rounds"
+        waited = memory.round - (memory.best_round or 0)
+        if self.patience and memory.best_round is not None and waited >= self.patience:
+            best = f"{memory.best_value:.4f} of round {memory.best_round}"
+            return f"patience: {name} has not been better than the {best} for {waited} rounds"
         if self.max_seconds and memory.seconds >= self.max_seconds:
             return f"max-seconds: {memory.seconds:.0f} s of {self.max_seconds:.0f} s are over"
         return ""

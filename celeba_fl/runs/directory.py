@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,7 @@ PACKAGES = ("flwr", "flwr-datasets", "torch", "torchvision", "onnxruntime", "num
 class RunDirectory:
     """The files of a run; a context manager that records how the run ended.
 
-    Parameters
-    ----------
-    config : RunConfig
-        The run config. If it has `resume`, an existing directory is opened.
-    flwr_run_id : int
-        Flower's id of the run.
+    If the run config has `resume`, an existing directory is opened.
 
     Raises
     ------
@@ -91,12 +85,7 @@ class RunDirectory:
         LOG.info("Run directory: %s", self.path)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._ended.set()
         self._heart.join()
         if error:

@@ -18,9 +18,12 @@ from celeba_fl.runs.tables import read_csv
 
 STALE_SECONDS = 60.0
 # Keys of `run.json` by the type of their value.
-TEXTS = ("reason", "home", "started", "finished", "updated")
-NUMBERS = ("seed", "num_clients", "seconds")
-OBJECTS = ("config", "own_keys", "dataset", "weights", "teacher", "code", "packages")
+KINDS = {
+    str: ("reason", "home", "started", "finished", "updated"),
+    int | float: ("seed", "num_clients", "seconds"),
+    dict: ("config", "own_keys", "dataset", "weights", "teacher", "code", "packages"),
+    list: ("flwr_run_ids",),
+}
 
 
 @dataclass(frozen=True)
@@ -28,27 +31,15 @@ class RunInfo:
     """A run as its directory describes it; README.md says what each key of `run.json` means.
 
     A key that is missing, or whose value has another type, is empty here (None for a number).
-
-    Parameters
-    ----------
-    path : Path
-        The directory.
-    status : str
-        As in `run.json`; ``interrupted`` if the run is no longer alive, and ``unreadable`` if its
-        files cannot be read.
-    rounds : int | None
-        Number of finished rounds.
-    summary : Mapping[str, Any]
-        The content of `summary.json`.
-    more : Mapping[str, Any]
-        All other keys of `run.json`.
+    `status` is ``interrupted`` if the run is no longer alive, and ``unreadable`` if its files
+    cannot be read.
     """
 
-    path: Path
+    path: Path  # the directory
     status: str
     reason: str = ""
-    rounds: int | None = None
-    summary: Mapping[str, Any] = field(default_factory=dict)
+    rounds: int | None = None  # number of finished ones
+    summary: Mapping[str, Any] = field(default_factory=dict)  # the content of `summary.json`
     config: Mapping[str, Any] = field(default_factory=dict)
     own_keys: Mapping[str, Any] = field(default_factory=dict)
     home: str = ""
@@ -64,7 +55,7 @@ class RunInfo:
     finished: str = ""
     updated: str = ""
     seconds: float | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)  # all other keys of `run.json`
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -91,26 +82,14 @@ def read_run(path: Path) -> RunInfo:
         summary = read_json(path / "summary.json") if (path / "summary.json").exists() else {}
     except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
         return RunInfo(path, "unreadable", str(error))
-    kinds = {
-        **dict.fromkeys(TEXTS, str),
-        **dict.fromkeys(NUMBERS, int | float),
-        **dict.fromkeys(OBJECTS, dict),
-        "flwr_run_ids": list,
-    }
+    kinds = {key: kind for kind, keys in KINDS.items() for key in keys}
     known = {key: info[key] for key, kind in kinds.items() if isinstance(info.get(key), kind)}
     more = {key: value for key, value in info.items() if key not in kinds}
     return RunInfo(path, status, rounds=rounds, summary=summary, more=more, **known)
 
 
 def find_directory(name: str, folder: Path) -> Path:
-    """A run directory.
-
-    Parameters
-    ----------
-    name : str
-        A run directory, the name of one in `folder`, or ``latest``: the newest there.
-    folder : Path
-        The results directory.
+    """A run directory: `name` is one, the name of one in `folder`, or ``latest``, the newest there.
 
     Raises
     ------

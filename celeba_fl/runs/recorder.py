@@ -11,26 +11,14 @@ from celeba_fl.common.log import LOG
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.loop import Round
-from celeba_fl.rounds.messages import to_arrays
+from celeba_fl.rounds.messages import NAN, to_arrays
 from celeba_fl.rounds.roll_call import Client
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.task import Task
 
-NAN = float("nan")
-
 
 class Recorder:
-    """Turns the measurements of clients and server into the rows of a run directory.
-
-    Parameters
-    ----------
-    task : Task
-        Turns counts into metrics.
-    run : RunDirectory
-        Takes the rows.
-    clients : Mapping[str, Client]
-        All clients by name.
-    """
+    """Turns the measurements of all clients, by name, and of the server into rows of a run."""
 
     def __init__(self, task: Task, run: RunDirectory, clients: Mapping[str, Client]) -> None:
         self.task, self.run, self.clients = task, run, clients
@@ -38,18 +26,12 @@ class Recorder:
     def record_partitions(self) -> None:
         """Write `partitions.csv` and `nodes.csv`, and log how examples are spread."""
         names = self.task.count_names
-        self.run.write_csv(
-            "nodes.csv",
-            [{"client": name, "node_id": client.node_id} for name, client in self.clients.items()],
-        )
+        nodes = [{"client": name, "node_id": one.node_id} for name, one in self.clients.items()]
+        self.run.write_csv("nodes.csv", nodes)
         self.run.set_partitions(
             [
-                {
-                    "client": name,
-                    "num_examples": client.num_train,
-                    "num_valid": client.num_valid,
-                    **dict(zip(names, client.counts, strict=True)),
-                }
+                {"client": name, "num_examples": client.num_train, "num_valid": client.num_valid}
+                | dict(zip(names, client.counts, strict=True))
                 for name, client in self.clients.items()
             ]
         )

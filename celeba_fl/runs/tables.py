@@ -37,20 +37,14 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], header: bool) -> str:
-    """Rows as CSV; undefined values are empty cells."""
+    """Rows as CSV; undefined values are empty cells, and floats keep all their digits."""
     rows = list(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     if header:
         writer.writeheader()
-    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    writer.writerows({key: defined(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Content of a cell, empty if undefined; floats keep all their digits."""
-    plain = defined(value)
-    return "" if plain is None else plain
 
 
 def defined(value: Any) -> Any:
