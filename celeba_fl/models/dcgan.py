@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from celeba_fl.common.arrays import Arrays, Rows
+from celeba_fl.common.threads import one_thread
 from celeba_fl.models.optimizers import make_optimizer
 
 NETWORK = "celeba_fl.models.dcgan:generator"
@@ -87,21 +88,21 @@ def noise(number: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((number, NOISE), np.float32)
 
 
+@one_thread()
 def generate(arrays: Arrays, inputs: np.ndarray) -> Iterator[np.ndarray]:
     """The faces (3, SIZE, SIZE) uint8 of (n, NOISE) float32, one by one; running statistics."""
-    torch.set_num_threads(1)
     network = _load(generator, arrays, "generator").eval()
     with torch.inference_mode():
         for block in torch.from_numpy(inputs).split(BLOCK):
             yield from ((network(block) + 1) * 127.5).round().to(torch.uint8).numpy()
 
 
+@one_thread()
 def judge(arrays: Arrays, pixels: Rows, seed: int) -> Losses:
     """The losses on images (n, 3, SIZE, SIZE) uint8 and as many generated ones; nothing is trained.
 
     With the running statistics, so that they add up whatever the images are judged with.
     """
-    torch.set_num_threads(1)
     making = _load(generator, arrays, "generator").eval()
     judging = _load(discriminator, arrays, "discriminator").eval()
     inputs = torch.from_numpy(noise(len(pixels), seed)).split(BLOCK)
@@ -115,6 +116,7 @@ def judge(arrays: Arrays, pixels: Rows, seed: int) -> Losses:
     return Losses(*sums.tolist())
 
 
+@one_thread()
 def train_dcgan(
     arrays: Arrays,
     pixels: Rows,
@@ -140,7 +142,6 @@ def train_dcgan(
         Called after each epoch, with its number from 1 on and the losses of its steps; a step
         counts with as many generated images as it had real ones.
     """
-    torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
     making = _load(generator, arrays, "generator")
     judging = _load(discriminator, arrays, "discriminator")
     step_making, step_judging = (

@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from celeba_fl.common.arrays import Arrays, Rows
+from celeba_fl.common.threads import one_thread
 from celeba_fl.models.optimizers import make_optimizer, make_proximal_term
 
 
+@one_thread()
 def train_head(
     head: Arrays,
     features: Rows,
@@ -51,7 +53,6 @@ def train_head(
         The trained head, and the weighted mean training loss of the last epoch in nats, over the
         labels that count.
     """
-    torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
     y = torch.from_numpy(labels.astype(np.float32))
     weight, bias = (torch.tensor(head[key], requires_grad=True) for key in ("weight", "bias"))
     proximal_term = make_proximal_term([weight, bias], proximal_mu)

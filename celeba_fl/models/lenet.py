@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from celeba_fl.common.arrays import Arrays
+from celeba_fl.common.threads import one_thread
 from celeba_fl.models.optimizers import make_optimizer, make_proximal_term
 
 # Of CIFAR-10's train images, by channel.
@@ -67,9 +68,9 @@ def initial_arrays(seed: int) -> Arrays:
         return _arrays(lenet5())
 
 
+@one_thread()
 def scores(arrays: Arrays, pixels: np.ndarray) -> np.ndarray:
     """Logits, (n, 10) float64, of (n, 3, 32, 32) uint8; with the running statistics."""
-    torch.set_num_threads(1)
     network = _network(arrays).eval()
     result = np.empty((len(pixels), 10))
     with torch.inference_mode():
@@ -79,6 +80,7 @@ def scores(arrays: Arrays, pixels: np.ndarray) -> np.ndarray:
     return result
 
 
+@one_thread()
 def train_lenet(
     arrays: Arrays,
     pixels: np.ndarray,
@@ -113,7 +115,6 @@ def train_lenet(
     tuple[dict[str, np.ndarray], float]
         The trained model, and the mean training loss of the last epoch in nats.
     """
-    torch.set_num_threads(1)  # several clients train side by side, and sums must not vary
     x, y = torch.from_numpy(pixels), torch.from_numpy(labels)
     network = _network(arrays)
     weights = list(network.parameters())

@@ -129,7 +129,10 @@ def column(name: str, kind: str = "quantitative") -> dict[str, Any]:
 
 def rounds_axis(name: str = "round") -> alt.X:
     """Rounds or epochs from left to right; there is nothing between two of them."""
-    return alt.X(**column(name), title=name, axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+    # With two or three rounds, Vega puts ticks between them all the same.
+    whole = "datum.value % 1 ? '' : datum.label"
+    axis = alt.Axis(tickMinStep=1, format="d", labelExpr=whole, grid=False)
+    return alt.X(**column(name), title=name, axis=axis)
 
 
 def values_axis(name: str, **scale: Any) -> alt.Y:

@@ -1,6 +1,7 @@
 """Pictures show what the files say; so do the tables of their rows."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,13 @@ def test_a_curve_for_each_part_that_was_measured() -> None:
         {"series": "majority", "round": 0, "loss (nats)": 0.5},
         {"series": "majority", "round": 1, "loss (nats)": 0.5},
     ]
+
+
+def test_there_is_nothing_between_two_rounds() -> None:
+    rows = [{"round": str(number), "test_loss": str(10 + number)} for number in range(3)]
+    labels = re.findall(r">(\d+)</text>", draw(curves.rounds(rows, "loss", {})))
+    assert labels[:3] == ["0", "1", "2"]
+    assert labels.count("1") == labels.count("2") == 1
 
 
 def test_curves_of_runs_differ_in_more_than_colour() -> None:
