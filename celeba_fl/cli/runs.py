@@ -67,10 +67,9 @@ def runs() -> None:
     for info in read_runs(app_here().places().runs_dir):
         config, summary = info.config, info.summary
         figures = [summary.get(f"test_{metric}") for metric in metrics]
-        reason = f": {info.reason}" if info.reason else ""
         table.add_row(
             info.path.name,
-            escape(f"{info.status}{reason}"),
+            escape(info.standing),
             str("" if info.rounds is None else info.rounds),
             *(escape(str(config.get(key, ""))) for key in keys),
             *("" if figure is None else f"{figure:.3f}" for figure in figures),

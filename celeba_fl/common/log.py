@@ -3,27 +3,30 @@
 import logging
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 # A child of Flower's logger, so that its lines reach `flwr run --stream` in Flower's format.
-LOG = logging.getLogger("flwr.celeba_fl")
+FLOWER = logging.getLogger("flwr")
+LOG = FLOWER.getChild("celeba_fl")
 OF_STRATEGIES = re.compile("(configure|aggregate)_(train|evaluate): (Sampled|Received) ")
 
 
 @contextmanager
-def quiet_strategies() -> Iterator[None]:
-    """Leave out the lines of Flower's strategies around each round, which a round's own repeats."""
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return not OF_STRATEGIES.match(record.getMessage())
-
-    flower = logging.getLogger("flwr")
-    flower.addFilter(is_news)
+def only(is_news: Callable[[logging.LogRecord], bool], *loggers: logging.Logger) -> Iterator[None]:
+    """Leave out the lines of these loggers that are not news."""
+    for logger in loggers:
+        logger.addFilter(is_news)
     try:
         yield
     finally:
-        flower.removeFilter(is_news)
+        for logger in loggers:
+            logger.removeFilter(is_news)
+
+
+def quiet_strategies() -> AbstractContextManager[None]:
+    """Leave out the lines of Flower's strategies around each round, which a round's own repeats."""
+    return only(lambda record: not OF_STRATEGIES.match(record.getMessage()), FLOWER)
 
 
 class Progress:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,7 @@ def when(name: str) -> str:
 
 def status(info: RunInfo) -> str:
     """How a run stands, with a mark besides the word."""
-    word = str(info.status)
-    reason = f": {info.reason}" if info.reason else ""
-    return f"{MARKS.get(word, '')} {word}{reason}".strip()
+    return f"{MARKS.get(info.status, '')} {info.standing}".strip()
 
 
 def _list(folder: Path) -> None:
@@ -103,7 +102,10 @@ def _row(path: Path) -> dict[str, Any]:
     config = info.config
     done, total = info.rounds, config.get("num-server-rounds")
     share = done / total if isinstance(done, int) and isinstance(total, int) and total else None
-    figures = _figures(path) if config else {}
+    figures: dict[str, float] = {}
+    if config:
+        with suppress(ValueError, TypeError, KeyError):  # of somebody else's files
+            figures = watching.watch(path, whole=False).results().values
     return {
         "run": when(path.name),
         "status": status(info),
@@ -119,18 +121,11 @@ def _row(path: Path) -> dict[str, Any]:
     }
 
 
-def _figures(path: Path) -> dict[str, float]:
-    try:
-        return watching.watch(path, whole=False).results().values
-    except (ValueError, TypeError, KeyError):  # of somebody else's files
-        return {}
-
-
 def _overlay(paths: Sequence[Path]) -> None:
     runs = {label(path): watching.watch(path, whole=False) for path in paths}
     for name, run in runs.items():
         if not run.rounds:
-            why = "; ".join(run.problems) or run.status
+            why = "; ".join(run.problems) or run.info.standing
             st.warning(plain(f"{name} has no rounds to draw: {why}"))
     drawn = {name: run for name, run in runs.items() if run.rounds}
     if not drawn:

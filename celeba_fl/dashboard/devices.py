@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,19 @@ def show_page() -> None:
             persist_state="session",
         )
         with part("The next run"):
-            _next_run(connection, known[connection])
+            left, right = st.columns(2, gap="large")
+            with left:
+                simulated = jobs.is_simulation(known[connection])
+                federation, names = _simulated() if simulated else (None, _real(connection))
+                clients = _choose(names, f"{connection}-{federation}")
+            with right:
+                show_start(connection, federation, clients)
         live("The last start", EVERY, show_last)
         live("Stopping runs", EVERY, show_stop, connection)
 
 
 def _where(address: str) -> str:
     return "simulation on this machine" if jobs.is_simulation(address) else address
-
-
-def _next_run(connection: str, address: str) -> None:
-    left, right = st.columns(2, gap="large")
-    with left:
-        simulated = jobs.is_simulation(address)
-        federation, names = _simulated() if simulated else (None, _real(connection))
-        clients = _choose(names, f"{connection}-{federation}")
-    with right:
-        show_start(connection, federation, clients)
 
 
 # ---- who is there -------------------------------------------------------------------------
@@ -134,15 +131,10 @@ def known_names() -> dict[str, str]:
     """The client that each SuperNode was when it last took part, by its id."""
     names: dict[str, str] = {}
     for path in reversed(watching.directories(app_here().places().runs_dir)):
-        try:
+        with suppress(OSError, ValueError, csv.Error):
             rows = read_csv(path / "nodes.csv")
-        except (OSError, ValueError, csv.Error):
-            continue
-        names |= {
-            row["node_id"]: row["client"]
-            for row in rows
-            if row.get("client") and row.get("node_id")
-        }
+            known = (row for row in rows if row.get("client") and row.get("node_id"))
+            names |= {row["node_id"]: row["client"] for row in known}
     return names
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from flwr.cli.flower_config import read_flower_config
 
@@ -47,13 +47,7 @@ def is_simulation(address: str) -> bool:
 
 
 def supernodes(connection: str) -> list[dict[str, Any]]:
-    """The SuperNodes that a SuperLink knows, as `flwr supernode list` says.
-
-    Raises
-    ------
-    InputError
-        If it cannot be asked.
-    """
+    """The SuperNodes that a SuperLink knows; InputError if it cannot be asked."""
     command = ["flwr", "supernode", "list", connection, "--format", "json"]
     return list(flower_json(command, flower_environment())["nodes"])
 
@@ -90,18 +84,14 @@ def last_job(folder: Path) -> Job | None:
     with log.open("rb") as file:
         command = file.readline(TAIL_BYTES).decode(errors="replace").removeprefix("$ ").strip()
         text = file.read().decode(errors="replace")
-        alive = _is_locked(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            alive = False
+        except BlockingIOError:
+            alive = True
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     found = re.search(r"Run directory: (\S.*)", text)
     return Job(log, command, text[-TAIL_BYTES:], Path(found[1]) if found else None, alive)
-
-
-def _is_locked(file: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
 
 
 def stop(run: RunInfo, connection: str) -> None:

@@ -70,7 +70,7 @@ def _ready(path: Path, found: watching.Stamp) -> Predictor:
 
 
 def _judge(name: str, data: bytes, predictors: dict[str, Predictor]) -> None:
-    """The picture, and the answers beside it."""
+    """The picture, the answers beside it, and every attribute, the likeliest first."""
     answers: dict[str, dict[str, Prediction]] = {}
     for run, predictor in predictors.items():
         (answer,) = predictor([data])
@@ -84,26 +84,21 @@ def _judge(name: str, data: bytes, predictors: dict[str, Predictor]) -> None:
             seen = [named(a) for a, p in answer.items() if p.present]
             which = f" {plain(when(run))}" if len(answers) > 1 else ""
             st.markdown(f"**Seen by the model{which}:** {plain(', '.join(seen) or 'nothing')}.")
-        _table(answers)
-
-
-def _table(answers: dict[str, dict[str, Prediction]]) -> None:
-    """Every attribute, the likeliest first."""
-    first = next(iter(answers.values()))
-    order = sorted(first, key=lambda name: -first[name].probability)
-    labels = ("",) if len(answers) == 1 else (" (first)", " (second)")
-    rows: list[dict[str, Any]] = []
-    for name in order:
-        row: dict[str, Any] = {"attribute": named(name)}
-        for which, answer in zip(labels, answers.values(), strict=True):
-            row[f"seen{which}"] = "yes" if answer[name].present else "no"
-            row[f"probability{which}"] = answer[name].probability
-        rows.append(row)
-    bar = st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.2f")
-    st.dataframe(
-        rows,
-        hide_index=True,
-        column_config={f"probability{which}": bar for which in labels},
-        height="content",
-        alt="Every attribute with its probability, the likeliest first",
-    )
+        first = next(iter(answers.values()))
+        order = sorted(first, key=lambda attribute: -first[attribute].probability)
+        labels = ("",) if len(answers) == 1 else (" (first)", " (second)")
+        rows: list[dict[str, Any]] = []
+        for attribute in order:
+            row: dict[str, Any] = {"attribute": named(attribute)}
+            for which, answer in zip(labels, answers.values(), strict=True):
+                row[f"seen{which}"] = "yes" if answer[attribute].present else "no"
+                row[f"probability{which}"] = answer[attribute].probability
+            rows.append(row)
+        bar = st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.2f")
+        st.dataframe(
+            rows,
+            hide_index=True,
+            column_config={f"probability{which}": bar for which in labels},
+            height="content",
+            alt="Every attribute with its probability, the likeliest first",
+        )

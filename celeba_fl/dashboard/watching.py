@@ -41,7 +41,10 @@ def stamp(path: Path, names: Iterable[str]) -> Stamp:
 
 def look(path: Path) -> RunInfo:
     """A run, read again only if it has changed."""
-    return _read_run(path, (stamp(path, HEAD), _silent(path)))
+    found = stamp(path, HEAD)
+    # Whether the heartbeat may have stopped, which shows in no file.
+    silent = found[0] is not None and time.time() - found[0][1] / 1e9 > STALE_SECONDS
+    return _read_run(path, (found, silent))
 
 
 def watch(path: Path, whole: bool = True) -> Run:
@@ -60,12 +63,6 @@ def _tables(path: Path) -> tuple[Any, ...]:
     """Differs once a file that the report reads has changed; a task may have tables of its own."""
     names = (*FIXED, *sorted(table.name for table in path.glob("*.csv")))
     return names, stamp(path, names)
-
-
-def _silent(path: Path) -> bool:
-    """Whether the heartbeat may have stopped, which shows in no file."""
-    found = _stamp(path / "run.json")
-    return found is not None and time.time() - found[1] / 1e9 > STALE_SECONDS
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -250,9 +250,7 @@ def processes_with(name: str, value: str) -> list[psutil.Process]:
 def free_ports(number: int) -> list[int]:
     """Ports of this machine that nobody listens on."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind((HOST, 0))
+        sockets = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(number)]
         return [int(one.getsockname()[1]) for one in sockets]
 
 

@@ -138,8 +138,10 @@ def predictions_table(
     """Attributes by images: yes or no, and the probability."""
     caption = escape(f"The model was trained on {model.faces}")
     table = Table("attribute", *(escape(path.name) for path, _ in predictions), caption=caption)
+    yes = {True: "[bold]yes[/bold]", False: "no "}
     for name in model.attributes:
-        table.add_row(name, *(_cell(prediction[name]) for _, prediction in predictions))
+        cells = (prediction[name] for _, prediction in predictions)
+        table.add_row(name, *(f"{yes[cell.present]} {cell.probability:4.0%}" for cell in cells))
     return table
 
 
@@ -154,11 +156,6 @@ def predictions_json(model: Model, answers: Mapping[Path, Answer]) -> dict[str, 
         },
         "unreadable": {str(path): why for path, why in answers.items() if isinstance(why, str)},
     }
-
-
-def _cell(prediction: Prediction) -> str:
-    answer = "[bold]yes[/bold]" if prediction.present else "no "
-    return f"{answer} {prediction.probability:4.0%}"
 
 
 def _read(path: Path) -> bytes | str:

@@ -33,13 +33,7 @@ def flower_environment() -> dict[str, str]:
 
 
 def flower_json(command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The JSON that a `flwr` command prints, after other lines.
-
-    Raises
-    ------
-    InputError
-        If the command fails.
-    """
+    """The JSON that a `flwr` command prints, after other lines; InputError if the command fails."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     start = done.stdout.find("{")
     answer: dict[str, Any] = json.loads(done.stdout[start:]) if start >= 0 else {}

@@ -199,15 +199,14 @@ class Series:
 
     def encode(self, *channels: str) -> dict[str, Any]:
         """Channels by the column `series`: all parts of a picture name it so, for one legend."""
-        kinds = {channel: getattr(alt, channel[0].upper() + channel[1:]) for channel in channels}
         names, looks = list(self.looks), self.looks.values()
         return {
-            channel: kind(
+            channel: getattr(alt, channel[0].upper() + channel[1:])(
                 **column("series", "nominal"),
                 scale=alt.Scale(domain=names, range=[getattr(look, channel) for look in looks]),
                 legend=None if channel == "strokeDash" else self.legend,
             )
-            for channel, kind in kinds.items()
+            for channel in channels
         }
 
     def one(self, chart: alt.Chart, name: str, *channels: str) -> alt.Chart:

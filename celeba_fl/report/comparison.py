@@ -22,7 +22,7 @@ def overview(runs: Mapping[str, Run]) -> list[Block]:
     these = list(runs.values())
     rows = [
         ("folder", *(run.path.name for run in these)),
-        ("status", *(run.status for run in these)),
+        ("status", *(run.info.standing for run in these)),
         ("rounds", *(str(max(run.last_round, 0)) for run in these)),
         ("clients", *(str(run.info.num_clients or UNKNOWN) for run in these)),
         ("dataset fingerprint", *(str(run.info.dataset.get("fingerprint"))[:12] for run in these)),

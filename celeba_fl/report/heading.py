@@ -32,7 +32,7 @@ def notes(run: Run) -> list[str]:
     """Warnings that a reader needs before the first figure."""
     warnings = [f"{problem}." for problem in run.problems]
     if run.info.status not in ("completed", "stopped"):
-        warnings.append(f"This run is {run.status}. The page shows what it has left so far.")
+        warnings.append(f"This run is {run.info.standing}. The page shows what it has left so far.")
     drawn = {"dataset": "the faces are drawn", "weights": "the backbone knows only drawn faces"}
     reasons = [text for key, text in drawn.items() if getattr(run.info, key).get("name") == "drawn"]
     if reasons:

@@ -39,7 +39,7 @@ def write_report(path: Path) -> Path:
     page = Page(
         title=title_of(run),
         subtitle=subtitle_of(run),
-        status=run.status,
+        status=run.info.standing,
         notes=notes(run),
         sections=build_sections(SECTIONS, run, path / "plots"),
     )

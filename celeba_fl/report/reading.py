@@ -85,12 +85,6 @@ class Run:
         )
 
     @property
-    def status(self) -> str:
-        """How the run stands, and why."""
-        reason = self.info.reason
-        return f"{self.info.status}: {reason}" if reason else str(self.info.status)
-
-    @property
     def last_round(self) -> int:
         """The last round in `rounds.csv`, -1 without any."""
         return int(self.rounds[-1]["round"]) if self.rounds else -1

@@ -58,6 +58,11 @@ class RunInfo:
     more: Mapping[str, Any] = field(default_factory=dict)  # all other keys of `run.json`
 
     @property
+    def standing(self) -> str:
+        """How the run stands, and why."""
+        return f"{self.status}: {self.reason}" if self.reason else self.status
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """Where data and weights are from: the keys that a task recorded."""
         known = {"dataset": self.dataset, "weights": self.weights, "teacher": self.teacher}

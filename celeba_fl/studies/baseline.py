@@ -105,7 +105,10 @@ def make_baseline(run: RunInfo) -> dict[str, Any]:
             f"{path.name}: clients = {config.clients!r} took part alone, and nothing trained on "
             f"the examples of all would be its reference; take a run of all clients"
         )
-    trained = _trained_rounds(read_csv(path / "clients.csv"))
+    trained: dict[str, list[int]] = {}  # the rounds in which each client trained
+    for row in read_csv(path / "clients.csv"):
+        if row["local_loss"]:  # it had something to train on
+            trained.setdefault(row["client"], []).append(int(row["round"]))
     if not trained or run.status == "running":
         raise InputError(f"{path} is {run.status}, and nothing can be compared with it yet")
     task = load_task(config)
@@ -200,15 +203,6 @@ def _local(clients: Sequence[SingleClient], trained: Mapping[str, Sequence[int]]
         "mean": {name: fmean(of) if of else None for name, of in figures.items()},
         "std": {name: stdev(of) if len(of) > 1 else None for name, of in figures.items()},
     }
-
-
-def _trained_rounds(rows: Sequence[Mapping[str, str]]) -> dict[str, list[int]]:
-    """The rounds in which each client had something to train on, and did."""
-    trained: dict[str, list[int]] = {}
-    for row in rows:
-        if row["local_loss"]:
-            trained.setdefault(row["client"], []).append(int(row["round"]))
-    return trained
 
 
 def _check_clients(

@@ -12,8 +12,7 @@ nothing.
 import logging
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -26,10 +25,12 @@ from rich.table import Table
 from celeba_fl.client_app import app as client_app
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import write_bytes
-from celeba_fl.common.log import LOG, Progress
+from celeba_fl.common.log import FLOWER, LOG, Progress, only
 from celeba_fl.config import RunConfig, places
 from celeba_fl.launch.app import load_config
 from celeba_fl.launch.inline import run_inline
+from celeba_fl.report.charts import draw, to_png
+from celeba_fl.report.pictures import curves
 from celeba_fl.runs.reading import RunInfo, read_runs
 from celeba_fl.runs.tables import read_csv, write_csv
 from celeba_fl.server_app import app as server_app
@@ -109,10 +110,10 @@ class Sweep:
         """The best setting, and its test figures, for the first and only time."""
         best = self.settings[0]
         words = [shlex.quote(f"{key}={value}") for key, value in best.values.items()]
-        figures = [
-            f"{name.removeprefix('test_')} {_mean_and_spread(values)}"
-            for name, values in best.test().items()
-        ]
+        figures = []
+        for name, values in best.test().items():
+            spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+            figures.append(f"{name.removeprefix('test_')} {fmean(values):.4f}{spread}")
         return [
             f"Best by {self.metric}: {' '.join(words) or 'the only setting'}",
             f"Its test split, which decided nothing: {', '.join(figures) or 'none here'}",
@@ -137,16 +138,10 @@ def run_sweep(
 ) -> Sweep:
     """Run what is missing of a grid, rank it, and write `sweep.csv` and `sweep.png`.
 
-    Parameters
-    ----------
-    fixed, grid
-        Run-config keys of all points, and those to try with their values.
-    nodes, out
-        Number of clients, and where the run directories and the two files are.
-    metric : str | None (default: None)
-        A validation column of `rounds.csv`; the task knows of which less is better. None: the
-        metric that `watch` names, on the server's validation split, or without one on the
-        clients'.
+    All points share the run-config keys `fixed`, and `grid` has those to try with their values. The
+    run directories and the two files are in `out`. The metric is a validation column of
+    `rounds.csv`; the task knows of which less is better. None: the metric that `watch` names, on
+    the server's validation split, or without one on the clients'.
 
     Raises
     ------
@@ -161,12 +156,15 @@ def run_sweep(
     varied = [key for key, values in grid.items() if len(values) > 1]
     reasons: dict[RunConfig, str] = {}
     progress = Progress("Sweeping", len(configs), every=0)
-    with _progress_alone():
+    with only(_is_progress, LOG, FLOWER):
         for number, config in enumerate(configs, start=1):
             label = " ".join(f"{key}={config.to_dict()[key]}" for key in varied)
             LOG.info("Point %d of %d: %s", number, len(configs), label)
             try:
-                _finish(config, nodes, out)
+                before = _find(config, nodes, out)
+                if before is None or not _done(before):
+                    resume = str(before.path) if before else ""
+                    run_inline(replace(config, resume=resume), nodes, server_app, client_app)
             except Exception as error:  # one setting that cannot be run is a result too
                 reasons[config] = str(error) or repr(error)
                 LOG.warning("%s failed: %s", label, reasons[config])
@@ -174,7 +172,9 @@ def run_sweep(
     runs = {config: _find(config, nodes, out) for config in configs}
     sweep = _rank(runs, reasons, [key for key in varied if key != "seed"], columns)
     write_csv(out / "sweep.csv", sweep.rows())
-    _draw(sweep, out / "sweep.png")
+    if keys := list(sweep.settings[0].values):
+        picture = curves.sweep(sweep.rows(), keys, sweep.metric)
+        write_bytes(out / "sweep.png", to_png(draw(picture)))
     return sweep
 
 
@@ -190,14 +190,6 @@ def _columns(config: RunConfig, metric: str | None) -> list[str]:
             f"the task {config.task}, one of {', '.join(columns_of_task)}"
         )
     return columns
-
-
-def _finish(config: RunConfig, nodes: int, out: Path) -> None:
-    """Run a point, or go on with it, unless it is done."""
-    before = _find(config, nodes, out)
-    if before is None or not _done(before):
-        resume = str(before.path) if before else ""
-        run_inline(replace(config, resume=resume), nodes, server_app, client_app)
 
 
 def _find(config: RunConfig, nodes: int, out: Path) -> RunInfo | None:
@@ -246,31 +238,6 @@ def _rank(
     return Sweep(metric, tuple(settings))
 
 
-@contextmanager
-def _progress_alone() -> Iterator[None]:
-    """Let through what warns and what tells progress; the log of a run has test figures."""
-
-    def shown(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING or record.module in ("log", "sweep")
-
-    loggers = [logger for logger in (LOG, LOG.parent) if logger]
-    for logger in loggers:
-        logger.addFilter(shown)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(shown)
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{fmean(values):.4f}{spread}"
-
-
-def _draw(sweep: Sweep, path: Path) -> None:
-    from celeba_fl.report.charts import draw, to_png
-    from celeba_fl.report.pictures.curves import sweep as picture
-
-    if keys := list(sweep.settings[0].values):
-        write_bytes(path, to_png(draw(picture(sweep.rows(), keys, sweep.metric))))
+def _is_progress(record: logging.LogRecord) -> bool:
+    """Whether a line warns or tells progress; the log of a run has test figures."""
+    return record.levelno >= logging.WARNING or record.module in ("log", "sweep")

@@ -112,16 +112,9 @@ def label(
 ) -> Outcome:
     """Have a teacher label the images that it has not labelled yet.
 
-    Parameters
-    ----------
-    table, rows
-        Where the images are from, and (k,) their rows in it.
-    out, model, base_url, timeout
-        As of `LabelFile` and `Endpoint`.
-    workers, max_images
-        Requests at a time, and how many of the rows at most; None: all.
-    spending : Spending
-        Counts, and limits.
+    The images are those of (k,) `rows` of the table, the first `max_images` of them or, with None,
+    all. There are as many requests at a time as `workers`; `spending` counts them, and limits. All
+    else is as of `LabelFile` and `Endpoint`.
 
     Raises
     ------
@@ -219,18 +212,17 @@ class _Labelling:
                 )
             return True
         self.failed = 0
-        if reply.answers is not None:
-            self.file.append(image, reply.answers)
-            outcome.labelled += 1
-            outcome.refused += reply.answers is UNSURE
-            outcome.unsure += sum(answer.value == "" for answer in reply.answers)
-        outcome.spending.add(reply.tokens)
         if reply.answers is None:
-            if not last:
-                return False
-            self._give_up(image, reply.why)
-        else:
-            self.progress.advance(note=str(outcome.spending))
+            outcome.spending.add(reply.tokens)
+            if last:
+                self._give_up(image, reply.why)
+            return last
+        self.file.append(image, reply.answers)
+        outcome.labelled += 1
+        outcome.refused += reply.answers is UNSURE
+        outcome.unsure += sum(answer.value == "" for answer in reply.answers)
+        outcome.spending.add(reply.tokens)
+        self.progress.advance(note=str(outcome.spending))
         return True
 
     def _give_up(self, image: str, why: str) -> None:

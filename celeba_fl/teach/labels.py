@@ -92,13 +92,7 @@ class LabelFile:
             self._file.write(HEADER)
 
     def append(self, image: str, answers: Sequence[Answer]) -> None:
-        """Write the labels of an image.
-
-        Raises
-        ------
-        InputError
-            If they cannot be written; those before are kept.
-        """
+        """Write the labels of an image; InputError if that fails, and those before are kept."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         for attribute, answer in zip(ATTRIBUTES, answers, strict=True):

@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+Call = Callable[..., int]
+Capture = pytest.CaptureFixture[str]
+
 
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -16,10 +19,7 @@ import pytest
     ],
 )
 def test_wrong_words_get_one_line_and_status_2(
-    call: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    message: str,
+    call: Call, capsys: Capture, words: list[str], message: str
 ) -> None:
     assert call(*words) == 2
     said = capsys.readouterr()
@@ -29,17 +29,13 @@ def test_wrong_words_get_one_line_and_status_2(
     assert said.err.count("\n") == 1
 
 
-def test_help_names_the_commands(
-    call: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_names_the_commands(call: Call, capsys: Capture) -> None:
     call("--help")
     said: Callable[[str], bool] = capsys.readouterr().out.__contains__
     assert all(map(said, ("run", "runs", "--help")))
 
 
 @pytest.mark.parametrize("words", [("predict", "a.jpg"), ("baseline",), ("sample",)])
-def test_without_a_run(
-    call: Callable[..., int], capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
-) -> None:
+def test_without_a_run(call: Call, capsys: Capture, words: tuple[str, ...]) -> None:
     assert call(*words) == 2
     assert "celeba-fl: there is no run in " in capsys.readouterr().err

@@ -14,11 +14,12 @@ from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.task import load_task
 
+Call = Callable[..., int]
+Capture = pytest.CaptureFixture[str]
+
 
 @pytest.fixture
-def mine(
-    call: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
+def mine(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a new app, which is the current one."""
     assert call("new", "mine") == 0
     monkeypatch.chdir(tmp_path / "mine")
@@ -38,7 +39,7 @@ def test_a_new_app_has_what_flower_and_people_need(mine: Path) -> None:
 
 
 def test_a_new_app_runs_with_keys_and_a_table_of_its_own(
-    mine: Path, call: Callable[..., int], tmp_path: Path
+    mine: Path, call: Call, tmp_path: Path
 ) -> None:
     (tmp_path / "two.toml").write_text("num-supernodes = 2\n")
     words = ["features=3", "num-server-rounds=2", "--inline", "--federation", "../two.toml"]
@@ -52,7 +53,7 @@ def test_a_new_app_runs_with_keys_and_a_table_of_its_own(
 
 
 def test_its_wrong_keys_are_refused_before_anything_starts(
-    mine: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    mine: Path, call: Call, capsys: Capture
 ) -> None:
     for word, message in (
         ("features=0", "features = 0: must be at least 1 (number of measurements"),
@@ -80,15 +81,13 @@ def test_all_keys_that_a_new_task_reads_can_be_set_with_flwr_run(mine: Path) -> 
 
 @pytest.mark.parametrize("name", ["my-app", "1app", "class", "a/b", "", "celeba_fl", "tests"])
 def test_a_name_that_python_could_not_import_is_refused(
-    call: Callable[..., int], capsys: pytest.CaptureFixture[str], name: str
+    call: Call, capsys: Capture, name: str
 ) -> None:
     assert call("new", name) == 2
     assert f"celeba-fl: NAME = {name!r}: must be a name" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_there_is_left_alone(
-    call: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_folder_that_is_there_is_left_alone(call: Call, capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     assert call("new", "mine") == 2
     assert f"{tmp_path / 'mine'} exists already" in capsys.readouterr().err
@@ -104,7 +103,7 @@ def test_flowers_bundles_carry_the_whole_template() -> None:
 # ---- keys ---------------------------------------------------------------------------------
 
 
-def test_keys_of_the_app(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_keys_of_the_app(call: Call, capsys: Capture) -> None:
     assert call("keys") == 0
     printed = capsys.readouterr().out
     assert printed == key_table(RunConfig) + "\n"
@@ -116,9 +115,7 @@ def test_keys_of_the_app(call: Callable[..., int], capsys: pytest.CaptureFixture
     assert "| `seed` | a whole number, at least 0 | `42` |" in printed
 
 
-def test_keys_of_an_app_of_ones_own(
-    mine: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_keys_of_an_app_of_ones_own(mine: Path, call: Call, capsys: Capture) -> None:
     capsys.readouterr()
     assert call("keys") == 0
     own = [row for row in capsys.readouterr().out.splitlines() if row.endswith("| this app |")]

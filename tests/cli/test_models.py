@@ -11,13 +11,11 @@ from safetensors.numpy import save
 
 from celeba_fl.models.dcgan import NETWORK, initial_arrays
 
+Call = Callable[..., int]
+Capture = pytest.CaptureFixture[str]
 
-def test_predict(
-    call: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
-    toy: dict[str, Any],
-    run_here: Path,
-) -> None:
+
+def test_predict(call: Call, capsys: Capture, toy: dict[str, Any], run_here: Path) -> None:
     capsys.readouterr()
     image = f"{toy['dataset']}/img_align_celeba/000001.jpg"
     assert call("predict", "--run", run_here.name, image) == 0
@@ -34,19 +32,12 @@ def test_predict(
     assert "celeba-fl: nothing.jpg: No such file or directory" in said.err
 
 
-def test_predict_says_what_the_model_knows(
-    call: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_says_what_the_model_knows(call: Call, capsys: Capture) -> None:
     assert call("predict", "--help") == 0
     assert "aligned and cropped as CelebA's are" in " ".join(capsys.readouterr().out.split())
 
 
-def test_sample(
-    call: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
-    run_here: Path,
-    tmp_path: Path,
-) -> None:
+def test_sample(call: Call, capsys: Capture, run_here: Path, tmp_path: Path) -> None:
     assert call("sample", "--run", str(run_here)) == 2
     assert "not one of the task dcgan" in capsys.readouterr().err
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+Call = Callable[..., int]
+Capture = pytest.CaptureFixture[str]
+
 MakeRun = Callable[..., Path]
 
 
@@ -17,10 +20,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_report_takes_the_latest_run_a_name_or_a_folder(
-    make_run: MakeRun,
-    home: Path,
-    call: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
+    make_run: MakeRun, home: Path, call: Call, capsys: Capture
 ) -> None:
     paths = [make_run(f"runs/2026-01-0{day}_1") for day in (1, 2)]
     for words, path in (((), paths[1]), ((paths[0].name,), paths[0]), ((str(paths[0]),), paths[0])):
@@ -29,9 +29,7 @@ def test_report_takes_the_latest_run_a_name_or_a_folder(
         (path / "report.html").unlink()
 
 
-def test_report_of_what_is_no_run(
-    home: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_of_what_is_no_run(home: Path, call: Call, capsys: Capture) -> None:
     assert call("report") == 2
     assert f"there is no run in {home}" in capsys.readouterr().err
     assert call("report", str(home)) == 2
@@ -39,12 +37,7 @@ def test_report_of_what_is_no_run(
     assert not (home / "report.html").exists()
 
 
-def test_compare(
-    make_run: MakeRun,
-    home: Path,
-    call: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_compare(make_run: MakeRun, home: Path, call: Call, capsys: Capture) -> None:
     names = [make_run(f"runs/2026-01-0{day}_1").name for day in (1, 2)]
     assert call("compare", *names) == 0
     assert (home.parent / "comparison.html").exists()

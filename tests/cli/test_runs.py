@@ -15,8 +15,11 @@ from celeba_fl.launch.experiments import SIMULATION, read_experiment
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 
+Call = Callable[..., int]
+Capture = pytest.CaptureFixture[str]
 
-def test_inline(call: Callable[..., int], experiment: str, tmp_path: Path) -> None:
+
+def test_inline(call: Call, experiment: str, tmp_path: Path) -> None:
     nodes = tmp_path / "three.toml"
     nodes.write_text("num-supernodes = 3\n")
     assert call("run", experiment, "--inline", "--federation", str(nodes)) == 0
@@ -25,7 +28,7 @@ def test_inline(call: Callable[..., int], experiment: str, tmp_path: Path) -> No
 
 
 def test_inline_takes_50_clients_by_default_and_overrides(
-    call: Callable[..., int], experiment: str, tmp_path: Path
+    call: Call, experiment: str, tmp_path: Path
 ) -> None:
     words = ["run", experiment, "num-server-rounds=1", "weighting=uniform", "--inline"]
     assert call(*words) == 0
@@ -36,7 +39,7 @@ def test_inline_takes_50_clients_by_default_and_overrides(
 
 
 def test_an_inline_run_that_fails_does_not_exit_with_0(
-    call: Callable[..., int], experiment: str, capsys: pytest.CaptureFixture[str]
+    call: Call, experiment: str, capsys: Capture
 ) -> None:
     words = ["run", experiment, "watch=nothing", "--inline"]
     assert call(*words) == 2
@@ -44,7 +47,7 @@ def test_an_inline_run_that_fails_does_not_exit_with_0(
 
 
 def test_a_run_is_submitted_followed_and_asked_for_its_status(
-    call: Callable[..., int], flwr: Flwr, capfd: pytest.CaptureFixture[str]
+    call: Call, flwr: Flwr, capfd: Capture
 ) -> None:
     assert call("run", "drawn-iid", "seed=7", "learning-rate=0.5", "watch=a b") == 0
 
@@ -67,7 +70,7 @@ def test_a_run_is_submitted_followed_and_asked_for_its_status(
 
 
 def test_paths_are_those_of_the_command_and_not_of_the_superlink(
-    call: Callable[..., int], monkeypatch: pytest.MonkeyPatch, flwr: Flwr, tmp_path: Path
+    call: Call, monkeypatch: pytest.MonkeyPatch, flwr: Flwr, tmp_path: Path
 ) -> None:
     (tmp_path / "labels.csv").touch()
     (tmp_path / "drawn").mkdir()
@@ -85,7 +88,7 @@ def test_paths_are_those_of_the_command_and_not_of_the_superlink(
 
 @pytest.mark.parametrize("status", ["finished:failed", "finished:stopped", "running", "pending"])
 def test_only_a_completed_run_is_a_success(
-    call: Callable[..., int], flwr: Flwr, capfd: pytest.CaptureFixture[str], status: str
+    call: Call, flwr: Flwr, capfd: Capture, status: str
 ) -> None:
     details = {"status": status, "status-details": "no power"}
     flwr.says(ls={"success": True, "runs": [details]})
@@ -93,25 +96,19 @@ def test_only_a_completed_run_is_a_success(
     assert f"Run 77: {status} no power" in capfd.readouterr().out
 
 
-def test_a_run_that_is_refused_says_why(
-    call: Callable[..., int], flwr: Flwr, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_is_refused_says_why(call: Call, flwr: Flwr, capfd: Capture) -> None:
     flwr.says(run={"success": False, "error-message": "no such connection"})
     assert call("run", "drawn-iid") == 2
     assert capfd.readouterr().err == "celeba-fl: flwr run: no such connection\n"
 
 
-def test_a_flwr_that_says_no_json_is_quoted(
-    call: Callable[..., int], flwr: Flwr, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_flwr_that_says_no_json_is_quoted(call: Call, flwr: Flwr, capfd: Capture) -> None:
     (flwr.folder / "flwr").write_text(f"#!{PYTHON}\nprint('out of order')\n")
     assert call("run", "drawn-iid") == 2
     assert "flwr run: out of order" in capfd.readouterr().err
 
 
-def test_a_superlink_gets_no_federation_of_ours(
-    call: Callable[..., int], flwr: Flwr, tmp_path: Path
-) -> None:
+def test_a_superlink_gets_no_federation_of_ours(call: Call, flwr: Flwr, tmp_path: Path) -> None:
     assert call("run", "drawn-iid", "hospital", "seed=7") == 0
     submit, log, ls = flwr.asked
     assert submit[:3] == ["run", str(PYPROJECT.parent), "hospital"]
@@ -126,7 +123,7 @@ def test_a_superlink_gets_no_federation_of_ours(
 
 
 def test_flower_stays_off_the_network_unless_it_is_told_otherwise(
-    call: Callable[..., int], monkeypatch: pytest.MonkeyPatch, flwr: Flwr
+    call: Call, monkeypatch: pytest.MonkeyPatch, flwr: Flwr
 ) -> None:
     monkeypatch.delenv("FLWR_TELEMETRY_ENABLED", raising=False)
     call("run", "drawn-iid")
@@ -136,12 +133,7 @@ def test_flower_stays_off_the_network_unless_it_is_told_otherwise(
     assert told == ["0"] * 3 + ["1"] * 3
 
 
-def test_runs(
-    call: Callable[..., int],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
+def test_runs(call: Call, monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path) -> None:
     folder = tmp_path / "home" / "runs"
     good = run_adding(folder, num_server_rounds=3)
     good = good.rename(folder / "2001-01-01_00-00-00_1")
@@ -169,6 +161,6 @@ def test_runs(
     assert names == [good.name, broken.name]
 
 
-def test_no_runs(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_runs(call: Call, capsys: Capture) -> None:
     assert call("runs") == 0
     assert "status" in capsys.readouterr().out

@@ -9,10 +9,11 @@ import pytest
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 
+Call = Callable[..., int]
+Capture = pytest.CaptureFixture[str]
 
-def test_baseline(
-    call: Callable[..., int], capsys: pytest.CaptureFixture[str], run_here: Path
-) -> None:
+
+def test_baseline(call: Call, capsys: Capture, run_here: Path) -> None:
     assert call("baseline") == 0
     made = json.loads((run_here / "baseline.json").read_text())
     out = capsys.readouterr().out
@@ -21,10 +22,7 @@ def test_baseline(
 
 
 def test_sweep_shows_test_once_and_of_the_best(
-    call: Callable[..., int],
-    capfd: pytest.CaptureFixture[str],
-    experiment: str,
-    tmp_path: Path,
+    call: Call, capfd: Capture, experiment: str, tmp_path: Path
 ) -> None:
     words = [experiment, "task=adding:Contrary", "weighting=uniform,examples", "seed=0"]
     assert call("sweep", *words, "--nodes", "3") == 0
@@ -36,9 +34,7 @@ def test_sweep_shows_test_once_and_of_the_best(
     assert len(read_runs(folder)) == 2
 
 
-def test_sweep_over_texts_with_commas(
-    call: Callable[..., int], capsys: pytest.CaptureFixture[str], experiment: str
-) -> None:
+def test_sweep_over_texts_with_commas(call: Call, capsys: Capture, experiment: str) -> None:
     words = [experiment, 'partition-by="Male,Young",Male', "num-server-rounds=1"]
     assert call("sweep", *words, "--nodes", "2", "--out", "here") == 0
     rows = read_csv(Path("here") / "sweep.csv")
@@ -47,7 +43,7 @@ def test_sweep_over_texts_with_commas(
 
 
 def test_a_sweep_with_a_setting_that_fails_does_not_exit_with_0(
-    call: Callable[..., int], experiment: str
+    call: Call, experiment: str
 ) -> None:
     words = [experiment, "weighting=uniform,examples", "num-server-rounds=1"]
     assert call("sweep", *words, "--nodes", "2", "--out", "here") == 0
@@ -66,11 +62,7 @@ def test_a_sweep_with_a_setting_that_fails_does_not_exit_with_0(
     ],
 )
 def test_wrong_words_of_a_sweep(
-    call: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
-    experiment: str,
-    word: str,
-    message: str,
+    call: Call, capsys: Capture, experiment: str, word: str, message: str
 ) -> None:
     assert call("sweep", experiment, word) == 2
     assert message in capsys.readouterr().err

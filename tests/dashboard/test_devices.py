@@ -121,11 +121,14 @@ def clinics(runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
     return nodes
 
 
+def open_clinics(page: Open) -> AppTest:
+    return page("devices").selectbox(key="connection").set_value("clinics").run()
+
+
 def test_supernodes_of_a_connection(
     clinics: list[dict[str, Any]], started: list[list[str]], page: Open
 ) -> None:
-    opened = page("devices")
-    opened.selectbox(key="connection").set_value("clinics").run()
+    opened = open_clinics(page)
     said = text_of(opened)
     assert "4 SuperNodes, 2 online" in said
     assert "does not know what its SuperNodes are called" in said
@@ -146,8 +149,7 @@ def test_without_names_all_take_part(
     clinics: list[dict[str, Any]], started: list[list[str]], page: Open
 ) -> None:
     del clinics[0]
-    opened = page("devices")
-    opened.selectbox(key="connection").set_value("clinics").run()
+    opened = open_clinics(page)
     assert "All SuperNodes take part" in text_of(opened)
     press(opened, "Start the run")
     assert started == [["drawn-iid", "clinics"]]
@@ -165,8 +167,7 @@ def three(clinics: list[dict[str, Any]], runs: Path) -> list[dict[str, Any]]:
 def test_who_was_off_for_a_moment_is_not_switched_off(
     three: list[dict[str, Any]], started: list[list[str]], page: Open
 ) -> None:
-    opened = page("devices")
-    opened.selectbox(key="connection").set_value("clinics").run()
+    opened = open_clinics(page)
     assert "3 of 3 take part" in text_of(opened)
     opened.pills(key="on-clinics-None").set_value(["a", "b"]).run()
     assert "2 of 3 take part" in text_of(opened)
@@ -184,8 +185,7 @@ def test_a_broken_list_of_nodes_hides_no_other(
     three: list[dict[str, Any]], runs: Path, page: Open
 ) -> None:
     write_run(runs / "y", csv={"nodes": f"client,node_id\n{'x' * 140_000},aa\n"})
-    opened = page("devices")
-    opened.selectbox(key="connection").set_value("clinics").run()
+    opened = open_clinics(page)
     assert list(opened.dataframe[0].value["client"]) == ["a", "b", "c"]
 
 
@@ -194,8 +194,7 @@ def test_a_superlink_is_not_asked_for_every_press(
 ) -> None:
     asked = []
     monkeypatch.setattr(jobs, "supernodes", lambda connection: asked.append(connection) or three)
-    opened = page("devices")
-    opened.selectbox(key="connection").set_value("clinics").run()
+    opened = open_clinics(page)
     press(press(opened, "All off"), "All on")
     assert asked == ["clinics"]
 
@@ -243,8 +242,7 @@ def test_a_superlink_that_does_not_answer_is_said(
         raise InputError("Connection to the SuperLink is unavailable")
 
     monkeypatch.setattr(jobs, "supernodes", refuse)
-    opened = page("devices")
-    opened.selectbox(key="connection").set_value("clinics").run()
+    opened = open_clinics(page)
     assert "Connection to the SuperLink is unavailable" in text_of(opened)
 
 

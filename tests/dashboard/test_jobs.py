@@ -41,10 +41,15 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return command
 
 
+def last_job(folder: Path) -> jobs.Job:
+    job = jobs.last_job(folder)
+    assert job is not None
+    return job
+
+
 def await_end(folder: Path) -> jobs.Job:
     for _ in range(300):
-        job = jobs.last_job(folder)
-        assert job is not None
+        job = last_job(folder)
         if not job.alive:
             return job
         time.sleep(0.1)
@@ -71,8 +76,7 @@ def test_the_last_start_is_the_one_shown(tmp_path: Path, python: Path) -> None:
     found = None
     while not found:
         time.sleep(0.1)
-        job = jobs.last_job(tmp_path / "jobs")
-        assert job is not None
+        job = last_job(tmp_path / "jobs")
         assert (job.alive, job.command) == (True, "celeba-fl run wait")
         found = re.search(r"process (\d+)", job.text)
     os.kill(int(found[1]), signal.SIGKILL)
@@ -88,21 +92,16 @@ sys.executable = {sys.executable!r}
 jobs.start(Path({str(tmp_path)!r}), ["wait"])
 """
     subprocess.run([PYTHON, "-c", starts], check=True)
-    job = jobs.last_job(tmp_path)
-    assert job is not None
-    assert job.alive
-    while not (found := re.search(r"process (\d+)", job.text)):
+    assert last_job(tmp_path).alive
+    while not (found := re.search(r"process (\d+)", last_job(tmp_path).text)):
         time.sleep(0.1)
-        job = jobs.last_job(tmp_path)
-        assert job is not None
     os.kill(int(found[1]), signal.SIGKILL)
     await_end(tmp_path)
 
 
 def test_a_log_of_anything_is_shown(tmp_path: Path) -> None:
     (tmp_path / "x.log").write_bytes(b"\xff\x00" * 9000)
-    job = jobs.last_job(tmp_path)
-    assert job is not None
+    job = last_job(tmp_path)
     assert (job.alive, job.run) == (False, None)
     assert len(job.text) <= jobs.TAIL_BYTES
 

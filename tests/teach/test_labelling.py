@@ -22,6 +22,8 @@ from celeba_fl.teach import endpoint, labelling
 from celeba_fl.teach.labelling import Spending
 
 TRAIN = [f"{row:06d}.jpg" for row in range(1, 9)]
+SOON = {"retry-after-ms": "5"}
+GOOD = 200, completion(answers())
 
 
 @pytest.fixture
@@ -133,10 +135,8 @@ def test_max_images_are_the_first_ones_also_in_a_second_run(teach, server, out):
 
 
 def test_refusals_are_recorded(teach, server, image_of, out):
-    server.reply = lambda number, image: (
-        200,
-        completion(refusal="No.") if image_of[image] == TRAIN[1] else completion(answers()),
-    )
+    refused = 200, completion(refusal="No.")
+    server.reply = lambda number, image: refused if image_of[image] == TRAIN[1] else GOOD
     status, said = teach()
     assert status == 0
     assert "8 more images, 1 refused, 40 answers unsure" in said
@@ -160,7 +160,7 @@ def test_malformed_answers_are_asked_again_then_left_to_a_later_run(teach, serve
     assert (asked[TRAIN[2]], asked[TRAIN[4]], sum(asked.values())) == (3, 2, 6 + 3 + 2)
     assert "(11,000 tokens in" in said  # what could not be read is paid for as well
 
-    server.reply = lambda number, image: (200, completion(answers()))
+    server.reply = lambda number, image: GOOD
     assert teach()[0] == 0
     assert sorted(read(out)) == TRAIN
     assert server.images()[11:] == [image for image, name in image_of.items() if name == TRAIN[2]]
@@ -175,9 +175,6 @@ def test_an_image_that_cannot_be_read_is_not_sent(teach, server, folder, out):
     assert len(server.requests) == 7
 
 
-SOON = {"retry-after-ms": "5"}
-
-
 @pytest.mark.parametrize(
     ("reply", "why"),
     [
@@ -189,9 +186,7 @@ SOON = {"retry-after-ms": "5"}
 def test_one_image_at_which_the_endpoint_fails_does_not_end_the_run(
     teach, server, image_of, out, reply, why
 ):
-    server.reply = lambda number, image: (
-        reply if image_of[image] == TRAIN[0] else (200, completion(answers()))
-    )
+    server.reply = lambda number, image: reply if image_of[image] == TRAIN[0] else GOOD
     status, said = teach("--workers", "1")
     assert status == 1
     assert f"{TRAIN[0]} has no labels: " in said
@@ -209,11 +204,8 @@ def test_an_endpoint_that_fails_at_all_images_ends_it(teach, server):
 
 
 def test_images_at_which_it_failed_do_not_keep_it_from_the_others(teach, server, image_of, out):
-    server.reply = lambda number, image: (
-        (400, error("Invalid image"))
-        if image_of[image] in TRAIN[1:5]
-        else (200, completion(answers()))
-    )
+    bad = 400, error("Invalid image")
+    server.reply = lambda number, image: bad if image_of[image] in TRAIN[1:5] else GOOD
     assert teach("--max-images", "2", "--workers", "1")[0] == 1
     assert teach("--workers", "1")[0] == 1
     assert sorted(read(out)) == [TRAIN[0], *TRAIN[5:]]
@@ -237,7 +229,7 @@ def test_what_is_under_way_when_it_ends_is_kept(teach, server, out):
             return 401, error("no such key")
         late.wait(20)
         time.sleep(0.3)
-        return 200, completion(answers())
+        return GOOD
 
     server.reply = reply
     status, said = teach("--workers", "3")
@@ -254,14 +246,14 @@ def test_what_is_under_way_when_it_ends_is_kept(teach, server, out):
     ],
 )
 def test_what_is_done_is_kept_and_the_same_command_goes_on(teach, server, out, reply, message):
-    server.reply = lambda number, image: (200, completion(answers())) if number < 4 else reply
+    server.reply = lambda number, image: GOOD if number < 4 else reply
     status, said = teach("--workers", "1")
     assert status == 2
     assert message in said
     kept = f"3 more images are labelled in {out} (3,000 tokens in, 1,800 out)"
     assert f"{kept}; the same command continues" in said
     assert list(read(out)) == TRAIN[:3]
-    server.reply = lambda number, image: (200, completion(answers()))
+    server.reply = lambda number, image: GOOD
     before = len(server.requests)
     assert teach()[0] == 0
     assert sorted(read(out)) == TRAIN
@@ -269,11 +261,8 @@ def test_what_is_done_is_kept_and_the_same_command_goes_on(teach, server, out, r
 
 
 def test_rate_limits_that_pass_cost_nothing_but_time(teach, server, out):
-    server.reply = lambda number, image: (
-        (429, error("slow down"), {"Retry-After": "0.01"})
-        if number % 2
-        else (200, completion(answers()))
-    )
+    slow = 429, error("slow down"), {"Retry-After": "0.01"}
+    server.reply = lambda number, image: slow if number % 2 else GOOD
     assert teach("--workers", "1")[0] == 0
     assert sorted(read(out)) == TRAIN
     assert len(server.requests) == 16
@@ -296,7 +285,7 @@ def test_an_image_that_is_gone_ends_the_run(teach, server, folder, out):
 
     def reply(number, image):
         gone.unlink(missing_ok=True)
-        return 200, completion(answers())
+        return GOOD
 
     server.reply = reply
     status, said = teach("--workers", "1")
@@ -391,7 +380,7 @@ def test_interrupted_at_any_time_every_image_is_there_once(start, teach, server,
     def reply(count, image):
         while count > 4 and not release:
             time.sleep(0.01)
-        return 200, completion(answers())
+        return GOOD
 
     server.reply = reply
     process = start()

@@ -35,33 +35,24 @@ def attributes(runs: Mapping[str, Run]) -> list[Block]:
 
 def groups(runs: Mapping[str, Run]) -> list[Block]:
     """Rates of the groups, then the differences between them."""
-    rates = {name: rows_of(run.groups) for name, run in runs.items() if rows_of(run.groups)}
-    gaps = {name: rows_of(run.fairness) for name, run in runs.items() if rows_of(run.fairness)}
-    blocks: list[Block] = []
-    for rate in ("accuracy", "tpr"):
-        names = dict.fromkeys(row["group"] for rows in rates.values() for row in rows)
-        table = [
-            (named(group), *(_mean_of(rows, "group", group, rate) for rows in rates.values()))
-            for group in names
-        ]
-        if table:
-            caption = f"{sentence(name_of(rate))} of each group on test, mean over the attributes"
-            blocks.append(Table(caption, ("group", *rates), table))
-    groupings = dict.fromkeys(row["grouping"] for rows in gaps.values() for row in rows)
-    for gap in GAPS if gaps else ():
-        column = f"{gap}_difference"
-        table = [
-            (
-                named(grouping),
-                *(_mean_of(rows, "grouping", grouping, column) for rows in gaps.values()),
-            )
-            for grouping in groupings
-        ]
-        caption = (
-            f"{sentence(name_of(column))} on test: mean over the attributes, below it the largest"
-        )
-        blocks.append(Table(caption, ("grouping", *gaps), table))
-    return blocks
+    rates = {name: rows for name, run in runs.items() if (rows := rows_of(run.groups))}
+    gaps = {name: rows for name, run in runs.items() if (rows := rows_of(run.fairness))}
+    how = "of each group on test, mean over the attributes"
+    blocks: list[Block] = [
+        _means(rates, "group", rate, how) for rate in ("accuracy", "tpr") if rates
+    ]
+    how = "on test: mean over the attributes, below it the largest"
+    return blocks + [_means(gaps, "grouping", f"{gap}_difference", how) for gap in GAPS if gaps]
+
+
+def _means(known: Mapping[str, Rows], key: str, column: str, how: str) -> Table:
+    """A column in each group or grouping, whichever `key` is, and in each run."""
+    names = dict.fromkeys(row[key] for rows in known.values() for row in rows)
+    table = [
+        (named(name), *(_mean_of(rows, key, name, column) for rows in known.values()))
+        for name in names
+    ]
+    return Table(f"{sentence(name_of(column))} {how}", (key, *known), table)
 
 
 def _attribute_table(runs: Mapping[str, Run], known: Mapping[str, Rows]) -> Table:

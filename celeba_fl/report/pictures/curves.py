@@ -71,14 +71,13 @@ def client_curves(rows: Rows, metric: str, chosen: Collection[str]) -> alt.Layer
 def client_spread(rows: Rows, metric: str) -> alt.LayerChart:
     """Quantiles over the clients of a validation metric, by round."""
     title = f"validation {name_of(metric)}"
-    numbers, quantiles = client_quantiles(rows, metric)
+    numbers, values = floats(rows, "round"), floats(rows, f"valid_{metric}")
     names = ("10 %", "25 %", title, "75 %", "90 %")
-    chart = plot(
-        [
-            {"round": number, **dict(zip(names, values, strict=True))}
-            for number, values in zip(numbers, quantiles.T, strict=True)
-        ]
-    )
+    points = []
+    for at in np.unique(numbers):
+        quantiles = np.quantile(values[numbers == at], (0.1, 0.25, 0.5, 0.75, 0.9))
+        points.append({"round": at, **dict(zip(names, quantiles, strict=True))})
+    chart = plot(points)
     bands = {"middle 80 %": names[::4], "middle half": names[1::2]}
     pale = {name: Look(f"rgba(86, 180, 233, 0.{3 * i})") for i, name in enumerate(bands, start=1)}
     series = Series(pale | {MEDIAN: Look(COLOURS[0])})
@@ -90,17 +89,6 @@ def client_spread(rows: Rows, metric: str) -> alt.LayerChart:
     }
     parts[MEDIAN] = chart.mark_line(strokeWidth=2).encode(x, values_axis(title))
     return layers(*(series.one(part, name, "color") for name, part in parts.items()))
-
-
-def client_quantiles(rows: Rows, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rounds, and 10, 25, 50, 75 and 90 % quantiles of a validation metric over the clients.
-
-    The quantiles have the shape (5, rounds).
-    """
-    numbers, values = floats(rows, "round"), floats(rows, f"valid_{metric}")
-    rounds = np.unique(numbers)
-    parts = (0.1, 0.25, 0.5, 0.75, 0.9)
-    return rounds, np.array([np.quantile(values[numbers == r], parts) for r in rounds]).T
 
 
 def epochs(rows: Rows, columns: Mapping[str, str]) -> alt.LayerChart:
