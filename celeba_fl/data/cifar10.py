@@ -37,18 +37,10 @@ CHUNK = 1000
 
 @dataclass(frozen=True)
 class Pictures(LabelledImages):
-    """Decoded images, ``n`` rows; `labels` are (n,) int64, positions in `CLASSES`.
+    """Decoded images, ``n`` rows; `labels` are (n,) int64, positions in `CLASSES`."""
 
-    Parameters
-    ----------
-    pixels : np.ndarray
-        (n, 3, 32, 32) uint8, RGB.
-    unreadable : np.ndarray
-        (k,) str, the names of further images, which could not be decoded and have no row.
-    """
-
-    pixels: np.ndarray
-    unreadable: np.ndarray
+    pixels: np.ndarray  # (n, 3, 32, 32) uint8, RGB
+    unreadable: np.ndarray  # (k,) str, names of further images that could not be decoded: no rows
 
     def report_unreadable(self, bad_images: str) -> None:
         """Log which images were left out; under ``fail`` they are an InputError."""
@@ -58,14 +50,9 @@ class Pictures(LabelledImages):
 def load(dataset: str, home: Path) -> Pictures:
     """Open the images of a data set; the first time, read, check and decode all of it.
 
-    Parameters
-    ----------
-    dataset : str
-        A hub id such as ``"uoft-cs/cifar10"``, or a folder with the parquet files of one, in it or
-        one level below. ``"none"``: no image, as clients bring their own.
-    home : Path
-        Decoded images are kept in ``home/cifar10``, downloads in ``home/hub``. Files that change
-        are decoded again.
+    It is a hub id such as ``"uoft-cs/cifar10"``, or a folder with the parquet files of one, in it
+    or one level below; or ``"none"``, without images, as clients bring their own. Decoded images
+    are kept in ``home/cifar10``, downloads in ``home/hub``. Files that change are decoded again.
 
     Raises
     ------

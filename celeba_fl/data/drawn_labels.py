@@ -48,10 +48,7 @@ def sample(split: str, identities: int, seed: int) -> tuple[np.ndarray, np.ndarr
     The draws are a Latin hypercube within each group of Male and Young, so that rates come close to
     CelebA's even with few identities. The same seed gives the same split, whatever the others are.
 
-    Returns
-    -------
-    tuple[np.ndarray, np.ndarray]
-        The identity of each image, (n,) int64 from 0, shuffled; and the labels, (n, 40) bool.
+    Returns the identity of each image, (n,) int64 from 0, shuffled; and the labels, (n, 40) bool.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     joint, chances = _chances(balanced=split == "pretrain")

@@ -45,15 +45,12 @@ CHUNK = 500
 def load(dataset: str, home: Path) -> Table:
     """Open the table of a data set; the first time, read and check all of it.
 
-    Parameters
-    ----------
-    dataset : str
-        ``"drawn"``, a hub id such as ``"flwrlabs/celeba"``, or a folder of one of `SOURCES`.
-        ``"none"``: a table without rows, for a server whose clients bring their own.
-    home : Path
-        Parsed tables are kept in ``home/tables``, drawn faces in ``home/drawn``, downloads in
-        ``home/hub``. A table is parsed again when its text or parquet files change, or when images
-        come or go; an image that is overwritten in place is not noticed.
+    It is ``"drawn"``, a hub id such as ``"flwrlabs/celeba"``, or a folder of one of `SOURCES`; or
+    ``"none"``, a table without rows, for a server whose clients bring their own.
+
+    Parsed tables are kept in ``home/tables``, drawn faces in ``home/drawn``, downloads in
+    ``home/hub``. A table is parsed again when its text or parquet files change, or when images
+    come or go; an image that is overwritten in place is not noticed.
 
     Raises
     ------
@@ -85,12 +82,8 @@ def _source(dataset: str, home: Path) -> Source:
 
 
 def _nothing() -> Table:
-    annotations = Annotations(
-        image=np.empty(0, "<U1"),
-        celeb_id=np.empty(0, np.int32),
-        labels=np.empty((0, len(ATTRIBUTES)), bool),
-        split=np.empty(0, np.uint8),
-    )
+    image, celeb_id, split = np.empty(0, "<U1"), np.empty(0, np.int32), np.empty(0, np.uint8)
+    annotations = Annotations(image, celeb_id, np.empty((0, len(ATTRIBUTES)), bool), split)
     content = np.empty(0, np.uint64)
     return Table("none", _fingerprint(annotations, content), *annotations, content, read=_no_image)
 

@@ -15,30 +15,14 @@ from celeba_fl.data.schema import SPLITS
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images and their labels, ``n`` rows; the arrays may be memory-mapped.
+    """Images and their labels, ``n`` rows; the arrays may be memory-mapped."""
 
-    Parameters
-    ----------
-    name : str
-        The source as the user wrote it (`drawn`, a hub id, a folder).
-    fingerprint : str
-        SHA-256 (hex) over all of the content, pixels included; equal on every machine.
-    image : np.ndarray
-        (n,) str, the file name, e.g. ``"000001.jpg"``; unique.
-    labels : np.ndarray
-        (n, k) bool, attributes; or (n,) integers, the class of each image.
-    split : np.ndarray
-        (n,) uint8, positions in `SPLITS`.
-    content : np.ndarray
-        (n,) uint64, a hash of each image's encoded bytes; equal bytes, equal hash.
-    """
-
-    name: str
-    fingerprint: str
-    image: np.ndarray
-    labels: np.ndarray
-    split: np.ndarray
-    content: np.ndarray
+    name: str  # the source as the user wrote it: `drawn`, a hub id, a folder
+    fingerprint: str  # SHA-256 (hex) over all of it, pixels included; equal on every machine
+    image: np.ndarray  # (n,) str, the file name, e.g. ``"000001.jpg"``; unique
+    labels: np.ndarray  # (n, k) bool, attributes; or (n,) integers, the class of each image
+    split: np.ndarray  # (n,) uint8, positions in `SPLITS`
+    content: np.ndarray  # (n,) uint64, a hash of the encoded bytes; equal bytes, equal hash
 
     def __len__(self) -> int:
         return len(self.image)
@@ -50,18 +34,10 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Table(LabelledImages):
-    """Faces: `labels` are (n, 40) bool, in the order of `ATTRIBUTES`.
+    """Faces: `labels` are (n, 40) bool, in the order of `ATTRIBUTES`."""
 
-    Parameters
-    ----------
-    celeb_id : np.ndarray
-        (n,) int32, the identity; images of one person are not independent.
-    read : Callable[[int], bytes]
-        The encoded image (JPEG or PNG bytes) of a row.
-    """
-
-    celeb_id: np.ndarray
-    read: Callable[[int], bytes]
+    celeb_id: np.ndarray  # (n,) int32, the identity; images of one person are not independent
+    read: Callable[[int], bytes]  # the encoded image (JPEG or PNG bytes) of a row
 
 
 class Annotations(NamedTuple):
@@ -75,21 +51,11 @@ class Annotations(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Origin of a table; nothing is read before it is needed.
+    """Origin of a table; nothing is read before it is needed."""
 
-    Parameters
-    ----------
-    files : list[Path]
-        Files and folders whose names, sizes and times change when the content does.
-    annotations : Callable[[], Annotations]
-        Reads and checks them; raises `InputError`.
-    read : Callable[[int, str], bytes]
-        The encoded image of a row, given its number and its name.
-    """
-
-    files: list[Path]
-    annotations: Callable[[], Annotations]
-    read: Callable[[int, str], bytes]
+    files: list[Path]  # all whose names, sizes and times change when the content does
+    annotations: Callable[[], Annotations]  # reads and checks them; raises `InputError`
+    read: Callable[[int, str], bytes]  # the encoded image of a row, given its number and its name
 
 
 def read_file(folder: Path, row: int, name: str) -> bytes:

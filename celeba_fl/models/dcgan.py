@@ -130,17 +130,10 @@ def train_dcgan(
 ) -> Arrays:
     """Train both networks, from `arrays` on, on one client's images, by turns of a step each.
 
-    Parameters
-    ----------
-    pixels : Rows
-        (n, 3, SIZE, SIZE) uint8, n > 0; read batch by batch.
-    optimizer : str
-        ``adam``, with BETA1, or ``sgd``.
-    seed : int
-        Seed for the order of images and for the noise.
-    on_epoch : Callable[[int, Losses], None]
-        Called after each epoch, with its number from 1 on and the losses of its steps; a step
-        counts with as many generated images as it had real ones.
+    Images are (n, 3, SIZE, SIZE) uint8, n > 0, and read batch by batch. The optimizer is ``adam``,
+    with BETA1, or ``sgd``; the seed is that of the order of images and of the noise. `on_epoch` is
+    called after each epoch, with its number from 1 on and the losses of its steps; a step counts
+    with as many generated images as it had real ones.
     """
     making = _load(generator, arrays, "generator")
     judging = _load(discriminator, arrays, "discriminator")

@@ -28,30 +28,19 @@ def train_head(
 ) -> tuple[Arrays, float]:
     """Train a head, from `head` on, on one client's examples by binary cross-entropy.
 
-    Parameters
-    ----------
-    features : Rows
-        (n, dim) float32, n > 0; read batch by batch.
-    labels : np.ndarray
-        (n, outputs) bool.
-    positive_weight : np.ndarray | None
-        (outputs,) by which the loss of positives is multiplied.
-    example_weight : np.ndarray
-        (n,) of the mean over the examples; only their ratios matter.
-    counted : np.ndarray | None (default: None)
-        (n, outputs) bool, not all False: the labels that are learned from. The terms of others are
-        left out of the loss of a batch, whose divisor stays that of all: each label that counts
-        moves the head as far as it does among all. None: all.
-    proximal_mu : float
-        The mu of FedProx, see `make_proximal_term`; 0 is plain training.
-    seed : int
-        Seed for the order of examples and for dropout.
+    Features are (n, dim) float32, n > 0, and read batch by batch; labels are (n, outputs) bool. The
+    loss of positives is multiplied by `positive_weight`, (outputs,); `example_weight`, (n,), are
+    weights in the mean over the examples, of which only the ratios matter.
 
-    Returns
-    -------
-    tuple[dict[str, np.ndarray], float]
-        The trained head, and the weighted mean training loss of the last epoch in nats, over the
-        labels that count.
+    Where `counted`, (n, outputs) bool and not all False, is given, it says which labels are learned
+    from. The terms of others are left out of the loss of a batch, whose divisor stays that of all:
+    each label that counts moves the head as far as it does among all.
+
+    `proximal_mu` is the mu of FedProx, see `make_proximal_term`; 0 is plain training. The seed is
+    that of the order of examples and of dropout.
+
+    Returns the trained head, and the weighted mean training loss of the last epoch in nats, over
+    the labels that count.
     """
     y = torch.from_numpy(labels.astype(np.float32))
     weight, bias = (torch.tensor(head[key], requires_grad=True) for key in ("weight", "bias"))

@@ -96,24 +96,12 @@ def train_lenet(
 ) -> tuple[Arrays, float]:
     """Train, from `arrays` on, on one client's examples by mini-batches of cross-entropy.
 
-    Parameters
-    ----------
-    pixels, labels : np.ndarray
-        (n, 3, 32, 32) uint8, n > 0, and (n,) int64.
-    optimizer : str
-        ``adam``, or ``sgd`` with a momentum of 0.9.
-    proximal_mu : float
-        The mu of FedProx, see `make_proximal_term`; 0 is plain training. Running statistics are
-        not among its weights.
-    seed : int
-        Seed for the order of examples.
-    on_epoch : Callable[[int, dict[str, np.ndarray]], None]
-        Called after each epoch, with its number from 1 on and the model.
+    Pixels are (n, 3, 32, 32) uint8, n > 0, and labels (n,) int64. The optimizer is ``adam``, or
+    ``sgd`` with a momentum of 0.9. `proximal_mu` is the mu of FedProx, see `make_proximal_term`; 0
+    is plain training. Running statistics are not among its weights. The seed is that of the order
+    of examples. `on_epoch` is called after each epoch, with its number from 1 on and the model.
 
-    Returns
-    -------
-    tuple[dict[str, np.ndarray], float]
-        The trained model, and the mean training loss of the last epoch in nats.
+    Returns the trained model, and the mean training loss of the last epoch in nats.
     """
     x, y = torch.from_numpy(pixels), torch.from_numpy(labels)
     network = _network(arrays)

@@ -13,32 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Backbone:
-    """An architecture; `build` gives a module from (n, 3, N, N) images to (n, dim) features.
+    """An architecture; `build` gives a module from (n, 3, N, N) images to (n, dim) features."""
 
-    Parameters
-    ----------
-    dim : int
-        Number of features an image.
-    build : Callable[[], nn.Module]
-        Makes the module with random weights; the keys of its state dict are torchvision's.
-    imagenet : str (default: "")
-        The name of torchvision's ImageNet weights; empty: there are none.
-    learning_rate : float (default: 0.0)
-        Highest rate in training on the drawn faces; 0: the backbone is too large for them.
-    patch : int (default: 1)
-        The edge N of an image must be a multiple of this.
-    legacy : Mapping[str, str] (default: {})
-        Parts of keys in torchvision's older files, and their present names.
-    mean, std : tuple[float, float, float]
-        Normalisation of pixels in [0, 1].
-    """
-
-    dim: int
-    build: Callable[[], "nn.Module"]
-    imagenet: str = ""
-    learning_rate: float = 0.0
-    patch: int = 1
+    dim: int  # features an image
+    build: Callable[[], "nn.Module"]  # with random weights; torchvision's keys in its state dict
+    imagenet: str = ""  # the name of torchvision's ImageNet weights; empty: there are none
+    learning_rate: float = 0.0  # highest one on the drawn faces; 0: it is too large for them
+    patch: int = 1  # the edge N of an image must be a multiple of this
+    # Parts of keys in torchvision's older files, and their present names.
     legacy: Mapping[str, str] = field(default_factory=dict)
+    # Normalisation of pixels in [0, 1].
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 

@@ -27,16 +27,9 @@ def preprocessing_hash(backbone: str, image_size: int) -> str:
 class FeatureStore(ImageStore):
     """The features of a table's images under one backbone, (dim,) float32 each.
 
-    Parameters
-    ----------
-    home : Path
-        Features go to ``home/features/<key>``.
-    backbone, weights : str
-        A key of `BACKBONES`, and the SHA-256 (hex) of its weights, as from `resolve_weights`.
-    image_size : int
-        Edge in pixels.
-    version : tuple[int, int] | None (default: None)
-        Seed and number of altered versions of the images; None: the images as they are.
+    They go to ``home/features/<key>``. The backbone is a key of `BACKBONES`, and its weights are
+    the SHA-256 (hex) from `resolve_weights`; the size of an image is its edge in pixels. `version`
+    is seed and number of altered versions of the images; None: the images as they are.
     """
 
     what = "Computing features"
@@ -50,8 +43,7 @@ class FeatureStore(ImageStore):
         image_size: int,
         version: tuple[int, int] | None = None,
     ) -> None:
-        self.home, self.backbone = home, backbone
-        self.weights, self.image_size, self.version = weights, image_size, version
+        self._backbone, self.version = (home, backbone, weights, image_size), version
         parts: tuple[object, ...]
         parts = table.fingerprint, weights, preprocessing_hash(backbone, image_size)
         if version:
@@ -63,9 +55,7 @@ class FeatureStore(ImageStore):
 
     def computing(self) -> FeatureExtractor:
         """The backbone."""
-        return FeatureExtractor(
-            self.home, self.backbone, self.weights, self.image_size, self.version
-        )
+        return FeatureExtractor(*self._backbone, self.version)
 
 
 class Versions:

@@ -32,17 +32,9 @@ def resolve_weights(
 ) -> str:
     """Make the weights that a run config names available under their SHA-256 (hex), and return it.
 
-    Parameters
-    ----------
-    name : str
-        A key of `BACKBONES`.
-    weights : str
-        ``drawn`` (trained at first use), ``imagenet`` (downloaded at first use), or the path of a
-        ``.pt`` or ``.safetensors`` file with torchvision's keys.
-    home : Path
-        Where they are kept.
-    train : Callable[[Backbone], nn.Module]
-        Trains a backbone on the drawn faces; called only where ``drawn`` weights are not there.
+    They are those of a key of `BACKBONES`: ``drawn`` (trained by `train` at first use),
+    ``imagenet`` (downloaded at first use), or the path of a ``.pt`` or ``.safetensors`` file with
+    torchvision's keys.
 
     Raises
     ------
