@@ -1,4 +1,4 @@
-"""The run config: each key with its type, range, default, meaning and readers, said once.
+"""The run config: each key with its type, range, default, meaning and readers, in one place.
 
 A key is written `learning-rate` by users and is the field `learning_rate` here. A task from outside
 this package brings keys of its own: a subclass of `RunConfig`, see `celeba_fl.task.Task`.
@@ -326,9 +326,9 @@ def describe_all(own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Default and meaning of the keys of a run; `own` is what its `run.json` says of its own."""
     fields = ("default", "meaning")
     theirs = {
-        name: {field: said.get(field, "") for field in fields}
-        for name, said in own.items()
-        if isinstance(said, dict)
+        name: {field: description.get(field, "") for field in fields}
+        for name, description in own.items()
+        if isinstance(description, dict)
     }
     return {**describe(RunConfig.keys()), **theirs}
 

@@ -145,7 +145,7 @@ def _since(node: Mapping[str, Any]) -> str:
 
 
 def _choose(names: list[str], where: str) -> list[str] | None:
-    """Those that take part; None for all there are."""
+    """The clients that take part; None for all there are."""
     if not names:
         st.markdown("All SuperNodes take part.")
         return None

@@ -79,7 +79,7 @@ def _read(path: Path, found: tuple[Any, ...]) -> Run:
 
 
 def _newest(read: Callable[[Path], T]) -> Callable[[Path, Any], T]:
-    """Of each directory keep what was read last, as long as the same is found in it."""
+    """Keep what was read of each directory until something in it has changed."""
     kept: dict[Path, tuple[Any, T]] = {}
 
     def newest(path: Path, found: Any) -> T:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from celeba_fl.common.arrays import Arrays, Floats, Ints
 from celeba_fl.data.schema import group_names, membership
 from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval, wilson
-from celeba_fl.evaluation.metrics import Counts, Rows, ratio
+from celeba_fl.evaluation.metrics import Counts, Rows, ratio, rows_of
 
 Grouping = tuple[str, ...]
 # By measure: lower and upper end.
@@ -186,40 +186,25 @@ def _rows(
     rates = {name: ratio(*fraction) for name, fraction in fractions(counts).items()}
     names = group_names(grouping)
     where = {"split": split, "grouping": ",".join(grouping)}
-    groups = [
-        {
-            **where,
-            "group": group,
-            "attribute": attribute,
-            "n": counts[g, 0, a],
-            "positives": counts[g, 1, a],
-            "identities": people[g, a],
-            **_cells(rates, bounds, (g, a)),
-        }
-        for g, group in enumerate(names)
-        for a, attribute in enumerate(attributes)
-    ]
-    measures = differences(rates)
+    columns = {"n": counts[:, 0], "positives": counts[:, 1], "identities": people}
+    columns |= _with_bounds(rates, bounds)
+    groups: Rows = []
+    for g, group in enumerate(names):
+        own = {name: column[g] for name, column in columns.items()}
+        groups += rows_of(own, attributes, **where, group=group)
     worst = np.where(np.isnan(rates["accuracy"]), np.inf, rates["accuracy"]).argmin(axis=0)
-    fairness = [
-        {
-            **where,
-            "attribute": attribute,
-            **_cells(measures, bounds, (a,)),
-            "worst_group": names[worst[a]] if counts[:, 0, a].any() else "",
-        }
-        for a, attribute in enumerate(attributes)
-    ]
-    return groups, fairness
+    measures = _with_bounds(differences(rates), bounds)
+    measures["worst_group"] = np.where(counts[:, 0].any(axis=0), np.array(names)[worst], "")
+    return groups, rows_of(measures, attributes, **where)
 
 
-def _cells(values: Mapping[str, Floats], bounds: Bounds, at: tuple[int, ...]) -> dict[str, Any]:
-    """Each value with its interval, as columns."""
-    cells: dict[str, Any] = {}
+def _with_bounds(values: Mapping[str, Floats], bounds: Bounds) -> dict[str, np.ndarray]:
+    """Columns of the values, each with those of its interval."""
+    columns: dict[str, np.ndarray] = {}
     for name, array in values.items():
         low, high = bounds.get(name, (np.full(array.shape, np.nan),) * 2)
-        cells |= {name: array[at], f"{name}_low": low[at], f"{name}_high": high[at]}
-    return cells
+        columns |= {name: array, f"{name}_low": low, f"{name}_high": high}
+    return columns
 
 
 def _where(chosen: np.ndarray, one: Sequence[Any], other: Sequence[Any]) -> tuple[Floats, Floats]:

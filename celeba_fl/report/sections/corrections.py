@@ -80,7 +80,7 @@ def _teacher(run: Run) -> str:
 
 
 def _share(rows: Rows, column: str) -> float:
-    """Of all answers."""
+    """The share among all answers."""
     answered, shares = floats(rows, "answered"), floats(rows, column)
     known = answered > 0
     return float(np.average(shares[known], weights=answered[known])) if known.any() else np.nan
