@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.keys import Key, Value, declared_keys, field_of, key
+from celeba_fl.common.keys import Key, Value, declared_keys, describe, field_of, key
 
 DEFAULT_HOME = "~/.celeba-fl"
 # Tasks that read a key.
@@ -75,8 +75,17 @@ class RunConfig:
         kind="path",
         words=("drawn", "imagenet"),
     )
+    features: str = key(
+        "what the head sees of an image: `last`, a name such as `balanced`, or stages on grids",
+        "last",
+        of=HEAD,
+    )
     image_size: int = key(
-        "width and height to which images are resized, in pixels", 96, low=32, high=1024, of=FACES
+        "edge in pixels to which images are resized, 32 or more; 0: what goes with the features",
+        0,
+        low=0,
+        high=1024,
+        of=FACES,
     )
     feature_maps: int = key("width of both networks; 64 in the paper", 64, low=1, of="dcgan")
     exchange: str = key(
@@ -315,11 +324,6 @@ def keys_of(task: str) -> tuple[str, ...]:
 def places() -> tuple[str, ...]:
     """The keys that say where a run is kept, not what it computes."""
     return tuple(name for name, rules in RunConfig.keys().items() if rules.kind == "place")
-
-
-def describe(keys: Mapping[str, Key]) -> dict[str, dict[str, Value]]:
-    """Default and meaning of keys, by their names: `own_keys` of `run.json`."""
-    return {name: {"default": key.default, "meaning": key.meaning} for name, key in keys.items()}
 
 
 def describe_all(own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -246,28 +246,35 @@ def load_task(config: RunConfig) -> Task:
     InputError
         If there is no such task, or a key is set that it does not read.
     """
-    reference = TASKS.get(config.task, config.task)
-    module, _, name = reference.partition(":")
-    try:
-        task = getattr(importlib.import_module(module), name)
-        if not issubclass(task, Task):
-            raise TypeError(f"{reference} is not a Task")
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"task = {config.task!r}: {error}; there are {', '.join(TASKS)}, or name your own "
-            f"as module:Class"
-        ) from error
-    own, values = config.own_keys(), config.to_dict()
-    ignored = [
-        f"{key} = {values[key]!r}"
-        for key, rules in config.keys().items()
-        if rules.of and key not in (*task.reads, *own) and values[key] != rules.default
-    ]
+    task, values, defaults = task_class(config.task), config.to_dict(), config.defaults()
+    ignored = [f"{key} = {values[key]!r}" for key in unread(task) if values[key] != defaults[key]]
     if ignored:
         cure = "leave it out" + (", or name it in the task's `reads`" if ":" in config.task else "")
         raise InputError(f"{', '.join(ignored)}: not read by the task {config.task}; {cure}")
-    made: Task = task(config)
-    return made
+    return task(config)
+
+
+def task_class(task: str) -> type[Task]:
+    """The class of a task; InputError if there is none of this name."""
+    reference = TASKS.get(task, task)
+    module, _, name = reference.partition(":")
+    try:
+        found: type[Task] = getattr(importlib.import_module(module), name)
+        if not issubclass(found, Task):
+            raise TypeError(f"{reference} is not a Task")
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"task = {task!r}: {error}; there are {', '.join(TASKS)}, or name your own "
+            f"as module:Class"
+        ) from error
+    return found
+
+
+def unread(task: type[Task]) -> list[str]:
+    """The keys of celeba-fl that a task does not read."""
+    own = task.config_class.own_keys()
+    keys = task.config_class.keys().items()
+    return [key for key, rules in keys if rules.of and key not in (*task.reads, *own)]
 
 
 def starting_arrays(task: Task) -> Arrays:

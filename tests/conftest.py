@@ -108,6 +108,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {
         "dataset": str(write_celeba(folder / "celeba", splits="0" * 60 + "1" * 12 + "2" * 24)),
         "weights": str(weights),
+        "features": "last",
         "image-size": 32,
         "home": str(folder / "home"),
         "num-server-rounds": 2,

@@ -21,7 +21,8 @@ REFUSED: dict[str, list[tuple[object, str]]] = {
     "valid-fraction": [(-0.1, "at least 0"), (0.95, "at most 0.9"), (math.nan, "finite")],
     "bad-images": [("ignore", "one of skip, fail")],
     "seed": [(-1, "at least 0"), (True, "a whole number")],
-    "image-size": [(31, "at least 32"), (1025, "at most 1024")],
+    "features": [("", "a text that is not empty"), (True, "a text")],
+    "image-size": [(-1, "at least 0"), (1025, "at most 1024")],
     "num-server-rounds": [(0, "at least 1"), (False, "a whole number")],
     "fraction-train": [(0.0, "above 0"), (1.1, "at most 1")],
     "fraction-evaluate": [(-0.1, "at least 0"), (1.1, "at most 1")],
@@ -93,7 +94,7 @@ def test_impossible_value_is_refused(key, value, right):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("image-size", 32),
+        ("image-size", 0),
         ("image-size", 1024),
         ("valid-fraction", 0.0),
         ("valid-fraction", 0.9),

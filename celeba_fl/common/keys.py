@@ -6,6 +6,7 @@ The validator is ours, since a cold client should not wait for a library to be i
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_type_hints
@@ -104,6 +105,11 @@ def declared_keys(config: Any) -> dict[str, Key]:
             )
         keys[field.name.replace("_", "-")] = rules
     return keys
+
+
+def describe(keys: Mapping[str, Key]) -> dict[str, dict[str, Value]]:
+    """Default and meaning of keys, by their names: `own_keys` of `run.json`."""
+    return {name: {"default": of.default, "meaning": of.meaning} for name, of in keys.items()}
 
 
 def field_of(name: str) -> str:

@@ -20,6 +20,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.models.heads import scores
 from celeba_fl.runs.reading import RunInfo, final_model
 from celeba_fl.vision.extractor import FeatureExtractor
+from celeba_fl.vision.views import LAST, View, make_view
 from celeba_fl.vision.weights import weights_path
 
 # Images that are in memory at once.
@@ -50,9 +51,8 @@ class Model:
     head: Arrays
     attributes: tuple[str, ...]  # names of the head's outputs
     thresholds: np.ndarray  # (attributes,) a score above is a yes; 0 unless the run chose others
-    backbone: str  # a key of `BACKBONES`
+    view: View  # what the head sees of an image
     weights: str  # SHA-256 (hex) of the backbone's weights
-    image_size: int  # edge in pixels
     home: Path  # where those weights are kept
     faces: str  # those that it was trained on, in words
 
@@ -69,8 +69,9 @@ def load_model(run: RunInfo) -> Model:
     head, metadata = final_model(run)
     try:
         attributes = tuple(json.loads(metadata["attributes"]))
-        backbone, weights = metadata["backbone"], metadata["weights"]
-        size = int(metadata["image-size"])
+        weights, size = metadata["weights"], int(metadata["image-size"])
+        features = metadata.get("features", LAST)  # older models have no other
+        view = make_view(metadata["backbone"], features, size)
         chosen = json.loads(metadata.get("thresholds", "null"))
         thresholds = np.array(chosen or [0.0] * len(attributes))
     except (KeyError, ValueError) as error:
@@ -87,7 +88,7 @@ def load_model(run: RunInfo) -> Model:
         )
     drawn = run.config["dataset"] == "drawn"
     faces = "drawn faces, not photographs" if drawn else f"aligned faces ({run.dataset['name']})"
-    return Model(head, attributes, thresholds, backbone, weights, size, home, faces)
+    return Model(head, attributes, thresholds, view, weights, home, faces)
 
 
 class Predictor:
@@ -95,9 +96,7 @@ class Predictor:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._extract = FeatureExtractor(
-            model.home, model.backbone, model.weights, model.image_size
-        )
+        self._extract = FeatureExtractor(model.home, model.view, model.weights)
 
     def __enter__(self) -> "Predictor":
         return self

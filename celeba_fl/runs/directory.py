@@ -18,8 +18,9 @@ from safetensors.numpy import load
 from celeba_fl.common.bundle import code_description
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import pack_arrays, write_bytes, write_json
+from celeba_fl.common.keys import describe
 from celeba_fl.common.log import LOG
-from celeba_fl.config import RunConfig, describe
+from celeba_fl.config import RunConfig
 from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.reading import read_json
 from celeba_fl.runs.resuming import directory_to_resume

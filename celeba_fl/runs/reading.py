@@ -15,8 +15,11 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.tables import read_csv
+from celeba_fl.task import task_class, unread
 
 STALE_SECONDS = 60.0
+# What a run did that is older than a key, where that is not what the key's default does today.
+BEFORE: Mapping[str, Any] = {"features": "last"}
 # Keys of `run.json` by the type of their value.
 KINDS = {
     str: ("reason", "home", "started", "finished", "updated"),
@@ -158,12 +161,20 @@ def final_model(run: RunInfo) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def config_of(run: RunInfo) -> RunConfig:
-    """The run config of a run, with its `home` as it was resolved, if that still exists.
-
-    Keys that are newer than the run have their defaults.
-    """
+    """The run config of a run, with its `home` as it was resolved, if that still exists."""
     kept = {"home": run.home} if run.home and Path(run.home).is_dir() else {}
-    return RunConfig.load({**run.config, **kept})
+    return RunConfig.load({**keys_read(run.config), **kept})
+
+
+def keys_read(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that a run's task reads, as `run.json` has them, or as they were `BEFORE`.
+
+    The others have today's defaults, which may have changed since. A key that is newer than the run
+    is there only where its default is not what the run did.
+    """
+    task = task_class(str(config.get("task", RunConfig.task)))
+    ignored, before = unread(task), {key: BEFORE[key] for key in BEFORE if key in task.reads}
+    return before | {key: value for key, value in config.items() if key not in ignored}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.examples import CENTRAL, Examples, FeatureStores, backbone_weights
 from celeba_fl.tasks.settings import check_head
 from celeba_fl.tasks.teaching import Teachers, targets
-from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.features import Versions, preprocessing_hash
 from celeba_fl.vision.weights import weights_path
 
@@ -76,22 +75,28 @@ class Attributes(Task):
 
     def prepare(self) -> Prepared:
         """Data, weights, and the features of the server's own splits."""
-        config, table = self.config, self.faces.table
+        config, table, view = self.config, self.faces.table, self.features.view
         self._weights = weights = backbone_weights(config)
         for part, split in CENTRAL.items():
             self._central[part] = self.features.compute(table, weights, table.rows(split))
         provenance = {
             "dataset": self.faces.provenance(),
             "weights": {"name": config.weights, "sha256": weights},
+            "features": {
+                "name": config.features,
+                "spec": view.features,
+                "image_size": view.image_size,
+                "dim": view.dim,
+            },
         }
         if config.labels == "teacher":
             provenance["teacher"] = teacher_provenance(config.teacher)
-        preprocessing = preprocessing_hash(config.backbone, config.image_size)
+        preprocessing = preprocessing_hash(view)
         return Prepared({"weights": weights, "preprocessing": preprocessing}, provenance)
 
     def initial_arrays(self) -> Arrays:
         """A head with random weights, by the run's seed."""
-        return initial_head(BACKBONES[self.config.backbone].dim, len(ATTRIBUTES), self.config.seed)
+        return initial_head(self.features.view.dim, len(ATTRIBUTES), self.config.seed)
 
     def public_arrays(self) -> Arrays:
         """The closed form on the public part of the train images."""
@@ -110,7 +115,7 @@ class Attributes(Task):
     def zero_sums(self) -> Arrays:
         """Zeros for the train sums; for validation sums too where the server has no such split."""
         parts = ("train",) if len(self._central["server_valid"]) else ("train", "valid")
-        return closed_form.zero_sums(BACKBONES[self.config.backbone].dim, parts)
+        return closed_form.zero_sums(self.features.view.dim, parts)
 
     def solve(self, sums: Arrays, instructions: Instructions) -> Arrays:
         """Ridge regression, with lambda and the calibration to logits by validation examples."""
@@ -135,7 +140,8 @@ class Attributes(Task):
 
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
         """Judge every attribute on every split and in every group, and keep the test scores."""
-        config, thresholds = self.config, self._thresholds(arrays, counts)
+        config, view = self.config, self.features.view
+        thresholds = self._thresholds(arrays, counts)
         test, judged, parquet = self._central["test"], None, {}
         if len(test):
             image, outputs = self.faces.table.image[test.rows], scores(arrays, test.features)
@@ -148,9 +154,10 @@ class Attributes(Task):
             parquet=parquet,
             model_metadata={
                 "attributes": json.dumps(ATTRIBUTES),
-                "backbone": config.backbone,
+                "backbone": view.backbone,
                 "weights": str(self._weights),
-                "image-size": str(config.image_size),
+                "features": view.features,
+                "image-size": str(view.image_size),
                 "thresholds": json.dumps(thresholds.tolist()),
             },
         )
@@ -190,8 +197,7 @@ class Attributes(Task):
 
     def describe(self, node: NodeConfig, instructions: Instructions) -> Description:
         """Compute the features that are not there yet, and count the train images."""
-        ours = preprocessing_hash(self.config.backbone, self.config.image_size)
-        if instructions["preprocessing"] != ours:
+        if instructions["preprocessing"] != preprocessing_hash(self.features.view):
             raise InputError(
                 "this client prepares images in another way than the server (another version of "
                 "the app?); heads on different features must not be averaged"

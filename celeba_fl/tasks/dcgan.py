@@ -38,10 +38,11 @@ from celeba_fl.task import (
 )
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.client_files import ClientFiles
-from celeba_fl.tasks.examples import CENTRAL
+from celeba_fl.tasks.examples import CENTRAL, view_of
 from celeba_fl.tasks.judging import DISTANCE, REAL_DISTANCE, Judge
 from celeba_fl.tasks.settings import check_faces
 from celeba_fl.vision.pixels import PixelStore
+from celeba_fl.vision.views import LAST
 
 LOSSES = ("generator_loss", "discriminator_loss")
 SAMPLES = 64
@@ -55,7 +56,7 @@ class Dcgan(Task):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         check_faces(config)
-        self.home = config.home_dir
+        self.home, self.view = config.home_dir, view_of(config, LAST)
         self.faces = ClientData(config, sources.load)
         self._stores: dict[str, PixelStore] = {}
         self._judge: Judge | None = None
@@ -90,7 +91,7 @@ class Dcgan(Task):
 
     def prepare(self) -> Prepared:
         """Held-out faces, and where there are some, the backbone and their features."""
-        self._judge = Judge.prepare(self.config, self._store(self.faces.table))
+        self._judge = Judge.prepare(self.config, self.view, self._store(self.faces.table))
         provenance: dict[str, Any] = {"dataset": self.faces.provenance()}
         if self._judge:
             weights = {"name": self.config.weights, "sha256": self._judge.weights}

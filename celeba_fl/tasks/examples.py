@@ -12,6 +12,7 @@ from celeba_fl.data.table import Table
 from celeba_fl.vision.backbones import Backbone
 from celeba_fl.vision.features import FeatureStore
 from celeba_fl.vision.store import StoredRows
+from celeba_fl.vision.views import View, make_view
 from celeba_fl.vision.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class FeatureStores:
     """The features of a run's images; each store is opened once."""
 
     def __init__(self, config: RunConfig) -> None:
-        self.config = config
+        self.config, self.view = config, view_of(config, config.features)
         self._opened: dict[tuple[str, str, int], FeatureStore] = {}
 
     def open(self, table: Table, weights: str, version: int = 0) -> FeatureStore:
@@ -57,9 +58,7 @@ class FeatureStores:
         if key not in self._opened:
             config = self.config
             altered = (config.seed, version) if version else None
-            self._opened[key] = FeatureStore(
-                config.home_dir, table, config.backbone, weights, config.image_size, altered
-            )
+            self._opened[key] = FeatureStore(config.home_dir, table, self.view, weights, altered)
         return self._opened[key]
 
     def compute(self, table: Table, weights: str, rows: np.ndarray) -> Examples:
@@ -68,6 +67,11 @@ class FeatureStores:
         store.fill(rows, self.config.bad_images)
         readable = store.readable(rows)
         return Examples(table, readable, store.read(readable))
+
+
+def view_of(config: RunConfig, features: str) -> View:
+    """The view of these features, for images and weights of a run config."""
+    return make_view(config.backbone, features, config.image_size, config.weights)
 
 
 def backbone_weights(config: RunConfig) -> str:

@@ -8,6 +8,7 @@ would tell them apart.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from celeba_fl.tasks.examples import CENTRAL, backbone_weights
 from celeba_fl.vision.extractor import FeatureExtractor
 from celeba_fl.vision.features import FeatureStore
 from celeba_fl.vision.pixels import PixelStore
+from celeba_fl.vision.views import View
 
 DISTANCE, REAL_DISTANCE = "frechet_distance", "real_frechet_distance"
 # More faces would take a round's time to judge it.
@@ -27,18 +29,19 @@ MAX_FACES = 2000
 
 @dataclass(frozen=True)
 class Judge:
-    """Real faces that generated ones are compared with, as a backbone of these weights sees them.
+    """Real faces that generated ones are compared with, in a view of a backbone of these weights.
 
     `real` are features of faces by part, (number, dim) each: equally many of each, since the
     distance depends on how many there are.
     """
 
-    config: RunConfig
+    home: Path
+    view: View
     weights: str
     real: Mapping[str, np.ndarray]
 
     @classmethod
-    def prepare(cls, config: RunConfig, store: PixelStore) -> "Judge | None":
+    def prepare(cls, config: RunConfig, view: View, store: PixelStore) -> "Judge | None":
         """Compute the features of held-out faces; None where there are too few of every split."""
         held_out = {}
         for part, split in CENTRAL.items():
@@ -56,14 +59,13 @@ class Judge:
         if not held_out:
             return None
         number, weights = min(map(len, held_out.values())), backbone_weights(config)
-        faces, size = store.as_table(), config.image_size
-        features = FeatureStore(config.home_dir, faces, config.backbone, weights, size)
+        features = FeatureStore(config.home_dir, store.as_table(), view, weights)
         real = {}
         for part, rows in held_out.items():
             chosen = evenly_spaced(rows, number)
             features.fill(chosen, config.bad_images)
             real[part] = features.read(chosen)[:]
-        return cls(config, weights, real)
+        return cls(config.home_dir, view, weights, real)
 
     @property
     def number(self) -> int:
@@ -75,9 +77,7 @@ class Judge:
 
         And with those of the test split, how far these are from the real ones of the other.
         """
-        config = self.config
-        backbone = config.home_dir, config.backbone, self.weights, config.image_size
-        with FeatureExtractor(*backbone) as extract:
+        with FeatureExtractor(self.home, self.view, self.weights) as extract:
             made = np.stack([row for row in extract(map(encode, faces)) if row is not None])
         parts = {part: {DISTANCE: frechet_distance(made, real)} for part, real in self.real.items()}
         if len(self.real) == len(CENTRAL):

@@ -7,7 +7,6 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.teacher import error_rates
-from celeba_fl.vision.backbones import BACKBONES, check_settings
 
 # 2^5 = 32 groups: more could neither be filled nor sent.
 MAX_GROUPED = 5
@@ -23,7 +22,7 @@ def check_partitions(config: RunConfig) -> None:
 
 
 def check_faces(config: RunConfig) -> None:
-    """Raise InputError if faces cannot be divided among clients, or be seen by the backbone."""
+    """Raise InputError if faces cannot be divided among clients as the config says."""
     check_partitions(config)
     unknown = [name for name in config.groupby if name not in ATTRIBUTES]
     if unknown or not config.groupby:
@@ -31,12 +30,6 @@ def check_faces(config: RunConfig) -> None:
             f"partition-by = {config.partition_by!r}: {unknown or 'nothing'} is not an attribute "
             f"of CelebA; take one or several of {', '.join(ATTRIBUTES)}"
         )
-    if config.backbone not in BACKBONES:
-        raise InputError(
-            f"backbone = {config.backbone!r}: must be one of {', '.join(BACKBONES)} "
-            f"({RunConfig.keys()['backbone'].meaning})"
-        )
-    check_settings(config.backbone, config.weights, config.image_size)
 
 
 def check_head(config: RunConfig) -> None:

@@ -1,7 +1,7 @@
 """Frozen feature extractors: their architectures, and which weights there are for each."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Backbone:
-    """An architecture; `build` gives a module from (n, 3, N, N) images to (n, dim) features."""
+    """An architecture; `build` gives a module from (n, 3, N, N) images to (n, dim) features.
+
+    The module's method `stages` goes through it step by step: it yields the number of each stage
+    with its flattened map (n, channels, edge^2), and in the end ``"last"`` with the features.
+    """
 
     dim: int  # features an image
     build: Callable[[], "nn.Module"]  # with random weights; torchvision's keys in its state dict
+    # Of each stage the number of channels, and how many pixels a step on its map is.
+    stages: Mapping[int, tuple[int, int]]
+    # Good views by their names: what `views.make_view` reads, and the edge of an image in pixels.
+    views: Mapping[str, tuple[str, int]]
     imagenet: str = ""  # the name of torchvision's ImageNet weights; empty: there are none
     learning_rate: float = 0.0  # highest one on the drawn faces; 0: it is too large for them
     patch: int = 1  # the edge N of an image must be a multiple of this
@@ -43,6 +51,13 @@ def _mobilenet_v2() -> "nn.Module":
             """(n, 3, N, N) -> (n, 1280)."""
             return self.features(images).mean(dim=(2, 3))
 
+        def stages(self, images: torch.Tensor) -> Iterator[tuple[int | str, torch.Tensor]]:
+            """The output of each of torchvision's `features`."""
+            for number, block in enumerate(self.features):
+                images = block(images)
+                yield number, images.flatten(2)
+            yield "last", images.mean(dim=(2, 3))
+
     return MobileNetV2Features()
 
 
@@ -64,11 +79,20 @@ def _vision_transformer(**shape: Any) -> "nn.Module":
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             """(n, 3, N, N) -> (n, dim)."""
+            return dict(self.stages(images))["last"]
+
+        def stages(self, images: torch.Tensor) -> Iterator[tuple[int | str, torch.Tensor]]:
+            """The tokens of patches after each layer, after the last one normalised."""
             maps: torch.Tensor = self.conv_proj(images)
             patches = maps.flatten(2).transpose(1, 2)
             tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1)
-            tokens = self.encoder.layers(tokens + self._positions(maps.shape[-1]))
-            return self.encoder.ln(tokens)[:, 0]
+            tokens = tokens + self._positions(maps.shape[-1])
+            for number, layer in enumerate(self.encoder.layers, 1):
+                tokens = layer(tokens)
+                if number == len(self.encoder.layers):
+                    tokens = self.encoder.ln(tokens)
+                yield number, tokens[:, 1:].transpose(1, 2)
+            yield "last", tokens[:, 0]
 
         def _positions(self, grid: int) -> torch.Tensor:
             """The embeddings (1, 1 + grid^2, dim) of the class token and of a square of patches."""
@@ -104,32 +128,60 @@ def _vit_tiny() -> "nn.Module":
     )
 
 
+def _inverted_residuals() -> dict[int, tuple[int, int]]:
+    """The stages of MobileNetV2, table 2 of its paper."""
+    rows = [(32, 2, 1), (16, 2, 1), (24, 4, 2), (32, 8, 3), (64, 16, 4)]
+    rows += [(96, 16, 3), (160, 32, 3), (320, 32, 1), (1280, 32, 1)]
+    blocks = [(channels, step) for channels, step, number in rows for _ in range(number)]
+    return dict(enumerate(blocks))
+
+
 BACKBONES: Mapping[str, Backbone] = {
     "mobilenet_v2": Backbone(
-        1280, _mobilenet_v2, imagenet="MobileNet_V2_Weights.IMAGENET1K_V2", learning_rate=3e-3
+        1280,
+        _mobilenet_v2,
+        _inverted_residuals(),
+        {
+            "fast": ("13:3x3", 96),
+            "balanced": ("13:4x4+folded", 160),
+            "best": ("10:4x4+13:4x4+17:2x2+folded+mirrored", 224),
+        },
+        imagenet="MobileNet_V2_Weights.IMAGENET1K_V2",
+        learning_rate=3e-3,
     ),
     "vit_b_16": Backbone(
         768,
         lambda: _vision_transformer(
             image_size=224, patch_size=16, num_layers=12, num_heads=12, hidden_dim=768, mlp_dim=3072
         ),
+        dict.fromkeys(range(1, 13), (768, 16)),
+        {
+            "fast": ("6:2x2+folded", 112),
+            "balanced": ("8:3x3+folded", 160),
+            "best": ("8:4x4+12:2x2+folded+mirrored", 224),
+        },
         imagenet="ViT_B_16_Weights.IMAGENET1K_V1",
         patch=16,
         legacy={"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."},
     ),
-    "vit_tiny": Backbone(128, _vit_tiny, learning_rate=1e-3, patch=16),
+    "vit_tiny": Backbone(
+        128,
+        _vit_tiny,
+        dict.fromkeys(range(1, 5), (128, 16)),
+        {
+            "fast": ("3:3x3+folded", 64),
+            "balanced": ("4:4x4+folded", 96),
+            "best": ("3:4x4+4:4x4+last+folded+mirrored", 96),
+        },
+        learning_rate=1e-3,
+        patch=16,
+    ),
 }
 
 
-def check_settings(name: str, weights: str, image_size: int) -> None:
-    """Raise InputError if a backbone takes no images of this size, or has no such weights."""
+def check_weights(name: str, weights: str) -> None:
+    """Raise InputError if a backbone has no such weights."""
     backbone = BACKBONES[name]
-    below = image_size // backbone.patch * backbone.patch
-    if image_size != below:
-        raise InputError(
-            f"image-size = {image_size}: must be a multiple of {backbone.patch}, the patch of "
-            f"backbone {name!r}, such as {below} or {below + backbone.patch}"
-        )
     origins = {"drawn": backbone.learning_rate, "imagenet": backbone.imagenet}
     if not origins.get(weights, True):
         others = [repr(origin) for origin, there in origins.items() if there]

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from celeba_fl.common.files import keep
+from celeba_fl.common.files import hash_key, keep
 from celeba_fl.common.log import LOG
 from celeba_fl.data.images import BadImageError, decode
 from celeba_fl.vision.backbones import BACKBONES
+from celeba_fl.vision.views import LAST, POOLING, View
 from celeba_fl.vision.weights import load_backbone
 
 if TYPE_CHECKING:
@@ -37,18 +38,17 @@ class FeatureExtractor:
     def __init__(
         self,
         home: Path,
-        backbone: str,
+        view: View,
         weights: str,
-        image_size: int,
         version: tuple[int, int] | None = None,
     ) -> None:
         import torch
 
-        self.image_size, self.version = image_size, version
+        self.image_size, self.version = view.image_size, version
         if torch.cuda.is_available():
-            self._run, self._batch = _cuda_runner(home, backbone, weights), GPU_BATCH
+            self._run, self._batch = _cuda_runner(home, view, weights), GPU_BATCH
         else:
-            self._run, self._batch = _onnx_runner(home, backbone, weights, image_size), 1
+            self._run, self._batch = _onnx_runner(home, view, weights), 1
         # Ray gives a worker its share of the cores through OMP_NUM_THREADS.
         cores = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
         self._pool = ThreadPool(cores)
@@ -92,36 +92,55 @@ class FeatureExtractor:
             yield from (None if p is None else f for p, f in zip(part, features, strict=False))
 
 
-def _normalised(backbone: str, home: Path, weights: str) -> "nn.Module":
-    """The backbone on uint8 pixels, so that normalising them is part of the compiled graph."""
+def _seeing(home: Path, view: View, weights: str) -> "nn.Module":
+    """From uint8 pixels to the features of a view, all of it in the compiled graph.
+
+    Nothing of the backbone runs, or is exported, after the deepest stage of the view.
+    """
     import torch
 
-    class Normalised(torch.nn.Module):
+    class Seeing(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.module = load_backbone(backbone, home, weights)
-            mean = torch.tensor(BACKBONES[backbone].mean).view(3, 1, 1)
-            std = torch.tensor(BACKBONES[backbone].std).view(3, 1, 1)
+            self.backbone: Any = load_backbone(view.backbone, home, weights)
+            mean = torch.tensor(BACKBONES[view.backbone].mean).view(3, 1, 1)
+            std = torch.tensor(BACKBONES[view.backbone].std).view(3, 1, 1)
             self.scale = torch.nn.Buffer(1 / (255 * std))
             self.shift = torch.nn.Buffer(-mean / std)
+            for grid in view.grids:
+                self.register_buffer(f"pooling {grid}", torch.from_numpy(view.pooling(grid)))
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             """(n, 3, N, N) uint8 -> (n, dim) float32."""
             images = pixels.float() * self.scale + self.shift
-            return self.module(images)
+            if view.mirrored:
+                images = torch.cat([images, images.flip(-1)])
+            parts = []
+            for stage, output in self.backbone.stages(images):
+                for grid in view.grids:
+                    if grid.stage == stage:
+                        cells = output @ self.get_buffer(f"pooling {grid}")
+                        parts.append(cells.flatten(1))
+                if stage == view.deepest:
+                    break
+            if view.last:
+                parts.append(output)
+            features = torch.cat(parts, dim=1)
+            return features.unflatten(0, (2, -1)).mean(dim=0) if view.mirrored else features
 
-    return Normalised().eval()
+    return Seeing().eval()
 
 
 @lru_cache(maxsize=1)
-def _onnx_runner(
-    home: Path, backbone: str, weights: str, image_size: int
-) -> Callable[[np.ndarray], np.ndarray]:
+def _onnx_runner(home: Path, view: View, weights: str) -> Callable[[np.ndarray], np.ndarray]:
     import onnxruntime
 
+    name = f"{weights}-{view.image_size}"
+    if view.features != LAST:
+        name += f"-{hash_key(POOLING, view.features)}"
     path = keep(
-        home / "onnx" / f"{weights}-{image_size}.onnx",
-        lambda file: _export(_normalised(backbone, home, weights), image_size, file),
+        home / "onnx" / f"{name}.onnx",
+        lambda file: _export(_seeing(home, view, weights), view.image_size, file),
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -147,10 +166,10 @@ def _export(module: "nn.Module", image_size: int, path: Path) -> None:
     )
 
 
-def _cuda_runner(home: Path, backbone: str, weights: str) -> Callable[[np.ndarray], np.ndarray]:
+def _cuda_runner(home: Path, view: View, weights: str) -> Callable[[np.ndarray], np.ndarray]:
     import torch
 
-    module = _normalised(backbone, home, weights).cuda()
+    module = _seeing(home, view, weights).cuda()
 
     @torch.inference_mode()
     def run(pixels: np.ndarray) -> np.ndarray:

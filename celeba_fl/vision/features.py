@@ -15,21 +15,25 @@ from celeba_fl.data.table import Table
 from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.extractor import FeatureExtractor
 from celeba_fl.vision.store import ImageStore, StoredRows
+from celeba_fl.vision.views import LAST, POOLING, View
 
 
-def preprocessing_hash(backbone: str, image_size: int) -> str:
-    """SHA-256 (hex) of what happens to an image before the backbone; equal on all clients."""
-    norm = BACKBONES[backbone]
-    text = f"{backbone}; {PREPROCESSING}; N={image_size}; mean={norm.mean}; std={norm.std}"
+def preprocessing_hash(view: View) -> str:
+    """SHA-256 (hex) of what is made of an image, weights aside; equal on all clients."""
+    norm = BACKBONES[view.backbone]
+    text = (
+        f"{view.backbone}; {PREPROCESSING}; N={view.image_size}; mean={norm.mean}; std={norm.std}"
+    )
+    if view.features != LAST:
+        text += f"; {POOLING}: {view.features}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class FeatureStore(ImageStore):
-    """The features of a table's images under one backbone, (dim,) float32 each.
+    """The features of a table's images in one view, (dim,) float32 each.
 
-    They go to ``home/features/<key>``. The backbone is a key of `BACKBONES`, and its weights are
-    the SHA-256 (hex) from `resolve_weights`; the size of an image is its edge in pixels. `version`
-    is seed and number of altered versions of the images; None: the images as they are.
+    They go to ``home/features/<key>``. The weights are the SHA-256 (hex) from `resolve_weights`.
+    `version` is seed and number of altered versions of the images; None: the images as they are.
     """
 
     what = "Computing features"
@@ -38,24 +42,23 @@ class FeatureStore(ImageStore):
         self,
         home: Path,
         table: Table,
-        backbone: str,
+        view: View,
         weights: str,
-        image_size: int,
         version: tuple[int, int] | None = None,
     ) -> None:
-        self._backbone, self.version = (home, backbone, weights, image_size), version
+        self._backbone = home, view, weights, version
         parts: tuple[object, ...]
-        parts = table.fingerprint, weights, preprocessing_hash(backbone, image_size)
+        parts = table.fingerprint, weights, preprocessing_hash(view)
         if version:
             from celeba_fl.vision.augmentation import AUGMENTATION
 
             parts += (AUGMENTATION, *version)
         folder = home / "features" / hash_key(*parts)
-        super().__init__(folder, table, (BACKBONES[backbone].dim,), np.float32)
+        super().__init__(folder, table, (view.dim,), np.float32)
 
     def computing(self) -> FeatureExtractor:
         """The backbone."""
-        return FeatureExtractor(*self._backbone, self.version)
+        return FeatureExtractor(*self._backbone)
 
 
 class Versions:

@@ -160,7 +160,7 @@ def test_the_base_is_the_closed_form_of_the_public_images(make):
     public = public_rows(task.faces.table, 0.2, 42)
     base = task.public_arrays()
     weights = told["weights"]
-    store = FeatureStore(task.config.home_dir, task.faces.table, "mobilenet_v2", weights, 32)
+    store = FeatureStore(task.config.home_dir, task.faces.table, task.features.view, weights)
     sums = [
         ridge.sums_of(store.read(rows), task.faces.table.labels[rows], np.ones(len(rows)))
         for rows in (public, task.faces.table.rows("valid"))

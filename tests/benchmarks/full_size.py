@@ -28,6 +28,7 @@ from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.features import FeatureStore
 from celeba_fl.vision.pretrain import pretrain
 from celeba_fl.vision.store import DONE
+from celeba_fl.vision.views import make_view
 from celeba_fl.vision.weights import resolve_weights
 
 from engine import Flower  # isort: skip  (on the path once `measure` is imported)
@@ -68,13 +69,14 @@ def fill(dataset: Path, weights: Path, home: Path) -> None:
     """Make up the features of all images: their labels, spread over 1,280 numbers, and noise."""
     table = load(str(dataset), home)
     sha256 = resolve_weights(NAME, str(weights), home, partial(pretrain, table=table))
-    store = FeatureStore(home, table, NAME, sha256, SIZE)
+    view = make_view(NAME, "last", SIZE, str(weights))
+    store = FeatureStore(home, table, view, sha256)
     features = np.load(store.folder / "rows.npy", mmap_mode="r+")
     rng = np.random.default_rng(0)
-    spread = rng.normal(size=(len(ATTRIBUTES), BACKBONES[NAME].dim)).astype(np.float32)
+    spread = rng.normal(size=(len(ATTRIBUTES), view.dim)).astype(np.float32)
     for start in range(0, len(table), CHUNK):
         labels = np.asarray(table.labels[start : start + CHUNK], np.float32)
-        noise = rng.standard_normal((len(labels), BACKBONES[NAME].dim), np.float32)
+        noise = rng.standard_normal((len(labels), view.dim), np.float32)
         features[start : start + CHUNK] = np.abs(0.1 * labels @ spread + noise)
     features.flush()
     store._state[:] = DONE

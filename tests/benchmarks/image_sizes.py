@@ -20,6 +20,7 @@ import numpy as np
 from celeba_fl.data.sources import load
 from celeba_fl.vision.features import FeatureStore
 from celeba_fl.vision.pretrain import pretrain
+from celeba_fl.vision.views import make_view
 from celeba_fl.vision.weights import resolve_weights
 
 NAME = "mobilenet_v2"
@@ -65,7 +66,9 @@ def main() -> None:
         print("| pixels | accuracy above majority | less than at 224 | images/s from JPEG |")
         print("|---|---|---|---|")
         for size in SIZES:
-            store = FeatureStore(home, table, NAME, weights, size)
+            store = FeatureStore(
+                home, table, make_view(NAME, "last", size, str(given.weights)), weights
+            )
             store.fill(rows[:8], "fail")  # exports the ONNX file
             start = time.perf_counter()
             store.fill(rows, "fail")

@@ -70,6 +70,7 @@ def extraction(settings: dict[str, Any], folder: Path) -> dict[str, float]:
     from celeba_fl.vision.extractor import FeatureExtractor
     from celeba_fl.vision.features import FeatureStore
     from celeba_fl.vision.pretrain import pretrain
+    from celeba_fl.vision.views import make_view
     from celeba_fl.vision.weights import resolve_weights
 
     home, size = folder / "extraction", settings["image-size"]
@@ -78,12 +79,13 @@ def extraction(settings: dict[str, Any], folder: Path) -> dict[str, float]:
         "mobilenet_v2", settings["weights"], home, partial(pretrain, table=table)
     )
     ready = [decode(table.read(row), size)[None] for row in range(FLOOR_IMAGES)]
-    store = FeatureStore(home, table, "mobilenet_v2", weights, size)
+    view = make_view("mobilenet_v2", "last", size, settings["weights"])
+    store = FeatureStore(home, table, view, weights)
     store.fill(np.arange(8), "fail")  # exports the ONNX file
     names = ("bare ONNX Runtime", "bare decoding", "from JPEG to rows")
     speeds: dict[str, list[float]] = {name: [] for name in names}
     encoded = [table.read(row) for row in range(FLOOR_IMAGES)]
-    with FeatureExtractor(home, "mobilenet_v2", weights, size) as extractor:
+    with FeatureExtractor(home, view, weights) as extractor:
         for i in range(3):
             rows = np.arange(8 + i * FLOOR_IMAGES, 8 + (i + 1) * FLOOR_IMAGES)
             clock = [time.perf_counter()]

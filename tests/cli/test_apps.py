@@ -42,12 +42,12 @@ def test_a_new_app_runs_with_keys_and_a_table_of_its_own(
     mine: Path, call: Call, tmp_path: Path
 ) -> None:
     (tmp_path / "two.toml").write_text("num-supernodes = 2\n")
-    words = ["features=3", "num-server-rounds=2", "--inline", "--federation", "../two.toml"]
+    words = ["inputs=3", "num-server-rounds=2", "--inline", "--federation", "../two.toml"]
     assert call("run", ".", *words) == 0
     (run,) = read_runs(tmp_path / "home" / "runs")
-    settings = run.config["features"], run.config["noise"]
+    settings = run.config["inputs"], run.config["noise"]
     assert (run.status, *settings) == ("completed", 3, 0.5)
-    assert set(run.own_keys) == {"features", "noise"}
+    assert set(run.own_keys) == {"inputs", "noise"}
     assert run.summary["test_accuracy"] > 0.8
     assert len(read_csv(run.path / "weights.csv")) == 3
 
@@ -56,8 +56,8 @@ def test_its_wrong_keys_are_refused_before_anything_starts(
     mine: Path, call: Call, capsys: Capture
 ) -> None:
     for word, message in (
-        ("features=0", "features = 0: must be at least 1 (number of measurements"),
-        ("featurs=3", "did you mean 'features'?"),
+        ("inputs=0", "inputs = 0: must be at least 1 (number of measurements"),
+        ("inptus=3", "did you mean 'inputs'?"),
         ("dropout=0.5", "dropout = 0.5: not read by the task mine.task:MyTask"),
     ):
         assert call("run", ".", word) == 2
@@ -119,7 +119,7 @@ def test_keys_of_an_app_of_ones_own(mine: Path, call: Call, capsys: Capture) -> 
     capsys.readouterr()
     assert call("keys") == 0
     own = [row for row in capsys.readouterr().out.splitlines() if row.endswith("| this app |")]
-    assert [row.split("|")[1].strip() for row in own] == ["`features`", "`noise`"]
+    assert [row.split("|")[1].strip() for row in own] == ["`inputs`", "`noise`"]
 
 
 def test_the_readme_has_all_keys() -> None:

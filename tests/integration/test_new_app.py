@@ -28,10 +28,10 @@ def call(flower: Flower, folder: Path, *command: str) -> subprocess.CompletedPro
 
 
 def check(results: Path, clients: int) -> None:
-    """Check the run directory that a run with 3 features left."""
+    """Check the run directory that a run with 3 inputs left."""
     (run,) = read_runs(results)
     assert (run.status, run.num_clients, run.rounds) == ("completed", clients, 2)
-    assert run.config["features"] == 3
+    assert run.config["inputs"] == 3
     assert len(read_csv(run.path / "weights.csv")) == 3
     page = (run.path / "report.html").read_text()
     assert "number of measurements of an example" in page
@@ -42,12 +42,12 @@ def test_a_new_app_under_flwr_run_and_its_own_tests(
     flower: Flower, mine: Path, tmp_path: Path
 ) -> None:
     results = tmp_path / "runs"
-    keys = f'features=3 num-server-rounds=2 results-dir="{results}"'
+    keys = f'inputs=3 num-server-rounds=2 results-dir="{results}"'
     command = ["flwr", "run", ".", "--stream", "--run-config", keys]
     done = call(flower, mine, *command)
     check(results, clients=2)
 
-    words = ["features=3", "num-server-rounds=2", f"results-dir={tmp_path / 'more'}"]
+    words = ["inputs=3", "num-server-rounds=2", f"results-dir={tmp_path / 'more'}"]
     federation = str(flower.federation(3))
     done = call(flower, mine, "celeba-fl", "run", ".", *words, "--federation", federation)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -64,7 +64,7 @@ def test_a_new_app_on_sites(
 ) -> None:
     monkeypatch.setenv("FLWR_HOME", flower.env["FLWR_HOME"])
     with LocalDeployment(tmp_path / "here", "new-sites", node_configs(2, [])):
-        words = ["features=3", "num-server-rounds=2", f"results-dir={tmp_path / 'runs'}"]
+        words = ["inputs=3", "num-server-rounds=2", f"results-dir={tmp_path / 'runs'}"]
         done = call(flower, mine, "celeba-fl", "run", ".", "new-sites", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     check(tmp_path / "runs", clients=2)

@@ -22,6 +22,7 @@ def old_settings(folder: Path) -> dict[str, Any]:
         "dataset": str(folder / "celeba"),
         "backbone": "vit_tiny",
         "weights": str(folder / "weights.safetensors"),
+        "features": "last",
         "image-size": 32,
         "home": str(folder / "home"),
         "results-dir": str(folder / "runs"),

@@ -21,8 +21,10 @@ from celeba_fl.models.heads import initial_head, scores
 from celeba_fl.tasks.attributes import Attributes
 from celeba_fl.vision import extractor
 from celeba_fl.vision.features import FeatureStore, preprocessing_hash
+from celeba_fl.vision.views import make_view
 
 NODES = 4
+VIEW = make_view("mobilenet_v2", "last", 32)
 METRICS = tuple(metric.name for metric in EACH_ROUND)
 
 
@@ -74,7 +76,7 @@ def held(toy, table):
 @pytest.fixture
 def x(toy, table, told):
     """The features of all images of the toy."""
-    store = FeatureStore(Path(toy["home"]), table, "mobilenet_v2", told["weights"], 32)
+    store = FeatureStore(Path(toy["home"]), table, VIEW, told["weights"])
     store.fill(np.arange(96), "fail")
     return store.read(np.arange(96))[:]
 
@@ -113,7 +115,7 @@ def test_count_names_are_groups_then_attributes(make):
 
 def test_prepare_says_what_is_used(prepared, table, toy):
     assert prepared.instructions.keys() == {"weights", "preprocessing"}
-    assert prepared.instructions["preprocessing"] == preprocessing_hash("mobilenet_v2", 32)
+    assert prepared.instructions["preprocessing"] == preprocessing_hash(VIEW)
     assert prepared.provenance == {
         "dataset": {
             "name": toy["dataset"],
@@ -121,6 +123,7 @@ def test_prepare_says_what_is_used(prepared, table, toy):
             "splits": {"train": 60, "valid": 12, "test": 24},
         },
         "weights": {"name": toy["weights"], "sha256": prepared.instructions["weights"]},
+        "features": {"name": "last", "spec": "last", "image_size": 32, "dim": 1280},
     }
 
 
@@ -575,6 +578,7 @@ def test_what_is_needed_to_predict_goes_with_the_model(server, prepared, head):
     assert metadata == {
         "backbone": "mobilenet_v2",
         "weights": prepared.instructions["weights"],
+        "features": "last",
         "image-size": "32",
     }
 

@@ -58,7 +58,7 @@ def keys(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dcgan")
     torch.save(network.state_dict(), folder / "calibrated.pt")
     return {
-        **toy,
+        **{key: value for key, value in toy.items() if key != "features"},
         "home": str(folder / "home"),
         "weights": str(folder / "calibrated.pt"),
         "task": "dcgan",
@@ -144,7 +144,7 @@ def distances_by_hand(task, arrays, number):
 
     def features(faces):
         size = (task.config.image_size,) * 2
-        with FeatureExtractor(task.home, "mobilenet_v2", weights, size[0]) as extract:
+        with FeatureExtractor(task.home, task.view, weights) as extract:
             files = []
             for face in faces:
                 with io.BytesIO() as file:

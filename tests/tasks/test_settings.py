@@ -126,6 +126,18 @@ def test_clients_of_one_size_are_iid(task: str) -> None:
 def test_settings_of_a_backbone_that_do_not_go_together_are_refused(task: str) -> None:
     with pytest.raises(InputError, match=r"image-size = 100: must be a multiple of 16"):
         checked(task=task, backbone="vit_tiny", image_size=100)
-    assert checked(task=task, backbone="vit_tiny").image_size == 96
+    with pytest.raises(InputError, match=r"image-size = 31: must be at least 32, or 0"):
+        checked(task=task, image_size=31)
+    assert checked(task=task, backbone="vit_tiny", image_size=96).image_size == 96
     with pytest.raises(InputError, match=f"backbone = 'resnet50': .*{', '.join(BACKBONES)}"):
         checked(task=task, backbone="resnet50")
+
+
+def test_features_that_there_are_not_are_refused() -> None:
+    with pytest.raises(InputError, match=r"features = '13:7x7': '13:7x7' is finer .*6 x 6"):
+        checked(features="13:7x7")
+    with pytest.raises(
+        InputError, match=r"features = 'last\+mirrored': not read by the task dcgan"
+    ):
+        checked(task="dcgan", features="last+mirrored")
+    assert checked(features="13:6x6").features == "13:6x6"

@@ -11,9 +11,11 @@ from celeba_fl.data.images import decode
 from celeba_fl.vision import extractor
 from celeba_fl.vision.extractor import FeatureExtractor
 from celeba_fl.vision.features import FeatureStore
+from celeba_fl.vision.views import make_view
 from celeba_fl.vision.weights import resolve_weights
 
-NAME, SIZE, NUMBER = "mobilenet_v2", 32, 24
+NAME, NUMBER = "mobilenet_v2", 24
+VIEW = make_view(NAME, "last", 32)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def weights(toy):
     """Hash of weights in the toy's home, where their ONNX file is too."""
     home = Path(toy["home"])
     sha256 = resolve_weights(NAME, toy["weights"], home, None)
-    FeatureExtractor(home, NAME, sha256, SIZE).__exit__()
+    FeatureExtractor(home, VIEW, sha256).__exit__()
     return sha256
 
 
@@ -67,7 +69,7 @@ def table(images):
 
 @pytest.fixture
 def store(home, table, weights):
-    return FeatureStore(home, table, NAME, weights, SIZE)
+    return FeatureStore(home, table, VIEW, weights)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ from torchvision.models.vision_transformer import (
 )
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.vision.backbones import BACKBONES, Backbone, check_settings
+from celeba_fl.vision.backbones import BACKBONES, Backbone, check_weights
+from celeba_fl.vision.views import make_view
 from celeba_fl.vision.weights import load_backbone, resolve_weights
 
 NAME = "mobilenet_v2"
@@ -97,36 +99,71 @@ def test_position_embeddings_are_interpolated_as_torchvision_does(home, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "size", "message"),
+    ("name", "weights", "message"),
     [
-        ("vit_b_16", "imagenet", 218, r"image-size = 218: must be a multiple of 16, .* 208 or 224"),
-        ("vit_tiny", "drawn", 40, r"image-size = 40: .*'vit_tiny', such as 32 or 48"),
-        (
-            "vit_b_16",
-            "drawn",
-            224,
-            r"'drawn': there are none for .*'vit_b_16'; take 'imagenet', or",
-        ),
-        ("vit_tiny", "imagenet", 96, r"'imagenet': there are none .*'vit_tiny'; take 'drawn', or"),
+        ("vit_b_16", "drawn", r"'drawn': there are none for .*'vit_b_16'; take 'imagenet', or"),
+        ("vit_tiny", "imagenet", r"'imagenet': there are none .*'vit_tiny'; take 'drawn', or"),
     ],
 )
-def test_settings_that_do_not_go_together(name, weights, size, message):
+def test_weights_that_a_backbone_lacks(name, weights, message):
     with pytest.raises(InputError, match=message):
-        check_settings(name, weights, size)
+        check_weights(name, weights)
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "size"),
+    ("name", "weights"),
     [
-        ("mobilenet_v2", "drawn", 97),
-        ("mobilenet_v2", "imagenet", 218),
-        ("vit_b_16", "imagenet", 224),
-        ("vit_b_16", "mine.pt", 160),
-        ("vit_tiny", "drawn", 96),
+        ("mobilenet_v2", "drawn"),
+        ("mobilenet_v2", "imagenet"),
+        ("vit_b_16", "imagenet"),
+        ("vit_b_16", "mine.pt"),
+        ("vit_tiny", "drawn"),
     ],
 )
-def test_settings_that_do(name, weights, size):
-    check_settings(name, weights, size)
+def test_weights_that_it_has(name, weights):
+    check_weights(name, weights)
+
+
+@pytest.mark.parametrize("size", [96, 97, 100, 224])
+def test_stages_of_mobilenet_v2_are_torchvisions(size):
+    """Numbers and maps of all, and the edges that a view computes without the network."""
+    torch.manual_seed(0)
+    whole, images = mobilenet_v2().eval(), torch.randn(1, 3, size, size)
+    maps = {}
+    for number, block in enumerate(whole.features):
+        block.register_forward_hook(lambda *args, number=number: maps.update({number: args[2]}))
+    module = BACKBONES[NAME].build().eval()
+    module.load_state_dict({k: v for k, v in whole.state_dict().items() if "classifier" not in k})
+    with torch.inference_mode():
+        whole(images)
+        found = dict(module.stages(images))
+        torch.testing.assert_close(found.pop("last"), module(images), rtol=0, atol=0)
+    assert [*found] == [*BACKBONES[NAME].stages] == [*maps] == [*range(19)]
+    view = make_view(NAME, "last", size)
+    for number, (channels, _) in BACKBONES[NAME].stages.items():
+        assert maps[number].shape == (1, channels, view.edge(number), view.edge(number))
+        torch.testing.assert_close(found[number], maps[number].flatten(2), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_tiny", 64), ("vit_b_16", 64), ("vit_tiny", 96)])
+def test_stages_of_transformers_are_the_tokens_of_their_layers(name, size):
+    torch.manual_seed(0)
+    module, images = BACKBONES[name].build().eval(), torch.randn(1, 3, size, size)
+    encoder: Any = module.encoder
+    tokens: list[torch.Tensor] = []
+    for layer in [*encoder.layers, encoder.ln]:
+        layer.register_forward_hook(lambda *args: tokens.append(args[2]))
+    with torch.inference_mode():
+        found = dict(module.stages(images))
+    tokens[-2:] = tokens[-1:]  # those of the last layer are normalised
+    assert [*found] == [*BACKBONES[name].stages, "last"]
+    torch.testing.assert_close(found.pop("last"), tokens[-1][:, 0], rtol=0, atol=0)
+    for number, (channels, step) in BACKBONES[name].stages.items():
+        grid = found[number].unflatten(2, (size // step, size // step))
+        assert grid.shape == (1, channels, size // step, size // step)
+        # Patch after patch, row by row, behind the class token.
+        expected = tokens[number - 1][0, 1 + size // step + 2]
+        torch.testing.assert_close(grid[0, :, 1, 2], expected, rtol=0, atol=0)
 
 
 def test_backbone_is_frozen_and_stays_as_it_is(stored, home):

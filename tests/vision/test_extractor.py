@@ -8,9 +8,11 @@ from celeba_fl.data.images import decode
 from celeba_fl.vision import extractor
 from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.extractor import FeatureExtractor
+from celeba_fl.vision.views import make_view
 from celeba_fl.vision.weights import load_backbone, resolve_weights
 
 NAME, SIZE, NUMBER = "mobilenet_v2", 32, 24
+VIEW = make_view(NAME, "last", SIZE)
 ALL = np.arange(NUMBER)
 
 
@@ -39,7 +41,7 @@ def test_features_of_transformers(tmp_path, images, name, size):
     torch.manual_seed(0)
     torch.save(BACKBONES[name].build().state_dict(), tmp_path / "weights.pt")
     sha256 = resolve_weights(name, str(tmp_path / "weights.pt"), tmp_path, None)
-    with FeatureExtractor(tmp_path, name, sha256, size) as run:
+    with FeatureExtractor(tmp_path, make_view(name, "last", size), sha256) as run:
         found = np.stack(list(run(iter(images[:3]))))
     assert (found.shape, found.dtype) == ((3, BACKBONES[name].dim), np.float32)
     np.testing.assert_allclose(
@@ -54,7 +56,7 @@ def test_photographs_under_imagenet_weights(shared_data, tmp_path):
         NAME, str(shared_data("../weights/mobilenet_v2_imagenet.pt")), tmp_path, None
     )
     images = [photograph.read_bytes() for photograph in photographs]
-    with FeatureExtractor(tmp_path, NAME, sha256, 224) as run:
+    with FeatureExtractor(tmp_path, make_view(NAME, "last", 224), sha256) as run:
         found = np.stack(list(run(iter(images))))
     expected = eager(tmp_path, sha256, images, 224)
     assert expected.max() > 1
@@ -64,7 +66,7 @@ def test_photographs_under_imagenet_weights(shared_data, tmp_path):
 def test_backbone_is_exported_once(home, weights, monkeypatch):
     monkeypatch.setattr(extractor, "_export", None)
     for _ in range(2):
-        with FeatureExtractor(home, NAME, weights, SIZE):
+        with FeatureExtractor(home, VIEW, weights):
             pass
     names = sorted(path.name for path in (home / "onnx").glob("[!.]*"))
     assert names == [f"{weights}-{SIZE}.onnx"]
@@ -73,7 +75,7 @@ def test_backbone_is_exported_once(home, weights, monkeypatch):
 def test_batches_on_a_gpu_have_one_shape(home, images, weights, monkeypatch):
     shapes = []
 
-    def fake_runner(home, backbone, sha256):
+    def fake_runner(home, view, sha256):
         def run(pixels):
             shapes.append(pixels.shape)
             return pixels.reshape(len(pixels), -1)[:, :2].astype(np.float32)
@@ -85,7 +87,7 @@ def test_batches_on_a_gpu_have_one_shape(home, images, weights, monkeypatch):
     monkeypatch.setattr(extractor, "GPU_BATCH", 10)
     spoilt = [*images]
     spoilt[3] = b""
-    with FeatureExtractor(home, NAME, weights, SIZE) as run:
+    with FeatureExtractor(home, VIEW, weights) as run:
         found = list(run(iter(spoilt)))
     assert shapes == [(10, 3, SIZE, SIZE)] * 3
     assert [row for row, feature in enumerate(found) if feature is None] == [3]

@@ -14,8 +14,9 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.data.sources import load
 from celeba_fl.vision import features
 from celeba_fl.vision.features import FeatureStore
+from celeba_fl.vision.views import make_view
 
-NAME, SIZE, NUMBER = "mobilenet_v2", 32, 24
+VIEW, NUMBER = make_view("mobilenet_v2", "last", 32), 24
 ALL = np.arange(NUMBER)
 
 
@@ -37,7 +38,7 @@ def test_only_missing_rows_are_computed(store, home, table, weights, images, dec
     assert sorted(decoded) == sorted(images[:10])
     store.fill(ALL[5:12], "fail")
     assert sorted(decoded) == sorted(images[:12])
-    again = FeatureStore(home, table, NAME, weights, SIZE)
+    again = FeatureStore(home, table, VIEW, weights)
     again.fill(ALL[:12], "fail")
     assert len(decoded) == 12
     np.testing.assert_array_equal(again.read(ALL[:12])[:], store.read(ALL[:12])[:])
@@ -57,7 +58,7 @@ def test_rows_that_are_not_filled_are_not_given_away(store):
 
 
 def test_what_one_store_fills_another_one_sees_at_once(store, home, table, weights):
-    other = FeatureStore(home, table, NAME, weights, SIZE)
+    other = FeatureStore(home, table, VIEW, weights)
     store.fill(ALL[:3], "fail")
     assert other.readable(ALL[:3]).tolist() == [0, 1, 2]
     np.testing.assert_array_equal(other.read(ALL[:3])[:], store.read(ALL[:3])[:])
@@ -67,7 +68,7 @@ def test_unreadable_images_are_logged_and_left_out(home, images, weights, decode
     spoilt = [*images]
     spoilt[2], spoilt[7] = images[2][:200], b""
     table = image_table(spoilt, "spoilt")
-    store = FeatureStore(home, table, NAME, weights, SIZE)
+    store = FeatureStore(home, table, VIEW, weights)
     store.fill(ALL, "skip")
     rest = [row for row in ALL if row not in (2, 7)]
     assert store.readable(ALL).tolist() == rest
@@ -75,19 +76,19 @@ def test_unreadable_images_are_logged_and_left_out(home, images, weights, decode
     warning = "Left out 2 unreadable images of noise: 000002.jpg, 000007.jpg"
     assert caplog.messages.count(warning) == 1
 
-    whole = FeatureStore(home, image_table(images), NAME, weights, SIZE)
+    whole = FeatureStore(home, image_table(images), VIEW, weights)
     whole.fill(ALL, "fail")
     np.testing.assert_array_equal(store.read(np.array(rest))[:], whole.read(np.array(rest))[:])
 
     decoded.clear()
-    FeatureStore(home, table, NAME, weights, SIZE).fill(ALL, "skip")
+    FeatureStore(home, table, VIEW, weights).fill(ALL, "skip")
     assert caplog.messages.count(warning) == 2
     assert decoded == []
 
 
 def test_unreadable_images_end_a_run_that_wants_it_so(home, images, weights):
     table = image_table([*images[:5], b"", *[b"no image"] * 7], "spoilt")
-    store = FeatureStore(home, table, NAME, weights, SIZE)
+    store = FeatureStore(home, table, VIEW, weights)
     rows = np.arange(13)
     for _ in range(2):
         with pytest.raises(InputError) as error:
@@ -107,11 +108,11 @@ def test_a_whole_image_in_the_place_of_a_deleted_bad_one(home, celeba_folder, we
     path.write_bytes(whole[:300])
     table = load(str(folder), home)
     with pytest.raises(InputError, match=r"000003\.jpg; delete them, and only then put whole"):
-        FeatureStore(home, table, NAME, weights, SIZE).fill(np.arange(12), "fail")
+        FeatureStore(home, table, VIEW, weights).fill(np.arange(12), "fail")
     path.unlink()
     path.write_bytes(whole)
     table = load(str(folder), home)
-    FeatureStore(home, table, NAME, weights, SIZE).fill(np.arange(12), "fail")
+    FeatureStore(home, table, VIEW, weights).fill(np.arange(12), "fail")
 
 
 def test_a_failing_source_is_an_error_not_a_bad_image(home, table, weights):
@@ -119,7 +120,7 @@ def test_a_failing_source_is_an_error_not_a_bad_image(home, table, weights):
         raise FileNotFoundError(row)
 
     object.__setattr__(table, "read", gone)
-    store = FeatureStore(home, table, NAME, weights, SIZE)
+    store = FeatureStore(home, table, VIEW, weights)
     with pytest.raises(FileNotFoundError):
         store.fill(ALL, "skip")
     with pytest.raises(RuntimeError, match="before they are filled"):
@@ -130,7 +131,7 @@ def test_a_failing_source_is_an_error_not_a_bad_image(home, table, weights):
 def test_on_a_full_disk_filling_is_an_error_and_no_row_counts(
     home, table, weights, tmp_path, monkeypatch
 ):
-    store = FeatureStore(home, table, "mobilenet_v2", weights, 32)
+    store = FeatureStore(home, table, VIEW, weights)
     (store.folder / "rows.npy").unlink()
     (store.folder / "rows.npy").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device"):
@@ -147,6 +148,7 @@ from pathlib import Path
 import numpy as np
 from celeba_fl.vision import extractor, features, store
 from celeba_fl.data.sources import load
+from celeba_fl.vision.views import make_view
 
 home, dataset, weights = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 first, last, step, death = map(int, sys.argv[4:])
@@ -159,7 +161,8 @@ def count(data, size):
     return decode(data, size)
 
 extractor.decode = count
-store = features.FeatureStore(home, load(dataset, home), "mobilenet_v2", weights, 32)
+view = make_view("mobilenet_v2", "last", 32)
+store = features.FeatureStore(home, load(dataset, home), view, weights)
 store.fill(np.arange(first, last, step), "fail")
 """
 
@@ -180,7 +183,7 @@ def start(toy, home, weights):
 def expected(toy, weights):
     """The features of the toy's 96 images, from the home where one process computed them."""
     home = Path(toy["home"])
-    store = FeatureStore(home, load(toy["dataset"], home), NAME, weights, SIZE)
+    store = FeatureStore(home, load(toy["dataset"], home), VIEW, weights)
     store.fill(np.arange(96), "fail")
     return store.read(np.arange(96))[:]
 
@@ -188,7 +191,7 @@ def expected(toy, weights):
 def test_two_processes_fill_overlapping_rows(toy, home, weights, start, expected, decoded):
     writers = [start(0, 64, 1), start(95, 31, -1)]
     assert [writer.wait(120) for writer in writers] == [0, 0]
-    store = FeatureStore(home, load(toy["dataset"], home), NAME, weights, SIZE)
+    store = FeatureStore(home, load(toy["dataset"], home), VIEW, weights)
     assert len(store.readable(np.arange(96))) == 96
     assert decoded == []
     np.testing.assert_array_equal(store.read(np.arange(96))[:], expected)
@@ -196,7 +199,7 @@ def test_two_processes_fill_overlapping_rows(toy, home, weights, start, expected
 
 def test_a_killed_writer_leaves_the_rest_to_others(toy, home, weights, start, expected, decoded):
     assert start(0, 96, 1, death=11).wait(120) == -signal.SIGKILL
-    store = FeatureStore(home, load(toy["dataset"], home), NAME, weights, SIZE)
+    store = FeatureStore(home, load(toy["dataset"], home), VIEW, weights)
     assert store.readable(np.arange(8)).tolist() == [*range(8)]
     with pytest.raises(RuntimeError, match="before they are filled"):
         store.readable(np.array([8]))

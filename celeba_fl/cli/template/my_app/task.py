@@ -31,7 +31,7 @@ Examples = tuple[np.ndarray, np.ndarray]
 class Keys(RunConfig):
     """Keys of this task, beside those of celeba-fl; `celeba-fl keys` lists all."""
 
-    features: int = key("number of measurements of an example", 8, low=1, high=1000)
+    inputs: int = key("number of measurements of an example", 8, low=1, high=1000)
     noise: float = key("standard deviation of the noise in the labels", 0.5, low=0)
 
 
@@ -55,7 +55,7 @@ class MyTask(Task):
 
     def initial_arrays(self) -> Arrays:
         """The model that round 1 starts from; arrays by name, all of which travel."""
-        return {"weight": np.zeros(self.config.features), "bias": np.zeros(1)}
+        return {"weight": np.zeros(self.config.inputs), "bias": np.zeros(1)}
 
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Metrics from counts that were added up over clients."""
@@ -114,12 +114,12 @@ class MyTask(Task):
 
     def _make_up(self, name: str) -> Examples:
         random = np.random.default_rng(derived_seed(self.config.seed, name))
-        x = random.normal(size=(EXAMPLES, self.config.features))
+        x = random.normal(size=(EXAMPLES, self.config.inputs))
         noise = self.config.noise * random.normal(size=EXAMPLES)
         return x, (x @ self._true_weights() + noise > 0).astype(float)
 
     def _true_weights(self) -> np.ndarray:
-        return np.random.default_rng(self.config.seed).normal(size=self.config.features)
+        return np.random.default_rng(self.config.seed).normal(size=self.config.inputs)
 
 
 def _probability(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

@@ -27,12 +27,12 @@ def test_a_client_learns() -> None:
 
 
 def test_a_key_out_of_range_is_refused() -> None:
-    with pytest.raises(InputError, match="features = 0: must be at least 1"):
-        load_task(RunConfig.load({"task": "my_app.task:MyTask", "features": 0}))
+    with pytest.raises(InputError, match="inputs = 0: must be at least 1"):
+        load_task(RunConfig.load({"task": "my_app.task:MyTask", "inputs": 0}))
 
 
 def test_a_run(tmp_path: Path) -> None:
-    settings = {"task": "my_app.task:MyTask", "features": 3, "learning-rate": 0.5}
+    settings = {"task": "my_app.task:MyTask", "inputs": 3, "learning-rate": 0.5}
     config = RunConfig.load({**settings, "results-dir": str(tmp_path)})
 
     run_inline(config, 2, server_app, client_app)
