@@ -24,7 +24,7 @@ BEFORE: Mapping[str, Any] = {"features": "last"}
 KINDS = {
     str: ("reason", "home", "started", "finished", "updated"),
     int | float: ("seed", "num_clients", "seconds"),
-    dict: ("config", "own_keys", "dataset", "weights", "teacher", "code", "packages"),
+    dict: ("config", "own_keys", "dataset", "weights", "features", "teacher", "code", "packages"),
     list: ("flwr_run_ids",),
 }
 
@@ -50,6 +50,7 @@ class RunInfo:
     num_clients: int | None = None
     dataset: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Any] = field(default_factory=dict)
+    features: Mapping[str, Any] = field(default_factory=dict)
     teacher: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, Any] = field(default_factory=dict)
     packages: Mapping[str, Any] = field(default_factory=dict)
@@ -68,7 +69,7 @@ class RunInfo:
     @property
     def provenance(self) -> dict[str, Any]:
         """Where data and weights are from: the keys that a task recorded."""
-        known = {"dataset": self.dataset, "weights": self.weights, "teacher": self.teacher}
+        known = {key: getattr(self, key) for key in ("dataset", "weights", "features", "teacher")}
         return {**self.more, **{key: value for key, value in known.items() if value}}
 
 

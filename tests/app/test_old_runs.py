@@ -83,6 +83,8 @@ def test_it_resumes_to_the_model_of_a_run_that_was_never_interrupted(
 def test_it_does_not_resume_with_other_settings(old: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"strategy was 'fedadam' and is 'fedavg'"):
         resume(tmp_path, strategy="fedavg")
+    with pytest.raises(InputError, match=r"features was 'last' and is '4:2x2'"):
+        resume(tmp_path, features="4:2x2")
 
 
 def test_its_model_predicts_what_it_scored(old: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.inference.predict import Predictor, load_model, predict_files, predictions_table
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.runs.reading import RunInfo, find_run
+from celeba_fl.vision.views import make_view
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,35 @@ def test_a_test_image_scores_what_the_run_says(whole: RunInfo) -> None:
         for one in of.values():
             assert one.probability == pytest.approx(1 / (1 + math.exp(-one.score)), abs=1e-15)
             assert one.present == (one.score > 0)
+
+
+@pytest.mark.parametrize("features", ["13:2x2+folded+mirrored", "13:1x2+17:1x1+last"])
+def test_of_other_features_it_scores_what_the_run_says(
+    toy: dict[str, Any], tmp_path: Path, features: str
+) -> None:
+    config = RunConfig.load({**toy, "features": features, "results-dir": str(tmp_path)})
+    run_inline(config, 2, server_app.app, client_app)
+    run = find_run("latest", tmp_path)
+    view = make_view("mobilenet_v2", features, 32)
+    said = {"name": features, "spec": view.features, "image_size": 32, "dim": view.dim}
+    assert run.features == said
+    model = load_model(run)
+    assert model.view == view
+    assert model.head["weight"].shape == (40, view.dim)
+    table = parquet.read_table(run.path / "test_scores.parquet").to_pydict()
+    for row, (_, of) in enumerate(predict_files(model, [images(run) / n for n in table["image"]])):
+        assert isinstance(of, dict)
+        assert [one.score for one in of.values()] == [table[f"{n}_score"][row] for n in ATTRIBUTES]
+
+
+def test_models_without_a_word_about_features_saw_the_last(whole: RunInfo, tmp_path: Path) -> None:
+    assert load_model(rewritten(whole, tmp_path, features=None)).view.features == "last"
+
+
+def test_a_model_of_features_that_there_are_not(whole: RunInfo, tmp_path: Path) -> None:
+    wrong = "not one of the task attributes: .*features = '13:9x9': '13:9x9' is finer"
+    with pytest.raises(InputError, match=wrong):
+        load_model(rewritten(whole, tmp_path, features="13:9x9"))
 
 
 def test_thresholds(whole: RunInfo, tmp_path: Path) -> None:

@@ -87,6 +87,9 @@ def test_figures_are_those_of_the_files(run: Path) -> None:
     info = json.loads((run / "run.json").read_text())
     for text in (info["dataset"]["fingerprint"], info["weights"]["sha256"], "local-epochs"):
         assert text in parsed.text
+    assert parsed.row("Where the figures come from", "features of an image") == [
+        "1280: last, at 32 pixels"
+    ]
 
 
 def test_the_page_shows_the_pictures_in_plots(run: Path) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from directories import ROW, finished, info, open_run
 
+from celeba_fl.common.errors import InputError
+from celeba_fl.config import RunConfig
 from celeba_fl.runs import reading
-from celeba_fl.runs.reading import progress, read_runs
+from celeba_fl.runs.reading import RunInfo, config_of, keys_read, progress, read_runs
 
 
 def test_runs_are_read_newest_first(tmp_path: Path) -> None:
@@ -128,3 +130,31 @@ def test_values_of_other_types_count_as_missing(tmp_path: Path) -> None:
     (read,) = read_runs(tmp_path)
     assert (read.config, read.seed, read.seconds) == ({}, None, None)
     assert (read.flwr_run_ids, read.reason, read.more) == ([], "", {})
+
+
+def test_what_a_run_did_before_there_was_a_key_is_not_what_its_default_does_today() -> None:
+    assert keys_read({"task": "attributes", "seed": 7}) == {
+        "task": "attributes", "seed": 7, "features": "last"
+    }  # fmt: skip
+    assert keys_read({"features": "13:2x2"}) == {"features": "13:2x2"}
+    old = RunInfo(Path("old"), "completed", config={"seed": 7})
+    assert config_of(old) == RunConfig(seed=7, features="last")
+
+
+def test_what_a_task_does_not_read_is_as_it_is_today() -> None:
+    """Its default may have changed: 96 was that of `image-size`, which LeNet-5 does not read."""
+    config = {"task": "lenet", "seed": 7, "image-size": 96}
+    assert keys_read(config) == {"task": "lenet", "seed": 7}
+    old = config_of(RunInfo(Path("old"), "completed", config=config))
+    assert old == RunConfig(task="lenet", seed=7)
+
+
+def test_a_key_of_a_tasks_own_is_not_ours() -> None:
+    """Though ours has its name, and is of another type."""
+    config = {"task": "own_keys:Measured", "features": 3}
+    assert keys_read(config) == config
+    assert keys_read({"task": "own_keys:Measured"}) == {"task": "own_keys:Measured"}
+    loaded: Any = RunConfig.load(config)
+    assert loaded.features == 3
+    with pytest.raises(InputError, match=r"features = 'last': must be a whole number \(number of"):
+        RunConfig.load({**config, "features": "last"})

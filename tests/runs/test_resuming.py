@@ -53,6 +53,16 @@ def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
         open_run(tmp_path, resume=str(tmp_path / "other"))
 
 
+def test_a_key_that_the_task_does_not_read_may_have_had_another_default(tmp_path: Path) -> None:
+    path = interrupted(tmp_path)
+    said = info(path)
+    said["config"]["image-size"] = 96
+    del said["config"]["features"]
+    (path / "run.json").write_text(json.dumps(said))
+    with open_run(tmp_path, resume="latest") as run:
+        assert run.path == path
+
+
 @pytest.mark.parametrize(
     "changed", [{"seed": 1}, {"learning_rate": 0.5}, {"strategy": "fedadam"}, {"watch": "loss"}]
 )

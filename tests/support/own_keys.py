@@ -17,6 +17,19 @@ class Keys(RunConfig):
     table_file: str = key("file of rows to add", "none", kind="path", words=("none",))
 
 
+@dataclass(frozen=True)
+class OtherFeatures(RunConfig):
+    """A key of `Measured` whose name celeba-fl took later, for something else."""
+
+    features: int = key("number of measurements", 8, low=1)  # type: ignore[assignment]
+
+
+class Measured(Adding):
+    """As `Adding`, with a key of its own that celeba-fl has too."""
+
+    config_class = OtherFeatures
+
+
 class Scaled(Adding):
     """As `Adding`, with keys of its own."""
 

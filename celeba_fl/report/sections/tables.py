@@ -1,6 +1,8 @@
 """Sections of tables alone: settings, what the figures rest on, and CSV files of the task."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from celeba_fl.config import describe_all
 from celeba_fl.report.html import Block, Table
@@ -40,12 +42,21 @@ def foundations(run: Run) -> list[Block]:
         ("people in test", str(run.scores.num_identities) if run.scores else UNKNOWN),
         ("backbone weights", str(weights.get("name", UNKNOWN))),
         ("their sha256", str(weights.get("sha256", UNKNOWN))),
+        ("features of an image", _features(run.info.features)),
         ("seed", str(UNKNOWN if run.info.seed is None else run.info.seed)),
         ("code", f"{code.get('version', UNKNOWN)}, sha256 {code.get('sha256', UNKNOWN)}"),
         ("versions", ", ".join(f"{k} {v}" for k, v in run.info.packages.items())),
         ("run directory", str(run.path)),
     ]
     return [Table("Where the figures come from", ("what", "which"), rows, words=True)]
+
+
+def _features(said: Mapping[str, Any]) -> str:
+    """How many a head sees, of which stages, and of how large a picture."""
+    if not said:
+        return UNKNOWN
+    dim, spec, size = (said.get(key, UNKNOWN) for key in ("dim", "spec", "image_size"))
+    return f"{dim}: {spec}, at {size} pixels"
 
 
 def task_tables(run: Run) -> list[Block]:
