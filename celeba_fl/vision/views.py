@@ -59,13 +59,10 @@ class View:
     def dim(self) -> int:
         """The number of features."""
         backbone = BACKBONES[self.backbone]
-        cells = (
-            grid.rows * (-(-grid.columns // 2) if self.folded else grid.columns)
-            for grid in self.grids
-        )
-        channels = (backbone.stages[grid.stage][0] for grid in self.grids)
-        own = backbone.dim if self.last else 0
-        return own + sum(one * number for one, number in zip(channels, cells, strict=True))
+        dim = backbone.dim if self.last else 0
+        for grid in self.grids:
+            dim += backbone.stages[grid.stage][0] * grid.rows * self._columns(grid)
+        return dim
 
     @property
     def deepest(self) -> int | str:
@@ -82,9 +79,13 @@ class View:
             shares(cells, self.edge(grid.stage)) for cells in (grid.rows, grid.columns)
         )
         if self.folded:
-            half = -(-grid.columns // 2)
-            columns = (columns[:half] + columns[::-1][:half]) / 2
+            kept = self._columns(grid)
+            columns = (columns[:kept] + columns[::-1][:kept]) / 2
         return np.kron(rows, columns).T.astype(np.float32)
+
+    def _columns(self, grid: Grid) -> int:
+        """The columns of a grid that are left once it is folded."""
+        return -(-grid.columns // 2) if self.folded else grid.columns
 
 
 def shares(cells: int, edge: int) -> np.ndarray:
