@@ -46,7 +46,7 @@ class FeatureStore(ImageStore):
         weights: str,
         version: tuple[int, int] | None = None,
     ) -> None:
-        self._backbone = home, view, weights, version
+        self._backbone, self.version = (home, view, weights), version
         parts: tuple[object, ...]
         parts = table.fingerprint, weights, preprocessing_hash(view)
         if version:
@@ -58,7 +58,7 @@ class FeatureStore(ImageStore):
 
     def computing(self) -> FeatureExtractor:
         """The backbone."""
-        return FeatureExtractor(*self._backbone)
+        return FeatureExtractor(*self._backbone, self.version)
 
 
 class Versions:

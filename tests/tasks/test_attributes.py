@@ -132,6 +132,20 @@ def test_initial_head_is_a_function_of_the_runs_seed(make):
     assert make().initial_arrays()["weight"].shape == (40, 1280)
 
 
+def test_other_features_are_as_many_as_the_view_has(make, toy):
+    task = make(features="13:2x2+17:1x1+folded")
+    told = task.prepare()
+    assert told.provenance["features"] == {
+        "name": "13:2x2+17:1x1+folded", "spec": "13:2x2+17:1x1+folded",
+        "image_size": 32, "dim": 96 * 2 + 320,
+    }  # fmt: skip
+    head = task.initial_arrays()
+    assert head["weight"].shape == (40, 512)
+    assert task.zero_sums()["train_xy"].shape == ridge.zero_sums(512, 40)["xy"].shape
+    metadata = task.finish(head, {}).model_metadata
+    assert (metadata["features"], metadata["image-size"]) == ("13:2x2+17:1x1+folded", "32")
+
+
 def test_clients_count_their_train_images(described, server, table, held):
     assert [said.num_train for said in described] == [len(train) for train, _ in held]
     assert [said.num_valid for said in described] == [len(valid) for _, valid in held]
@@ -169,6 +183,8 @@ def test_another_run_computes_no_features(make, described, no_decoding, changes)
 def test_a_client_prepares_images_as_the_server_does(make, told):
     with pytest.raises(InputError, match="prepares images in another way than the server"):
         make(image_size=33).describe(node(0), told)
+    with pytest.raises(InputError, match="prepares images in another way than the server"):
+        make(features="last+mirrored").describe(node(0), told)
     with pytest.raises(InputError, match="prepares images in another way than the server"):
         make().describe(node(0), {**told, "preprocessing": "0" * 64})
 

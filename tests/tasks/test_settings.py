@@ -1,6 +1,7 @@
 """Settings that go together, or not, in the tasks of this package."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.teacher import error_rates
 from celeba_fl.task import load_task
+from celeba_fl.tasks.dcgan import Dcgan
 from celeba_fl.vision.backbones import BACKBONES
+from celeba_fl.vision.views import make_view
 
 
 def checked(**keys: Any) -> RunConfig:
@@ -141,3 +144,12 @@ def test_features_that_there_are_not_are_refused() -> None:
     ):
         checked(task="dcgan", features="last+mirrored")
     assert checked(features="13:6x6").features == "13:6x6"
+
+
+def test_faces_that_are_made_are_judged_by_the_last_features() -> None:
+    """At the size that goes with them: 96 pixels under the drawn weights, as it always was."""
+    keys = RunConfig.load({"task": "dcgan"})
+    for config, size in ((keys, 96), (replace(keys, weights="mine.pt"), 224)):
+        task = load_task(config)
+        assert isinstance(task, Dcgan)
+        assert task.view == make_view("mobilenet_v2", "last", size)
