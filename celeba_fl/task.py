@@ -45,12 +45,16 @@ class Description:
         (k,) int64, counts among its train examples, in the order of the task's `count_names`.
     missing : str (default: "")
         Hash of a file that the client lacks; empty once it has everything it needs.
+    sums : dict[str, np.ndarray] (default: {})
+        Exact sums over its train examples, of the names, types and shapes of the task's
+        `description_sums`, also where it holds nothing or lacks a file.
     """
 
     num_train: int
     num_valid: int
     counts: np.ndarray
     missing: str = ""
+    sums: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,18 @@ class Task(ABC):
         """
         return {}
 
+    def description_sums(self) -> Arrays:
+        """Zeros of the shapes of `Description.sums`, int64; a client with others is refused."""
+        return {}
+
+    def instruct_from_sums(self, sums: Arrays) -> Instructions:
+        """More instructions, from the total of `Description.sums`; called before any arrays.
+
+        What the server needs of it later is state of the run, replaced at the next call. A run that
+        resumes has the total of its start, whichever clients are there.
+        """
+        return {}
+
     def deliver(self, missing: str) -> bytes:
         """The file with this hash, for a client that lacks it."""
         raise InputError(f"there is no file with hash {missing}")
@@ -194,12 +210,22 @@ class Task(ABC):
         """PNG pictures that show a round's model at work, by kind, such as ``samples``."""
         return {}
 
+    def kept_arrays(self, arrays: Arrays) -> Arrays:
+        """The model for `model.safetensors`, of the arrays that travel; by default these."""
+        return arrays
+
     @abstractmethod
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
-        """Evaluate the final model; `counts` are the totals of all clients for it, by part."""
+        """Evaluate the final model, as `kept_arrays` made it.
+
+        `counts` are the totals of all clients for it, by part.
+        """
 
     def compare(self, base: Arrays, arrays: Arrays) -> dict[str, list[dict[str, Any]]]:
-        """Rows of CSV files, by file name, that compare the final model with that after round 0."""
+        """Rows of CSV files, by file name, that compare the final model with that after round 0.
+
+        Both as `kept_arrays` made them.
+        """
         return {}
 
     # ---- on a client -----------------------------------------------------------------------
@@ -246,28 +272,38 @@ def load_task(config: RunConfig) -> Task:
     InputError
         If there is no such task, or a key is set that it does not read.
     """
-    reference = TASKS.get(config.task, config.task)
-    module, _, name = reference.partition(":")
-    try:
-        task = getattr(importlib.import_module(module), name)
-        if not issubclass(task, Task):
-            raise TypeError(f"{reference} is not a Task")
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"task = {config.task!r}: {error}; there are {', '.join(TASKS)}, or name your own "
-            f"as module:Class"
-        ) from error
-    own, values = config.own_keys(), config.to_dict()
+    task = task_class(config.task)
+    values, defaults = config.to_dict(), config.defaults()
     ignored = [
-        f"{key} = {values[key]!r}"
-        for key, rules in config.keys().items()
-        if rules.of and key not in (*task.reads, *own) and values[key] != rules.default
+        f"{key} = {values[key]!r}" for key in unread_keys(task) if values[key] != defaults[key]
     ]
     if ignored:
         cure = "leave it out" + (", or name it in the task's `reads`" if ":" in config.task else "")
         raise InputError(f"{', '.join(ignored)}: not read by the task {config.task}; {cure}")
-    made: Task = task(config)
-    return made
+    return task(config)
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of a task; InputError if there is none."""
+    reference = TASKS.get(name, name)
+    module, _, attribute = reference.partition(":")
+    try:
+        task: type[Task] = getattr(importlib.import_module(module), attribute)
+        if not issubclass(task, Task):
+            raise TypeError(f"{reference} is not a Task")
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"task = {name!r}: {error}; there are {', '.join(TASKS)}, or name your own as "
+            f"module:Class"
+        ) from error
+    return task
+
+
+def unread_keys(task: type[Task]) -> list[str]:
+    """The keys that a task does not read, and takes with their defaults alone."""
+    config, own = task.config_class, task.config_class.own_keys()
+    rules = config.keys().items()
+    return [key for key, rule in rules if rule.of and key not in (*task.reads, *own)]
 
 
 def starting_arrays(task: Task) -> Arrays:

@@ -6,6 +6,7 @@ The validator is ours, since a cold client should not wait for a library to be i
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_type_hints
@@ -109,3 +110,13 @@ def declared_keys(config: Any) -> dict[str, Key]:
 def field_of(name: str) -> str:
     """The field of a key: `learning_rate` of ``learning-rate``."""
     return name.replace("-", "_")
+
+
+def describe(keys: Mapping[str, Key]) -> dict[str, dict[str, Value]]:
+    """Default and meaning of keys, by their names: `own_keys` of `run.json`."""
+    return {name: {"default": key.default, "meaning": key.meaning} for name, key in keys.items()}
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names that are separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

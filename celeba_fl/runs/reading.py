@@ -12,9 +12,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import RunConfig
+from celeba_fl.config import BEFORE, RunConfig
 from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.tables import read_csv
+from celeba_fl.task import task_class, unread_keys
 
 STALE_SECONDS = 60.0
 # Keys of `run.json` by the type of their value.
@@ -160,10 +161,19 @@ def final_model(run: RunInfo) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def config_of(run: RunInfo) -> RunConfig:
     """The run config of a run, with its `home` as it was resolved, if that still exists.
 
-    Keys that are newer than the run have their defaults.
+    Keys that are newer than the run have the values that `as_today` gives them.
     """
     kept = {"home": run.home} if run.home and Path(run.home).is_dir() else {}
-    return RunConfig.load({**run.config, **kept})
+    return RunConfig.load({**as_today(run.config), **kept})
+
+
+def as_today(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run, completed by keys that are newer: `BEFORE`, or else their defaults.
+
+    Keys that its task does not read have today's defaults, with which alone `load_task` takes them.
+    """
+    unread = unread_keys(task_class(str(config.get("task", RunConfig.task))))
+    return {key: value for key, value in {**BEFORE, **config}.items() if key not in unread}
 
 
 def read_json(path: Path) -> dict[str, Any]:

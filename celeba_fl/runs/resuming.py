@@ -5,13 +5,13 @@ from pathlib import Path
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RESUMABLE, RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
-from celeba_fl.runs.reading import find_directory, read_json
+from celeba_fl.runs.reading import as_today, find_directory, read_json
 
 
 def directory_to_resume(config: RunConfig) -> Path:
     """The directory of the run to resume, once it is certain that this is the same experiment.
 
-    Keys that are newer than the run had their defaults.
+    Keys that are newer than the run had the values that `as_today` gives them.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def directory_to_resume(config: RunConfig) -> Path:
     except InputError as error:
         raise InputError(f"resume = {config.resume!r}: {error}") from error
     info = read_json(path / "run.json")
-    before, now = {**config.defaults(), **info["config"]}, config.to_dict()
+    before, now = {**config.defaults(), **as_today(info["config"])}, config.to_dict()
     changed = [
         f"{key} was {before[key]!r} and is {now[key]!r}"
         for key in now

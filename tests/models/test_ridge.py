@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from celeba_fl.common.arrays import add_exactly as add
 from celeba_fl.common.errors import InputError
 from celeba_fl.evaluation.metrics import bce_with_logits
-from celeba_fl.models import ridge
+from celeba_fl.models import ridge, scaling
 from celeba_fl.models.ridge import RATIOS, calibrate, regressions, solve, squared_error, sums_of
 
 UNIT = 2**36
@@ -82,7 +82,7 @@ def test_features_out_of_range_are_refused(value):
 
 def test_the_largest_features_are_still_exact():
     largest = np.nextafter(np.float32(128), np.float32(0))
-    x = np.full((ridge.BLOCK, 1), largest, np.float32)
+    x = np.full((scaling.BLOCK, 1), largest, np.float32)
     x[1:] = largest - np.float32(2**-14)
     sums = sums_of(x, np.ones((len(x), 1), bool), np.ones(len(x)))
     steps = [round(float(value) * 2**14) for value in x[:, 0]]
