@@ -22,9 +22,9 @@ from celeba_fl.common.errors import InputError
 FEATURE_STEP = 2.0**-14
 # So many squares of the largest feature are 2^53 steps, up to where float64 knows each number.
 BLOCK, LARGEST = 2048, 128.0
-# A feature whose variance is below so many parts of its mean square is dead. It would be stretched
-# more than a thousandfold, its float32 rounding with it.
-TINY = 1e-6
+# A feature whose variance is below so many parts of its mean square is dead: it would be stretched
+# more than 300 times as much as it is large, and the bias of a folded head would be as large.
+TINY = 1e-5
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Scaling:
     def of_sums(cls, sums: Arrays) -> "Scaling":
         """The scale of the examples behind some sums, as `zero_sums` describes them.
 
-        A feature is dead if it varies by less than a step or a thousandth of its size; all are,
+        A feature is dead if it varies by less than a step or 0.3 % of its size; all are,
         where there are fewer than two examples.
         """
         n = max(int(sums["n"][0]), 1)

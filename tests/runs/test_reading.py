@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from directories import ROW, finished, info, open_run
 
+from celeba_fl.config import RunConfig
 from celeba_fl.runs import reading
-from celeba_fl.runs.reading import progress, read_runs
+from celeba_fl.runs.reading import RunInfo, config_of, progress, read_runs
+from celeba_fl.task import load_task
 
 
 def test_runs_are_read_newest_first(tmp_path: Path) -> None:
@@ -128,3 +130,21 @@ def test_values_of_other_types_count_as_missing(tmp_path: Path) -> None:
     (read,) = read_runs(tmp_path)
     assert (read.config, read.seed, read.seconds) == ({}, None, None)
     assert (read.flwr_run_ids, read.reason, read.more) == ([], "", {})
+
+
+@pytest.mark.parametrize(
+    ("config", "now"),
+    [
+        ({}, {"scaling": "none", "init": "random"}),
+        ({"init": "closed-form"}, {"scaling": "none", "init": "closed-form"}),
+        ({"scaling": "clients"}, {"scaling": "clients", "init": "random"}),
+        # These do not read the keys, and take them as they are by default.
+        ({"task": "lenet", "init": "random"}, {"task": "lenet"}),
+        ({"task": "adding:Adding", "init": "random", "seed": 1}, {"seed": 1}),
+    ],
+)
+def test_a_run_did_what_there_was_before_a_key(config: dict[str, Any], now: dict[str, Any]) -> None:
+    read = config_of(RunInfo(Path("r1"), "completed", config=config))
+    today = RunConfig.defaults() | {"task": config.get("task", "attributes")}
+    assert read.to_dict() == today | now
+    assert load_task(read).config == read

@@ -129,3 +129,9 @@ def test_settings_of_a_backbone_that_do_not_go_together_are_refused(task: str) -
     assert checked(task=task, backbone="vit_tiny").image_size == 96
     with pytest.raises(InputError, match=f"backbone = 'resnet50': .*{', '.join(BACKBONES)}"):
         checked(task=task, backbone="resnet50")
+
+
+def test_public_images_give_a_scale_where_there_are_some() -> None:
+    assert checked(scaling="public", public_fraction=0.1).scaling == "public"
+    with pytest.raises(InputError, match=r"scaling = 'public': needs a public-fraction above 0"):
+        checked(scaling="public")
