@@ -168,13 +168,13 @@ class RunConfig:
     )
     scaling: str = key(
         "images whose features give mean 0 and deviation 1: the clients' or the public ones",
-        "none",
+        "clients",
         choices=("clients", "public", "none"),
         of=HEAD,
     )
     init: str = key(
         "model that round 1 starts from",
-        "random",
+        "base-rates",
         choices=("base-rates", "random", "closed-form", "public"),
         of=HEAD,
     )
