@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from flwr.app import ConfigRecord, Message
@@ -16,7 +17,6 @@ from celeba_fl.rounds.exchange import PhaseProgress, difference, reject_unusable
 from celeba_fl.rounds.messages import Introduction
 
 SETTLE_SECONDS = 0.1
-NO_SUMS: Arrays = {}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def roll_call(
     timeout: float,
     strict: bool = False,
     chosen: Collection[str] = (),
-    sums: Arrays = NO_SUMS,
+    sums: Mapping[str, np.ndarray] = MappingProxyType({}),
     on_progress: Callable[[PhaseProgress], None] = lambda _: None,
 ) -> dict[str, Client]:
     """Ask all nodes who they are and what they hold; the clients by name, sorted by name.
@@ -148,7 +148,7 @@ def roll_call(
     return dict(sorted(clients.items(), key=lambda item: natural_order(item[0])))
 
 
-def _reason_to_refuse(client: Introduction, code: str, sums: Arrays) -> str:
+def _reason_to_refuse(client: Introduction, code: str, sums: Mapping[str, np.ndarray]) -> str:
     """Why a client cannot take part; empty if it can."""
     if client.missing:
         return f"client {client.name} still lacks {client.missing}"
