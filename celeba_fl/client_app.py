@@ -37,6 +37,7 @@ def query(message: Message, context: Context) -> Message:
         num_valid=about.num_valid,
         counts=about.counts,
         missing=about.missing,
+        sums=about.sums,
         code=code_hash(module),
         path=" and ".join(map(str, filter(None, (PACKAGE, code_path(module))))),
     )

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.keys import Key, Value, declared_keys, describe, field_of, key
+from celeba_fl.common.keys import Key, Value, declared_keys, field_of, key, split_names
 
 DEFAULT_HOME = "~/.celeba-fl"
 # Tasks that read a key.
 IMAGES, FACES, HEAD = "attributes lenet dcgan", "attributes dcgan", "attributes"
 # What may differ between a run and its continuation: how long it goes on.
 RESUMABLE = ("resume", "num-server-rounds", "target", "patience", "max-seconds")
+# What a run did that is older than a key, where that is not the key's default.
+BEFORE: Mapping[str, Value] = {"features": "last", "scaling": "none", "init": "random"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class RunConfig:
         "images of each client under iid, exactly; 0: all are dealt", 0, low=0, of=IMAGES
     )
     public_fraction: float = key(
-        "fraction of images that no client holds, for init = 'public'",
+        "fraction of images that no client holds, for init or scaling = 'public'",
         0.0,
         low=0,
         high=0.9,
@@ -173,10 +175,16 @@ class RunConfig:
         of=HEAD,
         empty=True,
     )
+    scaling: str = key(
+        "images whose features give mean 0 and deviation 1: the clients' or the public ones",
+        "clients",
+        choices=("clients", "public", "none"),
+        of=HEAD,
+    )
     init: str = key(
         "model that round 1 starts from",
-        "random",
-        choices=("random", "closed-form", "public"),
+        "base-rates",
+        choices=("base-rates", "random", "closed-form", "public"),
         of=HEAD,
     )
     strategy: str = key(
@@ -324,22 +332,6 @@ def keys_of(task: str) -> tuple[str, ...]:
 def places() -> tuple[str, ...]:
     """The keys that say where a run is kept, not what it computes."""
     return tuple(name for name, rules in RunConfig.keys().items() if rules.kind == "place")
-
-
-def describe_all(own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Default and meaning of the keys of a run; `own` is what its `run.json` says of its own."""
-    fields = ("default", "meaning")
-    theirs = {
-        name: {field: description.get(field, "") for field in fields}
-        for name, description in own.items()
-        if isinstance(description, dict)
-    }
-    return {**describe(RunConfig.keys()), **theirs}
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """Names that are separated by commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _absolute(path: str) -> Path:

@@ -3,7 +3,7 @@
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from celeba_fl.common.arrays import sum_counts
+from celeba_fl.common.arrays import add_exactly, sum_counts
 from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG, quiet_strategies
@@ -43,12 +43,17 @@ def main(grid: Grid, context: Context) -> None:
             timeout=config.round_timeout,
             strict=config.bad_images == "fail",
             chosen=config.chosen,
+            sums=task.description_sums(),
             on_progress=run.progress,
         )
         recorder = Recorder(task, run, clients)
         recorder.record_partitions()
         counts = sum_counts([{"counts": client.counts} for client in clients.values()])["counts"]
         totals = task.instruct(counts, sum(client.num_train for client in clients.values()))
+        sums = task.description_sums()
+        for client in clients.values():
+            add_exactly(sums, client.sums)
+        totals = {**totals, **task.instruct_from_sums(run.keep_sums(sums))}
         instructions = {**prepared.instructions, **totals, RUN: run.path.name}
         strategy = make_strategy(config, task)
         loop = _loop(config, task, clients, run, recorder)

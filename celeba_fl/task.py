@@ -45,12 +45,16 @@ class Description:
         (k,) int64, counts among its train examples, in the order of the task's `count_names`.
     missing : str (default: "")
         Hash of a file that the client lacks; empty once it has everything it needs.
+    sums : dict[str, np.ndarray] (default: {})
+        Exact sums over its train examples, of the names, types and shapes of the task's
+        `description_sums`, also where it holds nothing or lacks a file.
     """
 
     num_train: int
     num_valid: int
     counts: np.ndarray
     missing: str = ""
+    sums: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,18 @@ class Task(ABC):
         """
         return {}
 
+    def description_sums(self) -> Arrays:
+        """Zeros of the shapes of `Description.sums`, int64; a client with others is refused."""
+        return {}
+
+    def instruct_from_sums(self, sums: Arrays) -> Instructions:
+        """More instructions, from the total of `Description.sums`; called before any arrays.
+
+        What the server needs of it later is state of the run, replaced at the next call. A run that
+        resumes has the total of its start, whichever clients are there.
+        """
+        return {}
+
     def deliver(self, missing: str) -> bytes:
         """The file with this hash, for a client that lacks it."""
         raise InputError(f"there is no file with hash {missing}")
@@ -194,12 +210,22 @@ class Task(ABC):
         """PNG pictures that show a round's model at work, by kind, such as ``samples``."""
         return {}
 
+    def kept_arrays(self, arrays: Arrays) -> Arrays:
+        """The model for `model.safetensors`, of the arrays that travel; by default these."""
+        return arrays
+
     @abstractmethod
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
-        """Evaluate the final model; `counts` are the totals of all clients for it, by part."""
+        """Evaluate the final model, as `kept_arrays` made it.
+
+        `counts` are the totals of all clients for it, by part.
+        """
 
     def compare(self, base: Arrays, arrays: Arrays) -> dict[str, list[dict[str, Any]]]:
-        """Rows of CSV files, by file name, that compare the final model with that after round 0."""
+        """Rows of CSV files, by file name, that compare the final model with that after round 0.
+
+        Both as `kept_arrays` made them.
+        """
         return {}
 
     # ---- on a client -----------------------------------------------------------------------

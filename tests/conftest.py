@@ -99,7 +99,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Run-config keys of the whole job in small: 96 tiny images, random weights, 32 pixels.
 
-    All tests share its home, so the backbone is exported and the features are computed once.
+    All tests share its home, so the backbone is exported and the features are computed once. These
+    hardly differ from image to image, so on their scale they would all be dead.
     """
     folder = tmp_path_factory.mktemp("toy")
     weights = folder / "weights.pt"
@@ -111,6 +112,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "features": "last",
         "image-size": 32,
         "home": str(folder / "home"),
+        "scaling": "none",
+        "init": "random",
         "num-server-rounds": 2,
         "local-epochs": 1,
     }

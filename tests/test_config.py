@@ -41,7 +41,7 @@ REFUSED: dict[str, list[tuple[object, str]]] = {
     "optimizer": [("lbfgs", "one of adam, sgd")],
     "dropout": [(-0.1, "at least 0"), (1.0, "at most 0.9")],
     "class-weights": [(1, "true or false"), ("true", "true or false")],
-    "init": [("zeros", "one of random, closed-form, public")],
+    "init": [("zeros", "one of base-rates, random, closed-form, public")],
     "partition-size": [(-1, "at least 0")],
     "public-fraction": [(1.0, "at most 0.9")],
     "labels": [("none", "one of annotations, teacher")],

@@ -115,6 +115,9 @@ def test_what_a_task_need_not_do():
     assert tiny.lower_is_better == ("loss",)
     assert tiny.illustrate({}) == {}
     assert tiny.instruct(np.array([1]), 1) == {}
+    assert tiny.description_sums() == tiny.instruct_from_sums({}) == {}
+    arrays = {"w": np.ones(1)}
+    assert tiny.kept_arrays(arrays) is arrays
     with pytest.raises(InputError, match="no file with hash abc"):
         tiny.deliver("abc")
     with pytest.raises(InputError, match="no use for the file abc"):

@@ -47,6 +47,6 @@ def add_exactly(total: Arrays, more: Mapping[str, np.ndarray]) -> None:
 def overflow() -> InputError:
     """The error for a sum that int64 cannot hold."""
     return InputError(
-        "the sums of the closed form do not fit into 64 bits: there are too many examples, too "
-        "large features, or too unlike groups in group-weighting"
+        "the exact sums do not fit into 64 bits: there are too many examples, too large features, "
+        "or too unlike groups in group-weighting"
     )

@@ -115,3 +115,8 @@ def describe(keys: Mapping[str, Key]) -> dict[str, dict[str, Value]]:
 def field_of(name: str) -> str:
     """The field of a key: `learning_rate` of ``learning-rate``."""
     return name.replace("-", "_")
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names that are separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

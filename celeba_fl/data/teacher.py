@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import hash_file, hash_key, keep, stamp_key
+from celeba_fl.common.keys import split_names
 from celeba_fl.common.log import LOG
-from celeba_fl.config import split_names
 from celeba_fl.data.draws import uniform
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.table import Table

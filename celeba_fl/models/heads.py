@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from celeba_fl.common.arrays import Arrays, Rows
+from celeba_fl.common.arrays import Arrays, Floats, Rows
 
 BLOCK = 64
 
@@ -21,6 +21,17 @@ def initial_head(dim: int, outputs: int, seed: int) -> Arrays:
         "weight": rng.uniform(-bound, bound, (outputs, dim)).astype(np.float32),
         "bias": rng.uniform(-bound, bound, outputs).astype(np.float32),
     }
+
+
+def base_rate_head(dim: int, positives: Floats, negatives: Floats) -> Arrays:
+    """A head that knows how often each label is true, and nothing else: its loss is their entropy.
+
+    The weights are 0 and the biases the log odds, log((positives + 1/2) / (negatives + 1/2)), of
+    the numbers of both, (outputs,).
+    """
+    odds = (positives + 0.5) / (negatives + 0.5)
+    weight = np.zeros((len(odds), dim), np.float32)
+    return {"weight": weight, "bias": np.log(odds).astype(np.float32)}
 
 
 def scores(head: Arrays, features: Rows) -> np.ndarray:

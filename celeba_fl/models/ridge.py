@@ -26,15 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celeba_fl.common.arrays import FULL, Arrays, Floats, Ints, Rows, add_exactly, overflow
-from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.evaluation.metrics import ratio
+from celeba_fl.models.scaling import BLOCK, FEATURE_STEP, in_steps
 
-FEATURE_STEP = 2.0**-14
 WEIGHT_STEP = 2.0**-8
 STEP = FEATURE_STEP**2 * WEIGHT_STEP
-# So many squares of the largest feature are 2^53 steps, up to where float64 knows each number.
-BLOCK, LARGEST = 2048, 128.0
 # Lambda in units of the mean diagonal of the centred X'X, that is of n times the mean variance of
 # a feature: one grid for all sizes of data and scales of features.
 RATIOS = 10.0 ** np.arange(-4, 2.5, 0.5)
@@ -69,13 +66,7 @@ def sums_of(features: Rows, labels: NDArray[np.bool_], weight: Floats) -> Arrays
         chosen = np.flatnonzero(factor == times)
         for start in range(0, len(chosen), BLOCK):
             rows = chosen[start : start + BLOCK]
-            block = features[rows]
-            if not (np.abs(block) < LARGEST).all():
-                raise InputError(
-                    f"a feature is {np.abs(block).max():.4g}; the closed form adds whole numbers "
-                    f"up and takes features below {LARGEST:.0f} only: scale them in the backbone"
-                )
-            x = np.rint(np.c_[block, np.ones(len(rows))] / FEATURE_STEP)
+            x = np.c_[in_steps(features[rows]), np.full(len(rows), 1 / FEATURE_STEP)]
             xx, xy = (x.T @ x)[_triangle(x.shape[1])], x.T @ (labels[rows] / FEATURE_STEP)
             if times * xx.max() >= FULL:
                 raise overflow()
@@ -90,20 +81,22 @@ def _triangle(size: int) -> tuple[Ints, Ints]:
     return np.triu_indices(size)
 
 
-def solve(train: Arrays, valid: Arrays) -> tuple[Arrays, float]:
+def solve(train: Arrays, valid: Arrays, factor: Floats | None = None) -> tuple[Arrays, float]:
     """The regression of least squared error on validation, as a head of logits, and its ratio.
 
-    Both sums are of at least one example. On one thread, so that the number of cores changes no
-    digit.
+    Both sums are of at least one example. With a `factor`, (dim,), lambda penalises the weights of
+    features that are multiplied by it; sums and head are of features as they are. On one thread,
+    so that the number of cores changes no digit.
     """
     from threadpoolctl import threadpool_limits
 
+    scale = np.ones(len(train["xy"])) if factor is None else np.append(factor, 1.0)
     with threadpool_limits(1):
-        own, held_out = _matrices(train), _matrices(valid)
+        own, held_out = _matrices(train, scale), _matrices(valid, scale)
         path = regressions(*own)
         errors = [squared_error(w, *held_out).mean() for w in path]
         best = int(np.argmin(errors))
-        logits = calibrate(path[best], own, held_out)
+        logits = calibrate(path[best], own, held_out) * scale[:, None]
     if best in (0, len(RATIOS) - 1):
         LOG.warning("lambda / mean diagonal = %g is the end of the grid", RATIOS[best])
     head = {"weight": logits[:-1].T.astype(np.float32), "bias": logits[-1].astype(np.float32)}
@@ -162,9 +155,10 @@ def _separation(w: Floats, xx: Floats, xy: Floats) -> Floats:
     return np.stack([ratio(m1 - m0, np.where(v > TINY * square / n, v, np.nan)), (m1 + m0) / 2])
 
 
-def _matrices(sums: Arrays) -> tuple[Floats, Floats]:
-    """X'X, both triangles, and X'Y, in units of one example."""
+def _matrices(sums: Arrays, scale: Floats) -> tuple[Floats, Floats]:
+    """X'X, both triangles, and X'Y, in units of one example; X is multiplied by `scale`."""
     size = len(sums["xy"])
     xx = np.zeros((size, size))
     xx[_triangle(size)] = sums["xx"] * STEP
-    return xx + np.triu(xx, 1).T, sums["xy"] * STEP
+    xx = (xx + np.triu(xx, 1).T) * scale * scale[:, None]
+    return xx, sums["xy"] * STEP * scale[:, None]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
@@ -141,12 +142,8 @@ def unusable(record: RecordDict, expected: ArrayRecord | None) -> str | None:
     if expected is not None:
         if len(record.array_records) != 1:
             return f"{len(record.array_records)} ArrayRecords instead of one"
-        arrays = next(iter(record.array_records.values()))
-        wanted = {key: (array.shape, array.dtype) for key, array in expected.items()}
-        received = {key: (array.shape, array.dtype) for key, array in arrays.items()}
-        for key in sorted(wanted.keys() | received.keys()):
-            if wanted.get(key) != received.get(key):
-                return f"array {key!r} is {received.get(key)}, not {wanted.get(key)}"
+        if different := difference(next(iter(record.array_records.values())), expected):
+            return different
     for arrays in record.array_records.values():
         for key, array in arrays.items():
             try:
@@ -159,6 +156,16 @@ def unusable(record: RecordDict, expected: ArrayRecord | None) -> str | None:
             if not finite:
                 return f"array {key!r} has NaN or infinite values"
     return None
+
+
+def difference(received: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The first array that has not the shape and type of the expected one, in words; or nothing."""
+    forms = [{k: (a.shape, str(a.dtype)) for k, a in of.items()} for of in (received, expected)]
+    for key in sorted(forms[0].keys() | forms[1].keys()):
+        there, right = (form.get(key) for form in forms)
+        if there != right:
+            return f"array {key!r} is {there}, not {right}"
+    return ""
 
 
 def _form(record: RecordDict) -> str:

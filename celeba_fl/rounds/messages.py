@@ -3,15 +3,15 @@
 =========  ==========================  =====================================================
 message    the server sends            a client replies with
 =========  ==========================  =====================================================
-query      ``config``, ``files``       ``client``, ``counts``, ``metrics``; ``sits-out`` alone
-                                       from a client that is not chosen
+query      ``config``, ``files``       ``client``, ``counts``, ``sums``, ``metrics``;
+                                       ``sits-out`` alone from a client that is not chosen
 train      ``arrays``, ``config``      ``arrays``, ``metrics``
 evaluate   ``arrays``, ``config``      counts in a record for each part, ``metrics``
 =========  ==========================  =====================================================
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import (
@@ -31,8 +31,10 @@ QUERY, TRAIN, EVALUATE = "query", "train", "evaluate"
 # Records.
 ARRAYS, CONFIG, METRICS, FILES, COUNTS = "arrays", "config", "metrics", "files", "counts"
 CLIENT, SITS_OUT = "client", "sits-out"
-# Keys of `config`: the round, the name of the run, the final evaluation, the sums to send.
-SERVER_ROUND, RUN, FINAL, SUMS = "server-round", "run", "final", "sums"
+# A record of the query, and a key of `config`: sums that clients send, and which to send.
+SUMS = "sums"
+# Keys of `config`: the round, the name of the run, the final evaluation.
+SERVER_ROUND, RUN, FINAL = "server-round", "run", "final"
 # Keys of `metrics`; one that begins with EPOCH is a column of `epochs.csv`.
 NUM_EXAMPLES, NUM_VALID, LOCAL_LOSS, SECONDS = "num-examples", "num-valid", "local-loss", "seconds"
 EPOCH = "epoch-"
@@ -88,13 +90,15 @@ class Introduction:
     missing: str  # the hash of a file that it lacks; empty if it lacks none
     code: str  # the hash of the code that it runs
     path: str  # and where that is
+    sums: Arrays = field(default_factory=dict)  # exact ones, of its train examples
 
     def to_content(self) -> RecordDict:
         """The content of the reply."""
         words = {"name": self.name, "missing": self.missing, "code": self.code, "path": self.path}
         metrics = MetricRecord({NUM_EXAMPLES: self.num_train, NUM_VALID: self.num_valid})
-        counts = to_record({COUNTS: self.counts})
-        return RecordDict({CLIENT: ConfigRecord({**words}), COUNTS: counts, METRICS: metrics})
+        content = RecordDict({CLIENT: ConfigRecord({**words}), METRICS: metrics})
+        content[COUNTS], content[SUMS] = to_record({COUNTS: self.counts}), to_record(self.sums)
+        return content
 
     @classmethod
     def of(cls, content: RecordDict) -> "Introduction":
@@ -102,7 +106,9 @@ class Introduction:
         words = {key: str(word) for key, word in content.config_records[CLIENT].items()}
         num_valid = int(content.metric_records[METRICS][NUM_VALID])  # type: ignore[arg-type]
         counts = to_arrays(content.array_records[COUNTS])[COUNTS]
-        return cls(num_train=num_examples(content), num_valid=num_valid, counts=counts, **words)
+        sums = to_arrays(content.array_records.get(SUMS, ArrayRecord()))
+        num_train = num_examples(content)
+        return cls(num_train=num_train, num_valid=num_valid, counts=counts, sums=sums, **words)
 
 
 def sits_out(name: str) -> RecordDict:

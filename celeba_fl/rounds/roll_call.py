@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds import messages
-from celeba_fl.rounds.exchange import PhaseProgress, reject_unusable, send_and_wait
+from celeba_fl.rounds.exchange import PhaseProgress, difference, reject_unusable, send_and_wait
 from celeba_fl.rounds.messages import Introduction
 
 SETTLE_SECONDS = 0.1
@@ -25,6 +27,7 @@ class Client:
     num_train: int
     num_valid: int
     counts: np.ndarray  # (k,) int64, in the order of the task's `count_names`
+    sums: Arrays = field(default_factory=dict)  # int64, exact, of its train examples
 
 
 def wait_for_nodes(grid: Grid, minimum: int) -> list[int]:
@@ -52,6 +55,7 @@ def roll_call(
     timeout: float,
     strict: bool = False,
     chosen: Collection[str] = (),
+    sums: Mapping[str, np.ndarray] = MappingProxyType({}),
     on_progress: Callable[[PhaseProgress], None] = lambda _: None,
 ) -> dict[str, Client]:
     """Ask all nodes who they are and what they hold; the clients by name, sorted by name.
@@ -72,6 +76,8 @@ def roll_call(
     chosen : Collection[str] (default: ())
         The clients that take part, all of which must be there; empty: all clients. The nodes have
         this list from the run config, and other clients reply at once that they sit out.
+    sums : dict[str, np.ndarray] (default: {})
+        Arrays of the names, shapes and types that a client's sums must have.
 
     Raises
     ------
@@ -109,7 +115,7 @@ def roll_call(
         LOG.info("Sending a file to %d clients that lack it", len(lacking))
         present |= query(lacking, {sha: deliver(sha) for sha in set(lacking.values())})
     for node, client in present.items():
-        if node not in failures and (reason := _reason_to_refuse(client, code)):
+        if node not in failures and (reason := _reason_to_refuse(client, code, sums)):
             failures[node] = reason
     for node, reason in failures.items():
         LOG.warning("%s is refused: %s", node, reason)
@@ -123,7 +129,7 @@ def roll_call(
         if client.name in clients:
             raise InputError(f"two clients are called {client.name!r}; give each its own site")
         clients[client.name] = Client(
-            node_ids[node], client.num_train, client.num_valid, client.counts
+            node_ids[node], client.num_train, client.num_valid, client.counts, client.sums
         )
     if sitting_out:
         LOG.info("%d clients are not chosen (clients) and sit out", len(sitting_out))
@@ -142,7 +148,7 @@ def roll_call(
     return dict(sorted(clients.items(), key=lambda item: natural_order(item[0])))
 
 
-def _reason_to_refuse(client: Introduction, code: str) -> str:
+def _reason_to_refuse(client: Introduction, code: str, sums: Mapping[str, np.ndarray]) -> str:
     """Why a client cannot take part; empty if it can."""
     if client.missing:
         return f"client {client.name} still lacks {client.missing}"
@@ -151,6 +157,8 @@ def _reason_to_refuse(client: Introduction, code: str) -> str:
             f"client {client.name} runs other code than the server, from {client.path}; end the "
             f"SuperLink, and start it outside of other checkouts of this app"
         )
+    if different := difference(client.sums, sums):
+        return f"client {client.name} sent other sums than were asked for: {different}"
     return ""
 
 

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.bundle import code_description
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import pack_arrays, write_bytes, write_json
 from celeba_fl.common.keys import describe
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
-from celeba_fl.rounds.exchange import PhaseProgress
+from celeba_fl.rounds.exchange import PhaseProgress, difference
 from celeba_fl.runs.reading import read_json
 from celeba_fl.runs.resuming import directory_to_resume
 from celeba_fl.runs.tables import csv_text, defined, read_csv, write_csv, write_parquet
@@ -185,6 +187,29 @@ class RunDirectory:
     ) -> None:
         """Write `model.safetensors`, or `base.safetensors`: the one after round 0."""
         write_bytes(self.path / f"{name}.safetensors", pack_arrays(arrays, metadata))
+
+    def keep_sums(self, sums: Arrays) -> Arrays:
+        """Write the roll call's sums into `sums.safetensors`; a run that resumes has its earlier.
+
+        The scale of a model must not change within a run, and other clients may be there.
+
+        Raises
+        ------
+        InputError
+            If the earlier ones cannot be read, or are not of the same arrays.
+        """
+        path = self.path / "sums.safetensors"
+        if not path.exists():
+            if sums:
+                write_bytes(path, pack_arrays(sums, {}))
+            return sums
+        try:
+            kept = load(path.read_bytes())
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"resume: {path} cannot be read: {error}; start a new run") from error
+        if different := difference(kept, sums):
+            raise InputError(f"resume: {path} holds other sums: {different}; start a new run")
+        return kept
 
     def read_model(self, name: str) -> dict[str, np.ndarray]:
         """Read the arrays of a model; empty if there is none, such as the base of an older run."""

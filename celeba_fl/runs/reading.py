@@ -12,14 +12,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import RunConfig
+from celeba_fl.config import BEFORE, RunConfig
 from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.task import task_class, unread
 
 STALE_SECONDS = 60.0
-# What a run did that is older than a key, where that is not what the key's default does today.
-BEFORE: Mapping[str, Any] = {"features": "last"}
 # Keys of `run.json` by the type of their value.
 KINDS = {
     str: ("reason", "home", "started", "finished", "updated"),

@@ -56,7 +56,7 @@ class Recorder:
     def record(self, done: Round) -> dict[str, float]:
         """Add a round to `rounds.csv` and those of the clients, log it, and return its metrics."""
         if not done.server_round:
-            self.run.write_model("base", to_arrays(done.arrays), {})
+            self.run.write_model("base", self.task.kept_arrays(to_arrays(done.arrays)), {})
         counts = _counts(done.evaluate)
         total = _total(counts)
         row: dict[str, Any] = {"round": done.server_round}
@@ -123,7 +123,7 @@ class Recorder:
 
     def finish(self, model: ArrayRecord, final: Replies) -> None:
         """Write the tables, the summary and the arrays of the final model."""
-        arrays = to_arrays(model)
+        arrays = self.task.kept_arrays(to_arrays(model))
         tables = self.task.finish(arrays, _total(_counts(final)))
         base = self.run.read_model("base")
         changed = self.task.compare(base, arrays) if base else {}

@@ -7,6 +7,7 @@ in the run, with the same examples, seeds and settings, and needs no code for it
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
@@ -49,30 +50,36 @@ class SingleClient:
 
     def rounds(self, numbers: Sequence[int]) -> Iterator[tuple[int, Arrays]]:
         """Train in these rounds, `local-epochs` each, and yield the model after each."""
-        description = self.describe()
-        own = self.task.instruct(description.counts, description.num_train)
+        told = self._told()
         arrays, name = starting_arrays(self.task), client_name(self.node)
         if self.task.config.init == "closed-form":
-            asked = {**self.instructions, **own, "sums": list(self.task.zero_sums())}
+            asked = {**told, "sums": list(self.task.zero_sums())}
             arrays = self.task.solve(self.task.summarise(self.node, asked)[0], asked)
         for number in numbers:
-            told = {**self.instructions, **own, "server-round": number}
             seed = derived_seed(self.task.config.seed, number, name)
-            arrays = self.task.train(arrays, self.node, told, seed)[0]
+            arrays = self.task.train(arrays, self.node, {**told, "server-round": number}, seed)[0]
             yield number, arrays
 
-    def describe(self) -> Description:
-        """Describe what the client holds."""
+    @cached_property
+    def description(self) -> Description:
+        """What the client holds."""
         return self.task.describe(self.node, self.instructions)
+
+    def _told(self) -> Instructions:
+        """All instructions to the client, of which the task is the server from now on."""
+        about = self.description
+        own = self.task.instruct(about.counts, about.num_train)
+        return {**self.instructions, **own, **self.task.instruct_from_sums(about.sums)}
 
     def evaluate(self, arrays: Arrays) -> dict[str, Arrays]:
         """The client's counts, by part."""
-        parts, _ = self.task.evaluate(arrays, self.node, self.instructions)
+        parts, _ = self.task.evaluate(arrays, self.node, self._told())
         return {part: sum_counts([counts]) for part, counts in parts.items()}
 
     def finish(self, arrays: Arrays) -> Tables:
         """Judge a final model as the run would."""
-        return self.task.finish(arrays, self.evaluate(arrays))
+        counts = self.evaluate(arrays)
+        return self.task.finish(self.task.kept_arrays(arrays), counts)
 
 
 def make_baseline(run: RunInfo) -> dict[str, Any]:
@@ -125,7 +132,7 @@ def make_baseline(run: RunInfo) -> dict[str, Any]:
     whole = load_task(replace(config, partition_size=config.partition_size * len(held)))
     whole.prepare()
     everyone = SingleClient(whole, EVERYTHING, prepared.instructions)
-    _check_clients(config, held, [client.describe() for client in clients], everyone.describe())
+    _check_clients(config, held, [client.description for client in clients], everyone.description)
 
     tables, chosen = _central(everyone, run.rounds or 0)
     central = {name: defined(value) for name, value in tables.summary.items()}

@@ -18,9 +18,10 @@ from celeba_fl.evaluation.attribute_tables import final_tables
 from celeba_fl.evaluation.curves import ExactCurves
 from celeba_fl.evaluation.metrics import EACH_ROUND, METRICS, Counts, best_thresholds, means
 from celeba_fl.evaluation.resampling import Scores
-from celeba_fl.models.heads import initial_head, scores
+from celeba_fl.models.heads import scores
+from celeba_fl.models.scaling import Scaling, fold, scaled, unfold
 from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables, Task
-from celeba_fl.tasks import closed_form, weighting
+from celeba_fl.tasks import closed_form, start, weighting
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.examples import CENTRAL, Examples, FeatureStores, backbone_weights
 from celeba_fl.tasks.settings import check_head
@@ -43,6 +44,8 @@ class Attributes(Task):
         self.teachers = Teachers(config)
         self.features = FeatureStores(config)
         self._weights = ""
+        self._scaling: Scaling | None = None
+        self._sums = self.description_sums()
         self._central: dict[str, Examples] = {}
 
     @property
@@ -95,18 +98,28 @@ class Attributes(Task):
         return Prepared({"weights": weights, "preprocessing": preprocessing}, provenance)
 
     def initial_arrays(self) -> Arrays:
-        """A head with random weights, by the run's seed."""
-        return initial_head(self.features.view.dim, len(ATTRIBUTES), self.config.seed)
+        """The head of the base rates of what is learned from, or a random one."""
+        return start.initial(self.config, self.features.view.dim, self._sums)
 
     def public_arrays(self) -> Arrays:
         """The closed form on the public part of the train images."""
-        public = self.features.compute(self.faces.table, self._weights, self.faces.public)
-        return closed_form.solve_public(public, self._central["server_valid"])
+        valid, scaling = self._central["server_valid"], self._scaling
+        return unfold(closed_form.solve_public(self._public(), valid, scaling), scaling)
 
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
         """The weights that `class-weights` and `group-weighting` ask for."""
         by_name = dict(zip(self.count_names, counts.tolist(), strict=True))
         return weighting.instruct(self.config, by_name, num_train)
+
+    def description_sums(self) -> Arrays:
+        """Those that `scaling` and `init` need."""
+        return start.zero_sums(self.config, self.features.view.dim)
+
+    def instruct_from_sums(self, sums: Arrays) -> Instructions:
+        """The scale of features, which heads have on the way."""
+        public = self._public() if self.config.scaling == "public" else None
+        self._sums, self._scaling = sums, start.scale(self.config, sums, public)
+        return {start.SCALING: self._scaling.to_bytes()} if self._scaling else {}
 
     def deliver(self, missing: str) -> bytes:
         """The backbone's weights."""
@@ -120,7 +133,8 @@ class Attributes(Task):
     def solve(self, sums: Arrays, instructions: Instructions) -> Arrays:
         """Ridge regression, with lambda and the calibration to logits by validation examples."""
         valid, weigh = self._central["server_valid"], weighting.weigh(self.config, instructions)
-        return closed_form.solve(sums, valid, weigh, self.config.valid_fraction)
+        fraction, scaling = self.config.valid_fraction, start.told(instructions)
+        return unfold(closed_form.solve(sums, valid, weigh, fraction, scaling), scaling)
 
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Means over the attributes, AUROC from score bins."""
@@ -130,13 +144,17 @@ class Attributes(Task):
 
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
         """Metrics of the official validation and test splits, AUROC exact."""
-        result = {}
+        result, head = {}, self.kept_arrays(arrays)
         for part, examples in self._central.items():
             if len(examples):
-                outputs, labels = scores(arrays, examples.features), examples.labels
+                outputs, labels = scores(head, examples.features), examples.labels
                 counts, curves = Counts.of(outputs, labels), ExactCurves(outputs, labels)
                 result[part] = means(counts, curves, EACH_ROUND)
         return result
+
+    def kept_arrays(self, arrays: Arrays) -> Arrays:
+        """The head on features as they are, whatever their scale on the way."""
+        return fold(arrays, self._scaling)
 
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
         """Judge every attribute on every split and in every group, and keep the test scores."""
@@ -170,7 +188,7 @@ class Attributes(Task):
         """
         test = self._central["test"]
         by_clients = self.config.thresholds == "valid" and not len(self._central["server_valid"])
-        if self.config.init == "random" or by_clients or not len(test):
+        if self.config.init in ("base-rates", "random") or by_clients or not len(test):
             return {}
         base_yes, yes = (
             scores(head, test.features) > self._thresholds(head, {}) for head in (base, arrays)
@@ -204,16 +222,19 @@ class Attributes(Task):
             )
         weights, config = str(instructions["weights"]), self.config
         if not weights_path(config.home_dir, weights).exists():
-            return Description(0, 0, np.zeros(len(self.count_names), np.int64), missing=weights)
+            counts, sums = np.zeros(len(self.count_names), np.int64), self.description_sums()
+            return Description(0, 0, counts, weights, sums)
         table = self.faces.of(node)
         self.features.open(table, weights).fill(self.faces.held(node), config.bad_images)
         train, valid = self._parts(node, instructions).values()
         for version in range(1, config.augmentations + 1):
             self.features.open(table, weights, version).fill(train.rows, config.bad_images)
-        self.teachers.answers(node, table, train.rows)  # refuses a teacher that cannot be used
+        answers = self.teachers.answers(node, table, train.rows)
+        taught, counted = targets(train.labels, answers, None)
+        sums = start.sums_of(config, train.features, taught, counted)
         members = [membership(train.labels, ATTRIBUTES, one) for one in self._counted]
         counts = np.concatenate([*members, train.labels], axis=1).sum(axis=0)
-        return Description(len(train), len(valid), counts)
+        return Description(len(train), len(valid), counts, sums=sums)
 
     def receive(self, sha256: str, data: bytes) -> None:
         """Keep the backbone's weights; their hash is checked when they are loaded."""
@@ -232,8 +253,9 @@ class Attributes(Task):
 
         config, train = self.config, self._parts(node, instructions)["train"]
         answers, predicted = self.teachers.answers(node, train.table, train.rows), None
+        scaling = start.told(instructions)
         if config.train_on == "disagreements":
-            predicted = scores(arrays, train.features) > 0
+            predicted = scores(fold(arrays, scaling), train.features) > 0
         taught, counted = targets(train.labels, answers, predicted)
         chosen = counted.any(axis=1)
         if not chosen.any():
@@ -244,7 +266,7 @@ class Attributes(Task):
         stores = [self.features.open(train.table, weights, version) for version in range(copies)]
         trained, loss = train_head(
             arrays,
-            Versions([store.read(train.rows[chosen]) for store in stores]),
+            scaled(Versions([store.read(train.rows[chosen]) for store in stores]), scaling),
             np.tile(taught[chosen], (copies, 1)),
             epochs=config.local_epochs,
             batch_size=config.batch_size,
@@ -270,8 +292,9 @@ class Attributes(Task):
     ) -> tuple[dict[str, Arrays], int]:
         """Counts over the client's train and validation images; per group of the final model."""
         counts, parts = {}, self._parts(node, instructions)
+        head = fold(arrays, start.told(instructions))
         for part, examples in parts.items():
-            outputs, labels = scores(arrays, examples.features), examples.labels
+            outputs, labels = scores(head, examples.features), examples.labels
             counts[part] = Counts.of(outputs, labels).to_arrays()
             if part == "train":
                 answers = self.teachers.answers(node, examples.table, examples.rows)
@@ -283,6 +306,10 @@ class Attributes(Task):
         return counts, len(parts["valid"])
 
     # ---- data ------------------------------------------------------------------------------
+
+    def _public(self) -> Examples:
+        """The public part of the train images."""
+        return self.features.compute(self.faces.table, self._weights, self.faces.public)
 
     def _parts(self, node: NodeConfig, instructions: Instructions) -> dict[str, Examples]:
         """A node's train and validation images, whose features are there."""

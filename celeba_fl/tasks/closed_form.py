@@ -9,11 +9,12 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from celeba_fl.common.arrays import Arrays
+from celeba_fl.common.arrays import Arrays, Floats
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.models import ridge
+from celeba_fl.models.scaling import Scaling
 from celeba_fl.tasks.examples import Examples
 from celeba_fl.tasks.weighting import Weigh
 
@@ -33,10 +34,13 @@ def sums_of(parts: Mapping[str, Examples], names: Collection[str], weigh: Weigh)
     return sums
 
 
-def solve(sums: Arrays, valid: Examples, weigh: Weigh, valid_fraction: float) -> Arrays:
+def solve(
+    sums: Arrays, valid: Examples, weigh: Weigh, valid_fraction: float, scaling: Scaling | None
+) -> Arrays:
     """The head, its lambda chosen and its scores calibrated on validation examples.
 
-    Those are the server's, by their weights; where it has none, they are in the sums.
+    Those are the server's, by their weights; where it has none, they are in the sums. Lambda is
+    that of features on their scale, if there is one; sums and head are of raw features.
 
     Raises
     ------
@@ -49,13 +53,15 @@ def solve(sums: Arrays, valid: Examples, weigh: Weigh, valid_fraction: float) ->
             f"the closed form chooses lambda on validation examples, and neither the server nor "
             f"the clients have any (valid-fraction = {valid_fraction}; set it above 0)"
         )
-    head, chosen = ridge.solve(_part(sums, "train"), judged)
+    head, chosen = ridge.solve(_part(sums, "train"), judged, _factor(scaling))
     LOG.info("Solved with lambda = %.3g of the mean diagonal", chosen)
     return head
 
 
-def solve_public(public: Examples, valid: Examples) -> Arrays:
+def solve_public(public: Examples, valid: Examples, scaling: Scaling | None) -> Arrays:
     """The head of public train examples alone, by the server's validation examples.
+
+    Lambda is that of features on their scale, as for `solve`.
 
     Raises
     ------
@@ -68,10 +74,14 @@ def solve_public(public: Examples, valid: Examples) -> Arrays:
             f"of public-fraction) and {len(valid)} of the official validation split; both are "
             f"needed: raise public-fraction, or take another init"
         )
-    alike = [_sums(part, lambda labels: np.ones(len(labels))) for part in (public, valid)]
-    head, chosen = ridge.solve(*alike)
+    own, judged = (_sums(part, lambda labels: np.ones(len(labels))) for part in (public, valid))
+    head, chosen = ridge.solve(own, judged, _factor(scaling))
     LOG.info("Learned from %d public images, lambda = %.3g", len(public), chosen)
     return head
+
+
+def _factor(scaling: Scaling | None) -> Floats | None:
+    return None if scaling is None else scaling.factor.astype(np.float64)
 
 
 def _sums(examples: Examples, weigh: Weigh) -> Arrays:

@@ -49,6 +49,10 @@ def check_head(config: RunConfig) -> None:
         )
     if config.init == "public" and not config.public_fraction:
         raise InputError("init = 'public': needs a public-fraction above 0 to learn from")
+    if config.scaling == "public" and not config.public_fraction:
+        raise InputError(
+            "scaling = 'public': needs a public-fraction above 0, or set it to clients"
+        )
     if config.labels == "teacher" and (closed or config.class_weights or config.group_weighting):
         raise InputError(
             "labels = 'teacher': cannot be combined with class-weights and group-weighting, which "

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from celeba_fl.common.arrays import Floats, Ints
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.evaluation.metrics import ratio
@@ -25,13 +26,18 @@ def instruct(config: RunConfig, counts: Mapping[str, int], num_train: int) -> In
     weights: Instructions = {}
     if config.class_weights:
         positives = np.array([counts[name] for name in ATTRIBUTES])
-        by_attribute = ratio(num_train - positives, positives)
-        weights["positive-weight"] = np.where(by_attribute > 0, by_attribute, 1.0).tolist()
+        weights["positive-weight"] = of_positives(positives, num_train - positives).tolist()
     if config.weighted:
         sizes = np.array([counts[name] for name in group_names(config.weighted)])
         by_group = ratio(np.array(num_train), sizes * (sizes > 0).sum())
         weights["group-weights"] = np.nan_to_num(by_group).tolist()
     return weights
+
+
+def of_positives(positives: Ints, negatives: Ints) -> Floats:
+    """The weight of positives of each attribute under `class-weights`, as `instruct` says."""
+    by_attribute = ratio(negatives, positives)
+    return np.where(by_attribute > 0, by_attribute, 1.0)
 
 
 def weigh(config: RunConfig, instructions: Instructions) -> Weigh:

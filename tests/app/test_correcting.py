@@ -246,8 +246,9 @@ def test_the_report_has_both(done):
     assert (done.path / "plots" / "corrections.png").exists()
 
 
-def test_a_run_from_chance_has_no_before(keys, tmp_path):
-    said = run({**keys, "init": "random", "labels": "annotations"}, tmp_path)
+@pytest.mark.parametrize("init", ["random", "base-rates"])
+def test_a_run_from_chance_has_no_before(keys, tmp_path, init):
+    said = run({**keys, "init": init, "labels": "annotations"}, tmp_path)
     assert not (said.path / "corrections.csv").exists()
     assert not (said.path / "teacher.csv").exists()
     assert "Before and after" not in write_report(said.path).read_text()

@@ -70,7 +70,7 @@ def test_a_pyproject_that_is_not_toml_is_named(own: Path) -> None:
 
 def test_flower_is_told_of_keys_that_it_knows_alone(own: Path) -> None:
     app = app_here()
-    told = app.submittable({"scale": 3.0, "seed": 42, "tau": 0.001, "init": "random"})
+    told = app.submittable({"scale": 3.0, "seed": 42, "tau": 0.001, "init": "base-rates"})
     assert told == {"scale": 3.0, "seed": 42}
     with pytest.raises(InputError, match=r"^num-server-rounds, tau: .*pyproject\.toml; add it"):
         app.submittable({"scale": 3.0, "tau": 0.1, "num-server-rounds": 3})

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from celeba_fl.models.heads import initial_head, scores
+from celeba_fl.models.heads import base_rate_head, initial_head, scores
 
 
 @pytest.fixture
@@ -59,3 +59,10 @@ def test_a_score_does_not_depend_on_the_other_examples(rng, number):
 
 def test_scores_of_no_example():
     assert scores(initial_head(8, 3, 0), np.empty((0, 8), np.float32)).shape == (0, 3)
+
+
+def test_the_head_of_base_rates_by_hand():
+    head = base_rate_head(3, np.array([2, 0, 0]), np.array([4, 1, 0]))
+    assert head["weight"].tolist() == [[0, 0, 0]] * 3
+    np.testing.assert_allclose(head["bias"], np.log([2.5 / 4.5, 0.5 / 1.5, 1]), rtol=1e-6)
+    assert {array.dtype for array in head.values()} == {np.dtype(np.float32)}

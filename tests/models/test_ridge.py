@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from celeba_fl.common.arrays import add_exactly as add
 from celeba_fl.common.errors import InputError
 from celeba_fl.evaluation.metrics import bce_with_logits
-from celeba_fl.models import ridge
+from celeba_fl.models import ridge, scaling
 from celeba_fl.models.ridge import RATIOS, calibrate, regressions, solve, squared_error, sums_of
 
 UNIT = 2**36
@@ -82,7 +82,7 @@ def test_features_out_of_range_are_refused(value):
 
 def test_the_largest_features_are_still_exact():
     largest = np.nextafter(np.float32(128), np.float32(0))
-    x = np.full((ridge.BLOCK, 1), largest, np.float32)
+    x = np.full((scaling.BLOCK, 1), largest, np.float32)
     x[1:] = largest - np.float32(2**-14)
     sums = sums_of(x, np.ones((len(x), 1), bool), np.ones(len(x)))
     steps = [round(float(value) * 2**14) for value in x[:, 0]]
@@ -219,3 +219,36 @@ def test_the_end_of_the_grid_is_logged(caplog):
     x, y = examples(30)
     solve(sums_of(x, y, ones(x)), sums_of(x, ~y, ones(x)))
     assert "is the end of the grid" in caplog.text
+
+
+def test_with_a_factor_it_is_the_closed_form_on_scaled_features():
+    """Of features whose sizes differ a hundredfold, one of them dead."""
+    size = np.array([0.1, 1, 10, 1, 2, 1])
+    (x, y), (held, truth) = ((x * size, y) for x, y in (examples(60), examples(50, seed=1)))
+    x[:, 5] = held[:, 5] = 3.0
+    factor = np.append(2.0 ** -np.round(np.log2(x[:, :5].std(axis=0))), 0.0)
+    own, other = (sums_of(a.astype(np.float32), b, ones(b)) for a, b in ((x, y), (held, truth)))
+    # Rounded first, as the sums do; powers of two change no bit of it.
+    direct = [
+        (z.T @ z, z.T @ b)
+        for a, b in ((x, y), (held, truth))
+        for z in [np.c_[rounded(a.astype(np.float32)) * factor, np.ones(len(a))]]
+    ]
+    path = regressions(*direct[0])
+    best = int(np.argmin([squared_error(w, *direct[1]).mean() for w in path]))
+    logits = calibrate(path[best], *direct)
+
+    head, ratio = solve(own, other, factor)
+    assert ratio == RATIOS[best]
+    np.testing.assert_allclose(head["weight"], (logits[:-1] * factor[:, None]).T, rtol=1e-5)
+    np.testing.assert_allclose(head["bias"], logits[-1], rtol=1e-5)
+    assert not head["weight"][:, 5].any()
+    raw = solve(own, other)[0]
+    assert np.abs(raw["weight"] - head["weight"]).max() > 0.01
+
+
+def test_a_factor_of_one_changes_nothing():
+    x, y = examples(60)
+    sums = sums_of(x, y, ones(y))
+    for key, array in solve(sums, sums)[0].items():
+        np.testing.assert_array_equal(array, solve(sums, sums, np.ones(6))[0][key])

@@ -25,6 +25,18 @@ def test_an_introduction_comes_back() -> None:
     }
 
 
+def test_exact_sums_come_back_and_without_them_there_are_none() -> None:
+    sums = {"x": np.array([2**62, -1]), "n": np.array([3])}
+    told = Introduction("Rome", 7, 2, np.array([3]), "", "hash", "/here", sums).to_content()
+    read = Introduction.of(told).sums
+    assert {key: array.tolist() for key, array in read.items()} == {"x": [2**62, -1], "n": [3]}
+    assert read["x"].dtype == np.int64
+    silent = Introduction("Rome", 7, 2, np.array([3]), "", "hash", "/here").to_content()
+    assert Introduction.of(silent).sums == {}
+    del silent["sums"]
+    assert Introduction.of(silent).sums == {}
+
+
 def test_only_a_client_that_sits_out_says_so() -> None:
     assert messages.name_if_sitting_out(messages.sits_out("Rome")) == "Rome"
     content = Introduction("Rome", 7, 2, np.array([3]), "", "hash", "/here").to_content()

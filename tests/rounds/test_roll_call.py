@@ -68,6 +68,27 @@ def test_clients_describe_themselves() -> None:
     assert client.counts.tolist() == [1, 0]
 
 
+def test_clients_send_the_sums_that_are_asked_for_or_are_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sums = [{"s": np.array([i])} for i in range(3)] + [{"s": np.array([0.5])}]
+
+    def answer(message: Message, i: int) -> Message:
+        said = present(message, f"site {i}")
+        said.content["sums"] = record(sums[i])
+        return said
+
+    clients = call(Nodes(clients_who(answer), 4), sums={"s": np.zeros(1, np.int64)})
+    assert {name: client.sums["s"].tolist() for name, client in clients.items()} == {
+        "site 0": [0],
+        "site 1": [1],
+        "site 2": [2],
+    }
+    assert "site 3 sent other sums than were asked for: array 's' is ((1,), 'float64')" in (
+        caplog.text
+    )
+
+
 def test_clients_are_sorted_by_number_and_name() -> None:
     names = ["b", "10", "9", "a", "2"]
     app = clients_who(lambda message, i: present(message, names[i]))

@@ -10,9 +10,10 @@ import pytest
 from directories import ROW, finished, info, open_run
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import RunConfig
+from celeba_fl.config import BEFORE, RunConfig
 from celeba_fl.runs import reading
 from celeba_fl.runs.reading import RunInfo, config_of, keys_read, progress, read_runs
+from celeba_fl.task import load_task
 
 
 def test_runs_are_read_newest_first(tmp_path: Path) -> None:
@@ -133,12 +134,11 @@ def test_values_of_other_types_count_as_missing(tmp_path: Path) -> None:
 
 
 def test_what_a_run_did_before_there_was_a_key_is_not_what_its_default_does_today() -> None:
-    assert keys_read({"task": "attributes", "seed": 7}) == {
-        "task": "attributes", "seed": 7, "features": "last"
-    }  # fmt: skip
-    assert keys_read({"features": "13:2x2"}) == {"features": "13:2x2"}
-    old = RunInfo(Path("old"), "completed", config={"seed": 7})
-    assert config_of(old) == RunConfig(seed=7, features="last")
+    before = {"features": "last", "scaling": "none", "init": "random"}
+    assert (
+        keys_read({"task": "attributes", "seed": 7}) == {"task": "attributes", "seed": 7} | before
+    )
+    assert keys_read({"features": "13:2x2"}) == before | {"features": "13:2x2"}
 
 
 def test_what_a_task_does_not_read_is_as_it_is_today() -> None:
@@ -158,3 +158,21 @@ def test_a_key_of_a_tasks_own_is_not_ours() -> None:
     assert loaded.features == 3
     with pytest.raises(InputError, match=r"features = 'last': must be a whole number \(number of"):
         RunConfig.load({**config, "features": "last"})
+
+
+@pytest.mark.parametrize(
+    ("config", "now"),
+    [
+        ({}, BEFORE),
+        ({"init": "closed-form"}, {**BEFORE, "init": "closed-form"}),
+        ({"scaling": "clients"}, {**BEFORE, "scaling": "clients"}),
+        # These do not read the keys, and take them as they are by default.
+        ({"task": "lenet", "init": "random"}, {"task": "lenet"}),
+        ({"task": "adding:Adding", "init": "random", "seed": 1}, {"seed": 1}),
+    ],
+)
+def test_a_run_did_what_there_was_before_a_key(config: dict[str, Any], now: dict[str, Any]) -> None:
+    read = config_of(RunInfo(Path("r1"), "completed", config=config))
+    today = RunConfig.defaults() | {"task": config.get("task", "attributes")}
+    assert read.to_dict() == today | now
+    assert load_task(read).config == read

@@ -26,6 +26,8 @@ def old_settings(folder: Path) -> dict[str, Any]:
         "image-size": 32,
         "home": str(folder / "home"),
         "results-dir": str(folder / "runs"),
+        "scaling": "none",
+        "init": "random",
         "strategy": "fedadam",
         "valid-fraction": 0.25,
         "local-epochs": 1,

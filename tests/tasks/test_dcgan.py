@@ -58,7 +58,7 @@ def keys(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dcgan")
     torch.save(network.state_dict(), folder / "calibrated.pt")
     return {
-        **{key: value for key, value in toy.items() if key != "features"},
+        **{key: value for key, value in toy.items() if key not in ("features", "scaling", "init")},
         "home": str(folder / "home"),
         "weights": str(folder / "calibrated.pt"),
         "task": "dcgan",

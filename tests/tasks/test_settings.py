@@ -153,3 +153,9 @@ def test_faces_that_are_made_are_judged_by_the_last_features() -> None:
         task = load_task(config)
         assert isinstance(task, Dcgan)
         assert task.view == make_view("mobilenet_v2", "last", size)
+
+
+def test_public_images_give_a_scale_where_there_are_some() -> None:
+    assert checked(scaling="public", public_fraction=0.1).scaling == "public"
+    with pytest.raises(InputError, match=r"scaling = 'public': needs a public-fraction above 0"):
+        checked(scaling="public")

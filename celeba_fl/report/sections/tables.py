@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from celeba_fl.config import describe_all
+from celeba_fl.common.keys import describe
+from celeba_fl.config import RunConfig
 from celeba_fl.report.html import Block, Table
 from celeba_fl.report.reading import Rows, Run
 from celeba_fl.report.words import UNKNOWN, named, sentence, written
@@ -19,7 +20,7 @@ def settings(run: Run) -> list[Block]:
     config = run.info.config
     if not config:
         return []
-    keys = describe_all(run.info.own_keys)
+    keys = {**describe(RunConfig.keys()), **_described(run.info.own_keys)}
     changed = [k for k, value in config.items() if keys.get(k, {}).get("default") != value]
     rows = [(k, written(config[k]), str(keys.get(k, {}).get("meaning", ""))) for k in changed]
     same = [(k, written(v), str(keys[k]["meaning"])) for k, v in config.items() if k not in changed]
@@ -28,6 +29,15 @@ def settings(run: Run) -> list[Block]:
         Table("Settings that are not the defaults", header, rows, words=True),
         Table("Settings that are the defaults", header, same, folded=True, words=True),
     ]
+
+
+def _described(own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Default and meaning of the keys of a task from outside, by what its `run.json` says."""
+    return {
+        name: {field: description.get(field, "") for field in ("default", "meaning")}
+        for name, description in own.items()
+        if isinstance(description, dict)
+    }
 
 
 def foundations(run: Run) -> list[Block]:
