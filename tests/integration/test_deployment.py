@@ -45,6 +45,8 @@ def settings(toy: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     return {
         **toy,
         "dataset": "none",
+        "scaling": "clients",
+        "init": "base-rates",
         "fraction-evaluate": 0.0,  # each message is a new process
         "min-available-clients": 3,
         "min-replies": 1.0,

@@ -46,7 +46,8 @@ def inline(settings: Mapping[str, Any], nodes: int, results: Path) -> Path:
 
 @pytest.fixture
 def settings(toy: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    return {**toy, "num-server-rounds": 3, "results-dir": str(tmp_path / "runs")}
+    summed = {"scaling": "clients", "init": "base-rates"}
+    return {**toy, **summed, "num-server-rounds": 3, "results-dir": str(tmp_path / "runs")}
 
 
 def test_a_run_completes_from_the_bundle_and_equals_the_inline_one(
