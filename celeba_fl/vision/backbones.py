@@ -142,9 +142,9 @@ BACKBONES: Mapping[str, Backbone] = {
         _mobilenet_v2,
         _inverted_residuals(),
         {
-            "fast": ("13:3x3", 96),
-            "balanced": ("13:4x4+folded", 160),
-            "best": ("10:4x4+13:4x4+17:2x2+folded+mirrored", 224),
+            "fast": ("6:5x5+folded", 96),
+            "balanced": ("6:7x7+8:3x3+folded", 160),
+            "best": ("6:7x7+9:5x5+16:2x2+folded+mirrored", 224),
         },
         imagenet="MobileNet_V2_Weights.IMAGENET1K_V2",
         learning_rate=3e-3,
