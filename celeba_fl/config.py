@@ -79,7 +79,7 @@ class RunConfig:
     )
     features: str = key(
         "what the head sees of an image: `last`, a name such as `balanced`, or stages on grids",
-        "last",
+        "balanced",
         of=HEAD,
     )
     image_size: int = key(

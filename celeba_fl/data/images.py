@@ -32,7 +32,7 @@ def decode(
         If the bytes are not an image that Pillow reads, or a truncated one.
     """
     with _opened(data) as image:
-        altered = alter(image.convert("RGB"))
+        altered = alter(image if image.mode == "RGB" else image.convert("RGB"))
         pixels = altered.resize((size, size), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(pixels).transpose(2, 0, 1))
 
