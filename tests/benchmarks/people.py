@@ -137,8 +137,8 @@ def cross_validate(
     pool: ProcessPoolExecutor,
     settings: Settings,
     clients: int,
-    folds: Iterable[int] = range(FOLDS),
-    work: Callable[[Settings, int], T] = measure,  # type: ignore[assignment]
+    folds: Iterable[int],
+    work: Callable[[Settings, int], T],
 ) -> list[T]:
     """Run an experiment on some folds; what `work` gives on each."""
     datasets = fold_datasets(load_config(settings))
@@ -215,7 +215,7 @@ class Kept:
         there = self._folds(settings)
         missing = [k for k in range(folds) if str(k) not in there]
         if missing:
-            measured: list[Measured] = cross_validate(pool, settings, self.clients, missing)
+            measured = cross_validate(pool, settings, self.clients, missing, measure)
             for k, fold in zip(missing, measured, strict=True):
                 there[str(k)] = {"figures": fold.figures, "losses": fold.losses}
         if self.path and missing:
@@ -266,10 +266,14 @@ def main() -> None:
             values = {column: [figures[column] for figures in each] for column in columns}
             text = line([*names, *(cell(column, values[column]) for column in columns)])
             print(text, flush=True)
-            ranked.append((mean(values[f"valid {METRICS[said.by]}"]), text))
-    ranked.sort(reverse=said.by != "loss")
-    print(f"\nBy validation {METRICS[said.by]}:\n\n{head([*varied, *columns])}")
-    print("\n".join(text for _, text in ranked))
+            ranked.append((values[f"valid {METRICS[said.by]}"], text))
+    if not ranked:
+        raise SystemExit(1)
+    ranked.sort(key=lambda one: mean(one[0]), reverse=said.by != "loss")
+    by, best = f"valid {METRICS[said.by]}", ranked[0][0]
+    print(f"\nBy {by}:\n\n{head([f'{by}, less the best', *varied, *columns])}")
+    for values_by, text in ranked:
+        print(f"| {cell(by, less(values_by, best))} {text}")
 
 
 if __name__ == "__main__":
