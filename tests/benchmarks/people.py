@@ -176,7 +176,7 @@ def cell(column: str, values: Sequence[float]) -> str:
     """A figure with its interval; what a run costs without one."""
     middle, half = mean_and_half(values)
     if column in COSTS:
-        return f"{middle:.1f}".removesuffix(".0")
+        return f"{middle:.3g}" if column == "rounds" else f"{middle:.1f}"
     digits = 4 if "loss" in column else 2
     return f"{middle:.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
 
