@@ -8,6 +8,7 @@ python tests/benchmarks/cold_client.py cifar10=/data/cifar10 \
 """
 
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def handle(what: str, files: Path) -> None:
     else:
         from celeba_fl.client_app import app
 
-    said = json.loads((files / "said.json").read_text())
+    said = pickle.loads((files / "said.pickle").read_bytes())
     with np.load(files / "arrays.npz") as arrays:
         record = ArrayRecord({key: Array(array) for key, array in arrays.items()})
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
@@ -66,12 +67,13 @@ def measure(what: str, settings: dict[str, Any]) -> dict[str, Any]:
 
     config = RunConfig.load(settings)
     task = load_task(config)
-    told = {**task.prepare().instructions, "server-round": 1}
-    task.describe(NODE, told)
+    told = task.prepare().instructions
+    about = task.describe(NODE, told)
+    told |= task.instruct(about.counts, about.num_train) | task.instruct_from_sums(about.sums)
     runs = []
     with tempfile.TemporaryDirectory() as folder:
-        said = {"told": told, "config": config.to_dict()}
-        (Path(folder) / "said.json").write_text(json.dumps(said))
+        said = {"told": {**told, "server-round": 1}, "config": config.to_dict()}
+        (Path(folder) / "said.pickle").write_bytes(pickle.dumps(said))  # instructions hold bytes
         np.savez(Path(folder) / "arrays.npz", **task.initial_arrays())
         for _ in range(REPEATS):
             start = time.perf_counter()

@@ -33,7 +33,7 @@ from celeba_fl.vision.weights import resolve_weights
 
 from engine import Flower  # isort: skip  (on the path once `measure` is imported)
 
-NAME, SIZE, CHUNK = "mobilenet_v2", 224, 10_000
+NAME, FEATURES, SIZE, CHUNK = "mobilenet_v2", "last", 224, 10_000
 # Clients, part of them in a round, rounds.
 RUNS: dict[str, tuple[int, float, int]] = {
     "50 clients, all in a round": (50, 1.0, 10),
@@ -69,7 +69,7 @@ def fill(dataset: Path, weights: Path, home: Path) -> None:
     """Make up the features of all images: their labels, spread over 1,280 numbers, and noise."""
     table = load(str(dataset), home)
     sha256 = resolve_weights(NAME, str(weights), home, partial(pretrain, table=table))
-    view = make_view(NAME, "last", SIZE, str(weights))
+    view = make_view(NAME, FEATURES, SIZE, str(weights))
     store = FeatureStore(home, table, view, sha256)
     features = np.load(store.folder / "rows.npy", mmap_mode="r+")
     rng = np.random.default_rng(0)
@@ -102,6 +102,7 @@ def main() -> None:
         settings: dict[str, Any] = {
             "dataset": str(folder / "celeba"),
             "weights": str(folder / "random.pt"),
+            "features": FEATURES,
             "image-size": SIZE,
             "local-epochs": 1,
         }
