@@ -70,7 +70,7 @@ class ImageStore(ABC):
                         else:
                             # Not through the map: on a full disk that ends the process by SIGBUS.
                             place = self._rows.offset + int(chunk[i]) * row.nbytes
-                            os.pwrite(file.fileno(), row, place)
+                            os.pwrite(file.fileno(), row.tobytes(), place)
                         progress.advance()
                     os.fsync(file.fileno())
                     self._state[chunk] = state
