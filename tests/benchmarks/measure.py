@@ -54,8 +54,8 @@ class Weigher(threading.Thread):
     def run(self) -> None:
         """Weigh once a second until told to end."""
         while not self.ended.wait(1.0):
-            weighed = [weigh(pid) for pid in self.flower.processes("")]
-            named = [weigh(pid) for pid in self.flower.processes(self.name)]
+            weighed = [weigh(one.pid) for one in self.flower.processes("")]
+            named = [weigh(one.pid) for one in self.flower.processes(self.name)]
             for one in named:
                 for key in ("pss", "private"):
                     self.most[key] = max(self.most[key], one[key])

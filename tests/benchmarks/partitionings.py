@@ -5,7 +5,8 @@ python tests/benchmarks/partitionings.py dataset=/data/celeba weights=/data/mobi
 
 Cross-validated as people.py says: `A ± b` is the mean over the folds and half of its 95 % interval.
 "Trained centrally" is the best of the run's rounds by validation loss, "each alone" the mean of 50
-clients. The second table has differences on the same folds.
+clients. The second table has differences on the same folds. About 25 seconds of one core a fold
+and partitioning: ten minutes on 2 cores.
 """
 
 import argparse
