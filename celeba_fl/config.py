@@ -161,7 +161,7 @@ class RunConfig:
         "number of passes over a client's train images in a round", 5, low=1, of=IMAGES
     )
     batch_size: int = key("number of images in a step of local training", 16, low=1, of=IMAGES)
-    learning_rate: float = key("step size of local training", 0.003, above=0, of=IMAGES)
+    learning_rate: float = key("step size of local training", 0.002, above=0, of=IMAGES)
     optimizer: str = key("optimizer of local training", "adam", choices=("adam", "sgd"), of=IMAGES)
     dropout: float = key(
         "dropout probability before the linear layer", 0.2, low=0, high=0.9, of=HEAD

@@ -172,7 +172,7 @@ BACKBONES: Mapping[str, Backbone] = {
         {
             "fast": ("2:3x3+folded", 64),
             "balanced": ("2:3x3+last+folded", 96),
-            "best": ("1:3x3+4:3x3+last+folded+mirrored", 96),
+            "best": ("3:6x6+folded+mirrored", 96),
         },
         learning_rate=1e-3,
         patch=16,

@@ -303,7 +303,7 @@ def test_rounds_are_fedavg_on_scaled_features(
                 table.labels[mine],
                 epochs=1,
                 batch_size=16,
-                learning_rate=0.003,
+                learning_rate=task.config.learning_rate,
                 optimizer="adam",
                 dropout=0.2,
                 positive_weight=None,

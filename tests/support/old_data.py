@@ -28,6 +28,7 @@ def old_settings(folder: Path) -> dict[str, Any]:
         "results-dir": str(folder / "runs"),
         "scaling": "none",
         "init": "random",
+        "learning-rate": 0.003,
         "strategy": "fedadam",
         "valid-fraction": 0.25,
         "local-epochs": 1,

@@ -666,7 +666,7 @@ def test_a_site_counts_and_trains_as_a_partition_with_its_images(make, sites, to
         table.labels[rows],
         epochs=1,
         batch_size=16,
-        learning_rate=0.003,
+        learning_rate=lone.config.learning_rate,
         optimizer="adam",
         dropout=0.2,
         positive_weight=None,
