@@ -10,6 +10,8 @@ split. Folds are made of identities, so nobody is on both sides, and they are th
 view. Lambda is chosen for each fold by the others. An interval (95 %) is that of a mean over folds
 of people, by Student's t.
 
+Features that are in `--home` already are not computed again, and their speed means nothing.
+
 With `--shifts` it judges heads on images that are moved, too, by 5, 10 and 20 % of their width,
 each in a direction of its own; heads that learned from the images alone, and from three altered
 copies besides (mirrored, moved, zoomed: the key `augmentations`).
@@ -252,11 +254,13 @@ def main() -> None:
     parser.add_argument("--views", nargs="*", help="features@size; none: the frontier")
     parser.add_argument("--shifts", action="store_true", help="judge on moved images, too")
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--home", type=Path, help="with weights and features; none: a new one")
     parser.add_argument("--out", type=Path, default=Path("features.json"))
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(given.dataset, given.weights, given.backbone, Path(folder))
+        home = given.home or Path(folder)
+        bench = Bench(given.dataset, given.weights, given.backbone, home)
         views = {text: bench.view(text) for text in given.views or frontier(given.backbone)}
         names = {f"{view.features}@{view.image_size}": text for text, view in views.items()}
         names = {view: text for view, text in names.items() if text.isalpha()}
