@@ -69,9 +69,10 @@ class ImageStore(ABC):
                             state[i] = BAD
                         else:
                             # Not through the map: on a full disk that ends the process by SIGBUS.
-                            place = self._rows.offset + int(chunk[i]) * row.nbytes
-                            os.pwrite(file.fileno(), row.tobytes(), place)
+                            file.seek(self._rows.offset + chunk[i] * row.nbytes)
+                            file.write(row.tobytes())
                         progress.advance()
+                    file.flush()
                     os.fsync(file.fileno())
                     self._state[chunk] = state
         bad = self.table.image[rows[self._state[rows] == BAD]]

@@ -30,9 +30,11 @@ from typing import Any
 
 import altair
 import numpy as np
+from folds import FOLDS, deal
+from people import mean_and_half
 from PIL import Image
 from scipy.linalg import cho_factor, cho_solve
-from scipy.stats import rankdata, t
+from scipy.stats import rankdata
 
 from celeba_fl.data.images import encode
 from celeba_fl.data.sources import load
@@ -44,7 +46,6 @@ from celeba_fl.vision.pretrain import pretrain
 from celeba_fl.vision.views import View, make_view
 from celeba_fl.vision.weights import resolve_weights
 
-FOLDS = 12
 # Of the mean variance of a scaled feature.
 LAMBDAS = (0.03, 0.1, 0.3, 1.0, 3.0)
 SHIFTS, COPIES = (0.05, 0.1, 0.2), 3
@@ -94,9 +95,7 @@ class Folds:
     """Folds of the people of a table, and heads that are judged on each by those of the others."""
 
     def __init__(self, table: Table, rows: np.ndarray) -> None:
-        people = np.unique(table.celeb_id[rows])
-        holder = np.random.default_rng(0).permutation(len(people)) % FOLDS
-        self.fold = holder[np.searchsorted(people, table.celeb_id[rows])]
+        self.fold = deal(table.celeb_id[rows])
         self.labels = np.asarray(table.labels[rows])
 
     def judge(
@@ -150,8 +149,8 @@ def auroc(outputs: np.ndarray, truth: np.ndarray) -> float:
 
 def interval(values: Sequence[float]) -> str:
     """Mean and 95 % interval over folds."""
-    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
-    return f"{np.mean(values):.2f} [{np.mean(values) - half:.2f}, {np.mean(values) + half:.2f}]"
+    middle, half = mean_and_half(values)
+    return f"{middle:.2f} [{middle - half:.2f}, {middle + half:.2f}]"
 
 
 def moved(table: Table, share: float) -> Table:
