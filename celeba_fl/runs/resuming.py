@@ -1,11 +1,13 @@
-"""The check that a run may be resumed in its directory."""
+"""The checks that a run may be resumed in its directory, and from where."""
 
+from collections import Counter
 from pathlib import Path
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RESUMABLE, RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.runs.reading import find_directory, keys_read, read_json
+from celeba_fl.runs.tables import read_csv
 
 
 def directory_to_resume(config: RunConfig) -> Path:
@@ -48,3 +50,26 @@ def directory_to_resume(config: RunConfig) -> Path:
             f"rule to continue it"
         )
     return path
+
+
+def last_recorded(path: Path) -> int:
+    """The round up to which the rows of a run are whole; -1 without any.
+
+    A power cut can take rows whose checkpoint is there, in a run of a version that did not wait
+    for the disk.
+    """
+    last = -1
+    clients = read_csv(path / "clients.csv")
+    present = Counter(row["round"] for row in clients)
+    trained = {row["round"] for row in clients if row.get("local_loss")}
+    epochs = {row["round"] for row in read_csv(path / "epochs.csv")}
+    has_epochs = (path / "epochs.csv").exists()
+    for row in read_csv(path / "rounds.csv"):
+        name = row["round"]
+        complete = name == str(last + 1) and row["clients"] and row["failures"]
+        if not complete or present[name] < int(row["clients"]) - int(row["failures"]):
+            break
+        if has_epochs and name in trained and name not in epochs:
+            break
+        last += 1
+    return last

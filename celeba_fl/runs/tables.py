@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from celeba_fl.common.errors import printable
 from celeba_fl.common.files import write_bytes
 
 
@@ -44,7 +45,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]], header: bool) -> str:
     if header:
         writer.writeheader()
     writer.writerows({key: defined(value) for key, value in row.items()} for row in rows)
-    return text.getvalue()
+    return printable(text.getvalue())
 
 
 def defined(value: Any) -> Any:

@@ -34,7 +34,7 @@ def test_only_what_changes_all_along_may_be_lost_in_a_power_cut(tmp_path, monkey
     write_json(tmp_path / "progress.json", {"replied": 1}, sync=False)
     assert not synced
     write_json(tmp_path / "run.json", {})
-    assert len(synced) == 1
+    assert len(synced) == 2  # the content, and the name
     assert json.loads((tmp_path / "progress.json").read_text()) == {"replied": 1}
 
 
