@@ -51,7 +51,8 @@ def kinds(
 def cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """A folder ``disk``, and of each checkpoint what a cut of the power after it leaves there."""
     (tmp_path / "disk").mkdir()
-    disk, images, save = Disk(monkeypatch, tmp_path / "disk"), [], Checkpoints.save
+    disk, save = Disk(monkeypatch, tmp_path / "disk"), Checkpoints.save
+    images: list[Path] = []
 
     def cut(self: Checkpoints, *args: Any) -> None:
         save(self, *args)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from toys import write_cifar10
 from torch import nn
 from torchvision.models import mobilenet_v2
+from toys import write_cifar10
 
 from celeba_fl.runs.tables import read_csv
 
