@@ -25,6 +25,8 @@ FORMAT = 1
 # The name of a file while it is being written.
 HALF_WRITTEN = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")
 UNFINISHED = ".unfinished"
+# The folder of those that the next try goes on with.
+DOWNLOADS = "hub"
 
 
 def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
@@ -81,7 +83,7 @@ def clean_up(folder: Path) -> None:
                 with suppress(OSError), path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
-            elif UNFINISHED in path.name:
+            elif UNFINISHED in path.name and path.parent.name != DOWNLOADS:
                 with suppress(OSError), _lock(path, path.name.partition(UNFINISHED)[0], timeout=0):
                     _remove(path)
 
@@ -174,7 +176,7 @@ def keep(path: Path, create: Callable[[Path], object], resume: bool = False) -> 
     killed process has left there. Other processes that want the same file wait until it exists.
     """
     if not path.exists():
-        unfinished = path.with_name(f".{path.name}{'.partial' if resume else UNFINISHED}")
+        unfinished = path.with_name(f".{path.name}{UNFINISHED}")
         make_folder(path.parent)
         with _lock(path, path.name):
             if not path.exists():

@@ -275,7 +275,7 @@ def test_litter_of_kills_is_removed_and_nothing_else(tmp_path):
         "run.json",
         ".drawn.lock",
         "drawn/img/1.jpg",
-        "hub/.id.partial/0.parquet",
+        "hub/.id.unfinished/0.parquet",
         ".DS_Store",
         "runs/run/plots/a.svg",
     )
@@ -285,7 +285,7 @@ def test_litter_of_kills_is_removed_and_nothing_else(tmp_path):
     clean_up(tmp_path)
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
     assert {*stays} <= files
-    assert not [name for name in files if name in litter or "unfinished" in name]
+    assert not [name for name in files if name in litter or "/.hash.unfinished" in name]
 
 
 def test_what_somebody_is_at_is_no_litter(tmp_path, monkeypatch):
