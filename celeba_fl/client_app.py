@@ -1,7 +1,7 @@
 """The ClientApp: reads a message, asks the task, replies."""
 
 import time
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from flwr.app import Context, Message
@@ -9,12 +9,14 @@ from flwr.clientapp import ClientApp
 
 from celeba_fl.common.bundle import PACKAGE, code_hash, code_path
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import clean_up
 from celeba_fl.common.threads import one_thread
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds import messages
 from celeba_fl.task import Task, Trained, client_name, derived_seed, load_task
 
 app = ClientApp()
+_clean_up = cache(clean_up)  # once a process
 
 
 @app.query()
@@ -24,6 +26,7 @@ def query(message: Message, context: Context) -> Message:
     if config.chosen and name not in config.chosen:  # nothing to load or to compute
         return Message(messages.sits_out(name), reply_to=message)
     try:
+        _clean_up(config.home_dir)
         task = load_task(config)
         for sha256, data in messages.received_files(message.content).items():
             task.receive(sha256, data)

@@ -128,7 +128,7 @@ class RunConfig:
     resume: str = key(
         "run directory to continue, or `latest`; empty: none",
         "",
-        kind="place",
+        kind="run",
         words=("latest",),
         empty=True,
     )
@@ -331,7 +331,7 @@ def keys_of(task: str) -> tuple[str, ...]:
 
 def places() -> tuple[str, ...]:
     """The keys that say where a run is kept, not what it computes."""
-    return tuple(name for name, rules in RunConfig.keys().items() if rules.kind == "place")
+    return tuple(name for name, rules in RunConfig.keys().items() if rules.kind in ("place", "run"))
 
 
 def _absolute(path: str) -> Path:

@@ -6,6 +6,7 @@ from flwr.serverapp import Grid, ServerApp
 from celeba_fl.common.arrays import add_exactly, sum_counts
 from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import clean_up
 from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
@@ -16,6 +17,7 @@ from celeba_fl.rounds.roll_call import Client, roll_call
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.recorder import Recorder
+from celeba_fl.runs.resuming import last_recorded
 from celeba_fl.strategy import ClosedForm, check_strategy, make_strategy
 from celeba_fl.task import Task, load_task, starting_arrays
 
@@ -26,6 +28,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the run config describes."""
     config = RunConfig.load(context.run_config)
+    clean_up(config.home_dir)
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
         check_strategy(config.strategy)
         task = load_task(config)
@@ -98,6 +101,7 @@ def _loop(
         uniform=config.weighting == "uniform",
         init=ClosedForm(task) if config.init == "closed-form" else None,
         checkpoints=Checkpoints(run.path / "checkpoints", config.keep_checkpoints),
+        recorded=last_recorded(run.path),
         on_start=run.cut,
         on_round=recorder.record,
         on_progress=run.progress,

@@ -25,3 +25,18 @@ def test_the_log_has_a_line_for_each_round_and_none_of_flowers(
     rounds = [line.partition(":")[0] for line in lines if line.startswith("round")]
     assert rounds == ["round 0", "round 1", "round 2"]
     assert not [line for line in lines if "Sampled" in line or "Received" in line]
+
+
+@pytest.mark.parametrize("where", ["server", "client"])
+def test_what_kills_have_left_is_removed_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    home = tmp_path / "home"
+    litter = [home / "tables" / ".x.unfinished", home / "lenet" / "r" / ".0.safetensors.abcd1234"]
+    for path in litter:
+        path.parent.mkdir(parents=True)
+        path.write_text("half")
+    if where == "client":
+        monkeypatch.setattr("celeba_fl.server_app.clean_up", lambda folder: None)
+    adding.run(tmp_path / "runs", num_server_rounds=1, home=str(home))
+    assert not [path for path in litter if path.exists()]

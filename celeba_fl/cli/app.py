@@ -1,5 +1,6 @@
 """The `celeba-fl` command: what `flwr run` leaves to the user."""
 
+import io
 import sys
 
 import typer
@@ -24,6 +25,9 @@ for command in (
 
 def main() -> None:
     """Run the command; an error that the user can mend gets one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot say becomes an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except InputError as error:

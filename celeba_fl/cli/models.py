@@ -26,13 +26,14 @@ def predict(
     predictions mean little. An image that cannot be read is named, and the exit status is 1.
     """
     from celeba_fl.inference.predict import (
+        can_predict,
         load_model,
         predict_files,
         predictions_json,
         predictions_table,
     )
 
-    model = load_model(find_run(run, app_here().places().runs_dir))
+    model = load_model(find_run(run, app_here().places().runs_dir, can_predict))
     answers = dict(predict_files(model, images))
     predicted = [(path, answer) for path, answer in answers.items() if not isinstance(answer, str)]
     if as_json:
@@ -57,9 +58,9 @@ def sample(
     ] = 0,
 ) -> None:
     """Generate faces with the model of a run of the task dcgan."""
-    from celeba_fl.inference.sample import load_generator, write_faces
+    from celeba_fl.inference.sample import can_generate, load_generator, write_faces
 
-    generator = load_generator(find_run(run, app_here().places().runs_dir))
+    generator = load_generator(find_run(run, app_here().places().runs_dir, can_generate))
     print(write_faces(generator, count, seed, out)[-1])
 
 

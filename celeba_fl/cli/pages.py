@@ -42,8 +42,12 @@ def dashboard(
     host: Annotated[
         str, typer.Option(help="address to listen on; any other lets other machines in")
     ] = "127.0.0.1",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="name under which browsers reach it through a reverse proxy"),
+    ] = None,
 ) -> None:
     """Watch, start and stop runs, and try their models, in a browser."""
     from celeba_fl.dashboard.launch import launch
 
-    launch(host, port)
+    launch(host, port, allow_host or [])

@@ -12,7 +12,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.launch.app import app_here
 from celeba_fl.launch.experiments import SIMULATION, absolute_paths, num_supernodes, read_experiment
 from celeba_fl.launch.flower import run_flower
-from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.reading import dealing, read_runs
 
 
 def run(
@@ -48,6 +48,7 @@ def run(
     if not superlink:
         settings |= absolute_paths(settings, config.keys())
         federation = federation or SIMULATION
+        num_supernodes(federation)  # fails here, and not in Flower
     if not inline:
         raise SystemExit(run_flower(app, app.submittable(settings), federation, superlink))
     from celeba_fl.client_app import app as client_app
@@ -60,10 +61,9 @@ def run(
 def runs() -> None:
     """List the runs in the results directory, the newest first."""
     metrics = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "auroc": "AUROC"}
-    keys = ("task", "dataset", "partitioner")
-    table = Table(
-        Column("run", overflow="fold", min_width=20), "status", "rounds", *keys, *metrics.values()
-    )
+    keys = ("task", "dataset")
+    about = ("status", "rounds", *keys, "partitioner")
+    table = Table(Column("run", overflow="fold", min_width=20), *about, *metrics.values())
     for info in read_runs(app_here().places().runs_dir):
         config, summary = info.config, info.summary
         figures = [summary.get(f"test_{metric}") for metric in metrics]
@@ -72,6 +72,7 @@ def runs() -> None:
             escape(info.standing),
             str("" if info.rounds is None else info.rounds),
             *(escape(str(config.get(key, ""))) for key in keys),
+            escape(dealing(config)),
             *("" if figure is None else f"{figure:.3f}" for figure in figures),
         )
     Console().print(table)

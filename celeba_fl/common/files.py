@@ -1,20 +1,32 @@
-"""Files that are whole or absent: written beside their place, then renamed into it."""
+"""Files that are whole or absent: written beside their place, then renamed into it.
 
+What is written is on the disk, with its name, before the next thing can rely on it.
+"""
+
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    from filelock import BaseFileLock
 
 # Part of every key; raise it when the files under `home` change their form or meaning.
 FORMAT = 1
+# The name of a file while it is being written.
+HALF_WRITTEN = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")
+UNFINISHED = ".unfinished"
+# The folder of those that the next try goes on with.
+DOWNLOADS = "hub"
 
 
 def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
@@ -23,19 +35,66 @@ def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
     With `sync`, no power cut leaves a part of it either. That costs milliseconds, which is too much
     for a file that changes many times a second.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # for `clean_up`: somebody is at it
             file.write(data)
+            file.flush()
             if sync:
-                file.flush()
                 os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    if sync:
+        _sync(path.parent)
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """Add to the end of a file, which is created if it does not exist."""
+    is_new = not path.exists()
+    with path.open("ab") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        _sync(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless they exist."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def clean_up(folder: Path) -> None:
+    """Remove what killed processes have left half made in `folder`, and up to three folders below.
+
+    Whoever is alive holds a lock on what he makes. What a download can go on with is kept.
+    """
+    for depth in range(4):
+        for path in folder.glob("*/" * depth + ".*"):
+            if HALF_WRITTEN.fullmatch(path.name) and path.is_file():
+                with suppress(OSError), path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+            elif UNFINISHED in path.name and path.parent.name != DOWNLOADS:
+                with suppress(OSError), _lock(path, path.name.partition(UNFINISHED)[0], timeout=0):
+                    _remove(path)
+
+
+def _sync(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @dataclass(frozen=True)
@@ -46,11 +105,15 @@ class RoundFiles:
     keep: int = 2  # how many of the newest stay
 
     def write(self, server_round: int, data: bytes, best: int | None = None) -> None:
-        """Write the file of a round; of the others only the newest before it and the best stay.
+        """Write the file of a round, and remove those that are no longer kept."""
+        write_bytes(self.path(server_round), data)
+        self.prune(server_round, best)
+
+    def prune(self, server_round: int, best: int | None = None) -> None:
+        """Keep the newest files up to that of a round, and the best.
 
         Later ones go: a run that goes on from an earlier round has not done theirs.
         """
-        write_bytes(self.path(server_round), data)
         past = [old for old in self.rounds() if old <= server_round]
         for old in set(self.rounds()) - {*past[-self.keep :], best}:
             self.path(old).unlink()
@@ -65,14 +128,22 @@ class RoundFiles:
 
 
 def pack_arrays(arrays: Mapping[str, "np.ndarray"], metadata: dict[str, str]) -> bytes:
-    """The bytes of a safetensors file.
+    """The bytes of a safetensors file; the same for the same arrays and metadata.
 
     Arrays are copied into row-major order, because safetensors 0.8 takes an array's memory as it
-    is and would mix up one in column-major order, such as a transpose.
+    is and would mix up one in column-major order, such as a transpose. It also writes metadata in
+    random order, so the header is written anew.
     """
     from safetensors.numpy import save
 
-    return save({key: array.copy(order="C") for key, array in arrays.items()}, metadata)
+    packed = save({key: array.copy(order="C") for key, array in arrays.items()})
+    start = 8 + int.from_bytes(packed[:8], "little")
+    header = json.loads(packed[8:start])
+    if metadata:
+        header = {"__metadata__": dict(sorted(metadata.items())), **header}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # so that the arrays are aligned
+    return len(text).to_bytes(8, "little") + text + packed[start:]
 
 
 def write_json(path: Path, value: Any, sync: bool = True) -> None:
@@ -105,14 +176,30 @@ def keep(path: Path, create: Callable[[Path], object], resume: bool = False) -> 
     killed process has left there. Other processes that want the same file wait until it exists.
     """
     if not path.exists():
-        from filelock import FileLock
-
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        unfinished = path.with_name(f".{path.name}{UNFINISHED}")
+        make_folder(path.parent)
+        with _lock(path, path.name):
             if not path.exists():
                 if not resume:
-                    shutil.rmtree(unfinished, ignore_errors=True)
+                    _remove(unfinished)
                 create(unfinished)
+                for part in (unfinished, *unfinished.rglob("*")):
+                    _sync(part)
                 unfinished.rename(path)
+                _sync(path.parent)
     return path
+
+
+def _lock(path: Path, name: str, timeout: float = -1) -> "BaseFileLock":
+    """The lock on what `keep` makes of this name, beside `path`; with a `timeout`, or OSError."""
+    from filelock import FileLock
+
+    return FileLock(path.with_name(f".{name.lstrip('.')}.lock"), timeout=timeout)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -23,7 +23,8 @@ class Key:
     """What a key means and which values it takes; its type is that of its default.
 
     A key of kind ``path`` is a file or folder to read, which `celeba-fl run` makes absolute if it
-    exists; ``place`` says where a run is kept, not what it computes, and is always made absolute.
+    exists; ``place`` says where a run is kept, not what it computes, and is always made absolute;
+    ``run`` is such a place that can also be the name of a run.
     """
 
     meaning: str  # for tables and error messages

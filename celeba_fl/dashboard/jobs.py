@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flwr.cli.flower_config import read_flower_config
-
+from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
 from celeba_fl.launch.flower import flower_environment, flower_json
 from celeba_fl.runs.reading import RunInfo
@@ -34,7 +33,7 @@ class Job:
 
 def connections() -> dict[str, str]:
     """The connections of `flwr` with their addresses, its default in front."""
-    known: dict[str, Any] = read_flower_config()[0].get("superlink", {})
+    known = flower.connections()
     default = known.get("default")
     names = [name for name, options in known.items() if isinstance(options, dict)]
     names.sort(key=lambda name: name != default)

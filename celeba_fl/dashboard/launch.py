@@ -1,6 +1,8 @@
 """How the dashboard is started: on this machine alone, and without asking anything of the net."""
 
 import ipaddress
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from celeba_fl.common.errors import InputError
@@ -37,13 +39,16 @@ def exposure(host: str) -> str:
     )
 
 
-def launch(host: str, port: int) -> None:
+def launch(host: str, port: int, allowed: Sequence[str] = ()) -> None:
     """Serve the dashboard until Ctrl-C or SIGTERM.
+
+    Behind a reverse proxy, browsers come in under the names in `allowed`.
 
     Raises
     ------
     InputError
-        If the packages that it needs are not installed, or it cannot listen there.
+        If the packages that it needs are not installed, it cannot listen there, or what is allowed
+        is no name.
     """
     try:
         from streamlit.web.cli import main as streamlit
@@ -54,14 +59,19 @@ def launch(host: str, port: int) -> None:
         ) from error
     from starlette.formparsers import MultiPartParser  # Streamlit brings it
 
+    for name in allowed:
+        if not re.fullmatch(r"[A-Za-z0-9.-]+", name):
+            raise InputError(f"--allow-host {name}: give a name alone, such as faces.example.org")
     if warning := exposure(host):
         print(warning, flush=True)
     # A larger upload than this would be put into a file.
     MultiPartParser.spool_max_size = (MAX_UPLOAD_MB + 1) * 2**20
     options = [*OPTIONS.items(), ("server.address", host), ("server.port", str(port))]
+    # A proxy may ask for this address where the browser asked for the name.
+    options += [("server.corsAllowedOrigins", f"https://{name}") for name in allowed]
     if is_private(host):
         # Else any web site could come in, under a name of its own that leads to this address.
-        names = dict.fromkeys((host, "127.0.0.1", "localhost"))
+        names = dict.fromkeys((host, "127.0.0.1", "localhost", *allowed))
         options += [("server.allowedHosts", name) for name in names]
     try:
         streamlit(["run", str(APP), *(w for key, value in options for w in (f"--{key}", value))])

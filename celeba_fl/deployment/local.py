@@ -17,9 +17,8 @@ from typing import Any
 import psutil
 import tomli_w
 from filelock import FileLock, Timeout
-from flwr.cli.flower_config import read_flower_config, write_superlink_connection
-from flwr.cli.typing import SuperLinkConnection
 
+from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
 from celeba_fl.deployment.credentials import write_credentials
 from celeba_fl.launch.flower import flower_environment, flower_json
@@ -116,14 +115,13 @@ class LocalDeployment:
     def _connect(self) -> None:
         """Make this deployment a connection of Flower's commands."""
         ca = str(self.credentials / "ca.crt")
-        other = read_flower_config()[0].get("superlink", {}).get(self.name)
+        other = flower.connections().get(self.name)
         if other and other.get("root-certificates") != ca:
             raise InputError(
                 f"Flower's commands have a connection {self.name!r} already, to "
                 f"{other.get('address')}; take another --name"
             )
-        connection = SuperLinkConnection(self.name, address=self.address, root_certificates=ca)
-        write_superlink_connection(connection)
+        flower.write_connection(self.name, self.address, root_certificates=ca)
 
     def start_superlink(self) -> None:
         """Start the SuperLink, also again, and wait until it can be reached."""

@@ -91,6 +91,14 @@ def load_model(run: RunInfo) -> Model:
     return Model(head, attributes, thresholds, view, weights, home, faces)
 
 
+def can_predict(run: RunInfo) -> bool:
+    """Whether a run has a model of CelebA's attributes."""
+    try:
+        return "attributes" in final_model(run)[1]
+    except InputError:
+        return False
+
+
 class Predictor:
     """A model ready for images; a context manager, to be kept open as long as images come."""
 

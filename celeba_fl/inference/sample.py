@@ -31,6 +31,14 @@ def load_generator(run: RunInfo) -> Arrays:
     return arrays
 
 
+def can_generate(run: RunInfo) -> bool:
+    """Whether a run has a model that generates faces."""
+    try:
+        return final_model(run)[1].get("network") == NETWORK
+    except InputError:
+        return False
+
+
 def write_faces(arrays: Arrays, count: int, seed: int, out: Path) -> list[Path]:
     """Write faces as PNG files, and the first of them side by side as `grid.png`, the last file.
 

@@ -1,17 +1,22 @@
 """Experiments: TOML files and pairs of key and value, merged into run-config keys."""
 
+import re
 from collections.abc import Iterable, Mapping
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
 import tomli
 
+from celeba_fl.common import flower
 from celeba_fl.common.bundle import PACKAGE
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.keys import Key
 
 EXPERIMENTS = PACKAGE / "experiments"
 FEDERATIONS = PACKAGE / "federations"
+# What TOML does not take for a number: one without digits before or after the point.
+PYTHON_NUMBER = re.compile(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?")
 SIMULATION = FEDERATIONS / "simulation-50.toml"
 
 
@@ -37,12 +42,16 @@ def read_experiment(name: str, pairs: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def parse_pair(pair: str) -> tuple[str, Any]:
-    """A key and its value as TOML would read it; a bare word is a text."""
+    """A key and its value as TOML would read it, or Python; a bare word and a date are texts."""
     key, _, value = pair.partition("=")
     try:
-        return key, tomli.loads(f"value = {value}")["value"]
+        read = tomli.loads(f"value = {value}")["value"]
+        return key, value if isinstance(read, date | time) else read  # a datetime is a date
     except tomli.TOMLDecodeError:
-        return key, value
+        pass
+    if value in ("True", "False"):
+        return key, value == "True"
+    return key, float(value) if PYTHON_NUMBER.fullmatch(value) else value
 
 
 def absolute_paths(settings: Mapping[str, Any], keys: Mapping[str, Key]) -> dict[str, str]:
@@ -61,13 +70,10 @@ def num_supernodes(federation: Path | None) -> int:
     Raises
     ------
     InputError
-        If the file cannot be read, or the number is not a whole number above 0.
+        If the file cannot be read, or Flower would not take it.
     """
     path = federation or SIMULATION
-    number = read_toml(path).get("num-supernodes", 2)
-    if type(number) is not int or number < 1:
-        raise InputError(f"{path}: num-supernodes = {number!r}: must be a whole number above 0")
-    return number
+    return flower.num_supernodes(read_toml(path), path)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

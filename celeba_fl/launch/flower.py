@@ -22,6 +22,8 @@ FLOWER_ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
 }
+# Ray puts sockets there, of names of 66 characters, and Linux takes paths of 107.
+MAX_TMPDIR = 40
 # Lines of the simulation engine that say nothing of a run.
 NOISE = re.compile(r"FutureWarning: .*Ray|Manually terminating ClientAppActor")
 
@@ -29,12 +31,23 @@ NOISE = re.compile(r"FutureWarning: .*Ray|Manually terminating ClientAppActor")
 def flower_environment() -> dict[str, str]:
     """Environment for Flower's commands, with this interpreter's `bin` first on PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**FLOWER_ENVIRONMENT, **os.environ, "PATH": path}
+    # What it prints is read as UTF-8 here, and has more in it than ASCII.
+    ours = {"PATH": path, "PYTHONIOENCODING": "utf-8"}
+    if len(os.environ.get("TMPDIR", "")) > MAX_TMPDIR:
+        ours["RAY_TMPDIR"] = os.environ.get("RAY_TMPDIR", "/tmp")
+    return {**FLOWER_ENVIRONMENT, **os.environ, **ours}
 
 
 def flower_json(command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
     """The JSON that a `flwr` command prints, after other lines; InputError if the command fails."""
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
     start = done.stdout.find("{")
     answer: dict[str, Any] = json.loads(done.stdout[start:]) if start >= 0 else {}
     if not answer.get("success"):

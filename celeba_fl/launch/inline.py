@@ -8,13 +8,11 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
+from celeba_fl.common import flower
 from celeba_fl.config import RunConfig
 
 Nodes = int | Sequence[Mapping[str, Any]]
@@ -30,8 +28,7 @@ class InlineGrid(Grid):
         if isinstance(nodes, int):
             nodes = [{"partition-id": i, "num-partitions": nodes} for i in range(nodes)]
         self._app = client_app
-        self._run = Run.create_empty(secrets.randbits(63))
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = self.run.run_id, 1, 1
+        self._run = flower.new_run()
         contexts = (
             Context(self.run.run_id, secrets.randbits(62), {**node}, RecordDict(), {**run_config})
             for node in nodes
@@ -40,11 +37,11 @@ class InlineGrid(Grid):
         self._waiting: dict[str, Message] = {}
 
     @property
-    def run(self) -> Run:
+    def run(self) -> flower.Run:
         """The run; its id is random."""
         return self._run
 
-    def set_run(self, run: Run) -> None:
+    def set_run(self, run: flower.Run) -> None:
         self._run = run
 
     def create_message(
@@ -65,9 +62,8 @@ class InlineGrid(Grid):
         """Keep messages until their replies are pulled."""
         ids = []
         for message in messages:
-            message.metadata.__dict__["_message_id"] = secrets.token_hex(16)
-            self._waiting[message.metadata.message_id] = message
-            ids.append(message.metadata.message_id)
+            ids.append(flower.send(message))
+            self._waiting[ids[-1]] = message
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -84,8 +80,7 @@ class InlineGrid(Grid):
         try:
             return self._app(message, self._contexts[message.metadata.dst_node_id])
         except Exception as error:  # as the engines do: a failing client is a reply
-            code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-            return Message(Error(code=code, reason=repr(error)), reply_to=message)
+            return Message(flower.failure(error), reply_to=message)
 
 
 def run_inline(

@@ -9,6 +9,7 @@ from typing import Any
 from celeba_fl.evaluation.resampling import FEW_IDENTITIES
 from celeba_fl.report.reading import Run
 from celeba_fl.report.words import seconds, sentence
+from celeba_fl.runs.reading import dealing
 
 
 def title_of(run: Run) -> str:
@@ -17,15 +18,16 @@ def title_of(run: Run) -> str:
     if not config:
         return run.path.name
     dataset = Path(str(run.info.dataset.get("name", config.get("dataset")))).name
-    clients = "" if run.info.num_clients is None else f", {run.info.num_clients} clients"
-    return f"{config.get('task')} on {dataset}: {partitioning(config)}{clients}"
+    clients = "" if run.info.num_clients is None else f"{run.info.num_clients} clients"
+    how = ", ".join(filter(None, (partitioning(config), clients)))
+    return f"{config.get('task')} on {dataset}" + (f": {how}" if how else "")
 
 
 def partitioning(config: Mapping[str, Any]) -> str:
-    """How the data are partitioned, in a word or two."""
+    """How the data are partitioned, in a word or two; empty if the task deals by itself."""
     alpha = f" (alpha {config.get('dirichlet-alpha')})"
-    partitioner = str(config.get("partitioner"))
-    return partitioner + (alpha if partitioner == "dirichlet" else "")
+    dealt = dealing(config)
+    return dealt + (alpha if dealt == "dirichlet" else "")
 
 
 def notes(run: Run) -> list[str]:

@@ -37,14 +37,14 @@ def aggregate(
         return before, MetricRecord()
     for message in replies.usable.values():
         for name, arrays in list(message.content.array_records.items()):
-            message.content[name] = _cast(arrays, dict.fromkeys(before, "float64"))
+            message.content[name] = cast(arrays, dict.fromkeys(before, "float64"))
         if uniform:
             for reported in message.content.metric_records.values():
                 reported[NUM_EXAMPLES] = min(1, num_examples(message.content))
     after, metrics = strategy.aggregate_train(server_round, list(replies.usable.values()))
     if after is None:
         raise RoundFailedError(f"round {server_round}: the strategy returned no model")
-    model = _cast(after, {key: array.dtype for key, array in before.items()})
+    model = cast(after, {key: array.dtype for key, array in before.items()})
     if not all(np.isfinite(array.numpy()).all() for array in model.values()):
         raise RoundFailedError(
             f"round {server_round}: the strategy returned a model with NaN or infinity"
@@ -57,13 +57,16 @@ def total_examples(replies: Replies) -> int:
     return sum(num_examples(message.content) for message in replies.usable.values())
 
 
-def _cast(arrays: ArrayRecord, dtypes: Mapping[str, str]) -> ArrayRecord:
+def cast(arrays: ArrayRecord, dtypes: Mapping[str, str]) -> ArrayRecord:
     """Change types, in the order of `dtypes`, by which some strategies go.
 
-    Whole numbers (such as batch norm's counters) are rounded, not cut.
+    Whole numbers (such as batch norm's counters) are rounded, not cut. The results are contiguous,
+    as a checkpoint gives them back: on arrays in another order, sums differ in their last digits.
     """
     cast = {}
     for key, name in dtypes.items():
         dtype, values = np.dtype(name), arrays[key].numpy()
-        cast[key] = Array((np.rint(values) if dtype.kind in "iu" else values).astype(dtype))
+        cast[key] = Array(
+            (np.rint(values) if dtype.kind in "iu" else values).astype(dtype, order="C")
+        )
     return ArrayRecord(cast)

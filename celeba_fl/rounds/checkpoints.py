@@ -52,9 +52,16 @@ class Checkpoints(RoundFiles):
         packed = pack_arrays(tensors, {"checkpoint": json.dumps(metadata)})
         self.write(server_round, packed, best)
 
-    def restore(self, strategy: Strategy) -> Checkpoint | None:
-        """Read the newest checkpoint and give the strategy its state back; None without any."""
+    def restore(self, strategy: Strategy, last: int | None = None) -> Checkpoint | None:
+        """Read the newest checkpoint and give the strategy its state back; None without any.
+
+        Those of rounds after `last` are passed over.
+        """
         for server_round in reversed(self.rounds()):
+            if last is not None and server_round > last:
+                path = self.path(server_round)
+                LOG.warning("%s is passed over: the records end with round %d", path, last)
+                continue
             try:
                 with safe_open(self.path(server_round), "numpy") as file:
                     metadata = json.loads(file.metadata()["checkpoint"])

@@ -13,8 +13,8 @@ from typing import Any
 
 from flwr.app import Message
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
+from celeba_fl.common.flower import Run
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.messages import TRAIN
 

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds.aggregation import RoundFailedError, aggregate, total_examples
+from celeba_fl.rounds.aggregation import RoundFailedError, aggregate, cast, total_examples
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import CohortGrid, Cohorts, await_nodes
 from celeba_fl.rounds.exchange import PhaseProgress, Replies, reject_unusable, send_and_wait
@@ -83,6 +83,7 @@ class Loop:
     init: Strategy | None = None  # trains once, in round 0, the model that the rounds start from
     # Where every round is kept; where there are some already, the run goes on after them.
     checkpoints: Checkpoints | None = None
+    recorded: int | None = None  # the last round of which there are records; None: all rounds are
     # Called with the first round to be done: records of it and of later ones are void.
     on_start: Callable[[int], None] = lambda _: None
     # Called after every round, 0 included; returns the metrics that `stop` judges.
@@ -111,11 +112,14 @@ class Loop:
         """
         for each in filter(None, (strategy, self.init)):
             vars(each).update(dict.fromkeys(SAMPLING & vars(each).keys(), 1))
-        result, first = Result(arrays=initial_arrays), 0
-        restored = self.checkpoints.restore(strategy) if self.checkpoints else None
-        if restored:
+        dtypes = {key: array.dtype for key, array in initial_arrays.items()}
+        result, first = Result(arrays=cast(initial_arrays, dtypes)), 0
+        restored = self.checkpoints.restore(strategy, self.recorded) if self.checkpoints else None
+        if self.checkpoints and restored:
             result.arrays, first = restored.arrays, restored.server_round + 1
             self.stop.restore(restored.state)
+            # A run that was killed may not have come to this.
+            self.checkpoints.prune(restored.server_round, self.stop.memory.best_round)
         self.on_start(first)
         begin = time.monotonic() - self.stop.memory.seconds
         last = getattr(strategy, "num_rounds", num_rounds)

@@ -5,7 +5,8 @@ Its files and their columns are an interface, see README.md: add freely, rename 
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,8 +19,15 @@ from safetensors.numpy import load
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.bundle import code_description
-from celeba_fl.common.errors import InputError
-from celeba_fl.common.files import pack_arrays, write_bytes, write_json
+from celeba_fl.common.errors import InputError, printable
+from celeba_fl.common.files import (
+    append_bytes,
+    clean_up,
+    make_folder,
+    pack_arrays,
+    write_bytes,
+    write_json,
+)
 from celeba_fl.common.keys import describe
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
@@ -41,10 +49,21 @@ class RunDirectory:
     Raises
     ------
     InputError
-        If the directory to resume does not exist, is in use, or is of another experiment.
+        If the directory to resume does not exist, is in use, or is of another experiment; or if
+        there cannot be a new one.
     """
 
     def __init__(self, config: RunConfig, flwr_run_id: int) -> None:
+        try:
+            self._open(config, flwr_run_id)
+        except OSError as error:
+            raise InputError(
+                f"results-dir = {config.results_dir!r}: no run can be written there: {error}"
+            ) from error
+        self._heart = threading.Thread(target=self._beat, name="run-heartbeat", daemon=True)
+        self._heart.start()
+
+    def _open(self, config: RunConfig, flwr_run_id: int) -> None:
         started = datetime.now(UTC)
         self._clock = time.monotonic()
         self._lock = threading.Lock()
@@ -57,7 +76,7 @@ class RunDirectory:
             self._info["flwr_run_ids"].append(flwr_run_id)
         else:
             self.path = config.runs_dir / f"{started:%Y-%m-%d_%H-%M-%S}_{flwr_run_id}"
-            self.path.mkdir(parents=True)
+            make_folder(self.path)
             self._info = {
                 "status": "running",
                 "reason": "",
@@ -75,14 +94,13 @@ class RunDirectory:
             self._writer.acquire()
         except Timeout:
             raise InputError(f"resume: another run is writing {self.path}") from None
+        clean_up(self.path)
         self._before: float = self._info["seconds"]
         self.update(
             code=code_description(),
             packages={name: version(name) for name in PACKAGES},
             own_keys=describe(config.own_keys()),
         )
-        self._heart = threading.Thread(target=self._beat, name="run-heartbeat", daemon=True)
-        self._heart.start()
 
     def __enter__(self) -> "RunDirectory":
         LOG.info("Run directory: %s", self.path)
@@ -92,9 +110,10 @@ class RunDirectory:
         self._ended.set()
         self._heart.join()
         if error:
-            reason = str(error) or repr(error)
+            reason = printable(str(error) or repr(error))
             LOG.error("The run failed: %s", reason)
-            self._close("failed", reason)
+            with self._best_effort():
+                self._close("failed", reason)
         self._writer.release()
         LOG.info("Run directory: %s", self.path)
 
@@ -133,9 +152,9 @@ class RunDirectory:
 
     def cut(self, first: int) -> None:
         """Delete rows and pictures of round `first` and later ones, which will be done again."""
+        before = {str(done) for done in range(first)}
         for name in ("rounds.csv", "clients.csv", "epochs.csv"):
-            rows = read_csv(self.path / name)
-            kept = [row for row in rows if int(row["round"]) < first]
+            kept = [row for row in read_csv(self.path / name) if row["round"] in before]
             if kept:
                 self.write_csv(name, kept)
             else:
@@ -152,19 +171,27 @@ class RunDirectory:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
-            self.update(seconds=self.seconds)
+            with self._best_effort():
+                self.update(seconds=self.seconds)
 
     def progress(self, phase: PhaseProgress) -> None:
-        """Write `progress.json`."""
-        write_json(self.path / "progress.json", asdict(phase), sync=False)
+        """Write `progress.json`, if the disk takes it."""
+        with self._best_effort():
+            write_json(self.path / "progress.json", asdict(phase), sync=False)
+
+    @contextmanager
+    def _best_effort(self) -> Iterator[None]:
+        """Go on without what cannot be written, such as on a disk that is full for a moment."""
+        try:
+            yield
+        except OSError as error:
+            LOG.warning("%s: not written, and the run goes on: %s", self.path, error)
 
     def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows to a CSV file; the first rows create it with its header."""
         path = self.path / name
         if rows:
-            text = csv_text(rows, header=not path.exists())
-            with path.open("a", newline="", encoding="utf-8") as file:
-                file.write(text)
+            append_bytes(path, csv_text(rows, header=not path.exists()).encode())
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write a whole CSV file."""

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,14 +123,20 @@ def progress(path: Path) -> PhaseProgress | None:
         return None
 
 
-def find_run(name: str, folder: Path) -> RunInfo:
-    """A run; arguments as in `find_directory`.
+def find_run(
+    name: str, folder: Path, able: Callable[[RunInfo], bool] = lambda run: True
+) -> RunInfo:
+    """A run; arguments as in `find_directory`, but ``latest`` is the newest that is `able`.
 
     Raises
     ------
     InputError
         If there is none, or its files cannot be read.
     """
+    if name == "latest":
+        for one in read_runs(folder):
+            if one.status != "unreadable" and able(one):
+                return one
     run = read_run(find_directory(name, folder))
     if run.status == "unreadable":
         raise InputError(f"{run.path} is unreadable: {run.reason}")
@@ -154,15 +160,29 @@ def final_model(run: RunInfo) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         with safe_open(path, "numpy") as file:
             names, metadata = file.keys(), file.metadata() or {}
-            return {name: file.get_tensor(name) for name in names}, metadata
+            arrays = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"{path}: {name} has NaN or infinity in it: predicts nothing")
+    return arrays, metadata
 
 
 def config_of(run: RunInfo) -> RunConfig:
     """The run config of a run, with its `home` as it was resolved, if that still exists."""
     kept = {"home": run.home} if run.home and Path(run.home).is_dir() else {}
     return RunConfig.load({**keys_read(run.config), **kept})
+
+
+def dealing(config: Mapping[str, Any]) -> str:
+    """How a run's images were dealt to clients, in a word; empty where its task deals by itself."""
+    if config.get("dataset") == "none":
+        return "sites of their own"
+    try:
+        return "" if "partitioner" not in keys_read(config) else str(config["partitioner"])
+    except InputError:  # a task that is not installed here
+        return ""
 
 
 def keys_read(config: Mapping[str, Any]) -> dict[str, Any]:

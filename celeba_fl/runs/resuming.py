@@ -1,17 +1,23 @@
-"""The check that a run may be resumed in its directory."""
+"""The checks that a run may be resumed in its directory, and from where."""
 
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RESUMABLE, RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
-from celeba_fl.runs.reading import find_directory, keys_read, read_json
+from celeba_fl.runs.reading import RunInfo, find_run, keys_read
+from celeba_fl.runs.tables import read_csv
 
 
 def directory_to_resume(config: RunConfig) -> Path:
     """The directory of the run to resume, once it is certain that this is the same experiment.
 
-    Keys that are newer than the run are as `keys_read` says.
+    ``latest`` is the newest that has checkpoints and something left to do. Keys that are newer than
+    the run are as `keys_read` says.
 
     Raises
     ------
@@ -19,11 +25,10 @@ def directory_to_resume(config: RunConfig) -> Path:
         If there is no such run, it is of another experiment, or nothing is left to do in it.
     """
     try:
-        path = find_directory(config.resume, config.runs_dir)
+        run = find_run(config.resume, config.runs_dir, partial(_can_go_on, config))
     except InputError as error:
         raise InputError(f"resume = {config.resume!r}: {error}") from error
-    info = read_json(path / "run.json")
-    before, now = {**config.defaults(), **keys_read(info["config"])}, config.to_dict()
+    path, before, now = run.path, {**config.defaults(), **keys_read(run.config)}, config.to_dict()
     changed = [
         f"{key} was {before[key]!r} and is {now[key]!r}"
         for key in now
@@ -34,17 +39,50 @@ def directory_to_resume(config: RunConfig) -> Path:
             f"resume = {config.resume!r}: {path.name} is another experiment: "
             f"{'; '.join(changed)}. Only {', '.join(RESUMABLE[1:])} may change"
         )
-    completed = info["status"] == "completed"
-    saved = Checkpoints(path / "checkpoints").rounds()
+    if why := _nothing_left(config, run, before):
+        raise InputError(f"resume = {config.resume!r}: {path.name} {why}")
+    return path
+
+
+def _nothing_left(config: RunConfig, run: RunInfo, before: Mapping[str, Any]) -> str:
+    """Why there is nothing to do in a run with these keys; empty if there is something."""
+    now, completed = config.to_dict(), run.status == "completed"
+    saved = Checkpoints(run.path / "checkpoints").rounds()
     done = before["num-server-rounds"] if completed else max(saved, default=0)
     if config.num_server_rounds < done + completed:
-        raise InputError(
-            f"resume = {config.resume!r}: {path.name} has done {done} rounds already; "
-            f"num-server-rounds = {config.num_server_rounds} must be more"
+        return (
+            f"has done {done} rounds already; num-server-rounds = {config.num_server_rounds} must "
+            f"be more"
         )
-    if info["status"] == "stopped" and all(before[key] == now[key] for key in RESUMABLE[1:]):
-        raise InputError(
-            f"resume = {config.resume!r}: {path.name} has stopped ({info['reason']}); change the "
-            f"rule to continue it"
-        )
-    return path
+    if run.status == "stopped" and all(before[key] == now[key] for key in RESUMABLE[1:]):
+        return f"has stopped ({run.reason}); change the rule to continue it"
+    return ""
+
+
+def _can_go_on(config: RunConfig, run: RunInfo) -> bool:
+    before = {**config.defaults(), **run.config}
+    begun = bool(Checkpoints(run.path / "checkpoints").rounds())
+    return begun and not _nothing_left(config, run, before)
+
+
+def last_recorded(path: Path) -> int:
+    """The round up to which the rows of a run are whole; -1 without any.
+
+    A power cut can take rows whose checkpoint is there, in a run of a version that did not wait
+    for the disk.
+    """
+    last = -1
+    clients = read_csv(path / "clients.csv")
+    present = Counter(row["round"] for row in clients)
+    trained = {row["round"] for row in clients if row.get("local_loss")}
+    epochs = {row["round"] for row in read_csv(path / "epochs.csv")}
+    has_epochs = (path / "epochs.csv").exists()
+    for row in read_csv(path / "rounds.csv"):
+        name = row["round"]
+        complete = name == str(last + 1) and row["clients"] and row["failures"]
+        if not complete or present[name] < int(row["clients"]) - int(row["failures"]):
+            break
+        if has_epochs and name in trained and name not in epochs:
+            break
+        last += 1
+    return last

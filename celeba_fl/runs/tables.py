@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from celeba_fl.common.errors import printable
 from celeba_fl.common.files import write_bytes
 
 
@@ -28,10 +29,13 @@ def write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, empty without one; a row cut off by a kill is left out."""
+    """The rows of a CSV file, empty without one; a row cut off by a kill is left out.
+
+    So are zeros, which a power cut can leave in the place of rows.
+    """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8").partition("\0")[0]
     whole = text[: text.rfind("\n") + 1]
     return list(csv.DictReader(io.StringIO(whole)))
 
@@ -44,7 +48,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]], header: bool) -> str:
     if header:
         writer.writeheader()
     writer.writerows({key: defined(value) for key, value in row.items()} for row in rows)
-    return text.getvalue()
+    return printable(text.getvalue())
 
 
 def defined(value: Any) -> Any:

@@ -10,10 +10,19 @@ from celeba_fl.data.teacher import error_rates
 
 # 2^5 = 32 groups: more could neither be filled nor sent.
 MAX_GROUPED = 5
+# The keys of how images are dealt to clients, besides `partition-by`, which also counts groups.
+DEALING = ("partitioner", "dirichlet-alpha", "min-partition-size", "partition-size")
 
 
 def check_partitions(config: RunConfig) -> None:
-    """Raise InputError if the sizes of partitions do not go with the partitioner."""
+    """Raise InputError if keys of partitions go neither together nor with the data set."""
+    given, defaults = config.to_dict(), config.defaults()
+    idle = [f"{key} = {given[key]!r}" for key in DEALING if given[key] != defaults[key]]
+    if config.dataset == "none" and idle:
+        raise InputError(
+            f"{', '.join(idle)}: nothing is dealt with dataset = 'none', where each client brings "
+            f"its own images; leave it out"
+        )
     if config.partition_size and config.partitioner != "iid":
         raise InputError(
             f"partition-size = {config.partition_size}: clients of one size exist under "

@@ -121,7 +121,11 @@ def _extractor_state(backbone: Backbone, name: str, weights: str, state: Any) ->
             f"{len(wanted)} tensors are missing or of another shape, e.g. {wrong[0]!r}; "
             f"its keys must be torchvision's"
         )
-    return {key: given[key].detach().to("cpu", torch.float32).contiguous() for key in wanted}
+    kept = {key: given[key].detach().to("cpu", torch.float32).contiguous() for key in wanted}
+    for key, value in kept.items():
+        if not value.isfinite().all():
+            raise InputError(f"weights = {weights!r}: {key!r} has NaN or infinity in it")
+    return kept
 
 
 def _read(path: Path) -> Any:

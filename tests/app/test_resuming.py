@@ -9,6 +9,8 @@ from adding import Adding, column, info, outcome, run
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.resuming import last_recorded
+from celeba_fl.runs.tables import write_csv
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi"])
@@ -55,6 +57,30 @@ def half_written_files(path: Path) -> None:
         (path / name).write_bytes(b"half")
 
 
+def no_rows(path: Path) -> None:
+    for name in ("rounds.csv", "clients.csv"):
+        (path / name).write_bytes(b"")
+
+
+def no_rows_of_clients(path: Path) -> None:
+    (path / "clients.csv").unlink()
+
+
+def last_row_missing(path: Path) -> None:
+    text = (path / "rounds.csv").read_text()
+    (path / "rounds.csv").write_text("".join(text.splitlines(keepends=True)[:-1]))
+
+
+def last_row_of_a_client_missing(path: Path) -> None:
+    text = (path / "clients.csv").read_text()
+    (path / "clients.csv").write_text("".join(text.splitlines(keepends=True)[:-1]))
+
+
+def zeros_at_the_end(path: Path) -> None:
+    data = (path / "rounds.csv").read_bytes()
+    (path / "rounds.csv").write_bytes(data[:-12] + b"\0" * 11 + b"\n")
+
+
 def no_final_files(path: Path) -> None:
     for name in ("model.safetensors", "summary.json", "attributes.csv", "progress.json"):
         (path / name).unlink()
@@ -69,6 +95,11 @@ def no_final_files(path: Path) -> None:
         broken_checkpoints,
         no_checkpoints,
         half_written_files,
+        no_rows,
+        no_rows_of_clients,
+        last_row_missing,
+        last_row_of_a_client_missing,
+        zeros_at_the_end,
         no_final_files,
     ],
 )
@@ -83,6 +114,30 @@ def test_a_run_resumes_whatever_a_kill_left_behind(
 
     assert run(tmp_path / "parts", resume="latest", strategy=strategy) == path
     assert outcome(path) == outcome(whole)
+
+
+def test_a_run_whose_rows_are_gone_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = run(tmp_path, num_server_rounds=2)
+    (path / "run.json").write_text(json.dumps(info(path) | {"status": "running"}))
+    last_row_missing(path)
+    caplog.clear()
+    run(tmp_path, resume="latest")
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said.endswith("round-0002.safetensors is passed over: the records end with round 1")
+
+
+def test_rows_of_epochs_may_be_gone_too(tmp_path: Path) -> None:
+    row = {"round": 1, "clients": 1, "failures": 0}
+    client = {"round": 1, "client": "0", "local_loss": 0.5}
+    write_csv(tmp_path / "rounds.csv", [{**row, "round": 0}, row])
+    write_csv(tmp_path / "clients.csv", [{**client, "round": 0, "local_loss": None}, client])
+    assert last_recorded(tmp_path) == 1  # the task reports no epochs
+    (tmp_path / "epochs.csv").touch()
+    assert last_recorded(tmp_path) == 0
+    write_csv(tmp_path / "epochs.csv", [{"round": 1, "client": "0", "epoch": 1}])
+    assert last_recorded(tmp_path) == 1
 
 
 def test_a_run_killed_before_its_last_files_gets_them(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def handle(what: str, files: Path) -> None:
     """Be the cold client, and print what it cost."""
     from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
     from flwr.clientapp import ClientApp
-    from flwr.supercore.task_identity import TaskIdentity
+
+    from celeba_fl.common.flower import identify
 
     if what == "no-op":
         import torch
@@ -49,7 +50,7 @@ def handle(what: str, files: Path) -> None:
     said = pickle.loads((files / "said.pickle").read_bytes())
     with np.load(files / "arrays.npz") as arrays:
         record = ArrayRecord({key: Array(array) for key, array in arrays.items()})
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    identify(1)
     content = RecordDict({"arrays": record, "config": ConfigRecord(said["told"])})
     message = Message(content, dst_node_id=1, message_type="train")
     app(message, Context(1, 1, NODE, RecordDict(), said["config"]))

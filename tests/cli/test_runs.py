@@ -1,6 +1,8 @@
 """`celeba-fl run` and `celeba-fl runs`; the real `flwr` is in `integration`."""
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +86,36 @@ def test_paths_are_those_of_the_command_and_not_of_the_superlink(
 
     assert call("run", "drawn-iid", "sites", *words) == 0
     assert tomli.loads(flwr.config.read_text())["teacher"] == "labels.csv"
+
+
+@pytest.mark.parametrize("name", ["2026-11-25_20-01-08_7", "latest", "there"])
+def test_a_run_to_resume_may_be_named(
+    call: Call, monkeypatch: pytest.MonkeyPatch, flwr: Flwr, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert call("run", "drawn-iid", f"resume={name}") == 0
+    passed = tomli.loads(flwr.config.read_text())["resume"]
+    assert passed == (str(tmp_path / "there") if name == "there" else name)
+
+
+def test_a_federation_that_flower_would_not_take_is_one_line(
+    call: Call, flwr: Flwr, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "own.toml").write_text("options.num-supernodes = 10\n")
+    assert call("run", "drawn-iid", "--federation", str(tmp_path / "own.toml")) == 2
+    assert "options = {'num-supernodes': 10}: refused by Flower" in capsys.readouterr().err
+
+
+def test_a_terminal_of_ascii_gets_escapes(tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "runs" / "Gl\u00fchw\u00fcrmchen"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{")
+    command = [PYTHON, "-c", "from celeba_fl.cli import main; main()", "runs"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "200"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Gl\\xfchw" in done.stdout
 
 
 @pytest.mark.parametrize("status", ["finished:failed", "finished:stopped", "running", "pending"])

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load
+from disk import Disk
+from safetensors.numpy import load, save
 
 from celeba_fl.common import files
 from celeba_fl.common.files import (
     RoundFiles,
+    append_bytes,
+    clean_up,
     hash_key,
     keep,
     pack_arrays,
@@ -34,7 +37,7 @@ def test_only_what_changes_all_along_may_be_lost_in_a_power_cut(tmp_path, monkey
     write_json(tmp_path / "progress.json", {"replied": 1}, sync=False)
     assert not synced
     write_json(tmp_path / "run.json", {})
-    assert len(synced) == 1
+    assert len(synced) == 2  # the content, and the name
     assert json.loads((tmp_path / "progress.json").read_text()) == {"replied": 1}
 
 
@@ -200,3 +203,102 @@ def test_rounds_after_the_one_that_is_written_are_void(tmp_path: Path) -> None:
     for server_round in (7, 8, 9, 8):
         kept.write(server_round, b"")
     assert kept.rounds() == [8]
+
+
+# ---- what a power cut and a kill leave -----------------------------------------------------
+
+
+@pytest.mark.parametrize("write", [write_bytes, append_bytes])
+def test_a_file_is_on_the_disk_with_its_name_and_its_folders(tmp_path, monkeypatch, write):
+    (tmp_path / "disk").mkdir()
+    disk = Disk(monkeypatch, tmp_path / "disk")
+    write(tmp_path / "disk" / "a" / "b" / "file", b"content") if write is write_bytes else None
+    write(tmp_path / "disk" / "file", b"content")
+    left = disk.after_a_cut(tmp_path / "left")
+    files = {path.relative_to(left).as_posix() for path in left.rglob("*") if path.is_file()}
+    assert files == ({"file", "a/b/file"} if write is write_bytes else {"file"})
+    assert (left / "file").read_bytes() == b"content"
+    disk.close()
+
+
+def test_rows_that_are_added_are_on_the_disk(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    disk = Disk(monkeypatch, tmp_path / "disk")
+    for row in (b"1\n", b"2\n"):
+        append_bytes(tmp_path / "disk" / "rows", row)
+    with (tmp_path / "disk" / "rows").open("ab") as file:
+        file.write(b"3\n")
+    assert (disk.after_a_cut(tmp_path / "left") / "rows").read_bytes() == b"1\n2\n"
+    disk.close()
+
+
+def test_what_is_kept_is_on_the_disk(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    disk = Disk(monkeypatch, tmp_path / "disk")
+
+    def create(new):
+        (new / "deep").mkdir(parents=True)
+        (new / "deep" / "file").write_text("content")
+
+    keep(tmp_path / "disk" / "home" / "it", create)
+    left = disk.after_a_cut(tmp_path / "left")
+    assert (left / "home" / "it" / "deep" / "file").read_text() == "content"
+    disk.close()
+
+
+def test_equal_arrays_and_metadata_are_equal_bytes():
+    arrays = {"b": np.ones((2, 3), np.float32), "a": np.zeros(3, np.int64), "ü": np.ones(1)}
+    names = [f"key {number} ä" for number in range(8)]
+    both = [dict.fromkeys(some, '"value" \n') for some in (names, names[::-1])]
+    packed = [pack_arrays(arrays, metadata) for metadata in both]
+    assert packed[0] == packed[1]
+    assert all((load(packed[0])[key] == array).all() for key, array in arrays.items())
+    assert int.from_bytes(packed[0][:8], "little") % 8 == 0
+
+
+def test_arrays_without_metadata_are_packed_as_safetensors_does():
+    arrays = {"b": np.ones((2, 3), np.float32), "a": np.zeros(3, np.int64)}
+    assert pack_arrays(arrays, {}) == save(arrays)
+    assert pack_arrays(arrays, {"k": "v"}) == save(arrays, {"k": "v"})
+
+
+def test_litter_of_kills_is_removed_and_nothing_else(tmp_path):
+    litter = (
+        ".run.json.x1y2z3_a",
+        "lenet/run/.3.safetensors.abcdefgh",
+        "dcgan/run/3/.round-0001.safetensors.abcdefgh",
+        "partitions/.hash.npy.unfinished",
+        "tables/.hash.unfinished/half",
+        "..drawn.unfinished.0123456789abcdef/img/1.jpg",
+    )
+    stays = (
+        "run.json",
+        ".drawn.lock",
+        "drawn/img/1.jpg",
+        "hub/.id.unfinished/0.parquet",
+        ".DS_Store",
+        "runs/run/plots/a.svg",
+    )
+    for name in (*litter, *stays):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("some")
+    clean_up(tmp_path)
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert {*stays} <= files
+    assert not [name for name in files if name in litter or "/.hash.unfinished" in name]
+
+
+def test_what_somebody_is_at_is_no_litter(tmp_path, monkeypatch):
+    seen = []
+
+    def look(new):
+        new.mkdir()
+        clean_up(tmp_path)
+        seen.append(new.exists())
+
+    keep(tmp_path / "tables" / "it", look)
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", lambda *names: (clean_up(tmp_path), rename(*names)))
+    write_bytes(tmp_path / "run.json", b"{}")
+    assert seen == [True]
+    assert (tmp_path / "run.json").read_bytes() == b"{}"

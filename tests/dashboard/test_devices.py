@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.cli.flower_config import write_superlink_connection
-from flwr.cli.typing import SuperLinkConnection
 from streamlit.testing.v1 import AppTest
 from toys import write_run
 from words import text_of
 
+from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
 from celeba_fl.dashboard import devices, jobs, starting
 from celeba_fl.launch.experiments import parse_pair
@@ -105,7 +104,7 @@ def test_a_wrong_federation_file_is_named(
 @pytest.fixture
 def clinics(runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """SuperNodes of a connection; the first one took part in a run."""
-    write_superlink_connection(SuperLinkConnection("clinics", address="10.0.0.1:8000"))
+    flower.write_connection("clinics", address="10.0.0.1:8000")
     write_run(runs / "a", csv={"nodes": "client,node_id\nold-name,11\n"})
     write_run(runs / "b", csv={"nodes": "client,node_id\nhospital-a,11\n"})
     write_run(runs / "c", csv={"nodes": "of,another\nkind\n"})

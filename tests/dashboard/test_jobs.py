@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.cli.flower_config import write_superlink_connection
-from flwr.cli.typing import SuperLinkConnection
 
+from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
 from celeba_fl.dashboard import jobs
 from celeba_fl.runs.reading import RunInfo
@@ -108,7 +107,7 @@ def test_a_log_of_anything_is_shown(tmp_path: Path) -> None:
 
 def test_connections_are_those_of_flwr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLWR_HOME", str(tmp_path))
-    write_superlink_connection(SuperLinkConnection("clinics", address="10.0.0.1:8000"))
+    flower.write_connection("clinics", address="10.0.0.1:8000")
     known = jobs.connections()
     assert next(iter(known)) == "local"
     assert known["clinics"] == "10.0.0.1:8000"

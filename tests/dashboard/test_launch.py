@@ -15,7 +15,7 @@ from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.testing.v1 import AppTest
 from streamlit.web.server.starlette import starlette_routes
-from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
+from streamlit.web.server.starlette.starlette_websocket import _is_origin_allowed, is_host_allowed
 from typer.testing import CliRunner
 from words import text_of
 
@@ -87,6 +87,41 @@ def test_a_web_site_whose_name_leads_here_is_kept_out(
     options = {"server.allowedHosts": names}
     monkeypatch.setattr("streamlit.config.get_option", options.__getitem__)
     assert is_host_allowed(header) == allowed
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "allowed"),
+    [
+        ("https://faces.example.org", "faces.example.org", True),
+        ("https://faces.example.org:8443", "faces.example.org:8443", True),
+        ("https://faces.example.org", "127.0.0.1:8501", True),  # a proxy that changes Host
+        ("https://evil.example", "127.0.0.1:8501", False),
+        ("https://evil.example", "evil.example", False),
+    ],
+)
+def test_a_reverse_proxy_comes_in_under_a_name_that_is_allowed(
+    started: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    origin: str,
+    host: str,
+    allowed: bool,
+) -> None:
+    CliRunner().invoke(command, ["dashboard", "--allow-host", "faces.example.org"])
+    flags = list(zip(started[0][2::2], started[0][3::2], strict=True))
+    options: dict[str, Any] = {"server.enableCORS": True, "server.address": "127.0.0.1"}
+    for option in ("server.allowedHosts", "server.corsAllowedOrigins"):
+        options[option] = [value for flag, value in flags if flag == f"--{option}"]
+    monkeypatch.setattr("streamlit.config.get_option", options.__getitem__)
+    monkeypatch.setattr("streamlit.config.is_manually_set", lambda option: False)
+    monkeypatch.setattr("streamlit.net_util.get_external_ip", lambda: None)
+    assert _is_origin_allowed(origin, host) == allowed
+
+
+@pytest.mark.parametrize("name", ["*", "https://faces.example.org", "a b", ""])
+def test_what_is_allowed_is_a_name(started: list[list[str]], name: str) -> None:
+    with pytest.raises(InputError, match=r"^--allow-host .*: give a name alone"):
+        launch.launch("127.0.0.1", 8501, [name])
+    assert not started
 
 
 def test_no_upload_is_put_into_a_file(

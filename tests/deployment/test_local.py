@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from flwr.cli.flower_config import read_flower_config
 
+from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
 from celeba_fl.deployment import local
 from celeba_fl.deployment.local import (
@@ -116,7 +116,7 @@ def test_a_connection_of_ours_is_written_beside_the_users(silent, tmp_path, monk
     monkeypatch.setattr(LocalDeployment, "online", lambda self: 0)
     for _ in range(2):  # again, on another port
         with LocalDeployment(tmp_path / "here", "sites", []) as deployment:
-            written = read_flower_config()[0]["superlink"]
+            written = flower.connections()
     assert written["default"] == "theirs"
     assert written["theirs"] == {"address": "a:1"}
     assert written["sites"] == {

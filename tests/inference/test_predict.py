@@ -20,11 +20,18 @@ from safetensors.numpy import save_file
 from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import pack_arrays
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.inference.predict import Predictor, load_model, predict_files, predictions_table
+from celeba_fl.inference.predict import (
+    Predictor,
+    can_predict,
+    load_model,
+    predict_files,
+    predictions_table,
+)
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.reading import RunInfo, find_run
+from celeba_fl.runs.reading import RunInfo, final_model, find_run
 from celeba_fl.vision.views import make_view
 
 
@@ -202,3 +209,19 @@ def test_the_table(whole: RunInfo, dataset: str, faces: str) -> None:
     first = next(iter(of.values()))
     answer = f"{'yes' if first.present else 'no'} {first.probability:.0%}"
     assert [" ".join(cell.split()) for cell in rows[0][1:]] == [answer, answer]
+
+
+def test_latest_is_the_newest_that_can_predict(whole: RunInfo, tmp_path: Path) -> None:
+    path = shutil.copytree(whole.path, tmp_path / "2001-01-01_00-00-00_1")
+    failed = shutil.copytree(whole.path, tmp_path / "2002-01-01_00-00-00_1")
+    (failed / "model.safetensors").unlink()
+    other = shutil.copytree(whole.path, tmp_path / "2003-01-01_00-00-00_1")
+    (other / "model.safetensors").write_bytes(pack_arrays({"w": np.zeros(1)}, {"network": "x"}))
+    spoilt = shutil.copytree(whole.path, tmp_path / "2004-01-01_00-00-00_1")
+    head, metadata = final_model(whole)
+    nan = {name: np.full_like(array, np.nan) for name, array in head.items()}
+    (spoilt / "model.safetensors").write_bytes(pack_arrays(nan, metadata))
+
+    assert find_run("latest", tmp_path, can_predict).path == path
+    with pytest.raises(InputError, match=r"model\.safetensors: .* has NaN or infinity in it"):
+        load_model(find_run("latest", tmp_path))

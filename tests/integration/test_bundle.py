@@ -1,5 +1,6 @@
 """The bundle that `flwr build` makes is all that a run needs, and Flower's hub would take it."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -93,3 +94,21 @@ def test_the_readme_says_what_the_hub_would_lack() -> None:
     kinds = {Path(name).suffix or name for name in app if name not in taken}
     text = (APP / "README.md").read_text(encoding="utf-8")
     assert {kind for kind in kinds if kind.lstrip(".").casefold() not in text.casefold()} == set()
+
+
+def test_nothing_else_of_the_checkout_travels(built: Path, tmp_path: Path) -> None:
+    """Labels, runs, and helpers of tests that lie in the folder of the app."""
+    folder = tmp_path / "checkout"
+    shutil.copytree(APP / "celeba_fl", folder / "celeba_fl")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(APP / name, folder)
+    for name in ("data/x/metadata.jsonl", "runs/1/run.json", "tests/support/toys.py", "notes.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    subprocess.run([BIN / "flwr", "build", "--app", folder], cwd=tmp_path, check=True)
+    (again,) = tmp_path.glob("*.fab")
+    for file in (built, again):
+        with zipfile.ZipFile(file) as bundle:
+            names = bundle.namelist()
+        others = {name for name in names if not name.startswith("celeba_fl/")}
+        assert others - {".info/CONTENT"} == {"pyproject.toml", "README.md", "LICENSE"}

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
-from flwr.cli.flower_config import write_superlink_connection
-from flwr.cli.typing import SuperLinkConnection
 from safetensors.numpy import load_file
 from toys import write_sites
 
 from celeba_fl.client_app import app as client_app
+from celeba_fl.common import flower
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.credentials import write_credentials
 from celeba_fl.deployment.local import LocalDeployment, free_ports, node_configs, processes_with
@@ -179,7 +178,7 @@ def test_a_node_without_tls_is_refused(deployment: LocalDeployment, tmp_path: Pa
 def test_a_user_without_the_ca_is_refused(
     deployment: LocalDeployment, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    write_superlink_connection(SuperLinkConnection("no-ca", address=deployment.address))
+    flower.write_connection("no-ca", address=deployment.address)
     process = start(settings, "no-ca")
     output, _ = process.communicate()
     assert process.returncode == 2

@@ -7,7 +7,13 @@ import pytest
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
-from celeba_fl.launch.experiments import EXPERIMENTS, num_supernodes, parse_pair, read_experiment
+from celeba_fl.launch.experiments import (
+    EXPERIMENTS,
+    FEDERATIONS,
+    num_supernodes,
+    parse_pair,
+    read_experiment,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +25,18 @@ from celeba_fl.launch.experiments import EXPERIMENTS, num_supernodes, parse_pair
         ("a=true", True),
         ("a=word", "word"),
         ("a=/a/b", "/a/b"),
+        ("a=.001", 0.001),
+        ("a=-5.", -5.0),
+        ("a=1.e-3", 0.001),
+        ("a=True", True),
+        ("a=False", False),
+        ("a=TRUE", "TRUE"),
+        ("a=2026-11-25", "2026-11-25"),
+        ("a=2026-11-25_20-01-08_7", "2026-11-25_20-01-08_7"),
+        ("a=2026-11-25T20:01:08Z", "2026-11-25T20:01:08Z"),
+        ("a=07:30:00", "07:30:00"),
+        ("a=.", "."),
+        ("a=007", "007"),
         ("a='1'", "1"),
         ('a="x y"', "x y"),
         ("a=x=y", "x=y"),
@@ -82,6 +100,40 @@ def test_a_number_of_nodes_that_is_none(tmp_path: Path, number: str) -> None:
     path = tmp_path / "nodes.toml"
     path.write_text(f"num-supernodes = {number}\n")
     with pytest.raises(InputError, match=r"nodes\.toml: num-supernodes = .* whole number above 0"):
+        num_supernodes(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("options.num-supernodes = 10", "options = {'num-supernodes': 10}: refused by Flower"),
+        ("[options]\nnum-supernodes = 10", "options = .*: refused by Flower"),
+        ("num-supernode = 10", "num-supernode = 10: refused by Flower: Unknown"),
+        ("num-supernodes = [3]", r"num-supernodes = \[3\]: must be a whole number above 0"),
+        ("num-supernodes = -1", "num-supernodes = -1: must be a whole number above 0"),
+        ("num-supernodes = 5000000000", "num-supernodes = 5000000000: must be"),
+        ("client-resources-num-cpus = 0.5", "client-resources-num-cpus = 0.5: refused by Flower"),
+        ("client-resources-num-cpus = '1'", "client-resources-num-cpus = '1': refused by Flower"),
+        ("num-supernodes = 3\nbackend = 5", "backend = 5: refused by Flower"),
+        ("num-supernodes = 2026-11-25", "num-supernodes = .*: must be a whole number above 0"),
+    ],
+)
+def test_what_flower_would_not_take(tmp_path: Path, content: str, why: str) -> None:
+    path = tmp_path / "nodes.toml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=rf"nodes\.toml: {why}"):
+        num_supernodes(path)
+
+
+@pytest.mark.parametrize("path", sorted(FEDERATIONS.glob("*.toml")), ids=lambda path: path.stem)
+def test_our_federation_files_are_taken(path: Path) -> None:
+    assert num_supernodes(path) == int(path.stem.split("-")[1])
+
+
+def test_a_federation_file_ends_in_toml(tmp_path: Path) -> None:
+    path = tmp_path / "nodes"
+    path.write_text("num-supernodes = 7\n")
+    with pytest.raises(InputError, match=r"nodes: the name of a federation file ends in \.toml"):
         num_supernodes(path)
 
 

@@ -34,3 +34,24 @@ def test_commands_beside_this_python_come_first(monkeypatch: pytest.MonkeyPatch)
     assert flower_environment()["PATH"] == f"{own}{os.pathsep}/elsewhere"
     monkeypatch.delenv("PATH")
     assert flower_environment()["PATH"].startswith(f"{own}{os.pathsep}")
+
+
+def test_what_flower_prints_is_utf_8_whatever_the_terminal_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert flower_environment()["PYTHONIOENCODING"] == "utf-8"
+
+
+@pytest.mark.parametrize(
+    ("tmpdir", "own", "expected"),
+    [("/tmp", None, None), ("/" + "t" * 80, None, "/tmp"), ("/" + "t" * 80, "/ray", "/ray")],
+)
+def test_rays_sockets_have_short_names(
+    monkeypatch: pytest.MonkeyPatch, tmpdir: str, own: str | None, expected: str | None
+) -> None:
+    monkeypatch.setenv("TMPDIR", tmpdir)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    if own:
+        monkeypatch.setenv("RAY_TMPDIR", own)
+    assert flower_environment().get("RAY_TMPDIR") == expected

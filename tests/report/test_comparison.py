@@ -106,6 +106,15 @@ def test_mean_and_deviation_over_seeds(scored: MakeRun, tmp_path: Path) -> None:
     ]
 
 
+def test_a_repeat_of_a_seed_is_no_other_seed(scored: MakeRun, tmp_path: Path) -> None:
+    one, two = scored("one", "x-x-x-x-", seed=1), scored("two", "xxxxxxx-", seed=2)
+    again = scored("again", "x-x-x-x-", seed=1)
+    caption = "Mean and sample standard deviation"
+    assert caption not in compare(tmp_path, one, again).text
+    parsed = compare(tmp_path, one, again, two)
+    assert parsed.row(caption, "A, C") == ["0.688 ± 0.265"]
+
+
 def test_reference_points_stand_beside_the_runs(scored: MakeRun, tmp_path: Path) -> None:
     paths = [scored("one", "x-x-x-x-"), scored("two", "xxxxxxxx", seed=2)]
     for path in paths:

@@ -182,3 +182,16 @@ def test_a_half_written_file_is_no_checkpoint(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, 1)
     (tmp_path / ".round-0002.safetensors.abc").write_bytes(b"half")
     assert checkpoints.rounds() == [1]
+
+
+def test_a_checkpoint_without_records_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    for number in range(3):
+        checkpoints.save(number, record({"w": [number]}), FedAvg(), {})
+    restored = checkpoints.restore(FedAvg(), last=1)
+    assert restored is not None
+    assert restored.server_round == 1
+    assert "round-0002.safetensors is passed over: the records end with round 1" in caplog.text
+    assert checkpoints.restore(FedAvg(), last=-1) is None

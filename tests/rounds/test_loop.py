@@ -629,3 +629,40 @@ def test_a_grid_is_all_that_a_loop_needs() -> None:
     nodes.get_node_ids = lambda: pytest.fail("asked")  # type: ignore[method-assign]
     result, _, _ = train(nodes)
     assert values(result.arrays)["w"] == pytest.approx([5 / 3, 5 / 3])
+
+
+# ---- arrays in another order --------------------------------------------------------------
+
+
+class Turned(FedAvg):
+    """Returns its average in column order, as a solver of equations does."""
+
+    def aggregate_train(self, server_round: int, replies: Any) -> Any:
+        arrays, metrics = super().aggregate_train(server_round, replies)
+        return record({k: np.array(v.numpy(), order="F") for k, v in arrays.items()}), metrics
+
+
+@pytest.mark.parametrize("who", ["start", "strategy", "client"])
+def test_arrays_are_contiguous_whoever_made_them(who: str) -> None:
+    orders: list[bool] = []
+
+    def step(client: int, number: int) -> Any:
+        def made(message: Message) -> Message:
+            arrays = {k: a.numpy() for k, a in message.content["arrays"].items()}
+            orders.extend(array.flags.c_contiguous for array in arrays.values())
+            order: Any = "F" if who == "client" else "C"
+            moved = {k: np.array(a + 1, order=order) for k, a in arrays.items()}
+            return reply(message, moved, num_examples=1)
+
+        return made
+
+    start = {"w": np.arange(6.0).reshape(2, 3), "one": np.zeros(())}
+    if who == "start":
+        start["w"] = np.asfortranarray(start["w"])
+    strategy = Turned() if who == "strategy" else FedAvg()
+    result, done, _ = train(Nodes(adding_app(step), 2), 2, start=start, strategy=strategy)
+    assert orders == [True] * 8
+    kept = [*result.arrays.values(), *done[0].arrays.values()]
+    assert all(array.numpy().flags.c_contiguous for array in kept)
+    assert result.arrays["one"].numpy().shape == ()
+    assert (result.arrays["w"].numpy() == start["w"] + 2).all()

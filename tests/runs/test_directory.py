@@ -1,8 +1,11 @@
 """The run directory as a run writes it."""
 
+import errno
 import json
 import math
+import os
 import threading
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from adding import settings
-from directories import ROW, finished, info, open_run
+from directories import ROW, finished, info, interrupted, open_run
+from filelock import FileLock
 from safetensors import safe_open
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs import directory
@@ -55,7 +60,12 @@ def test_how_a_run_ended(tmp_path: Path, reason: str, status: str) -> None:
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(ValueError("no power"), "no power"), (KeyboardInterrupt(), "KeyboardInterrupt()")],
+    [
+        (ValueError("no power"), "no power"),
+        (KeyboardInterrupt(), "KeyboardInterrupt()"),
+        (ValueError("no " + os.fsdecode(b"f\xe4ce.jpg")), "no f\\udce4ce.jpg"),
+        (InputError("half of a character: \ud83d"), "half of a character: \\ud83d"),
+    ],
 )
 def test_a_run_that_fails_says_why(tmp_path: Path, error: BaseException, reason: str) -> None:
     with pytest.raises(type(error)), open_run(tmp_path) as run:
@@ -80,6 +90,60 @@ def test_a_run_that_lives_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert info(run)["updated"] >= first
         assert info(run)["seconds"] > 0
     assert "run-heartbeat" not in [thread.name for thread in threading.enumerate()]
+
+
+def full_disk(path: Path, *args: Any, **options: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_a_run_lives_on_when_the_disk_is_full_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(directory, "HEARTBEAT_SECONDS", 0.01)
+    with open_run(tmp_path) as run:
+        with monkeypatch.context() as full:
+            full.setattr(directory, "write_json", full_disk)
+            run.progress(PhaseProgress(1, "train", 3, 1, 0, 0.0))
+            while "run.json" not in caplog.text:
+                time.sleep(0.01)
+        assert "progress.json" in caplog.text
+        before = info(run)["updated"]
+        deadline = time.monotonic() + 30
+        while info(run)["updated"] == before:
+            assert time.monotonic() < deadline, "the heart has stopped"
+            time.sleep(0.01)
+        run.end("")
+    assert info(run)["status"] == "completed"
+
+
+def test_a_run_that_fails_on_a_full_disk_says_so_and_lets_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="no power"), open_run(tmp_path) as run:  # noqa: PT012
+        monkeypatch.setattr(directory, "write_json", full_disk)
+        raise ValueError("no power")
+    FileLock(run.path / ".lock", timeout=0).acquire().lock.release()
+
+
+@pytest.mark.parametrize("at_fault", ["a file", "a link to nowhere"])
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, at_fault: str) -> None:
+    folder = tmp_path / "runs"
+    if at_fault == "a file":
+        folder.write_text("no folder")
+    else:
+        folder.symlink_to(tmp_path / "nowhere" / "else")
+    with pytest.raises(InputError, match=r"^results-dir = '.*runs': no run can be .*$"):
+        open_run(folder)
+
+
+def test_what_a_kill_has_half_written_is_removed(tmp_path: Path) -> None:
+    path = interrupted(tmp_path)
+    for name in (".run.json.ab1_d2xy", "checkpoints/.round-0003.safetensors.abcd1234"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_bytes(b"half")
+    with open_run(tmp_path, resume="latest"):
+        pass
+    assert sorted(file.name for file in path.rglob(".*")) == [".lock"]
 
 
 # ---- files --------------------------------------------------------------------------------

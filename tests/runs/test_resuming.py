@@ -1,15 +1,18 @@
 """Whether a run can be resumed in its directory."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from adding import record
+from adding import record, settings
 from directories import finished, info, interrupted, open_run
+from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import FedAvg
 
 from celeba_fl.common.errors import InputError
+from celeba_fl.config import RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.runs.tables import read_csv
 
@@ -44,6 +47,31 @@ def test_latest_is_the_newest(tmp_path: Path) -> None:
     (tmp_path / "2999-12-31_00-00-00_2").mkdir()  # killed before its first file
     with open_run(tmp_path, resume="latest") as run:
         assert run.path == newer
+
+
+def checkpoint(path: Path, server_round: int) -> None:
+    Checkpoints(path / "checkpoints").save(server_round, ArrayRecord(), FedAvg(), {})
+
+
+def test_latest_passes_over_what_cannot_go_on(tmp_path: Path) -> None:
+    runs = [tmp_path / f"200{number}-01-01_00-00-00_1" for number in range(4)]
+    for path in runs:
+        finished(tmp_path / "one").rename(path)
+        shutil.rmtree(tmp_path / "one")
+        said = {**info(path), "config": RunConfig.load(settings(tmp_path)).to_dict()}
+        (path / "run.json").write_text(json.dumps(said | {"status": "failed"}))
+    (runs[3] / "run.json").write_text("{")  # unreadable
+    # runs[2] failed before its first checkpoint, runs[1] has done all its rounds.
+    completed = json.loads((runs[1] / "run.json").read_text()) | {"status": "completed"}
+    (runs[1] / "run.json").write_text(json.dumps(completed))
+    for path, done in ((runs[0], 2), (runs[1], 4)):
+        checkpoint(path, done)
+    with open_run(tmp_path, resume="latest") as run:
+        assert run.path == runs[0]
+    with open_run(tmp_path, resume="latest", num_server_rounds=5) as run:
+        assert run.path == runs[1]
+    with open_run(tmp_path, resume=runs[2].name) as run:
+        assert run.path == runs[2]
 
 
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:

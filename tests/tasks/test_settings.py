@@ -159,3 +159,15 @@ def test_public_images_give_a_scale_where_there_are_some() -> None:
     assert checked(scaling="public", public_fraction=0.1).scaling == "public"
     with pytest.raises(InputError, match=r"scaling = 'public': needs a public-fraction above 0"):
         checked(scaling="public")
+
+
+@pytest.mark.parametrize("task", ["attributes", "dcgan"])
+@pytest.mark.parametrize(
+    "keys",
+    [{"partitioner": "dirichlet"}, {"dirichlet_alpha": 1.0}, {"min_partition_size": 3}],
+)
+def test_where_nothing_is_dealt_its_keys_are_refused(task: str, keys: Mapping[str, Any]) -> None:
+    (key,) = keys
+    named = rf"^{key.replace('_', '-')} = .*: nothing is dealt with dataset = 'none'"
+    with pytest.raises(InputError, match=named):
+        checked(task=task, dataset="none", **keys)

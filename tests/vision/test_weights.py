@@ -110,6 +110,16 @@ def test_another_architecture_is_refused(home, tmp_path, build):
     assert not (home / "weights").exists()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_with_a_number_that_is_none_are_refused(home, extractor, tmp_path, value):
+    key = "features.18.1.running_mean"
+    spoilt = {k: v.clone() for k, v in extractor.items()}
+    spoilt[key][3] = value
+    path = save(tmp_path / "nan.pt", spoilt)
+    with pytest.raises(InputError, match=rf"weights = .*: '{key}' has NaN or infinity in it"):
+        resolve_weights(NAME, path, home, never)
+
+
 def test_one_missing_tensor_is_named(home, extractor, tmp_path):
     key = "features.18.1.running_mean"
     path = save(tmp_path / "part.pt", {k: v for k, v in extractor.items() if k != key})

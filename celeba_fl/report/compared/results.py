@@ -134,12 +134,14 @@ def _about_pairs(runs: Mapping[str, Run], models: Sequence[Model]) -> str:
 
 def seeds(runs: Mapping[str, Run]) -> list[Block]:
     """Mean and standard deviation over runs that differ by the seed only."""
-    alike: dict[str, list[tuple[str, Run]]] = {}
+    alike: dict[str, dict[object, tuple[str, Run]]] = {}
     for name, run in runs.items():
         config = {k: v for k, v in run.info.config.items() if k not in ("seed", *places())}
         if config and run.info.summary:
-            alike.setdefault(repr(sorted(config.items())), []).append((name, run))
-    sets = [members for members in alike.values() if len(members) > 1]
+            seeds_of = alike.setdefault(repr(sorted(config.items())), {})
+            # A repeat of a seed is no other seed: it would make the deviation look small.
+            seeds_of.setdefault(run.info.config.get("seed"), (name, run))
+    sets = [list(members.values()) for members in alike.values() if len(members) > 1]
     if not sets:
         return []
     metrics = first_metrics(list(sets[0][0][1].results().values), 6)

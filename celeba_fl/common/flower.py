@@ -1,0 +1,86 @@
+"""All that this package uses of Flower's private modules, which any release may change.
+
+Tried with the versions that `pyproject.toml` allows. What is heavy is imported where it is used.
+"""
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from celeba_fl.common.errors import InputError
+
+__all__ = ["Run", "connections", "failure", "identify", "new_run", "num_supernodes", "send"]
+
+
+def new_run() -> Run:
+    """A run with a random id, whose task this process has; records can be made from then on."""
+    run = Run.create_empty(secrets.randbits(63))
+    identify(run.run_id)
+    return run
+
+
+def identify(run_id: int) -> None:
+    """Let this process be a task of a run, without which Flower makes no messages."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, 1, 1
+
+
+def send(message: Message) -> str:
+    """Give a message a random id, as a SuperLink does when it takes it; that id."""
+    message.metadata.__dict__["_message_id"] = secrets.token_hex(16)
+    return str(message.metadata.message_id)
+
+
+def failure(error: Exception) -> Error:
+    """What a client whose app raised sends in the place of a reply."""
+    return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=repr(error))
+
+
+def connections() -> dict[str, Any]:
+    """The connections of Flower's commands by name, and their ``default``."""
+    from flwr.cli.flower_config import read_flower_config
+
+    known: dict[str, Any] = read_flower_config()[0].get("superlink", {})
+    return known
+
+
+def write_connection(name: str, address: str, **options: Any) -> None:
+    """Add a connection to those of Flower's commands, or replace it."""
+    from flwr.cli.flower_config import write_superlink_connection
+    from flwr.cli.typing import SuperLinkConnection
+
+    write_superlink_connection(SuperLinkConnection(name, address=address, **options))
+
+
+def num_supernodes(settings: Mapping[str, Any], path: Path) -> int:
+    """The number of nodes by the content of a federation file, which is read as Flower reads it.
+
+    Raises
+    ------
+    InputError
+        If Flower would not take a setting, or there would be no node.
+    """
+    from flwr.common.config import flatten_dict
+    from flwr.supercore.constant import DEFAULT_SIMULATION_CONFIG
+    from flwr.supercore.utils import simulation_config_from_json
+
+    number = int(DEFAULT_SIMULATION_CONFIG.num_supernodes)
+    if path.suffix != ".toml":  # else Flower reads the name for pairs key=value
+        raise InputError(f"{path}: the name of a federation file ends in .toml")
+    for key, value in settings.items():
+        try:
+            for name, one in flatten_dict({key: value}).items():
+                simulation_config_from_json({name.replace("-", "_"): one})
+        except (ValueError, TypeError) as error:
+            if key != "num-supernodes":
+                raise InputError(f"{path}: {key} = {value!r}: refused by Flower: {error}") from None
+        if key in ("num-supernodes", "num_supernodes"):
+            number = value
+    if type(number) is not int or not 0 < number < 2**32:
+        raise InputError(f"{path}: num-supernodes = {number!r}: must be a whole number above 0")
+    return number

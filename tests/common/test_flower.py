@@ -1,0 +1,80 @@
+"""What this package uses of Flower's private modules, in each version that it allows."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flwr.app import Message, RecordDict
+
+from celeba_fl.common import flower
+from celeba_fl.common.bundle import PACKAGE
+
+PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy")
+OLDEST = "1.41.0"
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flwr"))
+
+
+def test_private_modules_are_used_in_one_file() -> None:
+    users = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            if any(name.split(".")[0] == "flwr" and name not in PUBLIC for name in names):
+                users.add(path.relative_to(PACKAGE).as_posix())
+    assert users == {"common/flower.py"}
+
+
+def test_runs_and_messages() -> None:
+    runs = flower.new_run(), flower.new_run()
+    assert runs[0].run_id != runs[1].run_id
+    message = Message(RecordDict(), 1, "train")
+    sent = flower.send(message)
+    assert message.metadata.message_id == sent != flower.send(Message(RecordDict(), 1, "train"))
+    reply = Message(flower.failure(ValueError("no power")), reply_to=message)
+    assert reply.error.reason == "ValueError('no power')"
+    assert reply.metadata.reply_to_message_id == sent
+
+
+def test_connections_of_flowers_commands() -> None:
+    flower.write_connection("clinics", "10.0.0.1:8000", insecure=True)
+    known = flower.connections()
+    assert known["clinics"] == {"address": "10.0.0.1:8000", "insecure": True}
+    assert known["default"] in known
+
+
+def test_number_of_nodes(tmp_path: Path) -> None:
+    path = tmp_path / "nodes.toml"
+    assert flower.num_supernodes({}, path) == 2
+    settings = {"num-supernodes": 7, "client-resources-num-gpus": 0.125, "backend": "ray"}
+    assert flower.num_supernodes(settings, path) == 7
+
+
+@pytest.mark.slow
+def test_the_oldest_version_of_flower_does_too(tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    command = [*pip, "--target", str(tmp_path / "old"), f"flwr=={OLDEST}"]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no package index can be reached")
+    tests = Path(__file__).parents[1]
+    files = [__file__, str(tests / "launch" / "test_inline.py"), str(tests / "rounds")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *files],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "old")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    version = [sys.executable, "-c", "import flwr; print(flwr.__file__)"]
+    where = subprocess.run(
+        version, env={**os.environ, "PYTHONPATH": str(tmp_path / "old")}, capture_output=True
+    )
+    assert where.stdout.decode().startswith(str(tmp_path / "old"))
+    assert done.returncode == 0, done.stdout[-3000:]
