@@ -21,7 +21,12 @@ IMAGES, FACES, HEAD = "attributes lenet dcgan", "attributes dcgan", "attributes"
 # What may differ between a run and its continuation: how long it goes on.
 RESUMABLE = ("resume", "num-server-rounds", "target", "patience", "max-seconds")
 # What a run did that is older than a key, where that is not the key's default.
-BEFORE: Mapping[str, Value] = {"features": "last", "scaling": "none", "init": "random"}
+BEFORE: Mapping[str, Value] = {
+    "features": "last",
+    "scaling": "none",
+    "init": "random",
+    "dirichlet-order": "rows",
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class RunConfig:
     )
     dirichlet_alpha: float = key(
         "concentration of dirichlet; small values are skewed", 0.1, above=0, of=IMAGES
+    )
+    dirichlet_order: str = key(
+        "order in which dirichlet deals images that are alike: shuffled, or as the table's `rows`",
+        "shuffled",
+        choices=("shuffled", "rows"),
+        of=IMAGES,
     )
     min_partition_size: int = key("fewest images of a client under dirichlet", 0, low=0, of=IMAGES)
     partition_size: int = key(

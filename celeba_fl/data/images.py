@@ -18,8 +18,6 @@ FORMATS = ("JPEG", "PNG")
 MEDIA = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png"}
 # Decoded, an image of so many pixels takes 256 MB, twice for a moment.
 MAX_PIXELS = 64 * 10**6
-# More bytes than such an image has in a file.
-MAX_BYTES = 128 * 10**6
 # What images should be, for people.
 READABLE = f"JPEG or PNG, of {MAX_PIXELS // 10**6} megapixels at most"
 # EXIF 2.32, tag 274: how to turn an image so that it is upright.

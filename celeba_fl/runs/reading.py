@@ -173,6 +173,8 @@ def keys_read(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     task = task_class(str(config.get("task", RunConfig.task)))
     ignored, before = unread(task), {key: BEFORE[key] for key in BEFORE if key in task.reads}
+    if config.get("partitioner", RunConfig.partitioner) != "dirichlet":
+        before.pop("dirichlet-order", None)
     return before | {key: value for key, value in config.items() if key not in ignored}
 
 

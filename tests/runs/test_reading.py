@@ -160,12 +160,16 @@ def test_a_key_of_a_tasks_own_is_not_ours() -> None:
         RunConfig.load({**config, "features": "last"})
 
 
+# That which says nothing where nobody deals by Dirichlet.
+DEALT = {key: value for key, value in BEFORE.items() if key != "dirichlet-order"}
+
+
 @pytest.mark.parametrize(
     ("config", "now"),
     [
-        ({}, BEFORE),
-        ({"init": "closed-form"}, {**BEFORE, "init": "closed-form"}),
-        ({"scaling": "clients"}, {**BEFORE, "scaling": "clients"}),
+        ({"partitioner": "dirichlet"}, {**BEFORE, "partitioner": "dirichlet"}),
+        ({"init": "closed-form"}, {**DEALT, "init": "closed-form"}),
+        ({"scaling": "clients"}, {**DEALT, "scaling": "clients"}),
         # These do not read the keys, and take them as they are by default.
         ({"task": "lenet", "init": "random"}, {"task": "lenet"}),
         ({"task": "adding:Adding", "init": "random", "seed": 1}, {"seed": 1}),
