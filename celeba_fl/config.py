@@ -26,6 +26,7 @@ BEFORE: Mapping[str, Value] = {
     "scaling": "none",
     "init": "random",
     "dirichlet-order": "rows",
+    "allow-drawn-weights": True,
 }
 
 
@@ -87,6 +88,11 @@ class RunConfig:
         of=FACES,
         kind="path",
         words=("drawn", "imagenet"),
+    )
+    allow_drawn_weights: bool = key(
+        "whether `drawn` weights, of no use on photographs, may see other images than drawn faces",
+        False,
+        of=FACES,
     )
     features: str = key(
         "what the head sees of an image: `last`, a name such as `balanced`, or stages on grids",

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from celeba_fl.data.table import MAX_PIXELS
+
 FORMATS = ("JPEG", "PNG")
 # MPO is what Pillow calls a JPEG of some phones, with more images behind the first.
 MEDIA = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png"}
-# Decoded, an image of so many pixels takes 256 MB, twice for a moment.
-MAX_PIXELS = 64 * 10**6
-# What images should be, for people.
-READABLE = f"JPEG or PNG, of {MAX_PIXELS // 10**6} megapixels at most"
 # EXIF 2.32, tag 274: how to turn an image so that it is upright.
 ORIENTATION = 0x0112
 UPRIGHT = {

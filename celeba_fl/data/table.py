@@ -13,8 +13,11 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.data.schema import SPLITS
 
-# More than an encoded image takes.
-MAX_BYTES = 128 * 10**6
+# Limits of an image: bytes in its file, and pixels. Decoded, so many take 256 MB, and twice that
+# for a moment.
+MAX_BYTES, MAX_PIXELS = 128 * 10**6, 64 * 10**6
+# What images should be, for people.
+READABLE = f"JPEG or PNG, of {MAX_PIXELS // 10**6} megapixels at most"
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from numpy.typing import DTypeLike
 
 from celeba_fl.common.files import keep
 from celeba_fl.common.log import Progress
-from celeba_fl.data.images import READABLE, is_plain
-from celeba_fl.data.table import Table, report_unreadable
+from celeba_fl.data.table import READABLE, Table, report_unreadable
 
 EMPTY, DONE, BAD = 0, 1, 2
 CHUNK = 256
@@ -55,6 +54,8 @@ class ImageStore(ABC):
 
     def _forget_stored(self, marker: Path) -> None:
         """Empty the rows of older code, once, where it was blind to what a viewer shows."""
+        from celeba_fl.data.images import is_plain
+
         for row in np.flatnonzero(self._state == DONE).tolist():
             if not is_plain(self.table.read(row)):
                 self._state[row] = EMPTY

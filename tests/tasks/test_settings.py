@@ -159,3 +159,19 @@ def test_public_images_give_a_scale_where_there_are_some() -> None:
     assert checked(scaling="public", public_fraction=0.1).scaling == "public"
     with pytest.raises(InputError, match=r"scaling = 'public': needs a public-fraction above 0"):
         checked(scaling="public")
+
+
+@pytest.mark.parametrize("task", ["attributes", "dcgan"])
+def test_drawn_weights_are_for_drawn_faces_unless_told_otherwise(task: str) -> None:
+    """On photographs, AUROC is 0.644 with them and 0.868 with ImageNet's."""
+    others = {"task": task, "dataset": "flwrlabs/celeba"}
+    with pytest.raises(InputError, match=r"images of 'flwrlabs/celeba' are others; photographs"):
+        load_task(RunConfig.load(others))
+    load_task(RunConfig.load({**others, "weights": "imagenet"}))
+    load_task(RunConfig.load({**others, "allow-drawn-weights": True}))
+    load_task(RunConfig.load({"task": task}))
+
+
+def test_nobody_knows_what_clients_bring() -> None:
+    with pytest.raises(InputError, match="weights = 'drawn': have seen drawn faces only"):
+        load_task(RunConfig.load({"dataset": "none"}))
