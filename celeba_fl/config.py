@@ -21,13 +21,9 @@ IMAGES, FACES, HEAD = "attributes lenet dcgan", "attributes dcgan", "attributes"
 # What may differ between a run and its continuation: how long it goes on.
 RESUMABLE = ("resume", "num-server-rounds", "target", "patience", "max-seconds")
 # What a run did that is older than a key, where that is not the key's default.
-BEFORE: Mapping[str, Value] = {
-    "features": "last",
-    "scaling": "none",
-    "init": "random",
-    "dirichlet-order": "rows",
-    "allow-drawn-weights": True,
-}
+BEFORE: Mapping[str, Value] = {"features": "last", "scaling": "none", "init": "random"} | {
+    "dirichlet-order": "rows", "allow-drawn-weights": True
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,10 +51,7 @@ class RunConfig:
         "concentration of dirichlet; small values are skewed", 0.1, above=0, of=IMAGES
     )
     dirichlet_order: str = key(
-        "order in which dirichlet deals images that are alike: shuffled, or as the table's `rows`",
-        "shuffled",
-        choices=("shuffled", "rows"),
-        of=IMAGES,
+        "order in which dirichlet deals images", "shuffled", choices=("shuffled", "rows"), of=IMAGES
     )
     min_partition_size: int = key("fewest images of a client under dirichlet", 0, low=0, of=IMAGES)
     partition_size: int = key(
@@ -90,9 +83,7 @@ class RunConfig:
         words=("drawn", "imagenet"),
     )
     allow_drawn_weights: bool = key(
-        "whether `drawn` weights, of no use on photographs, may see other images than drawn faces",
-        False,
-        of=FACES,
+        "whether `drawn` weights may see other images than drawn faces", False, of=FACES
     )
     features: str = key(
         "what the head sees of an image: `last`, a name such as `balanced`, or stages on grids",
