@@ -18,6 +18,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import keep, stamp_key
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.data import hub
+from celeba_fl.data.parquet import check_images, opened, parquet_files
 from celeba_fl.data.schema import SPLITS
 from celeba_fl.data.table import (
     LabelledImages,
@@ -63,7 +64,7 @@ def load(dataset: str, home: Path) -> Pictures:
     if dataset == "none":
         return Pictures("none", "none", **_arrays([], np.empty((0, 3, IMAGE_SIZE, IMAGE_SIZE)), []))
     folder = hub.fetch(dataset, home)
-    files = hub.parquet_files(folder)
+    files = parquet_files(folder)
     if not files:
         raise InputError(
             f"{folder.absolute()} holds no parquet file; there should be some with the columns of "
@@ -75,13 +76,13 @@ def load(dataset: str, home: Path) -> Pictures:
 
 def _parse(dataset: str, files: list[Path], folder: Path) -> None:
     """Write the arrays, and their fingerprint, into a new folder."""
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException
 
     from celeba_fl.data.images import BadImageError, decode
 
     LOG.info("Decoding %s, once", dataset)
     try:
-        total = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
+        total = sum(opened(file).metadata.num_rows for file in files)
         pixels = np.empty((total, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
         progress = Progress("Decoding images", total)
         rows: list[tuple[str, int, int, int]] = []
@@ -126,14 +127,13 @@ def _arrays(
 def _read(files: list[Path]) -> Iterator[tuple[str, int, bytes, int]]:
     """Split, row within it, encoded image and class, of every image."""
     import pyarrow as pa
-    from pyarrow import parquet
 
     rows = dict.fromkeys(PARTS, 0)
     for path in files:
         split = next((part for part in PARTS if path.name.startswith(part)), None)
         if split is None:
             raise InputError(f"{path}: the file's name should begin with {' or '.join(PARTS)}")
-        file = parquet.ParquetFile(path)
+        file = opened(path)
         schema = file.schema_arrow
         missing = [name for name in ("img", "label") if name not in schema.names]
         if missing:
@@ -144,6 +144,7 @@ def _read(files: list[Path]) -> Iterator[tuple[str, int, bytes, int]]:
         kind = schema.field("img").type
         if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
             raise InputError(f"{path}: column img is {kind}; it should be encoded images, in bytes")
+        check_images(path, "img", empty=True)
         for batch in file.iter_batches(CHUNK, columns=["img", "label"]):
             encoded = batch["img"].field("bytes").to_pylist()
             for data, label in zip(encoded, batch["label"].to_pylist(), strict=True):

@@ -145,8 +145,14 @@ def test_a_file_of_no_known_split_is_refused(write, home):
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path, home):
     (tmp_path / "train.parquet").write_bytes(b"no parquet")
-    with pytest.raises(InputError, match=r"parquet files of .* cannot be read"):
+    with pytest.raises(InputError, match=r"train\.parquet: cannot be read: it is no whole"):
         load(str(tmp_path), home)
+
+
+def test_a_bomb_is_seen_before_it_is_read(write, home):
+    folder = write([(b"\0" * 10**6, 1)] * 200)
+    with pytest.raises(InputError, match=r"train-00000-of-00001\.parquet: its \d+ bytes grow to 2"):
+        load(folder, home)
 
 
 def test_images_that_are_all_unreadable(write, home):
