@@ -97,6 +97,9 @@ class RunConfig:
         high=1024,
         of=FACES,
     )
+    classes: str = key(
+        "names of the classes, comma-separated; empty: the data's own", "", of="lenet", empty=True
+    )
     feature_maps: int = key("width of both networks; 64 in the paper", 64, low=1, of="dcgan")
     exchange: str = key(
         "networks that travel: both, or the generator alone",

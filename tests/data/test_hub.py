@@ -103,7 +103,7 @@ def test_other_folder_is_no_source(tmp_path):
 def test_missing_columns_are_named(tmp_path):
     table = pa.table(columns(0, 2)).drop_columns(["Male", "Smiling"])
     pq.write_table(table, tmp_path / "train.parquet")
-    with pytest.raises(InputError, match="train.parquet lacks the columns Male, Smiling;"):
+    with pytest.raises(InputError, match=r"train\.parquet lacks the columns Male, Smiling;"):
         annotations(tmp_path, tmp_path)
 
 
