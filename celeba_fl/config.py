@@ -21,7 +21,9 @@ IMAGES, FACES, HEAD = "attributes lenet dcgan", "attributes dcgan", "attributes"
 # What may differ between a run and its continuation: how long it goes on.
 RESUMABLE = ("resume", "num-server-rounds", "target", "patience", "max-seconds")
 # What a run did that is older than a key, where that is not the key's default.
-BEFORE: Mapping[str, Value] = {"features": "last", "scaling": "none", "init": "random"}
+BEFORE: Mapping[str, Value] = {"features": "last", "scaling": "none", "init": "random"} | {
+    "dirichlet-order": "rows", "allow-drawn-weights": True
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class RunConfig:
     )
     dirichlet_alpha: float = key(
         "concentration of dirichlet; small values are skewed", 0.1, above=0, of=IMAGES
+    )
+    dirichlet_order: str = key(
+        "order in which dirichlet deals images", "shuffled", choices=("shuffled", "rows"), of=IMAGES
     )
     min_partition_size: int = key("fewest images of a client under dirichlet", 0, low=0, of=IMAGES)
     partition_size: int = key(
@@ -77,6 +82,9 @@ class RunConfig:
         kind="path",
         words=("drawn", "imagenet"),
     )
+    allow_drawn_weights: bool = key(
+        "whether `drawn` weights may see other images than drawn faces", False, of=FACES
+    )
     features: str = key(
         "what the head sees of an image: `last`, a name such as `balanced`, or stages on grids",
         "balanced",
@@ -88,6 +96,9 @@ class RunConfig:
         low=0,
         high=1024,
         of=FACES,
+    )
+    classes: str = key(
+        "names of the classes, comma-separated; empty: the data's own", "", of="lenet", empty=True
     )
     feature_maps: int = key("width of both networks; 64 in the paper", 64, low=1, of="dcgan")
     exchange: str = key(

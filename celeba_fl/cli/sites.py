@@ -52,11 +52,12 @@ def local(
     try:
         with LocalDeployment(folder, name, node_configs(nodes, data or [])) as deployment:
             print(f"SuperLink on {deployment.address}; {len(deployment.nodes)} SuperNodes online")
-            config, key = "", ""
+            config, key, experiment = "", "", "drawn-iid" if app.is_ours else "."
             if all("data-path" in node for node in deployment.nodes):
-                config, key = " --run-config 'dataset=\"none\"'", " dataset=none"
+                weights = ' weights="imagenet"' if app.is_ours else ""
+                config, key = f" --run-config 'dataset=\"none\"{weights}'", " dataset=none"
+                experiment = "celeba-iid" if app.is_ours else "."
             print(f"In another terminal:  flwr run . {name} --stream{config}")
-            experiment = "drawn-iid" if app.is_ours else "."
             print(f"or:                   celeba-fl run {experiment} {name}{key}", flush=True)
             reported: set[str] = set()
             while "superlink" not in reported:

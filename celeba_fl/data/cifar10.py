@@ -1,16 +1,21 @@
-"""CIFAR-10, or data of the same columns: small images of ten classes, in parquet files.
+"""CIFAR-10, or other small images with a class each: parquet files, or a folder.
 
-Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. The columns are those of
-https://huggingface.co/datasets/uoft-cs/cifar10: `img`, a struct whose `bytes` are an encoded
-image, and `label`, 0 to 9; the split is how a file's name begins. All images are decoded once, into
-arrays that every process maps into memory: a client imports neither pyarrow nor Pillow.
+Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. A parquet file has a
+column of encoded images (a struct with `bytes`), such as `img` or `image`, and one of classes,
+`label`; the split is how its name begins. A folder has a `metadata.csv` with the columns
+`file_name`, `label` and perhaps `split`. Classes are called as the hub's metadata in a file call
+them; else they are the texts in the column, or CIFAR-10's where the columns are CIFAR-10's, or
+numbers. All images are decoded once and resized, grey ones to three equal channels, into arrays
+that every process maps into memory: a client imports neither pyarrow nor Pillow.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,29 +23,41 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import keep, stamp_key
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.data import hub
+from celeba_fl.data.imagefolder import METADATA, NAME, choices, image_names
+from celeba_fl.data.parquet import check_images, opened, parquet_files
 from celeba_fl.data.schema import SPLITS
 from celeba_fl.data.table import (
     LabelledImages,
     hash_image,
     open_columns,
+    read_file,
     report_unreadable,
     save_columns,
 )
+from celeba_fl.data.text import read_cells
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 IMAGE_SIZE = 32
 # Its official splits; parts of `train` validate.
 PARTS = ("train", "test")
-ARRAYS = ("image", "labels", "split", "content", "pixels", "unreadable")
+ARRAYS = ("image", "labels", "split", "content", "pixels", "unreadable", "classes")
 CHUNK = 1000
+LABELS = ("label", "labels", "class", "target", "fine_label")
+# More classes than small images tell apart.
+MOST = 1000
+
+
+# Name, split, encoded image and class of each image.
+Images = Iterator[tuple[str, str, bytes, int]]
 
 
 @dataclass(frozen=True)
 class Pictures(LabelledImages):
-    """Decoded images, ``n`` rows; `labels` are (n,) int64, positions in `CLASSES`."""
+    """Decoded images, ``n`` rows; `labels` are (n,) int64, positions in `classes`."""
 
     pixels: np.ndarray  # (n, 3, 32, 32) uint8, RGB
     unreadable: np.ndarray  # (k,) str, names of further images that could not be decoded: no rows
+    classes: np.ndarray  # (classes,) str, their names
 
     def report_unreadable(self, bad_images: str) -> None:
         """Log which images were left out; under ``fail`` they are an InputError."""
@@ -50,9 +67,10 @@ class Pictures(LabelledImages):
 def load(dataset: str, home: Path) -> Pictures:
     """Open the images of a data set; the first time, read, check and decode all of it.
 
-    It is a hub id such as ``"uoft-cs/cifar10"``, or a folder with the parquet files of one, in it
-    or one level below; or ``"none"``, without images, as clients bring their own. Decoded images
-    are kept in ``home/cifar10``, downloads in ``home/hub``. Files that change are decoded again.
+    It is a hub id such as ``"uoft-cs/cifar10"``, a folder with the parquet files of one, in it or
+    one level below, or one of images with a `metadata.csv`; or ``"none"``, without images, as
+    clients bring their own. Decoded images are kept in ``home/pictures``, downloads in
+    ``home/hub``. Files that change are decoded again.
 
     Raises
     ------
@@ -61,33 +79,40 @@ def load(dataset: str, home: Path) -> Pictures:
         are only noted.
     """
     if dataset == "none":
-        return Pictures("none", "none", **_arrays([], np.empty((0, 3, IMAGE_SIZE, IMAGE_SIZE)), []))
+        return Pictures(
+            "none", "none", **_arrays([], np.empty((0, 3, IMAGE_SIZE, IMAGE_SIZE)), [], CLASSES)
+        )
     folder = hub.fetch(dataset, home)
-    files = hub.parquet_files(folder)
+    files, metadata = parquet_files(folder), folder / METADATA
+    if metadata.is_file():
+        files = [metadata, folder]
     if not files:
         raise InputError(
             f"{folder.absolute()} holds no parquet file; there should be some with the columns of "
-            f"uoft-cs/cifar10 (that hub id, a folder as `dataset`, or a node's own `data-path`)"
+            f"uoft-cs/cifar10 (that hub id, a folder as `dataset`, or a node's own `data-path`), "
+            f"or a {METADATA} with file_name and label"
         )
-    kept = keep(home / "cifar10" / stamp_key(files), partial(_parse, dataset, files))
+    kept = keep(home / "pictures" / stamp_key(files), partial(_parse, dataset, files))
     return Pictures(name=dataset, **open_columns(kept, ARRAYS))
 
 
 def _parse(dataset: str, files: list[Path], folder: Path) -> None:
     """Write the arrays, and their fingerprint, into a new folder."""
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException
 
     from celeba_fl.data.images import BadImageError, decode
 
     LOG.info("Decoding %s, once", dataset)
     try:
-        total = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
+        if files[0].name == METADATA:
+            total, classes, images = _in_folder(files[0])
+        else:
+            total, classes, images = _in_parquet(files)
         pixels = np.empty((total, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
         progress = Progress("Decoding images", total)
         rows: list[tuple[str, int, int, int]] = []
         unreadable: list[str] = []
-        for split, row, data, label in _read(files):
-            name = f"{split}-{row:06d}"
+        for name, split, data, label in images:
             try:
                 pixels[len(rows)] = decode(data, IMAGE_SIZE)
             except BadImageError:
@@ -101,15 +126,20 @@ def _parse(dataset: str, files: list[Path], folder: Path) -> None:
         ) from error
     if not rows:
         raise InputError(f"{files[0].parent} holds no image that can be read")
-    arrays = _arrays(rows, pixels, unreadable)
+    arrays = _arrays(rows, pixels, unreadable, classes)
     sha = hashlib.sha256()
     for name in ("pixels", "labels", "split"):
         sha.update(arrays[name].tobytes())
+    if classes != CLASSES:
+        sha.update("\n".join(classes).encode())
     save_columns(folder, arrays, sha.hexdigest())
 
 
 def _arrays(
-    rows: list[tuple[str, int, int, int]], pixels: np.ndarray, unreadable: list[str]
+    rows: list[tuple[str, int, int, int]],
+    pixels: np.ndarray,
+    unreadable: list[str],
+    classes: tuple[str, ...],
 ) -> dict[str, np.ndarray]:
     """Arrays of `Pictures`, from the name, class, split and hash of each image."""
     images, labels, splits, contents = zip(*rows, strict=True) if rows else ([], [], [], [])
@@ -120,37 +150,109 @@ def _arrays(
         "content": np.array(contents, np.uint64),
         "pixels": np.asarray(pixels[: len(rows)], np.uint8),
         "unreadable": np.array(unreadable, str),
+        "classes": np.array(classes, str),
     }
 
 
-def _read(files: list[Path]) -> Iterator[tuple[str, int, bytes, int]]:
-    """Split, row within it, encoded image and class, of every image."""
-    import pyarrow as pa
-    from pyarrow import parquet
+def _in_folder(metadata: Path) -> tuple[int, tuple[str, ...], Images]:
+    """Number of images, classes, and name, split, encoded image and class of each."""
+    cells = read_cells(metadata)
+    cells.check_columns((NAME, "label"), ("split",))
+    names, labels = image_names(cells, metadata.parent), cells["label"]
+    codes = _codes(metadata, set(labels))
+    splits = [PARTS[0]] * len(names)
+    if "split" in cells.columns:
+        numbers = {part: number for number, part in enumerate(PARTS)}
+        splits = [PARTS[number] for number in choices(cells, "split", numbers)]
 
+    def images() -> Images:
+        for row, (name, split, label) in enumerate(zip(names, splits, labels, strict=True)):
+            yield name, split, read_file(metadata.parent, row, name), codes[label]
+
+    return len(names), tuple(map(str, codes)), images()
+
+
+def _in_parquet(files: list[Path]) -> tuple[int, tuple[str, ...], Images]:
+    """Number of images, classes, and name, split, encoded image and class of each."""
+    columns = {file: _columns(file) for file in files}
+    seen: set[Any] = set()
+    for file, (_, label) in columns.items():
+        for batch in opened(file).iter_batches(CHUNK, columns=[label]):
+            seen |= set(batch[label].to_pylist())
+    schema = opened(files[0]).schema_arrow
+    classes: tuple[str, ...] = _named(schema.metadata, columns[files[0]][1])
+    if not classes and set(columns.values()) == {("img", "label")}:
+        classes = CLASSES
+    codes = {number: number for number in range(len(classes))} or _codes(files[0], seen)
+    total = sum(opened(file).metadata.num_rows for file in files)
+    return total, classes or tuple(map(str, codes)), _read(columns, codes)
+
+
+def _columns(path: Path) -> tuple[str, str]:
+    """The names of the columns of images and of classes."""
+    import pyarrow as pa
+
+    schema = opened(path).schema_arrow
+    encoded = [
+        field.name
+        for field in schema
+        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+    ]
+    image = "img" if "img" in schema.names else next(iter(encoded), None)
+    label = next((name for name in LABELS if name in schema.names), None)
+    missing = [name for name, found in (("img", image), ("label", label)) if not found]
+    if not image or not label:
+        raise InputError(
+            f"{path} lacks the columns {', '.join(missing)}; there should be img and label, as "
+            f"in uoft-cs/cifar10, and there are {', '.join(schema.names)}"
+        )
+    if image not in encoded:
+        kind = schema.field(image).type
+        raise InputError(f"{path}: column img is {kind}; it should be encoded images, in bytes")
+    return image, label
+
+
+def _named(metadata: dict[bytes, bytes] | None, label: str) -> tuple[str, ...]:
+    """The names of classes in the hub's metadata of a file; none if it has no such."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[label]["names"]
+        return tuple(names) if all(isinstance(name, str) for name in names) else ()
+    except (KeyError, TypeError, ValueError):
+        return ()
+
+
+def _codes(path: Path, seen: set[Any]) -> dict[Any, int]:
+    """The number of each class that is seen: texts in their order, or numbers from 0 on."""
+    if seen and all(isinstance(label, str) and label for label in seen):
+        found: list[Any] = sorted(seen)
+    else:
+        numbers = [label for label in seen if type(label) is int and 0 <= label < MOST]
+        if not numbers or len(numbers) < len(seen):
+            raise InputError(
+                f"{path}: the classes should be texts, or whole numbers from 0 to {MOST - 1}"
+            )
+        found = [*range(max(numbers) + 1)]
+    if not 1 < len(found) <= MOST:
+        raise InputError(f"{path}: names {len(found)} classes; there should be 2 to {MOST}")
+    return {label: number for number, label in enumerate(found)}
+
+
+def _read(columns: dict[Path, tuple[str, str]], codes: dict[Any, int]) -> Images:
+    """Name, split, encoded image and class, of every image of parquet files."""
     rows = dict.fromkeys(PARTS, 0)
-    for path in files:
+    for path, (image, label_name) in columns.items():
         split = next((part for part in PARTS if path.name.startswith(part)), None)
         if split is None:
             raise InputError(f"{path}: the file's name should begin with {' or '.join(PARTS)}")
-        file = parquet.ParquetFile(path)
-        schema = file.schema_arrow
-        missing = [name for name in ("img", "label") if name not in schema.names]
-        if missing:
-            raise InputError(
-                f"{path} lacks the columns {', '.join(missing)}; there should be img and label, as "
-                f"in uoft-cs/cifar10, and there are {', '.join(schema.names)}"
-            )
-        kind = schema.field("img").type
-        if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
-            raise InputError(f"{path}: column img is {kind}; it should be encoded images, in bytes")
-        for batch in file.iter_batches(CHUNK, columns=["img", "label"]):
-            encoded = batch["img"].field("bytes").to_pylist()
-            for data, label in zip(encoded, batch["label"].to_pylist(), strict=True):
-                if label not in range(len(CLASSES)):
+        check_images(path, image, empty=True)
+        for batch in opened(path).iter_batches(CHUNK, columns=[image, label_name]):
+            encoded = batch[image].field("bytes").to_pylist()
+            for data, label in zip(encoded, batch[label_name].to_pylist(), strict=True):
+                if label not in codes:
                     raise InputError(
                         f"{path}: label {label!r} of an image should be a whole number from 0 to "
-                        f"{len(CLASSES) - 1}"
+                        f"{len(codes) - 1}"
                     )
-                yield split, rows[split], data or b"", int(label)
+                yield f"{split}-{rows[split]:06d}", split, data or b"", codes[label]
                 rows[split] += 1

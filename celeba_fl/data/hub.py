@@ -1,8 +1,10 @@
 """CelebA as parquet: a data set of the Hugging Face hub, or a folder of the same shape.
 
 The shape is that of https://huggingface.co/datasets/flwrlabs/celeba: splits `train`, `valid` and
-`test`, with an `image`, a `celeb_id` and the 40 attributes in columns. A hub id is downloaded into
-a folder first, so that both go the same way, can be kept under `home`, and need no network again.
+`test`, with an `image`, a `celeb_id` and the 40 attributes in columns. Variants may call the image
+`img`, write attributes in another way, such as in small letters, and know no identities. A hub id
+is downloaded into a folder first, so that both go the same way, can be kept under `home`, and need
+no network again.
 """
 
 import re
@@ -18,14 +20,23 @@ import numpy as np
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import keep
 from celeba_fl.common.log import LOG, Progress
+from celeba_fl.data.parquet import (
+    by_split,
+    check_images,
+    check_whole_numbers,
+    opened,
+    parquet_files,
+)
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.table import Annotations, Source
+from celeba_fl.data.text import meant_by
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from pyarrow import ChunkedArray
 
-COLUMNS = ("image", "celeb_id", *ATTRIBUTES)
+COLUMNS = ("image", *ATTRIBUTES)
+IDENTITY = "celeb_id"
 MEGABYTE = 10**6
 
 
@@ -46,11 +57,6 @@ def source(folder: Path, home: Path) -> Source | None:
         return encoded()[int(row)].as_py()
 
     return Source(files, lambda: _annotations(folder, rows()), read)
-
-
-def parquet_files(folder: Path) -> list[Path]:
-    """Parquet files in a folder or one level below."""
-    return sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
 
 
 def fetch(dataset: str, home: Path) -> Path:
@@ -91,6 +97,8 @@ def download(dataset: str, folder: Path) -> None:
                 local_dir=folder,
                 allow_patterns=["*.parquet", "README.md"],
             )
+        for stray in {*parquet_files(folder)} - {folder / file.rfilename for file in files}:
+            stray.unlink()  # of another revision, whose download was broken off
     except (OSError, httpx.HTTPError, HFValidationError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
@@ -131,39 +139,79 @@ def _open(folder: Path, home: Path) -> "Dataset":
     from datasets.exceptions import DatasetsError
     from flwr_datasets import FederatedDataset
 
+    files = parquet_files(folder)
+    columns = {file: _columns(file) for file in files}
+    for file, names in columns.items():
+        check_images(file, names["image"], empty=False)
+        if IDENTITY in names:
+            check_whole_numbers(file, names[IDENTITY])
+    one = columns[files[0]]
+    other = next((file for file in files if columns[file] != one), None)
+    if other:
+        raise InputError(f"{other}: its columns are not those of {files[0].name}")
     parts = FederatedDataset(
-        dataset=str(folder),
+        dataset="parquet",
+        data_files={split: [*map(str, those)] for split, those in by_split(files).items()},
         partitioners={},
         shuffle=False,
-        preprocessor=partial(_join, folder),
+        preprocessor=partial(_join, one),
         cache_dir=str(home / "hub" / "arrow"),
     )
     try:
         return parts.load_split("all")
-    except InputError:
-        raise
     except (DatasetsError, ValueError) as error:
         raise InputError(
             f"The parquet files of {folder} cannot be read: {error.__cause__ or error}"
         ) from error
 
 
-def _join(folder: Path, parts: "DatasetDict") -> "DatasetDict":
+def _columns(path: Path) -> dict[str, str]:
+    """The name in a file of each column that is known here; identities may be unknown.
+
+    Raises
+    ------
+    InputError
+        If others are missing, or one is there twice or would say a split that is not read.
+    """
+    import pyarrow as pa
+
+    schema = opened(path).schema_arrow
+    names: dict[str, str] = {}
+    for field in schema:
+        meant = meant_by(field.name, (*COLUMNS, IDENTITY, "split"))
+        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
+            meant = "image"
+        if meant == "split":
+            raise InputError(
+                f"{path}: column {field.name!r} would not be read, since the split is told by the "
+                f"names of files; put each split into a file of its own, and take the column out"
+            )
+        if meant in names:
+            raise InputError(
+                f"{path}: columns {names[meant]!r} and {field.name!r} both seem to mean {meant!r}"
+            )
+        if meant:
+            names[meant] = field.name
+    missing = [column for column in COLUMNS if column not in names]
+    if missing:
+        raise InputError(
+            f"{path} lacks the columns {', '.join(missing)}; there should be {COLUMNS[0]}, "
+            f"{IDENTITY} (if people are known), {COLUMNS[1]} and so on, as in flwrlabs/celeba"
+        )
+    return names
+
+
+def _join(names: dict[str, str], parts: "DatasetDict") -> "DatasetDict":
     from datasets import DatasetDict, Image, concatenate_datasets
 
     joined = []
-    for name, part in parts.items():
-        split = "valid" if name == "validation" else name  # `datasets` takes one for the other
-        if split not in SPLITS:
-            raise InputError(f"{folder} has a split {name!r}; there should be train, valid, test")
-        missing = [column for column in COLUMNS if column not in part.column_names]
-        if missing:
-            raise InputError(
-                f"{folder}, split {name}, lacks the columns {', '.join(missing)}; there should be "
-                f"{', '.join(COLUMNS[:3])} and so on, as in flwrlabs/celeba"
-            )
+    for split, part in parts.items():
         codes = np.full(len(part), SPLITS.index(split), np.uint8)
-        encoded = part.select_columns([*COLUMNS]).cast_column("image", Image(decode=False))
+        known = part.select_columns([*names.values()])
+        known = known.rename_columns(
+            {there: here for here, there in names.items() if there != here}
+        )
+        encoded = known.cast_column("image", Image(decode=False))
         joined.append(encoded.add_column("split", codes))
     return DatasetDict({"all": concatenate_datasets(joined)})
 
@@ -177,7 +225,8 @@ def _image(rows: "Dataset", part: str) -> "ChunkedArray":
 
 def _annotations(folder: Path, rows: "Dataset") -> Annotations:
     """Check the values of all columns but the pixels."""
-    for name in COLUMNS:
+    identified = IDENTITY in rows.column_names
+    for name in (*COLUMNS, *([IDENTITY] if identified else [])):
         if empty := rows.data.column(name).null_count:
             raise InputError(f"{folder}: column {name} is empty in {empty} of {len(rows)} rows")
     labels = np.empty((len(rows), len(ATTRIBUTES)), bool)
@@ -187,7 +236,8 @@ def _annotations(folder: Path, rows: "Dataset") -> Annotations:
             raise InputError(f"{folder}: column {name} should be true and false, or 1 and 0 or -1")
         labels[:, position] = values > 0
     split = rows.data.column("split").to_numpy()
-    celeb_id = rows.data.column("celeb_id").to_numpy().astype(np.int32)
+    people = rows.data.column(IDENTITY).to_numpy() if identified else np.arange(len(rows))
+    celeb_id = people.astype(np.int32)
     return Annotations(_names(rows, split), celeb_id, labels, split)
 
 

@@ -3,13 +3,12 @@
 A row an image: its name in a column `file_name`, relative to the folder, and the 40 attributes in
 columns of 1 and 0, or 1 and -1. A column `celeb_id` (whole numbers) and a column `split` (train,
 valid, test) may be there. Without the first, each image is taken for another person; without the
-second, all are train images. Other columns are not read, nor are images that have no row.
+second, all are train images. Other columns are not read, unless they seem to mean one of these,
+which is an error; nor are images that have no row.
 
 Layout: https://huggingface.co/docs/datasets/image_dataset#imagefolder.
 """
 
-import csv
-from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,8 @@ import numpy as np
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
-from celeba_fl.data.table import Annotations, Source, read_file
+from celeba_fl.data.table import Annotations, Source, inside, read_file
+from celeba_fl.data.text import Cells, read_cells, whole_number
 
 METADATA = "metadata.csv"
 NAME = "file_name"
@@ -39,54 +39,72 @@ def annotations(folder: Path) -> Annotations:
     Raises
     ------
     InputError
-        If columns are missing, a value is not allowed, or an image has no file or two rows.
+        If columns are missing, a value is not allowed, or an image has no file, two rows or a place
+        outside of the folder.
     """
-    path = folder / METADATA
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        columns, rows = table.fieldnames or (), list(table)
-    missing = [name for name in (NAME, *ATTRIBUTES) if name not in columns]
-    if missing:
-        raise InputError(
-            f"{path} lacks the columns {', '.join(missing)}; there should be {NAME} and CelebA's "
-            "40 attributes, 1 or 0 each"
-        )
-    if not rows:
+    cells = read_cells(folder / METADATA)
+    cells.check_columns((NAME, *ATTRIBUTES), ("celeb_id", "split"))
+    names = image_names(cells, folder)
+    number, codes = len(names), {split: code for code, split in enumerate(SPLITS)}
+    labels = np.array([choices(cells, name, VALUES) for name in ATTRIBUTES], bool).T
+    identified, divided = ("celeb_id" in cells.columns, "split" in cells.columns)
+    return Annotations(
+        image=np.array(names),
+        celeb_id=np.array(_identities(cells) if identified else range(number), np.int32),
+        labels=np.ascontiguousarray(labels),
+        split=np.array(choices(cells, "split", codes) if divided else [0] * number, np.uint8),
+    )
+
+
+def image_names(cells: Cells, folder: Path) -> list[str]:
+    """The column `file_name`, whose files are there, in the folder, each once."""
+    path, names = cells.path, cells[NAME]
+    if not names:
         raise InputError(f"{path} names no image; there should be a row an image")
-    names = [row[NAME] or "" for row in rows]
-    name, times = Counter(names).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"{path}: {name} has {times} rows; an image should have one")
-    lost = [name for name in names if not (folder / name).is_file()]
+    lines: dict[Path, int] = {}
+    lost = []
+    for line, name in zip(cells.lines, names, strict=True):
+        if not name.isprintable():
+            raise InputError(f"{path}, line {line}: {name!r} has control characters in it")
+        try:
+            file = inside(folder, name)
+        except InputError as error:
+            raise InputError(f"{path}, line {line}: {error}") from None
+        if file in lines:
+            raise InputError(
+                f"{path}, line {line}: names an image that line {lines[file]} names too, {name}; "
+                f"it should have one row"
+            )
+        lines[file] = line
+        if not file.is_file():
+            lost.append(name)
     if lost:
         raise InputError(
             f"{path} names {len(lost)} images that are not in {folder}, such as "
             f"{', '.join(lost[:3])}; put them there, or take their rows out"
         )
+    return names
 
-    def column(key: str, values: Mapping[str, int]) -> list[int]:
-        wrong = next((row for row in rows if row[key] not in values), None)
-        if wrong:
+
+def choices(cells: Cells, column: str, values: Mapping[str, int]) -> list[int]:
+    """The values that the cells of a column stand for; InputError if one stands for none."""
+    for line, name, cell in zip(cells.lines, cells[NAME], cells[column], strict=True):
+        if cell not in values:
             raise InputError(
-                f"{path}: {key} of {wrong[NAME]} is {wrong[key]!r}, and should be one of "
+                f"{cells.path}, line {line}: {column} of {name} is {cell!r}, and should be one of "
                 f"{', '.join(values)}"
             )
-        return [values[row[key]] for row in rows]
-
-    labels = np.array([column(name, VALUES) for name in ATTRIBUTES], bool).T
-    codes = {split: code for code, split in enumerate(SPLITS)}
-    identities = _identities(path, rows) if "celeb_id" in columns else np.arange(len(rows))
-    splits = column("split", codes) if "split" in columns else [codes["train"]] * len(rows)
-    return Annotations(
-        image=np.array(names),
-        celeb_id=identities.astype(np.int32),
-        labels=np.ascontiguousarray(labels),
-        split=np.array(splits, np.uint8),
-    )
+    return [values[cell] for cell in cells[column]]
 
 
-def _identities(path: Path, rows: list[dict[str, str]]) -> np.ndarray:
-    try:
-        return np.array([int(row["celeb_id"]) for row in rows], np.int32)
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{path}: celeb_id should be whole numbers: {error}") from None
+def _identities(cells: Cells) -> list[int]:
+    numbers = []
+    for line, cell in zip(cells.lines, cells["celeb_id"], strict=True):
+        number = whole_number(cell)
+        if number is None:
+            raise InputError(
+                f"{cells.path}, line {line}: celeb_id should be whole numbers of 32 bits, and is "
+                f"{cell!r}"
+            )
+        numbers.append(number)
+    return numbers

@@ -1,4 +1,9 @@
-"""From encoded images to pixels, and back."""
+"""From encoded images to pixels, and back.
+
+Pixels are what a viewer shows: upright by EXIF, grey of 16 bits in 8, and transparent places on
+white. Images are foreign input: none but `FORMATS` are tried, since others start programs
+or allocate before they tell their size, and none is decoded that would fill the memory.
+"""
 
 import io
 from collections.abc import Callable, Iterator
@@ -8,6 +13,22 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from celeba_fl.data.table import MAX_PIXELS
+
+FORMATS = ("JPEG", "PNG")
+# MPO is what Pillow calls a JPEG of some phones, with more images behind the first.
+MEDIA = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png"}
+# EXIF 2.32, tag 274: how to turn an image so that it is upright.
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # What an image goes through before the backbone; part of the key of stored features and of what a
 # client and the server must agree on.
 PREPROCESSING = "rgb, resized to NxN without cropping (PIL bilinear, antialiased)"
@@ -16,7 +37,7 @@ CROPPING = "rgb, centre cropped to a square, resized to NxN (PIL bilinear, antia
 
 
 class BadImageError(ValueError):
-    """Bytes that are not a complete image."""
+    """Bytes that are not a complete image of `FORMATS`, or a huge one."""
 
 
 def decode(
@@ -29,11 +50,9 @@ def decode(
     Raises
     ------
     BadImageError
-        If the bytes are not an image that Pillow reads, or a truncated one.
+        If the bytes are not an image that is read here, or a truncated one.
     """
-    with _opened(data) as image:
-        altered = alter(image if image.mode == "RGB" else image.convert("RGB"))
-        pixels = altered.resize((size, size), Image.Resampling.BILINEAR)
+    pixels = alter(_shown(data)).resize((size, size), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(pixels).transpose(2, 0, 1))
 
 
@@ -47,7 +66,17 @@ def media_type(data: bytes) -> str:
     """
     with _opened(data) as image:
         image.load()
-        return Image.MIME[str(image.format)]
+        return MEDIA[str(image.format)]
+
+
+def is_plain(data: bytes) -> bool:
+    """True if the stored pixels of an image are those that a viewer shows; it need not be whole."""
+    try:
+        with _opened(data) as image:
+            upright = _orientation(image) not in UPRIGHT
+            return upright and not _is_deep(image) and not image.has_transparency_data
+    except BadImageError:
+        return False
 
 
 def centre_square(image: Image.Image) -> Image.Image:
@@ -80,8 +109,46 @@ def tile(images: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
+    """Open an image; whatever is raised as long as it is open is the image's fault."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise BadImageError(f"{image.width} x {image.height} pixels are too many")
             yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # no end to what decoders raise at damaged files
         raise BadImageError(str(error)) from error
+
+
+def _shown(data: bytes) -> Image.Image:
+    """The image as a viewer shows it, in RGB."""
+    with _opened(data) as opened:
+        turn = UPRIGHT.get(_orientation(opened))
+        image = _in_8_bits(opened) if _is_deep(opened) else opened
+        if image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
+        # A copy if it is RGB already: `opened` is closed in the end.
+        image = image.convert("RGB")
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # damaged EXIF, which viewers pass over
+        return None
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """True for grey of 16 bits, of which Pillow's `convert` makes white."""
+    return image.mode.startswith("I")
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Grey of 8 bits instead of 16, with what is transparent of it."""
+    values = np.asarray(image).astype(np.uint32)
+    grey = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if "transparency" in image.info:
+        opaque = values != image.info["transparency"]
+        grey.putalpha(Image.fromarray(np.where(opaque, 255, 0).astype(np.uint8)))
+    return grey

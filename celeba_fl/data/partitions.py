@@ -34,6 +34,7 @@ def assign(
     min_size: int = 0,
     size: int = 0,
     public: float = 0.0,
+    order: str = "shuffled",
     seed: int,
     home: Path,
 ) -> np.ndarray:
@@ -61,6 +62,10 @@ def assign(
         Rows that each partition of ``iid`` should have; 0 deals all there are.
     public : float (default: 0.0)
         Part of the rows that is in no partition; see `public_rows`.
+    order : str (default: "shuffled")
+        In which order ``dirichlet`` deals the rows of a label: ``shuffled``, or as ``rows``, which
+        keeps together what the table has together. How many each partition has of a label is the
+        same.
     seed : int
         The same seed gives the same partitions.
     home : Path
@@ -102,9 +107,9 @@ def assign(
                 label = table.labels[rows]
                 if label.ndim > 1:
                     label = combination(label, partition_by)
-                dealt = _dirichlet(label, num_partitions, alpha, min_size, seed)
+                dealt = _dirichlet(label, num_partitions, alpha, min_size, order, seed)
             case "natural":
-                if not isinstance(table, Table):
+                if not isinstance(table, Table) or not table.identified:
                     raise InputError(
                         f"partitioner = 'natural' deals by identity, and the images of "
                         f"{table.name} have none; take 'iid' or 'dirichlet'"
@@ -120,7 +125,10 @@ def assign(
         with path.open("wb") as file:
             np.save(file, partitions)
 
+    chosen: tuple[object, ...]
     chosen = (partitioner, num_partitions, partition_by, float(alpha), min_size, size, public, seed)
+    if partitioner == "dirichlet" and order == "shuffled":  # the key of others is as it ever was
+        chosen += (order,)
     name = f"{hash_key(table.fingerprint, *chosen)}.npy"
     return np.load(keep(home / "partitions" / name, deal), mmap_mode="r")
 
@@ -154,11 +162,16 @@ def _iid(rows: int, num_partitions: int, seed: int) -> np.ndarray:
 
 
 def _dirichlet(
-    label: np.ndarray, num_partitions: int, alpha: float, min_size: int, seed: int
+    label: np.ndarray, num_partitions: int, alpha: float, min_size: int, order: str, seed: int
 ) -> np.ndarray:
     from flwr_datasets.partitioner import DirichletPartitioner
 
-    columns = {"row": np.arange(len(label)), "by": label}
+    rows = np.arange(len(label))
+    if order == "shuffled":
+        rng = np.random.default_rng(seed)
+        for value in np.unique(label):
+            rows[label == value] = rng.permutation(rows[label == value])
+    columns = {"row": rows, "by": label}
 
     def deal(size: int) -> np.ndarray:
         partitioner = DirichletPartitioner(

@@ -1,6 +1,7 @@
 """The table that every source of faces provides, and what all tables of labelled images share."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,12 @@ import numpy as np
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.data.schema import SPLITS
+
+# Limits of an image: bytes in its file, and pixels. Decoded, so many take 256 MB, and twice that
+# for a moment.
+MAX_BYTES, MAX_PIXELS = 128 * 10**6, 64 * 10**6
+# What images should be, for people.
+READABLE = f"JPEG or PNG, of {MAX_PIXELS // 10**6} megapixels at most"
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,11 @@ class Table(LabelledImages):
     celeb_id: np.ndarray  # (n,) int32, the identity; images of one person are not independent
     read: Callable[[int], bytes]  # the encoded image (JPEG or PNG bytes) of a row
 
+    @property
+    def identified(self) -> bool:
+        """Whether it is known who is who; if not, each image is taken for another person."""
+        return len(np.unique(self.celeb_id)) < len(self)
+
 
 class Annotations(NamedTuple):
     """Columns that a source has without opening its images; shapes and types as in `Table`."""
@@ -58,9 +70,31 @@ class Source:
     read: Callable[[int, str], bytes]  # the encoded image of a row, given its number and its name
 
 
+def inside(folder: Path, name: str) -> Path:
+    """The file of a name in a folder, links followed; both names are what others have written.
+
+    Raises
+    ------
+    InputError
+        If it lies outside of the folder.
+    """
+    root = os.path.realpath(folder)
+    path = os.path.realpath(os.path.join(root, name))
+    if not path.startswith(os.path.join(root, "")):
+        raise InputError(
+            f"{name!r} lies outside of {folder}, at {path}; an image should be a file in the "
+            f"folder (which may be a link as a whole)"
+        )
+    return Path(path)
+
+
 def read_file(folder: Path, row: int, name: str) -> bytes:
-    """The `read` of a source whose images are files of a folder, for `partial`."""
-    return (folder / name).read_bytes()
+    """The `read` of a source whose images are files of a folder, for `partial`.
+
+    A file that is longer than an image can be counts as an empty one.
+    """
+    path = inside(folder, name)
+    return path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
 
 
 def hash_image(data: bytes) -> int:

@@ -143,7 +143,7 @@ def _parse(path: Path, table: Table, least: float, kept: Path) -> None:
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows after the header, with the number of their line."""
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # too long to be held as a whole
         reader = csv.reader(file)
         try:
             header = next(reader, [])

@@ -30,10 +30,10 @@ MOMENTUM = 0.9
 BLOCK = 256
 
 
-def lenet5() -> nn.Sequential:
-    """The network: (n, 3, 32, 32) images as from `standardise` to (n, 10) logits.
+def lenet5(classes: int = 10) -> nn.Sequential:
+    """The network: (n, 3, 32, 32) images as from `standardise` to (n, classes) logits.
 
-    62,028 weights, and 44 running statistics.
+    With ten classes, it has 62,028 weights and 44 running statistics.
     """
     return nn.Sequential(
         OrderedDict(
@@ -50,7 +50,7 @@ def lenet5() -> nn.Sequential:
             relu3=nn.ReLU(),
             linear2=nn.Linear(120, 84),
             relu4=nn.ReLU(),
-            linear3=nn.Linear(84, 10),
+            linear3=nn.Linear(84, classes),
         )
     )
 
@@ -61,18 +61,18 @@ def standardise(pixels: torch.Tensor) -> torch.Tensor:
     return (pixels.float() / 255 - mean) / std
 
 
-def initial_arrays(seed: int) -> Arrays:
+def initial_arrays(seed: int, classes: int = 10) -> Arrays:
     """PyTorch's own random weights, running means of 0 and variances of 1."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _arrays(lenet5())
+        return _arrays(lenet5(classes))
 
 
 @one_thread()
 def scores(arrays: Arrays, pixels: np.ndarray) -> np.ndarray:
-    """Logits, (n, 10) float64, of (n, 3, 32, 32) uint8; with the running statistics."""
+    """Logits, (n, classes) float64, of (n, 3, 32, 32) uint8; with the running statistics."""
     network = _network(arrays).eval()
-    result = np.empty((len(pixels), 10))
+    result = np.empty((len(pixels), len(arrays["linear3.bias"])))
     with torch.inference_mode():
         for start in range(0, len(pixels), BLOCK):
             block = standardise(torch.from_numpy(pixels[start : start + BLOCK]))
@@ -124,7 +124,7 @@ def train_lenet(
 
 
 def _network(arrays: Arrays) -> nn.Sequential:
-    network = lenet5()
+    network = lenet5(len(arrays["linear3.bias"]))
     network.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
     return network
 

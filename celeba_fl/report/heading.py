@@ -42,6 +42,11 @@ def notes(run: Run) -> list[str]:
             f"{sentence(' and '.join(reasons))}: these figures say nothing about photographs of "
             f"people."
         )
+    if run.info.dataset.get("identities") == "unknown":
+        warnings.append(
+            "The data do not say who is who, so each image was taken for another person. If people "
+            "are on several images, intervals are wider than they are shown here."
+        )
     if run.scores and run.scores.num_identities < FEW_IDENTITIES:
         warnings.append(
             f"The test split shows {run.scores.num_identities} people. No claim about demographic "

@@ -192,7 +192,13 @@ def keys_read(config: Mapping[str, Any]) -> dict[str, Any]:
     is there only where its default is not what the run did.
     """
     task = task_class(str(config.get("task", RunConfig.task)))
-    ignored, before = unread(task), {key: BEFORE[key] for key in BEFORE if key in task.reads}
+    used = {**RunConfig.defaults(), **config}
+    mattered = {
+        "dirichlet-order": used["partitioner"] == "dirichlet",
+        "allow-drawn-weights": used["weights"] == "drawn" != used["dataset"],
+    }
+    read = {key for key in task.reads if mattered.get(key, True)}
+    ignored, before = unread(task), {key: BEFORE[key] for key in BEFORE if key in read}
     return before | {key: value for key, value in config.items() if key not in ignored}
 
 

@@ -24,7 +24,7 @@ from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tabl
 from celeba_fl.tasks import closed_form, start, weighting
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.examples import CENTRAL, Examples, FeatureStores, backbone_weights
-from celeba_fl.tasks.settings import check_head
+from celeba_fl.tasks.settings import check_backbone, check_head
 from celeba_fl.tasks.teaching import Teachers, targets
 from celeba_fl.vision.features import Versions, preprocessing_hash
 from celeba_fl.vision.weights import weights_path
@@ -221,6 +221,7 @@ class Attributes(Task):
                 "the app?); heads on different features must not be averaged"
             )
         weights, config = str(instructions["weights"]), self.config
+        check_backbone(config, str(node.get("data-path", config.dataset)))
         if not weights_path(config.home_dir, weights).exists():
             counts, sums = np.zeros(len(self.count_names), np.int64), self.description_sums()
             return Description(0, 0, counts, weights, sums)

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.data import partitions, sources
 from celeba_fl.data.draws import public_rows, valid_mask
@@ -50,6 +51,7 @@ class ClientData(Generic[Images]):
             min_size=config.min_partition_size,
             size=config.partition_size,
             public=config.public_fraction,
+            order=config.dirichlet_order,
             seed=config.seed,
             home=self.home,
         )
@@ -106,7 +108,13 @@ class ClientData(Generic[Images]):
         sizes = {split: len(table.rows(split)) for split in splits}
         if self.config.public_fraction:
             sizes["public"] = len(self.public)
-        return {"name": table.name, "fingerprint": table.fingerprint, "splits": sizes}
+        said = {"name": table.name, "fingerprint": table.fingerprint, "splits": sizes}
+        if isinstance(table, Table) and len(table) and not table.identified:
+            LOG.warning(
+                "%s does not say who is who: each image is taken for another person", table.name
+            )
+            said["identities"] = "unknown"
+        return said
 
     def _open(self, dataset: str) -> Images:
         if dataset not in self._opened:

@@ -40,7 +40,7 @@ from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.client_files import ClientFiles
 from celeba_fl.tasks.examples import CENTRAL, view_of
 from celeba_fl.tasks.judging import DISTANCE, REAL_DISTANCE, Judge
-from celeba_fl.tasks.settings import check_faces
+from celeba_fl.tasks.settings import check_backbone, check_faces
 from celeba_fl.vision.pixels import PixelStore
 from celeba_fl.vision.views import LAST
 
@@ -56,6 +56,8 @@ class Dcgan(Task):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         check_faces(config)
+        if config.dataset != "none":  # else there are no images to judge by
+            check_backbone(config, config.dataset)
         self.home, self.view = config.home_dir, view_of(config, LAST)
         self.faces = ClientData(config, sources.load)
         self._stores: dict[str, PixelStore] = {}

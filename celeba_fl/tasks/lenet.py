@@ -1,7 +1,7 @@
-"""A task for small devices: CIFAR-10's ten classes by LeNet-5, all of it trained and sent."""
+"""A task for small devices: classes of small images, by LeNet-5, all of it trained and sent."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,10 +11,11 @@ import numpy as np
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import pack_arrays, write_bytes
+from celeba_fl.common.keys import split_names
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig, keys_of
 from celeba_fl.data import cifar10
-from celeba_fl.data.cifar10 import CLASSES, Pictures
+from celeba_fl.data.cifar10 import Pictures
 from celeba_fl.evaluation import metrics
 from celeba_fl.models.lenet import MEAN, STD, initial_arrays, scores, train_lenet
 from celeba_fl.task import (
@@ -36,7 +37,7 @@ STRATEGIES = ("fedavg", "fedprox")
 
 
 class Lenet(Task):
-    """Ten classes by LeNet-5; `celeba_fl.models.lenet` describes batch norm here."""
+    """Classes by LeNet-5; `celeba_fl.models.lenet` describes batch norm here."""
 
     reads = keys_of("lenet")
 
@@ -54,7 +55,12 @@ class Lenet(Task):
     @property
     def count_names(self) -> tuple[str, ...]:
         """Train images of each class."""
-        return tuple(f"label={name}" for name in CLASSES)
+        return tuple(f"label={name}" for name in self.classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names: those of the key `classes`, else of the images; of CIFAR-10 without any."""
+        return split_names(self.config.classes) or tuple(self.images.classes.tolist())
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -66,12 +72,16 @@ class Lenet(Task):
     def prepare(self) -> Prepared:
         """Decode the images."""
         self.images.report_unreadable(self.config.bad_images)
+        if len(self.images):
+            _check_classes(self.images, self.classes)
         dataset = self.data.provenance(cifar10.PARTS)
-        return Prepared(instructions={}, provenance={"dataset": dataset})
+        return Prepared(
+            instructions={"classes": json.dumps(self.classes)}, provenance={"dataset": dataset}
+        )
 
     def initial_arrays(self) -> Arrays:
         """Random weights, by the run's seed."""
-        return initial_arrays(self.config.seed)
+        return initial_arrays(self.config.seed, len(self.classes))
 
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """From the summed confusion counts."""
@@ -91,14 +101,14 @@ class Lenet(Task):
         rows = []
         for part, total in {**counts, **judged}.items():
             columns = _by_class(total["confusion"])
-            for i, name in enumerate(CLASSES):
+            for i, name in enumerate(self.classes):
                 row = {key: column[i] for key, column in columns.items()}
                 rows.append({"split": part, "class": name, **row})
         summary = self.metrics(judged["test"]) if judged else {}
         return Tables(
             summary={f"test_{name}": value for name, value in summary.items()},
             csv={"classes.csv": rows},
-            model_metadata=_metadata(),
+            model_metadata=_metadata(self.classes),
         )
 
     def _judge(self, arrays: Arrays) -> dict[str, Arrays]:
@@ -112,7 +122,9 @@ class Lenet(Task):
         """Decode the images, and count those of each class."""
         images, train, valid = self._parts(node)
         images.report_unreadable(self.config.bad_images)
-        counts = np.bincount(images.labels[train], minlength=len(CLASSES))
+        own = images.classes.tolist()
+        _check_classes(images, json.loads(str(instructions.get("classes", json.dumps(own)))))
+        counts = np.bincount(images.labels[train], minlength=len(own))
         return Description(len(train), len(valid), counts)
 
     def train(
@@ -146,7 +158,7 @@ class Lenet(Task):
             LOG.info("client %s, %s: %s", name, place, figures)
             if "run" in instructions:
                 path = own_model_path(self.home, str(instructions["run"]), name)
-                _keep_best(path, model, place, measured["valid"])
+                _keep_best(path, model, place, measured["valid"], images.classes.tolist())
 
         trained, loss = train_lenet(
             arrays,
@@ -193,7 +205,9 @@ def own_model_path(home: Path, run: str, client: str) -> Path:
     return home / "lenet" / quote(run, safe="") / f"{quote(client, safe='')}.safetensors"
 
 
-def _keep_best(path: Path, model: Arrays, place: str, valid: Mapping[str, float]) -> None:
+def _keep_best(
+    path: Path, model: Arrays, place: str, valid: Mapping[str, float], classes: Sequence[str]
+) -> None:
     from safetensors import SafetensorError, safe_open
 
     best = float("inf")
@@ -205,14 +219,24 @@ def _keep_best(path: Path, model: Arrays, place: str, valid: Mapping[str, float]
             LOG.warning("%s cannot be read and is replaced: %s", path, error)
     if not valid["loss"] >= best:
         figures = {f"valid-{name}": repr(valid[name]) for name in ("loss", "accuracy")}
-        write_bytes(path, pack_arrays(model, {**_metadata(), "trained": place, **figures}))
+        write_bytes(path, pack_arrays(model, {**_metadata(classes), "trained": place, **figures}))
 
 
-def _metadata() -> dict[str, str]:
+def _check_classes(images: Pictures, classes: Sequence[str]) -> None:
+    """Raise InputError if images are of other classes than those of the run."""
+    own = images.classes.tolist()
+    if own != [*classes]:
+        raise InputError(
+            f"{images.name}: its classes are {', '.join(own)}, and those of this run are others; "
+            f"the key classes names them where clients bring their own images"
+        )
+
+
+def _metadata(classes: Sequence[str]) -> dict[str, str]:
     """Metadata that is needed to predict from the arrays."""
     return {
         "network": "celeba_fl.models.lenet:lenet5",
-        "classes": json.dumps(CLASSES),
+        "classes": json.dumps(classes),
         "pixels": "(n, 3, 32, 32) RGB, (x / 255 - mean) / std",
         "mean": json.dumps(MEAN),
         "std": json.dumps(STD),
@@ -227,8 +251,9 @@ def _examples(images: Pictures, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _count(arrays: Arrays, pixels: np.ndarray, labels: np.ndarray) -> Arrays:
     """Count images by true and predicted class, and add up the cross-entropy in nats."""
     logits = scores(arrays, pixels)
-    cells = labels * len(CLASSES) + logits.argmax(axis=1)
-    confusion = np.bincount(cells, minlength=len(CLASSES) ** 2).reshape(2 * (len(CLASSES),))
+    classes = logits.shape[1]
+    cells = labels * classes + logits.argmax(axis=1)
+    confusion = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
     log_sum = np.logaddexp.reduce(logits, axis=1)
     loss = (log_sum - logits[np.arange(len(labels)), labels]).sum()
     return {"confusion": confusion, "loss": np.array([loss])}

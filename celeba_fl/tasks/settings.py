@@ -41,9 +41,20 @@ def check_faces(config: RunConfig) -> None:
         )
 
 
+def check_backbone(config: RunConfig, dataset: str) -> None:
+    """Raise InputError if the backbone knows drawn faces only, and a data set shows others."""
+    if config.weights == "drawn" and dataset != "drawn" and not config.allow_drawn_weights:
+        raise InputError(
+            f"weights = 'drawn': have seen drawn faces only, and the images of {dataset!r} are "
+            f"others; photographs need weights = 'imagenet', as in the experiment celeba-iid, or "
+            f"the path of a file (allow-drawn-weights = true takes the drawn ones all the same)"
+        )
+
+
 def check_head(config: RunConfig) -> None:
     """Raise InputError if a head cannot be trained or judged as the config says."""
     check_faces(config)
+    check_backbone(config, config.dataset)
     for grouping in config.demographics:
         _check_grouping("groupings", config.groupings, grouping)
     if not 0 < len(config.demographics) == len(set(config.demographics)):

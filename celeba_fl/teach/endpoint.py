@@ -10,11 +10,22 @@ from typing import Any
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.data.images import media_type
-from celeba_fl.teach.questions import INSTRUCTIONS, SCHEMA, UNSURE, Answer, parse_answers
+from celeba_fl.teach.questions import (
+    INSTRUCTIONS,
+    SCHEMA,
+    UNSURE,
+    Answer,
+    is_refusal,
+    parse_answers,
+)
 
 RETRIES = 5
 # An answer takes about 600; a model that reasons writes more, and one that rambles must end.
 MAX_TOKENS = 4096
+# More tokens than any request or answer has.
+ABSURD = 10**6
+# The length from which a key is a secret; shorter ones are words for servers that ask for none.
+SECRET = 8
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,11 @@ class Endpoint:
         self.model = model
         try:
             self._client = openai.AsyncOpenAI(
-                base_url=base_url, timeout=timeout, max_retries=RETRIES
+                base_url=base_url,
+                timeout=timeout,
+                max_retries=RETRIES,
+                # Faces go where the user sends them, and to no place that is named there.
+                http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
             )
         except openai.OpenAIError as error:
             raise InputError(
@@ -112,8 +127,9 @@ class Endpoint:
                 f"{self.base_url} answers with something else than a chat completion; give the "
                 f"address of the API in --base-url, which ends in /v1 as a rule"
             ) from None
-        usage = completion.usage
-        tokens = usage and (usage.prompt_tokens or 0, usage.completion_tokens or 0)
+        tokens = _tokens(getattr(completion, "usage", None), text)
+        if not refusal and isinstance(text, str) and is_refusal(text):
+            refusal = text[:100]
         if refusal or reason == "content_filter":
             return Reply(UNSURE, str(refusal or reason), tokens)
         if reason == "length":
@@ -137,6 +153,9 @@ class Endpoint:
                 return f"the rate limit stays, after {RETRIES} retries ({reason})"
             case openai.APITimeoutError():
                 return f"no answer in time, after {RETRIES} retries; see --timeout"
+            case openai.APIStatusError() if 300 <= error.status_code < 400:
+                place = error.response.headers.get("location", "")[:200]
+                return f"redirects to {place!r}, where no image goes; see --base-url"
             case openai.APIConnectionError():
                 return f"cannot be reached, after {RETRIES} retries ({reason}); see --base-url"
         return reason
@@ -144,5 +163,15 @@ class Endpoint:
     def _said(self, error: Exception) -> str:
         """The error's text, from which a server's echo of the key is taken out."""
         text = " ".join(str(error.__cause__ or error).split())
+        text = "".join(letter if letter.isprintable() else "?" for letter in text)
         key = self._client.api_key.strip()
-        return (text.replace(key, "***") if key else text)[:300]
+        return (text.replace(key, "***") if len(key) >= SECRET else text)[:300]
+
+
+def _tokens(usage: Any, text: str) -> tuple[int, int] | None:
+    """The tokens of a request and its answer; None if the endpoint tells nothing plausible."""
+    counts = [getattr(usage, f"{name}_tokens", None) for name in ("prompt", "completion")]
+    tokens_in, tokens_out = (n if type(n) is int and 0 <= n < ABSURD else None for n in counts)
+    if not tokens_in or tokens_out is None or (text and not tokens_out):
+        return None
+    return tokens_in, tokens_out

@@ -17,8 +17,8 @@ from celeba_fl.teach.questions import QUESTIONS_HASH, UNSURE
 
 # How often an image is asked for until its answer can be read.
 ATTEMPTS = 3
-# If the endpoint fails on so many images in a row, the images are not to blame: the limits before
-# its first answer and after it.
+# If the endpoint fails on so many images in a row, or says nothing of use, the images are not to
+# blame: the limits before its first answer and after it.
 FAILED_FIRST, FAILED = 3, 20
 
 
@@ -69,12 +69,12 @@ class Spending:
         Raises
         ------
         InputError
-            If there is a limit and the endpoint does not tell what it counts.
+            If there is a limit and the endpoint does not tell what it counts, or nothing plausible.
         """
         if tokens is None and self.limit is not None:
             raise InputError(
                 f"--max-cost {self.limit:g} cannot be kept: the endpoint does not tell how many "
-                f"tokens it took (usage); limit with --max-images instead"
+                f"tokens it took (usage), or nothing plausible; limit with --max-images instead"
             )
         tokens_in, tokens_out = tokens or (0, 0)
         self.tokens_in += tokens_in
@@ -203,7 +203,11 @@ class _Labelling:
         except BadImageError as error:
             self._give_up(image, f"cannot be read: {error}")
             return True
-        if reply.failed:
+        if reply.answers is None:
+            if not reply.failed:
+                outcome.spending.add(reply.tokens)
+                if not last:
+                    return False
             self._give_up(image, reply.why)
             self.failed += 1
             if self.failed == (FAILED if self.file.done else FAILED_FIRST):
@@ -212,11 +216,6 @@ class _Labelling:
                 )
             return True
         self.failed = 0
-        if reply.answers is None:
-            outcome.spending.add(reply.tokens)
-            if last:
-                self._give_up(image, reply.why)
-            return last
         self.file.append(image, reply.answers)
         outcome.labelled += 1
         outcome.refused += reply.answers is UNSURE

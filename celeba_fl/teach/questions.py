@@ -6,6 +6,7 @@ here is how its annotators seem to have used the words.
 
 import hashlib
 import json
+import re
 from typing import Any, NamedTuple
 
 from celeba_fl.data.schema import ATTRIBUTES
@@ -63,6 +64,15 @@ INSTRUCTIONS = (
     "The attributes:\n" + "\n".join(f"- {name}: {text}" for name, text in DEFINITIONS.items())
 )
 
+# How models say in words that they will not answer.
+REFUSAL = re.compile(
+    r"\b(sorry|apologi[sz]e|cannot|can['\u2019]?t|unable|won['\u2019]?t|not able|not comfortable|"
+    r"decline|refuse|not allowed)\b",
+    re.IGNORECASE,
+)
+# Of an answer, so many characters are read, and so many braces tried.
+LONGEST, BRACES = 100_000, 100
+
 VALUES = {"yes": "1", "no": "0", "unsure": ""}
 
 
@@ -99,34 +109,62 @@ class Answer(NamedTuple):
 UNSURE = (Answer("", None),) * len(ATTRIBUTES)
 
 
-def parse_answers(text: str) -> tuple[Answer, ...]:
-    """Read a teacher's answer strictly; not every endpoint keeps to the schema that it is given.
+def is_refusal(text: str) -> bool:
+    """True if an answer without JSON says that there will be none."""
+    return "{" not in text and bool(REFUSAL.search(text))
 
-    The answers are in the order of `ATTRIBUTES`.
+
+def parse_answers(text: str) -> tuple[Answer, ...]:
+    """Read a teacher's answer; not every endpoint keeps to the schema that it is given.
+
+    What is plainly meant is taken: JSON in a code fence, after thoughts or with a sentence around
+    it, ``Yes`` for ``yes``, and a confidence in per cent. The answers are in the order of
+    `ATTRIBUTES`.
 
     Raises
     ------
     ValueError
-        If it is anything but what `SCHEMA` says, or a confidence is not from 0 to 1.
+        If an attribute is missing, or its answer or confidence is not understood.
     """
-    try:
-        answers = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:  # TypeError: answers in parts
-        raise ValueError(f"no JSON: {text[:40]!r}") from error
-    if not isinstance(answers, dict):
-        raise ValueError(f"no JSON object: {text[:40]!r}")
-    for name in [*ATTRIBUTES, *answers]:
-        if (name in answers) != (name in DEFINITIONS):
-            raise ValueError(f"{name!r} is {'no attribute' if name in answers else 'missing'}")
+    answers = _object_in(text)
+    missing = [name for name in ATTRIBUTES if name not in answers]
+    if missing:
+        raise ValueError(f"{missing[0]!r} is missing")
     return tuple(_parse_answer(name, answers[name]) for name in ATTRIBUTES)
 
 
+def _object_in(text: Any) -> dict[str, Any]:
+    """The first JSON object in a text, thoughts aside, that speaks of an attribute."""
+    if not isinstance(text, str):  # answers in parts
+        raise ValueError(f"no JSON: {str(text)[:40]!r}")
+    said = text.rpartition("</think>")[2][:LONGEST]
+    for found in list(re.finditer("{", said))[:BRACES]:
+        try:
+            value, _ = json.JSONDecoder().raw_decode(said, found.start())
+        except (ValueError, RecursionError):
+            continue
+        if any(name in DEFINITIONS for name in value):
+            return value
+    raise ValueError(f"no JSON: {said.strip()[:40]!r}")
+
+
 def _parse_answer(name: str, value: Any) -> Answer:
-    if not isinstance(value, dict) or value.keys() != {"answer", "confidence"}:
+    if not isinstance(value, dict) or not {"answer", "confidence"} <= value.keys():
         raise ValueError(f"{name!r} is {value!r}")
-    answer, confidence = value["answer"], value["confidence"]
-    if not isinstance(answer, str) or answer not in VALUES:
+    answer = value["answer"]
+    word = answer.strip().lower() if isinstance(answer, str) else answer
+    if not isinstance(word, str) or word not in VALUES:
         raise ValueError(f"{name!r} is answered with {answer!r}")
-    if type(confidence) not in (int, float) or not 0 <= confidence <= 1:
-        raise ValueError(f"{name!r} has the confidence {confidence!r}")
-    return Answer(VALUES[answer], float(confidence))
+    return Answer(VALUES[word], _confidence(name, value["confidence"]))
+
+
+def _confidence(name: str, value: Any) -> float:
+    """From 0 to 1: of a number, one in quotation marks, or per cent from 2 to 100."""
+    number = value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?%?", value.strip()):
+        number = float(value.strip().rstrip("%")) / (100 if "%" in value else 1)
+    if type(number) in (int, float) and 2 <= number <= 100 and number == int(number):
+        number /= 100
+    if type(number) not in (int, float) or not 0 <= number <= 1:
+        raise ValueError(f"{name!r} has the confidence {value!r}")
+    return float(number)

@@ -16,10 +16,12 @@ from numpy.typing import DTypeLike
 
 from celeba_fl.common.files import keep
 from celeba_fl.common.log import Progress
-from celeba_fl.data.table import Table, report_unreadable
+from celeba_fl.data.table import READABLE, Table, report_unreadable
 
 EMPTY, DONE, BAD = 0, 1, 2
 CHUNK = 256
+# Present once no row is from before images were decoded to what a viewer shows.
+AS_SHOWN = "as-shown"
 
 # Encoded images in, their rows out in the same order; None for an image that cannot be read.
 Compute = Callable[[Iterator[bytes]], Iterator[np.ndarray | None]]
@@ -43,10 +45,21 @@ class ImageStore(ABC):
             new.mkdir()
             np.lib.format.open_memmap(new / "rows.npy", "w+", dtype, (len(table), *shape))
             np.save(new / "state.npy", np.full(len(table), EMPTY, np.uint8))
+            (new / AS_SHOWN).touch()
 
         self.folder = keep(folder, create)
         self._rows = np.load(self.folder / "rows.npy", mmap_mode="r")
         self._state = np.load(self.folder / "state.npy", mmap_mode="r+")
+        keep(self.folder / AS_SHOWN, self._forget_stored)
+
+    def _forget_stored(self, marker: Path) -> None:
+        """Empty the rows of older code, once, where it was blind to what a viewer shows."""
+        from celeba_fl.data.images import is_plain
+
+        for row in np.flatnonzero(self._state == DONE).tolist():
+            if not is_plain(self.table.read(row)):
+                self._state[row] = EMPTY
+        marker.touch()
 
     @abstractmethod
     def computing(self) -> AbstractContextManager[Compute]:
@@ -76,7 +89,7 @@ class ImageStore(ABC):
                     os.fsync(file.fileno())
                     self._state[chunk] = state
         bad = self.table.image[rows[self._state[rows] == BAD]]
-        cure = "delete them, and only then put whole ones in their place"
+        cure = f"delete them, and only then put whole ones in their place ({READABLE})"
         report_unreadable(self.table.name, bad, bad_images, cure)
 
     def readable(self, rows: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import hash_key, keep
 from celeba_fl.config import RunConfig
-from celeba_fl.data.folder import IDENTITY, IMAGES, LABELS, SPLIT
+from celeba_fl.data.folder import find
 from celeba_fl.data.schema import SPLITS
 from celeba_fl.data.sources import load
 from celeba_fl.data.table import Table
@@ -52,20 +52,22 @@ def fold_datasets(config: RunConfig) -> list[Path]:
 
 def _folder(dataset: Path, whole: Table, k: int, home: Path) -> Path:
     """A folder of which fold k is the test split."""
-    if not (dataset / SPLIT).exists():
+    parts = find(dataset)
+    if not parts or not parts.identity:
         raise InputError(
             f"dataset = {str(dataset)!r}: must be a folder in CelebA's official layout"
         )
+    shared = (parts.images, parts.labels, parts.identity)
     names = dict.fromkeys(range(FOLDS), "train") | {(k + 1) % FOLDS: "valid", k: "test"}
     fold = deal(whole.celeb_id)
     codes = [SPLITS.index(names[number]) for number in fold.tolist()]
 
     def create(new: Path) -> None:
         new.mkdir()
-        for name in (IMAGES, LABELS, IDENTITY):
-            (new / name).symlink_to((dataset / name).resolve())
+        for part in shared:
+            (new / part.name).symlink_to(part.resolve())
         lines = [f"{image} {code}\n" for image, code in zip(whole.image, codes, strict=True)]
-        (new / SPLIT).write_text("".join(lines))
+        (new / "list_eval_partition.txt").write_text("".join(lines))
 
     key = hash_key(str(dataset.resolve()), whole.fingerprint)
     return keep(home / "people" / key / f"fold-{k:02}", create)

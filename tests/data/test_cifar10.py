@@ -1,9 +1,14 @@
 import hashlib
+import io
+import json
 import logging
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 from pyarrow import parquet
 from toys import png, write_cifar10
 
@@ -145,8 +150,14 @@ def test_a_file_of_no_known_split_is_refused(write, home):
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path, home):
     (tmp_path / "train.parquet").write_bytes(b"no parquet")
-    with pytest.raises(InputError, match=r"parquet files of .* cannot be read"):
+    with pytest.raises(InputError, match=r"train\.parquet: cannot be read: it is no whole"):
         load(str(tmp_path), home)
+
+
+def test_a_bomb_is_seen_before_it_is_read(write, home):
+    folder = write([(b"\0" * 10**6, 1)] * 200)
+    with pytest.raises(InputError, match=r"train-00000-of-00001\.parquet: its \d+ bytes grow to 2"):
+        load(folder, home)
 
 
 def test_images_that_are_all_unreadable(write, home):
@@ -159,6 +170,70 @@ def test_a_folder_without_data_is_refused(tmp_path, home, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no parquet file; .* uoft-cs/cifar10"):
         load(str(tmp_path / name), home)
+
+
+# ---- other data sets of small pictures ----------------------------------------------------
+
+
+def grey(value: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (28, 28), value).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_grey(path: Path, labels: list[Any], names: list[str] | None = None) -> str:
+    """A parquet file as the hub has Fashion-MNIST."""
+    images = [{"bytes": grey(10 * row), "path": None} for row in range(len(labels))]
+    table = pa.table({"image": images, "label": labels})
+    if names:
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": features}})}
+        )
+    path.mkdir(exist_ok=True)
+    parquet.write_table(table, path / "train-00000-of-00001.parquet")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "classes", "codes"),
+    [
+        ([2, 0, 1], ["Shirt", "Coat", "Bag"], ["Shirt", "Coat", "Bag"], [2, 0, 1]),
+        ([2, 0, 2], None, ["0", "1", "2"], [2, 0, 2]),
+        (["dog", "cat", "dog"], None, ["cat", "dog"], [1, 0, 1]),
+    ],
+)
+def test_classes_are_those_of_the_data(
+    tmp_path: Path, home: Path, labels: list[Any], names: list[str] | None,
+    classes: list[str], codes: list[int],
+) -> None:  # fmt: skip
+    found = load(write_grey(tmp_path / "fashion", labels, names), home)
+    assert found.classes.tolist() == classes
+    assert found.labels.tolist() == codes
+    assert found.pixels.shape == (3, 3, 32, 32)
+    assert (found.pixels[2] == 20).all()
+
+
+@pytest.mark.parametrize("labels", [[-1, 0], [1000, 1], [None, 1], ["", "a"], [0.5, 1.0], [0, 0]])
+def test_classes_that_are_none(tmp_path: Path, home: Path, labels: list[Any]) -> None:
+    with pytest.raises(InputError, match=r"parquet: (the classes should be|names 1 classes)"):
+        load(write_grey(tmp_path / "fashion", labels), home)
+
+
+def test_a_folder_of_images_with_a_class_column(tmp_path: Path, home: Path) -> None:
+    for row in range(3):
+        (tmp_path / f"{row}.png").write_bytes(grey(10 * row))
+    rows = ["file_name;label;split", "2.png;dog;train", "0.png;cat;test", "1.png;dog;train"]
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    found = load(str(tmp_path), home)
+    assert found.classes.tolist() == ["cat", "dog"]
+    assert (found.labels.tolist(), found.split.tolist()) == ([1, 0, 1], [0, 2, 0])
+    assert found.image.tolist() == ["2.png", "0.png", "1.png"]
+    assert (found.pixels[0] == 20).all()
+    for old, new in (("label", "lable"), ("split", "partition"), ("2.png", "../2.png")):
+        (tmp_path / "metadata.csv").write_text("\n".join(rows).replace(old, new))
+        with pytest.raises(InputError, match=r"metadata\.csv, line [12]"):
+            load(str(tmp_path), home)
 
 
 # ---- partitions ---------------------------------------------------------------------------

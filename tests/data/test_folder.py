@@ -1,5 +1,9 @@
+import csv
 import logging
 import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +11,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.data import folder
+from celeba_fl.data import folder, sources
 from celeba_fl.data.schema import ATTRIBUTES
 
 LABELS = "list_attr_celeba.txt"
@@ -82,7 +86,7 @@ def test_folder_of_something_else_is_no_source(tmp_path):
     assert folder.source(tmp_path, tmp_path) is None
 
 
-@pytest.mark.parametrize("part", [LABELS, SPLIT, IDENTITY])
+@pytest.mark.parametrize("part", [LABELS, SPLIT])
 def test_missing_file_is_named(celeba_folder, part):
     path = celeba_folder()
     (path / part).unlink()
@@ -188,3 +192,141 @@ def test_real_celeba(shared_data):
     assert truth["celeb_id"].to_pylist() == table.celeb_id.tolist()
     for position, name in enumerate(ATTRIBUTES):
         np.testing.assert_array_equal(truth[name].to_numpy(), table.labels[:, position])
+
+
+# ---- copies as they are out there ---------------------------------------------------------
+
+IMAGES = "img_align_celeba"
+
+
+def as_csv(path: Path, header: list[str]) -> None:
+    """Write a table as Kaggle has it, in place of the official one."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *(line for line in lines if len(line) > 1)])
+    path.unlink()
+
+
+def kaggle(path: Path) -> Path:
+    labels = path / LABELS
+    labels.write_text(labels.read_text().partition("\n")[2])
+    as_csv(labels, ["image_id", *ATTRIBUTES])
+    rows = labels.with_suffix(".csv").read_text().splitlines()
+    labels.with_suffix(".csv").write_text("\n".join([rows[0], *rows[2:]]))
+    as_csv(path / SPLIT, ["image_id", "partition"])
+    (path / IDENTITY).unlink()
+    (path / IMAGES).rename(path / "images")
+    (path / IMAGES).mkdir()
+    (path / "images").rename(path / IMAGES / IMAGES)
+    return path
+
+
+def authors_drive(path: Path) -> Path:
+    for place, name in (("Anno", LABELS), ("Anno", IDENTITY), ("Eval", SPLIT), ("Img", IMAGES)):
+        (path / place).mkdir(exist_ok=True)
+        (path / name).rename(path / place / name)
+    return path
+
+
+def png_copy(path: Path) -> Path:
+    (path / IMAGES).rename(path / "img_align_celeba_png")
+    for image in (path / "img_align_celeba_png").iterdir():
+        Image.open(image).save(image.with_suffix(".png"))
+        image.unlink()
+    return path
+
+
+def in_capitals(path: Path) -> Path:
+    for image in (path / IMAGES).iterdir():
+        image.rename(image.with_suffix(".JPG"))
+    return path
+
+
+@pytest.mark.parametrize("copy", [kaggle, authors_drive, Path.resolve, png_copy, in_capitals])
+@pytest.mark.parametrize("above", [False, True])
+def test_copies_of_celeba(
+    celeba_folder: Callable[..., Path], tmp_path: Path, copy: Callable[[Path], Path], above: bool
+) -> None:
+    official = folder.annotations(celeba_folder("official"))
+    path = copy(celeba_folder("root/celeba"))
+    table = sources.load(str(path.parent if above else path), tmp_path / "home")
+    np.testing.assert_array_equal(table.labels, official.labels)
+    np.testing.assert_array_equal(table.split, official.split)
+    assert [name[:6] for name in table.image] == [name[:6] for name in official.image]
+    people = range(12) if copy is kaggle else official.celeb_id
+    assert table.celeb_id.tolist() == [*people]
+    assert table.identified == (copy is not kaggle)
+    assert table.read(3)
+
+
+def test_what_is_packed_is_to_be_unpacked(celeba_folder: Callable[..., Path]) -> None:
+    path = celeba_folder()
+    shutil.rmtree(path / IMAGES)
+    (path / f"{IMAGES}.zip").touch()
+    with pytest.raises(InputError, match=rf"lacks {IMAGES}/;.*unpack {IMAGES}\.zip"):
+        folder.source(path, path)
+
+
+def test_two_files_of_one_image(celeba_folder: Callable[..., Path]) -> None:
+    path = celeba_folder()
+    Image.new("RGB", (8, 8)).save(path / IMAGES / "000001.png")
+    with pytest.raises(InputError, match=r"holds 000001\.jpg and 000001\.png; take one"):
+        folder.annotations(path)
+
+
+@pytest.mark.parametrize("file", [SPLIT, IDENTITY])
+@pytest.mark.parametrize("second", ["000003.jpg 0", "000003.jpg 2", "000003.png 2"])
+def test_two_rows_of_one_image(celeba_folder: Callable[..., Path], file: str, second: str) -> None:
+    """Which of them holds? A person of the test split would train."""
+    path = celeba_folder()
+    with (path / file).open("a", newline="") as lines:
+        lines.write(f"{second}\r\n")
+    with pytest.raises(InputError, match=rf"{file}, line 13: a second row for 000003"):
+        folder.annotations(path)
+
+
+@pytest.mark.parametrize("file", [SPLIT, IDENTITY])
+@pytest.mark.parametrize("number", ["1234567890123", "2147483648", "1_0", "\u0661", "1.0"])
+def test_numbers_out_of_range(celeba_folder: Callable[..., Path], file: str, number: str) -> None:
+    path = celeba_folder()
+    lines = (path / file).read_text().splitlines()
+    lines[2] = f"000003.jpg {number}"
+    (path / file).write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"{file}, line 3: .* a number of 32 bits"):
+        folder.annotations(path)
+
+
+@pytest.mark.parametrize("file", [LABELS, SPLIT, IDENTITY])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks(celeba_folder: Callable[..., Path], file: str, encoding: str) -> None:
+    path = celeba_folder()
+    before = folder.annotations(path)
+    (path / file).write_bytes((path / file).read_text().encode(encoding))
+    for one, other in zip(before, folder.annotations(path), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("file", [LABELS, SPLIT, IDENTITY])
+def test_another_encoding_is_named(celeba_folder: Callable[..., Path], file: str) -> None:
+    path = celeba_folder()
+    with (path / file).open("ab") as lines:
+        lines.write("J\u00f6rg.jpg 1\r\n".encode("cp1252"))
+    with pytest.raises(InputError, match=rf"{file}, line 1\d: .*UTF-8 \(it seems to be cp1252"):
+        folder.annotations(path)
+
+
+def test_an_image_that_leads_outside_of_the_folder(
+    celeba_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = celeba_folder()
+    (path / IMAGES / "000003.jpg").rename(tmp_path / "secret.jpg")
+    (path / IMAGES / "000003.jpg").symlink_to(tmp_path / "secret.jpg")
+    with pytest.raises(InputError, match=r"'000003\.jpg' lies outside of"):
+        sources.load(str(path), tmp_path / "home")
+
+
+def test_a_name_that_is_no_utf_8_can_be_told(celeba_folder: Callable[..., Path]) -> None:
+    path = celeba_folder()
+    (path / IMAGES / "J\udcf6rg.jpg").touch()
+    with pytest.raises(InputError, match=r"no row for 1 of 13 images, such as J\\xf6rg\.jpg"):
+        folder.annotations(path)

@@ -4,7 +4,9 @@ import logging
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -99,9 +101,9 @@ def test_other_folder_is_no_source(tmp_path):
 
 
 def test_missing_columns_are_named(tmp_path):
-    table = pa.table(columns(0, 2)).drop_columns(["celeb_id", "Smiling"])
+    table = pa.table(columns(0, 2)).drop_columns(["Male", "Smiling"])
     pq.write_table(table, tmp_path / "train.parquet")
-    with pytest.raises(InputError, match="split train, lacks the columns celeb_id, Smiling;"):
+    with pytest.raises(InputError, match=r"train\.parquet lacks the columns Male, Smiling;"):
         annotations(tmp_path, tmp_path)
 
 
@@ -111,7 +113,16 @@ def test_missing_columns_are_named(tmp_path):
         ({"Male": [0, 7]}, "column Male should be true and false"),
         ({"Male": ["yes", "no"]}, "column Male should be true and false"),
         ({"Male": [True, None]}, "column Male is empty in 1 of 2 rows"),
-        ({"celeb_id": [None, None]}, "column celeb_id is empty in 2 of 2 rows"),
+        ({"celeb_id": [None, None]}, r"train\.parquet: column celeb_id is null; it should be who"),
+        ({"celeb_id": [1, None]}, "column celeb_id is empty in 1 of 2 rows"),
+        ({"celeb_id": ["Ann", "Bo"]}, r"train\.parquet: column celeb_id is string; it should be"),
+        (
+            {"celeb_id": [1, 2**31]},
+            r"train\.parquet, line 2: celeb_id .* 32 bits, and is 2147483648",
+        ),
+        ({"image": [{"bytes": b"x", "path": "a"}, {"bytes": None, "path": "b"}]}, "line 2: the im"),
+        ({"partition": ["train", "test"]}, "column 'partition' would not be read, since the spl"),
+        ({"male": [0, 1]}, "columns 'Male' and 'male' both seem to mean 'Male'"),
     ],
 )
 def test_values_that_are_none(tmp_path, changed, message):
@@ -120,14 +131,60 @@ def test_values_that_are_none(tmp_path, changed, message):
         annotations(tmp_path, tmp_path)
 
 
-def test_unknown_split(tmp_path):
+def test_unknown_split(tmp_path: Path) -> None:
+    """Whatever a README says, which could name files of elsewhere."""
     (tmp_path / "README.md").write_text(
         "---\nconfigs:\n- config_name: a\n  data_files:\n"
-        "  - split: holdout\n    path: faces.parquet\n---\n"
+        "  - split: train\n    path: /etc/faces.parquet\n---\n"
     )
     pq.write_table(pa.table(columns(0, 2)), tmp_path / "faces.parquet")
-    with pytest.raises(InputError, match="split 'holdout'; there should be train, valid, test"):
+    assert annotations(tmp_path, tmp_path).split.tolist() == [0, 0]
+    pq.write_table(pa.table(columns(0, 2)), tmp_path / "test.parquet")
+    with pytest.raises(InputError, match=r"faces\.parquet: .* begin with train, valid or test"):
         annotations(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda data: data[: len(data) // 2], "cannot be read: it is no whole parquet file"),
+        (lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
+    ],
+)
+def test_files_that_are_not_whole(
+    tmp_path: Path, spoil: Callable[[bytes], bytes], words: str
+) -> None:
+    pq.write_table(pa.table(columns(0, 2)), tmp_path / "train.parquet")
+    pq.write_table(pa.table(columns(2, 2)), tmp_path / "test.parquet")
+    (tmp_path / "test.parquet").write_bytes(spoil((tmp_path / "test.parquet").read_bytes()))
+    with pytest.raises(InputError, match=rf"{tmp_path}/test\.parquet: .*{words}"):
+        annotations(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_a_bomb_is_seen_before_it_is_read(tmp_path: Path, dictionary: bool) -> None:
+    images = [{"bytes": b"\0" * 10**6, "path": None}] * 200
+    table = pa.table({"image": images, **{name: [True] * 200 for name in ATTRIBUTES}})
+    path = tmp_path / "train.parquet"
+    pq.write_table(table, path, compression="zstd", use_dictionary=dictionary)
+    del table, images
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(InputError, match=r"train\.parquet: its \d+ bytes grow to 200"):
+        annotations(tmp_path, tmp_path)
+    assert pa.default_memory_pool().max_memory() == before
+
+
+def test_variants_of_the_hub(tmp_path: Path) -> None:
+    """Other names, and nobody says who is who."""
+    changed = columns(0, 2)
+    renamed = {"jpg": changed.pop("image"), "note": ["a", "b"]}
+    changed.pop("celeb_id")
+    renamed |= {name.lower().replace("_", " "): column for name, column in changed.items()}
+    pq.write_table(pa.table(renamed), tmp_path / "celeba-train-0.parquet")
+    table = sources.load(str(tmp_path), tmp_path / "home")
+    np.testing.assert_array_equal(table.labels, np.eye(40, dtype=bool)[:2])
+    assert not table.identified
+    assert table.read(1) == png(1, 0, 0)
 
 
 def test_file_that_is_no_parquet(tmp_path):

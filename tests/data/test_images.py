@@ -1,13 +1,15 @@
 import io
+import tracemalloc
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
-from celeba_fl.data.images import BadImageError, decode, media_type
+from celeba_fl.data.images import BadImageError, decode, is_plain, media_type
 
 
 def encode(pixels, mode="RGB", form="PNG"):
@@ -79,3 +81,110 @@ def test_media_types_are_of_whole_images_only():
     for broken in (b"", b"no image", JPEG[:-100]):
         with pytest.raises(BadImageError):
             media_type(broken)
+
+
+# ---- what a viewer shows ------------------------------------------------------------------
+
+COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]], np.uint8)
+
+
+def saved(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def test_grey_of_16_bits_is_not_white() -> None:
+    values = np.array([[0, 128], [257 * 100, 65535]], np.uint16)
+    data = saved(Image.fromarray(values))
+    assert decode(data, 2)[0].tolist() == [[0, 0], [100, 255]]
+    assert not is_plain(data)
+    transparent = saved(Image.fromarray(values), transparency=257 * 100)
+    assert decode(transparent, 2)[0].tolist() == [[0, 0], [255, 255]]
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_images_are_upright(orientation: int, form: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.kron(COLOURS, np.ones((8, 16, 1), np.uint8)))
+    data = saved(image, form, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(decode(data, 8), decode(saved(upright), 8))
+    assert is_plain(data) == (orientation not in range(2, 9))
+
+
+def test_damaged_exif_turns_nothing() -> None:
+    data = saved(Image.fromarray(COLOURS), exif=b"Exif\x00\x00MM\x00*\x00\x00\xff\xff\xff\xff")
+    np.testing.assert_array_equal(decode(data, 2), COLOURS.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
+def test_what_is_transparent_is_white(mode: str) -> None:
+    """The colour under full transparency is seen by nobody; half of black is grey."""
+    black = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    if mode in ("RGBA", "LA"):
+        black.putpixel((1, 0), (0, 0, 0, 128))
+        data = saved(black.convert(mode))
+        assert decode(saved(black.convert(mode)), 2)[0][0].tolist() == [255, 127]
+    else:
+        none = (0, 0, 0) if mode == "RGB" else 0
+        data = saved(Image.new(mode, (2, 1)), transparency=none)
+        assert decode(data, 2)[0][0].tolist() == [255, 255]
+    assert not is_plain(data)
+
+
+@pytest.mark.parametrize(("mode", "form"), [("RGB", "JPEG"), ("L", "JPEG"), ("RGB", "PNG")])
+def test_pixels_of_ordinary_images_are_as_ever(mode: str, form: str) -> None:
+    """Stores of features that are older than `is_plain` hold for them."""
+    data = encode(NOISE, mode, form)
+    before = Image.open(io.BytesIO(data)).convert("RGB").resize((16, 16), 2)
+    np.testing.assert_array_equal(decode(data, 16), np.asarray(before).transpose(2, 0, 1))
+    assert is_plain(data)
+
+
+def test_no_other_format_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostScript would start a program, and some decoders raise what nobody expects."""
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("it starts"))
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("it starts"))
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    for data in (postscript, *(saved(Image.fromarray(COLOURS), form) for form in ("TIFF", "GIF"))):
+        with pytest.raises(BadImageError):
+            decode(data, 4)
+    assert not is_plain(postscript)
+
+
+def test_whatever_a_decoder_raises_is_a_bad_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(image: Image.Image) -> None:
+        raise AssertionError("not so many tiles")
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", damaged)
+    for read in (media_type, lambda data: decode(data, 4)):
+        with pytest.raises(BadImageError, match="so many tiles"):
+            read(PNG)
+
+
+def test_a_fault_of_an_alteration_is_not_the_images() -> None:
+    def alter(image: Image.Image) -> None:
+        raise RuntimeError("ours")
+
+    with pytest.raises(RuntimeError, match="ours"):
+        decode(PNG, 4, alter)
+
+
+def test_too_many_pixels_are_seen_before_they_are_decoded() -> None:
+    """Of 0.1 MB, it would take 300 MB."""
+    data = saved(Image.new("1", (9_000, 9_000)))
+    tracemalloc.start()
+    with pytest.raises(BadImageError, match="9000 x 9000 pixels are too many"):
+        decode(data, 4)
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
+
+
+def test_a_jpeg_of_a_phone_is_a_jpeg() -> None:
+    first = Image.fromarray(np.asarray(NOISE, np.uint8))
+    data = saved(first, "MPO", save_all=True, append_images=[first])
+    assert media_type(data) == "image/jpeg"
+    np.testing.assert_array_equal(decode(data, 8), decode(saved(first, "JPEG"), 8))

@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,10 +81,15 @@ def test_dirichlet_is_flwr_datasets_own(deal):
     )
     reference.dataset = Dataset.from_dict({"row": range(400), "label": label})
 
-    dealt = deal(table, "dirichlet", 6, seed=7, alpha=0.5, min_size=3)
+    settings = {"seed": 7, "alpha": 0.5, "min_size": 3}
+    dealt = deal(table, "dirichlet", 6, order="rows", **settings)
+    shuffled = deal(table, "dirichlet", 6, **settings)
+    assert (dealt != shuffled).any()
     for partition in range(6):
         expected = sorted(reference.load_partition(partition)["row"])
         assert np.flatnonzero(dealt == partition).tolist() == expected
+        mine = sorted(label[row] for row in np.flatnonzero(shuffled == partition))
+        assert mine == sorted(label[row] for row in expected)
 
 
 def test_dirichlet_alpha(deal):
@@ -320,3 +327,20 @@ def test_public_rows_are_with_nobody(deal, partitioner):
     assert 150 < len(public) < 250
     np.testing.assert_array_equal(np.sort([*public, *held]), table.rows("train"))
     assert len(public_rows(table, 0.0, 42)) == 0
+
+
+def test_nobody_knows_who_is_who(deal: Callable[..., np.ndarray]) -> None:
+    with pytest.raises(InputError, match=r"the images of numbers have none; take 'iid'"):
+        deal(make_table(40, identities=40), "natural", 4)
+
+
+@pytest.mark.parametrize("partitioner", ["iid", "dirichlet"])
+def test_people_are_with_many_clients_though_the_table_is_sorted_by_person(
+    deal: Callable[..., np.ndarray], partitioner: str
+) -> None:
+    table = make_table(1200, identities=40)
+    celeb_id = np.sort(table.celeb_id)
+    table = replace(table, celeb_id=celeb_id, fingerprint="sorted")
+    dealt = deal(table, partitioner, 20, alpha=100.0)
+    clients = [len(np.unique(dealt[celeb_id == person])) for person in range(40)]
+    assert np.mean(clients) > 14

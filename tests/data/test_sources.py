@@ -58,8 +58,9 @@ def test_a_source_is_one_entry_of_the_table(
 
     monkeypatch.setitem(cast(dict[str, object], sources.SOURCES), "of files of my own", source)
     assert len(load(str(own), home)) == 12
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="of files of my own"):
-        load(str(tmp_path), home)
+        load(str(tmp_path / "empty"), home)
 
 
 def test_folder_below_the_users_home(celeba_folder, home, monkeypatch):

@@ -125,3 +125,9 @@ def test_files_that_are_no_answers(answers, make, tmp_path):
         answers("other.jpg,Male,1,1")
     with pytest.raises(InputError, match=r"teacher = '/no/such\.csv': no such file; celeba-fl tea"):
         make(teacher="/no/such.csv")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(answers):
+    header = "\ufeffimage,attribute,value,confidence"
+    said = answers("000001.jpg,Smiling,1,1", header=header)(np.array([0]))
+    assert said[0, SMILING] == 1

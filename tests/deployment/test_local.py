@@ -161,7 +161,7 @@ def deployed(tmp_path, monkeypatch):
         command += ["--data", str(tmp_path / site)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         said = ""
-        while not said.endswith("celeba-fl run drawn-iid mine dataset=none\n"):
+        while not said.endswith("celeba-fl run celeba-iid mine dataset=none\n"):
             said += process.stdout.readline() or pytest.fail(said)
         assert "2 SuperNodes online" in said
         assert "flwr run . mine --stream" in said

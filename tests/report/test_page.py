@@ -358,6 +358,11 @@ def test_what_is_drawn_is_said(make_run: MakeRun) -> None:
     assert "photographs" not in neither.text
 
 
+def test_unknown_identities_are_said(make_run: MakeRun) -> None:
+    run = make_run(info={"dataset": {"name": "x", "identities": "unknown"}})
+    assert "do not say who is who, so each image was taken for another person" in read(run).text
+
+
 def test_the_worst_group_gap_is_named(make_run: MakeRun) -> None:
     gap = "equalized_odds_difference"
     fairness = (

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -724,3 +725,15 @@ def test_a_site_whose_data_cannot_be_used_is_refused(make, sites, told, celeba_f
 def test_a_node_that_does_not_say_what_it_holds_is_refused(make, prepared):
     with pytest.raises(InputError, match="partition-id=0"):
         make().describe({"site": "hospital-a"}, prepared.instructions)
+
+
+def test_a_site_with_photographs_does_not_take_drawn_weights(
+    make: Callable[..., Attributes], tmp_path: Path
+) -> None:
+    """The server has drawn faces, and cannot know."""
+    task = make(dataset="drawn", weights="drawn", image_size=0)
+    told = {"preprocessing": preprocessing_hash(task.features.view), "weights": "0" * 64}
+    with pytest.raises(InputError, match=r"the images of '/srv/faces' are others"):
+        task.describe({"site": "a", "data-path": "/srv/faces"}, told)
+    node = {"partition-id": 0, "num-partitions": 3}
+    assert task.describe(node, told).missing == "0" * 64

@@ -78,3 +78,13 @@ def test_a_data_set_is_opened_once(make: Callable[..., RunConfig], tmp_path: Pat
     assert data.parts(site)[0] is train
     assert data.provenance(("train",))["splits"] == {"train": 0}
     assert opened == [own, "none"]
+
+
+def test_it_is_said_where_nobody_knows_who_is_who(
+    make: Callable[..., RunConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make()
+    assert "identities" not in ClientData(config, sources.load).provenance()
+    (Path(config.dataset) / "identity_CelebA.txt").unlink()
+    assert ClientData(config, sources.load).provenance()["identities"] == "unknown"
+    assert "does not say who is who: each image is taken for another person" in caplog.text

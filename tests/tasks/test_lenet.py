@@ -3,6 +3,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from pyarrow import parquet
 from safetensors import safe_open
 from safetensors.numpy import load_file
@@ -498,3 +500,36 @@ def test_real_images(shared_data, keys, tmp_path):
         **{"batch-size": 32, "learning-rate": 0.003},
     )
     assert said.summary["test_accuracy"] > 0.25
+
+
+def test_another_data_set_than_cifar10(make: Callable[..., Lenet], tmp_path: Path) -> None:
+    """Three classes, from the data at the server and at the clients."""
+    folder = tmp_path / "shapes"
+    folder.mkdir()
+    rows = ["file_name,label,split"]
+    for row in range(30):
+        name = ("circle", "square", "star")[row % 3]
+        Image.new("L", (28, 28), 80 * (row % 3) + row).save(folder / f"{row}.png")
+        rows.append(f"{row}.png,{name},{'test' if row > 23 else 'train'}")
+    (folder / "metadata.csv").write_text("\n".join(rows))
+    task = make(dataset=str(folder))
+    told = task.prepare().instructions
+    start = task.initial_arrays()
+    assert task.count_names == ("label=circle", "label=square", "label=star")
+    assert start["linear3.bias"].shape == (3,)
+    assert task.describe(node(0, 2), told).counts.sum() > 0
+    trained = task.train(start, node(0, 2), {**told, "server-round": 1}, 1)[0]
+    counts = {"valid": task.evaluate(trained, node(0, 2), {})[0]["valid"]}
+    tables = task.finish(trained, counts)
+    assert [row["class"] for row in tables.csv["classes.csv"]][:3] == ["circle", "square", "star"]
+    assert json.loads(tables.model_metadata["classes"]) == ["circle", "square", "star"]
+
+    with pytest.raises(InputError, match=r"its classes are circle, square, star, and those of"):
+        make(dataset=str(folder), classes="a,b").prepare()
+    site = {"site": "a", "data-path": str(folder)}
+    lone = make(dataset="none", classes="circle, square, star")
+    assert lone.describe(site, lone.prepare().instructions).num_train > 0
+    lone = make(dataset="none")
+    told = lone.prepare().instructions
+    with pytest.raises(InputError, match="the key classes names them"):
+        lone.describe(site, told)

@@ -1,15 +1,17 @@
 import asyncio
 import io
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from api import KEY, answers, completion, error
+from api import KEY, Server, answers, completion, error
 from PIL import Image
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.data.images import BadImageError
 from celeba_fl.teach import endpoint as module
-from celeba_fl.teach.endpoint import Endpoint
+from celeba_fl.teach.endpoint import Endpoint, Reply
 from celeba_fl.teach.questions import INSTRUCTIONS, SCHEMA, UNSURE, parse_answers
 
 SOON = {"retry-after-ms": "5"}
@@ -67,6 +69,7 @@ def test_request(server, ask):
         (200, completion(answers(), reason="content_filter")),
         (400, error("The prompt was filtered", "content_filter")),
         (400, error("Not safe", "content_policy_violation")),
+        (200, completion("I'm sorry, but I can't help with that.")),
     ],
 )
 def test_refusals_are_unsure_of_everything(server, ask, reply):
@@ -82,7 +85,7 @@ def test_refusals_are_unsure_of_everything(server, ask, reply):
         (completion("yes"), "no JSON: 'yes'"),
         (completion("[" * 3000), "no JSON"),
         (completion(None), "no JSON"),
-        (completion([{"type": "text", "text": answers()}]), "no JSON"),
+        (completion([{"type": "text", "text": answers()}]), "no JSON: "),
         (completion(answers(), reason="length"), "cut off after 4096 tokens"),
     ],
 )
@@ -190,3 +193,43 @@ def test_images_are_sent_as_they_are_if_they_are_whole(server, ask):
         with pytest.raises(BadImageError):
             ask(image=broken)
     assert len(server.requests) == 1
+
+
+def test_faces_do_not_follow_a_redirect(server: Server, ask: Callable[..., Reply]) -> None:
+    """Neither to another host, nor to this one."""
+    elsewhere = Server()
+    for url in (elsewhere.url, f"{server.url}/there"):
+        place = {"Location": f"{url}/chat/completions"}
+        for status in (301, 302, 307, 308):
+            server.requests.clear()
+            with pytest.raises(InputError, match=rf"redirects to '{url}/chat.*see --base-url"):
+                ask((status, b"", place))
+            assert len(server.requests) == 1
+    assert not elsewhere.requests
+    elsewhere.server_close()
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [(-5, 10), (1000, -600), (0, 600), (1000, 0), (10**6, 1), ("1000", 1), (True, 1), (1e3, 1.0)],
+)
+def test_absurd_counts_of_tokens_are_none(ask: Callable[..., Reply], usage: Any) -> None:
+    body = completion(answers())
+    body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
+    assert ask((200, body)).tokens is None
+
+
+@pytest.mark.parametrize("usage", ["much", [], {"total_tokens": 3}])
+def test_a_usage_that_is_none(ask: Callable[..., Reply], usage: Any) -> None:
+    assert ask((200, {**completion(answers()), "usage": usage})).tokens is None
+
+
+def test_a_key_of_one_letter_is_no_secret(
+    ask: Callable[..., Reply], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a")
+    assert "an Invalid image" in ask((400, error("an Invalid image"))).why
+
+
+def test_what_a_server_says_moves_no_cursor(ask: Callable[..., Reply]) -> None:
+    assert "?[2J gone" in ask((400, error("\x1b[2J gone"))).why

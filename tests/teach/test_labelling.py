@@ -6,11 +6,12 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from api import KEY, answers, completion, error
+from api import KEY, Server, answers, completion, error
 from PIL import Image
 from toys import write_celeba
 
@@ -51,7 +52,7 @@ def words(folder, tmp_path, out, server):
     """The command line, without options."""
     return [
         *("teach", "drawn-iid", f"dataset={folder}", f"home={tmp_path / 'home'}"),
-        "valid-fraction=0",
+        *("valid-fraction=0", "allow-drawn-weights=true"),
         *("--nodes", "2", "--out", str(out), "--model", "seer", "--base-url", server.url),
     ]
 
@@ -401,3 +402,25 @@ def test_interrupted_at_any_time_every_image_is_there_once(start, teach, server,
     assert sorted(read(out)) == TRAIN
     assert len(server.requests) == 6 + 4
     assert not any(KEY in path.read_text() for path in out.parent.iterdir())
+
+
+def test_useless_answers_in_a_row_end_it(
+    teach: Callable[..., tuple[int, str]], server: Server
+) -> None:
+    """It would ask three times for each image, and label none."""
+    server.reply = lambda number, image: (200, completion("A nice picture!"))
+    status, said = teach("--workers", "1")
+    assert status == 2
+    assert "fails at 3 images in a row: no JSON: " in said
+    assert len(server.requests) == 9
+
+
+@pytest.mark.parametrize("usage", [(-(10**6), 600), (1000, -(10**6)), (0, 0)])
+def test_absurd_usage_does_not_pass_max_cost(
+    teach: Callable[..., tuple[int, str]], server: Server, usage: tuple[int, int]
+) -> None:
+    server.reply = lambda number, image: (200, completion(answers(), usage=usage))
+    status, said = teach("--max-cost", "1", "--price-in", "1", "--price-out", "1")
+    assert status == 2
+    assert "--max-cost 1 cannot be kept" in said
+    assert len(server.requests) == 1

@@ -4,7 +4,14 @@ import pytest
 from api import answers
 
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.teach.questions import DEFINITIONS, INSTRUCTIONS, SCHEMA, Answer, parse_answers
+from celeba_fl.teach.questions import (
+    DEFINITIONS,
+    INSTRUCTIONS,
+    SCHEMA,
+    Answer,
+    is_refusal,
+    parse_answers,
+)
 
 
 def test_every_attribute_is_defined_and_asked_for():
@@ -41,20 +48,21 @@ def test_answers_in_the_order_of_the_attributes_whatever_theirs():
         ("", "no JSON"),
         ("I cannot tell.", "no JSON: 'I cannot tell.'"),
         (answers()[:-1], "no JSON"),
-        (f"```json\n{answers()}\n```", "no JSON"),
-        ("[]", "no JSON object"),
-        ("null", "no JSON object"),
+        ("[" * 3000, "no JSON"),
+        ("{" * 90_000, "no JSON"),
+        ("[]", "no JSON"),
+        ("null", "no JSON"),
         (answers().replace("Bangs", "Fringe"), "'Bangs' is missing"),
-        (answers(Tall={"answer": "no", "confidence": 1}), "'Tall' is no attribute"),
         (answers(Male=True), "'Male' is True"),
         (answers(Male={"answer": "no"}), "'Male' is {'answer': 'no'}"),
-        (answers(Male={"answer": "no", "confidence": 1, "why": ""}), "'Male' is {"),
         (answers(Male={"answer": "maybe", "confidence": 1}), "answered with 'maybe'"),
         (answers(Male={"answer": None, "confidence": 1}), "answered with None"),
         (answers(Male={"answer": ["no"], "confidence": 1}), r"answered with \['no'\]"),
         (answers(Male={"answer": "no", "confidence": 1.01}), "the confidence 1.01"),
         (answers(Male={"answer": "no", "confidence": -0.1}), "the confidence -0.1"),
-        (answers(Male={"answer": "no", "confidence": "0.9"}), "the confidence '0.9'"),
+        (answers(Male={"answer": "no", "confidence": "high"}), "the confidence 'high'"),
+        (answers(Male={"answer": "no", "confidence": 101}), "the confidence 101"),
+        (answers(Male={"answer": "no", "confidence": "9" * 5000}), "the confidence '9"),
         (answers(Male={"answer": "no", "confidence": True}), "the confidence True"),
         (answers(Male={"answer": "no", "confidence": float("nan")}), "the confidence nan"),
     ],
@@ -62,3 +70,35 @@ def test_answers_in_the_order_of_the_attributes_whatever_theirs():
 def test_malformed_answers(text, why):
     with pytest.raises(ValueError, match=why):
         parse_answers(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```json\n{answers()}\n```",
+        f"<think>Is it {{}}? {answers(Male=1)} no.</think>\n{answers()}",
+        f"Here is what I see: {answers()} I hope that this helps.",
+        answers(Tall={"answer": "no", "confidence": 1}),
+        answers(Male={"answer": "No", "confidence": 0.75, "why": "a dress"}),
+        answers(Male={"answer": " NO ", "confidence": "0.75"}),
+        answers(Male={"answer": "no", "confidence": 75}),
+        answers(Male={"answer": "no", "confidence": "75%"}),
+    ],
+)
+def test_what_is_plainly_meant_is_read(text: str) -> None:
+    assert parse_answers(text) == parse_answers(answers())
+
+
+@pytest.mark.parametrize(
+    ("text", "refuses"),
+    [
+        ("I'm sorry, but I can't help with that.", True),
+        ("I am unable to judge people by their appearance.", True),
+        ("I won\u2019t label faces.", True),
+        ("yes", False),
+        ("", False),
+        (f"Sorry for the delay: {answers()}", False),
+    ],
+)
+def test_a_refusal_in_words_is_a_refusal(text: str, refuses: bool) -> None:
+    assert is_refusal(text) == refuses

@@ -1,3 +1,4 @@
+import io
 import logging
 import os
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tables import image_table
 
 from celeba_fl.common.errors import InputError
@@ -212,3 +214,21 @@ def test_filling_shows_progress(store, caplog):
     caplog.set_level(logging.INFO, "flwr.celeba_fl")
     store.fill(ALL, "fail")
     assert caplog.messages[-1].startswith(f"Computing features: {NUMBER} of {NUMBER} (")
+
+
+def test_rows_of_older_code_are_kept_but_where_it_was_blind(
+    home: Path, images: list[bytes], weights: str, decoded: list[bytes]
+) -> None:
+    """Image 3 is grey of 16 bits: older code saw white."""
+    images = [*images]
+    file = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8)).save(file, "PNG")
+    images[3] = file.getvalue()
+    table = image_table(images, "deep")
+    old = FeatureStore(home, table, VIEW, weights)
+    old.fill(ALL, "fail")
+    (old.folder / "as-shown").unlink()
+    decoded.clear()
+    for _ in range(2):
+        FeatureStore(home, table, VIEW, weights).fill(ALL, "fail")
+        assert decoded == [images[3]]
