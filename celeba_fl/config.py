@@ -108,12 +108,20 @@ class RunConfig:
     min_available_clients: int = key(
         "number of clients (nodes, if `clients` names some) to wait for before round 1", 2, low=1
     )
+    wait_seconds: float = key(
+        "seconds to wait for so many nodes in a deployment before the run fails", 3600.0, above=0
+    )
     round_timeout: float = key("seconds to wait for a client's reply", 3600.0, above=0)
     min_replies: float = key(
         "smallest fraction of the cohort that must return a usable model for the round to count",
         0.5,
         low=0,
         high=1,
+    )
+    max_update_norm: float = key(
+        "norm of a client's update, in medians of its cohort, beyond which it is left out; 0: none",
+        1000.0,
+        low=0,
     )
     round_retries: int = key("number of times a failed round is tried again", 1, low=0)
     watch: str = key("metric that target, patience and the best checkpoint are judged by", "loss")

@@ -23,7 +23,8 @@ from celeba_fl.common.files import pack_arrays, write_bytes, write_json
 from celeba_fl.common.keys import describe
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
-from celeba_fl.rounds.exchange import PhaseProgress, difference
+from celeba_fl.rounds.checking import difference
+from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.reading import read_json
 from celeba_fl.runs.resuming import directory_to_resume
 from celeba_fl.runs.tables import csv_text, defined, read_csv, write_csv, write_parquet
