@@ -36,7 +36,7 @@ def for_two_readers(handler: Handler) -> Handler:
             LOG.error("client %s: %s", name, str(error) or repr(error))
             # In a round the server knows which client it asked.
             whose = f"client {name}: " if message.metadata.message_type == messages.QUERY else ""
-            raise InputError(f"{whose}{for_others(error)}") from error
+            raise InputError(f"{whose}{for_others(error, context.run_config)}") from error
 
     return handle
 

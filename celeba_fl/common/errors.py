@@ -4,6 +4,7 @@ import ast
 import linecache
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -23,11 +24,12 @@ class InputError(ValueError):
         self.open_to_all = open_to_all
 
 
-def for_others(error: BaseException) -> str:
+def for_others(error: BaseException, known: Mapping[str, object] | None = None) -> str:
     """What whoever does not own the data may read of an error: its kind, and its place in a file.
 
     A message is made of words that stand in the code and of values, and a value may be a person's
-    name or a row of labels. So values are left out, but for the name of a table and a line number.
+    name or a row of labels. So values are left out, but for the name of a table, a line number, and
+    those of the `known` keys, as in ``key = value``.
     """
     if isinstance(error, InputError) and error.open_to_all:
         return str(error)
@@ -37,7 +39,7 @@ def for_others(error: BaseException) -> str:
     template, kind = _template(file, line), type(error).__name__
     if not any(template):
         return f"{kind} in {Path(file).name}, line {line} of the code"
-    words = _filled(template, str(error))
+    words = _filled(template, str(error), known or {})
     return words if isinstance(error, InputError) else f"{kind}: {words}"
 
 
@@ -69,19 +71,22 @@ def _words(part: ast.expr) -> str:
     return part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
 
 
-def _filled(template: list[str], message: str) -> str:
+def _filled(template: list[str], message: str, known: Mapping[str, object]) -> str:
     """The words of a template, with as much of a message's values as others may read."""
     pattern = "".join(re.escape(part) or "(.*?)" for part in template)
     found = re.fullmatch(pattern, message, re.DOTALL)
     values = list(found.groups()) if found else []
     said = ""
     for part in template:
-        said += part or _tellable(values.pop(0) if values else "", said)
+        said += part or _tellable(values.pop(0) if values else "", said, known)
     return said
 
 
-def _tellable(value: str, before: str) -> str:
-    """A value, after the words before it, if it is a table's name or a line number; else dots."""
+def _tellable(value: str, before: str, known: Mapping[str, object]) -> str:
+    """A value, after the words before it, as others may read it; else dots."""
+    key = re.search(r"([\w-]+) = $", before)
+    if key and key[1] in known and value in (str(known[key[1]]), repr(known[key[1]])):
+        return value
     if before.endswith("line ") and re.fullmatch("[0-9]{1,12}", value):
         return value
     path = Path(value)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 
-from celeba_fl.common.arrays import FULL, Arrays
+from celeba_fl.common.arrays import FULL, Arrays, overflow
 from celeba_fl.common.errors import InputError
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.messages import METRICS, NUM_EXAMPLES, SUMS, TRAIN, Introduction
@@ -155,6 +155,8 @@ def _check_size(name: str, values: np.ndarray, largest: float) -> None:
     size = max(float(values.max(initial=0)), -float(values.min(initial=0)))
     if not np.isfinite(size):
         raise InputError(f"{name} has NaN or infinite values")
+    if not size < largest and largest > LARGEST:  # as only exact sums may be
+        raise overflow()
     if not size < largest:
         raise InputError(
             f"{name} has a number of size {size:.3g}; no honest one reaches {largest:.3g}"

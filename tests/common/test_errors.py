@@ -88,6 +88,24 @@ def test_the_words_of_the_code_are_told_and_values_are_not(
     assert told(fail) == words
 
 
+def test_a_key_of_the_run_has_the_value_that_all_know() -> None:
+    def fail() -> None:
+        raise InputError(f"teacher = {'/no/such.csv'!r}: no such file; it has {7} rows")
+
+    def read(**known: object) -> str:
+        try:
+            fail()
+        except InputError as error:
+            return for_others(error, known)
+        return ""
+
+    assert read(teacher="/no/such.csv", rows=7) == (
+        "teacher = '/no/such.csv': no such file; it has ... rows"
+    )
+    assert read(teacher="/another.csv") == "teacher = ...: no such file; it has ... rows"
+    assert read() == "teacher = ...: no such file; it has ... rows"
+
+
 @pytest.mark.parametrize("fail", [bad_library, bad_mapping, bad_variable, bad_addition])
 def test_of_any_other_error_the_kind_and_the_place_in_the_code(fail: Callable[[], object]) -> None:
     kind = "KeyError" if fail is bad_mapping else "ValueError"
