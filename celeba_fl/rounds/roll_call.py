@@ -141,17 +141,19 @@ def roll_call(
 
     def introduce(node: str, content: RecordDict, present: dict[str, Introduction]) -> None:
         """Read a reply to the query, and check it by all that is known without the task."""
+        name = check_name("site", content.config_records[messages.CLIENT].get("name"))
+        if reason := fault(read, node, content, present):
+            raise InputError(f"client {name}: {reason}")
+
+    def read(node: str, content: RecordDict, present: dict[str, Introduction]) -> None:
         check_reply(content, largest=largest_sum(len(node_ids)))
         client = Introduction.of(content)
-        check_name("site", client.name)
         if client.code != code:
             raise InputError(
-                f"client {client.name} runs other code than the server, from "
-                f"{printable(client.path)}; end the SuperLink, and start it outside of other "
-                f"checkouts of this app"
+                f"it runs other code than the server, from {printable(client.path)}; end the "
+                f"SuperLink, and start it outside of other checkouts of this app"
             )
-        if reason := fault(check_introduction, client, num_counts, sums, told):
-            raise InputError(f"client {client.name}: {reason}")
+        check_introduction(client, num_counts, sums, told)
         present[node] = client
 
     present = query(node_ids, {})

@@ -208,7 +208,7 @@ def test_a_client_of_other_code_is_refused(caplog: pytest.LogCaptureFixture) -> 
         lambda message, i: present(message, str(i), **({"code": "old"} if i == 1 else {}))
     )
     assert list(call(Nodes(app, 3))) == ["0", "2"]
-    assert "client 1 runs other code than the server, from /here" in caplog.text
+    assert "client 1: it runs other code than the server, from /here" in caplog.text
 
 
 @pytest.mark.parametrize(
