@@ -92,8 +92,10 @@ def check_sums(sums: Arrays, weight: Range, positives: Range) -> None:
     of each output, both in units of one example. Features are limited, and by Cauchy and Schwarz
     no product of two columns of X and Y is larger than their lengths allow; nor is it with 1 - Y.
     """
-    xx, xy = _products(sums["xx"], len(sums["xy"])), sums["xy"].astype(np.float64)
-    total, true, square = xx[-1, -1], xy[-1], xx.diagonal()
+    packed, xy = sums["xx"].astype(np.float64), sums["xy"].astype(np.float64)
+    rows = np.split(packed, np.cumsum(np.arange(len(xy), 1, -1)))  # from the diagonal on
+    square, column = (np.array([row[at] for row in rows]) for at in (0, -1))
+    total, true = square[-1], xy[-1]
     if not _within(total * STEP, weight):
         raise InputError(
             f"sums for the closed form: of {total * STEP:.6g} examples by weight, not "
@@ -103,12 +105,13 @@ def check_sums(sums: Arrays, weight: Range, positives: Range) -> None:
         raise InputError("sums for the closed form: of more or fewer positives than there are")
     if not ((square >= 0) & (square <= total * LARGEST**2)).all():
         raise InputError("sums for the closed form: no features have such squares")
+    length = np.sqrt(square) * (1 + ROUNDING)
     slack = ROUNDING * total * square[:, None]
     with_it, without = square[:, None] * true, square[:, None] * (total - true)
     if not (
-        (xx**2 <= np.outer(square, square) * (1 + ROUNDING)).all()
+        all((abs(row) <= length[i] * length[i:]).all() for i, row in enumerate(rows))
         and (xy**2 <= with_it + slack).all()
-        and ((xx[:, -1:] - xy) ** 2 <= without + slack).all()
+        and ((column[:, None] - xy) ** 2 <= without + slack).all()
     ):
         raise InputError("sums for the closed form: no features and labels have such products")
 
@@ -199,12 +202,8 @@ def _separation(w: Floats, xx: Floats, xy: Floats) -> Floats:
 
 def _matrices(sums: Arrays, scale: Floats) -> tuple[Floats, Floats]:
     """X'X, both triangles, and X'Y, in units of one example; X is multiplied by `scale`."""
-    xx = _products(sums["xx"] * STEP, len(sums["xy"])) * scale * scale[:, None]
-    return xx, sums["xy"] * STEP * scale[:, None]
-
-
-def _products(triangle: np.ndarray, size: int) -> Floats:
-    """X'X, both triangles, of the upper one row by row."""
+    size = len(sums["xy"])
     xx = np.zeros((size, size))
-    xx[_triangle(size)] = triangle
-    return xx + np.triu(xx, 1).T
+    xx[_triangle(size)] = sums["xx"] * STEP
+    xx = (xx + np.triu(xx, 1).T) * scale * scale[:, None]
+    return xx, sums["xy"] * STEP * scale[:, None]
