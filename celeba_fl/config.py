@@ -120,7 +120,7 @@ class RunConfig:
     )
     max_update_norm: float = key(
         "norm of a client's update, in medians of its cohort, beyond which it is left out; 0: none",
-        1000.0,
+        100.0,
         low=0,
     )
     round_retries: int = key("number of times a failed round is tried again", 1, low=0)

@@ -39,7 +39,7 @@ def for_others(error: BaseException, known: Mapping[str, object] | None = None) 
     template, kind = _template(file, line), type(error).__name__
     if not any(template):
         return f"{kind} in {Path(file).name}, line {line} of the code"
-    words = _filled(template, str(error), known or {})
+    words = _filled(template, error, known or {})
     return words if isinstance(error, InputError) else f"{kind}: {words}"
 
 
@@ -71,14 +71,19 @@ def _words(part: ast.expr) -> str:
     return part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
 
 
-def _filled(template: list[str], message: str, known: Mapping[str, object]) -> str:
-    """The words of a template, with as much of a message's values as others may read."""
+def _filled(template: list[str], error: BaseException, known: Mapping[str, object]) -> str:
+    """The words of a template, with as much of an error's values as others may read."""
+    message, cause = str(error), error.__cause__ or error.__context__
     pattern = "".join(re.escape(part) or "(.*?)" for part in template)
     found = re.fullmatch(pattern, message, re.DOTALL)
     values = list(found.groups()) if found else []
     said = ""
     for part in template:
-        said += part or _tellable(values.pop(0) if values else "", said, known)
+        value = values.pop(0) if values and not part else ""
+        if value and value == str(cause):
+            said += for_others(cause, known)  # type: ignore[arg-type]
+        else:
+            said += part or _tellable(value, said, known)
     return said
 
 

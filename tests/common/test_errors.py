@@ -62,6 +62,13 @@ def bad_name() -> None:
     raise FileNotFoundError(errno.ENOENT, f"no {ROW}", ROW)
 
 
+def passed_on() -> None:
+    try:
+        bad_row()
+    except InputError as error:
+        raise InputError(f"{ROW} cannot be read: {error}") from error
+
+
 def constant() -> None:
     raise InputError("this client prepares images in another way than the server")
 
@@ -78,6 +85,11 @@ def known() -> None:
         (bad_image, "... cannot be read"),
         (bad_key, "node config ...: names no images"),
         (bad_name, "No such file or directory"),
+        (
+            passed_on,
+            "... cannot be read: list_attr_celeba.txt, line 3: ... should be a name and 40 of "
+            "-1, 1",
+        ),
         (constant, "this client prepares images in another way than the server"),
         (known, "min-partition-size = 3 is out of reach"),
     ],
