@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -82,16 +82,22 @@ def send_and_wait(
     asked, last_log, reported = len(messages), time.monotonic(), None
     while True:
         pulls = [[key] for key in pending] if take else [list(pending)]
-        for message in chain.from_iterable(map(grid.pull_messages, pulls)):
-            client = pending.pop(message.metadata.reply_to_message_id)
-            if message.has_error():
-                replies.failures[client] = printable(_words(str(message.error.reason)))
+        unreadable: dict[str, str] = {}
+        for message in chain.from_iterable(_pull(grid, keys, unreadable) for keys in pulls):
+            client = pending.pop(message.metadata.reply_to_message_id, "")
+            if not client:  # nobody asked for it
+                continue
+            if not message.has_content():
+                reason = str(message.error.reason) if message.has_error() else "an empty message"
+                replies.failures[client] = printable(_words(reason))
                 continue
             replies.bytes_up += _num_bytes(message.content)
             if take and (reason := take(client, message.content)):
                 replies.failures[client] = reason
             else:
                 replies.usable[client] = message
+        for key in unreadable.keys() & pending.keys():
+            replies.failures[pending.pop(key)] = unreadable[key]
         replied, failed, now = len(replies.usable), len(replies.failures), time.monotonic()
         progress = PhaseProgress(server_round, phase, asked, replied, failed, since)
         if progress != reported:
@@ -109,6 +115,18 @@ def send_and_wait(
     replies.usable = dict(sorted(replies.usable.items()))
     replies.failures = dict(sorted(replies.failures.items()))
     return replies
+
+
+def _pull(grid: Grid, keys: list[str], unreadable: dict[str, str]) -> Iterator[Message]:
+    """The replies to messages that are there; reasons for those of which none can be made."""
+    try:
+        yield from list(grid.pull_messages(keys))
+    except (ValueError, TypeError, LookupError, AttributeError, EOFError) as error:
+        if len(keys) == 1:
+            unreadable[keys[0]] = f"its reply cannot be read: {printable(repr(error))}"
+        else:  # one of them is at fault
+            for key in keys:
+                yield from _pull(grid, [key], unreadable)
 
 
 def refuse(replies: Replies, reason: Callable[[str, RecordDict], str]) -> None:

@@ -26,8 +26,9 @@ from celeba_fl.rounds.exchange import PhaseProgress, send_and_wait
 from celeba_fl.rounds.messages import SITS_OUT, Introduction
 
 SETTLE_SECONDS = 0.1
-# Grids on which all nodes are there before a run begins: Flower's of the simulation, and our own.
-COMPLETE = {"InMemoryGrid", "InlineGrid"}
+# Grids on which nobody comes later, and the seconds until all are there: our own and, where nodes
+# are registered while the ServerApp starts, Flower's of the simulation.
+COMPLETE = {"InlineGrid": 0.0, "InMemoryGrid": 30.0}
 
 
 def wait_for_nodes(grid: Grid, minimum: int, seconds: float, key: str) -> list[int]:
@@ -39,16 +40,17 @@ def wait_for_nodes(grid: Grid, minimum: int, seconds: float, key: str) -> list[i
         If there are fewer after so many seconds, in a simulation at once; it names the `key` that
         asks for so many.
     """
-    complete = not COMPLETE.isdisjoint(kind.__name__ for kind in type(grid).__mro__)
+    known = [COMPLETE[kind.__name__] for kind in type(grid).__mro__ if kind.__name__ in COMPLETE]
+    patience = min([seconds, *known])
     before: list[int] | None = None
     start, last_log = time.monotonic(), 0.0
     while True:
         now, waited = sorted(grid.get_node_ids()), time.monotonic() - start
         if now == before and len(now) >= minimum:
             return now
-        if now == before and (complete or waited >= seconds):
+        if now == before and waited >= patience:
             cure = "start more nodes, or set it lower"
-            if not complete:
+            if not known:
                 cure += f"; {waited:.0f} s have been waited for them (wait-seconds)"
             raise InputError(f"{key}: needs {minimum} nodes, and there are {len(now)}; {cure}")
         if len(now) < minimum and time.monotonic() - last_log > 10:

@@ -180,6 +180,37 @@ def test_a_message_that_cannot_be_sent_is_a_failure(lost: list[Any]) -> None:
     assert replies.failures == dict.fromkeys("12", "the message could not be sent")
 
 
+def test_a_reply_of_which_no_message_can_be_made_is_a_failure() -> None:
+    class Mangled(Nodes):
+        def pull_messages(self, message_ids: Any) -> Any:
+            keys = list(message_ids)
+            bad = [key for key in keys if self._waiting[key].metadata.dst_node_id == self.bad]
+            if bad:
+                raise ValueError("Invalid object\n content")
+            return super().pull_messages(keys)
+
+        @property
+        def bad(self) -> int:
+            return self.by_name["1"]
+
+    replies = put(Mangled(adding_app(), 3))
+    assert list(replies.usable) == ["0", "2"]
+    assert replies.failures == {
+        "1": "its reply cannot be read: ValueError('Invalid object\\n content')"
+    }
+
+
+def test_a_reply_to_what_nobody_asked_is_no_reply() -> None:
+    def stray(replies: list[Message]) -> list[Message]:
+        for message in replies[:-1]:
+            message.metadata.__dict__["_reply_to_message_id"] = "of another"
+        return replies
+
+    replies = put(Nodes(adding_app(), 2, order=stray), timeout=0.05)
+    assert list(replies.usable) == ["1"]
+    assert replies.failures == {"0": "no answer within 0 s"}
+
+
 def test_the_servers_own_work_is_done_after_asking_and_before_waiting() -> None:
     log: list[str] = []
 
