@@ -1,38 +1,62 @@
 """The ClientApp: reads a message, asks the task, replies."""
 
 import time
-from functools import cache, lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache, wraps
 from typing import Any
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from celeba_fl.common.bundle import PACKAGE, code_hash, code_path
-from celeba_fl.common.errors import InputError
+from celeba_fl.common.errors import InputError, for_others
 from celeba_fl.common.files import clean_up
+from celeba_fl.common.log import LOG
 from celeba_fl.common.threads import one_thread
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds import messages
+from celeba_fl.rounds.checking import printable, told_hashes
 from celeba_fl.task import Task, Trained, client_name, derived_seed, load_task
 
 app = ClientApp()
 _clean_up = cache(clean_up)  # once a process
+Handler = Callable[[Message, Context], Message]
+
+
+def for_two_readers(handler: Handler) -> Handler:
+    """Log an error whole, for whoever owns the data; to the server goes what others may read.
+
+    The engines log where it came from, too.
+    """
+
+    @wraps(handler)
+    def handle(message: Message, context: Context) -> Message:
+        try:
+            return handler(message, context)
+        except Exception as error:
+            name = printable(client_name(context.node_config))
+            LOG.error("client %s: %s", name, str(error) or repr(error))
+            # In a round the server knows which client it asked.
+            whose = f"client {name}: " if message.metadata.message_type == messages.QUERY else ""
+            raise InputError(f"{whose}{for_others(error, context.run_config)}") from error
+
+    return handle
 
 
 @app.query()
+@for_two_readers
 def query(message: Message, context: Context) -> Message:
     """Introduce this client to the server: its name and the number of its examples."""
     config, name = _config(context), client_name(context.node_config)
     if config.chosen and name not in config.chosen:  # nothing to load or to compute
         return Message(messages.sits_out(name), reply_to=message)
-    try:
-        _clean_up(config.home_dir)
-        task = load_task(config)
-        for sha256, data in messages.received_files(message.content).items():
-            task.receive(sha256, data)
-        about = task.describe(context.node_config, messages.received_config(message.content))
-    except (InputError, OSError) as error:  # the server cannot know yet which client this is
-        raise InputError(f"client {name}: {error}") from error
+    _clean_up(config.home_dir)
+    task, instructions = load_task(config), messages.received_config(message.content)
+    for sha256, data in messages.received_files(message.content).items():
+        if sha256 not in told_hashes(instructions):
+            raise InputError("the server sends a file that it did not tell of")
+        task.receive(sha256, data)
+    about = task.describe(context.node_config, instructions)
     module = type(task).__module__
     introduction = messages.Introduction(
         name=name,
@@ -48,6 +72,7 @@ def query(message: Message, context: Context) -> Message:
 
 
 @app.train()
+@for_two_readers
 @one_thread()
 def train(message: Message, context: Context) -> Message:
     """Train the global model on this client's examples, or sum them up for the closed form."""
@@ -66,6 +91,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 @app.evaluate()
+@for_two_readers
 @one_thread()
 def evaluate(message: Message, context: Context) -> Message:
     """Count how well the global model does on this client's train and validation examples."""

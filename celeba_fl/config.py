@@ -8,12 +8,11 @@ import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.keys import Key, Value, declared_keys, field_of, key, split_names
+from celeba_fl.common.keys import Key, Keyed, Value, key, split_names
 
 DEFAULT_HOME = "~/.celeba-fl"
 # Tasks that read a key.
@@ -27,7 +26,7 @@ BEFORE: Mapping[str, Value] = {"features": "last", "scaling": "none", "init": "r
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Keyed):
     """A validated run config; field `learning_rate` is the key `learning-rate`."""
 
     task: str = key("what is learned: attributes, lenet, dcgan, or module:Class", "attributes")
@@ -119,12 +118,20 @@ class RunConfig:
     min_available_clients: int = key(
         "number of clients (nodes, if `clients` names some) to wait for before round 1", 2, low=1
     )
+    wait_seconds: float = key(
+        "seconds to wait for so many nodes in a deployment before the run fails", 3600.0, above=0
+    )
     round_timeout: float = key("seconds to wait for a client's reply", 3600.0, above=0)
     min_replies: float = key(
         "smallest fraction of the cohort that must return a usable model for the round to count",
         0.5,
         low=0,
         high=1,
+    )
+    max_update_norm: float = key(
+        "norm of a client's update, in medians of its cohort, beyond which it is left out; 0: none",
+        100.0,
+        low=0,
     )
     round_retries: int = key("number of times a failed round is tried again", 1, low=0)
     watch: str = key("metric that target, patience and the best checkpoint are judged by", "loss")
@@ -233,8 +240,7 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
-        for name, rules in self.keys().items():
-            rules.check(name, getattr(self, field_of(name)))
+        super().__post_init__()
         if len(set(self.chosen)) < len(self.chosen) or (self.clients and not self.chosen):
             raise InputError(f"clients = {self.clients!r}: must name each client once, as in '0,2'")
 
@@ -272,25 +278,11 @@ class RunConfig:
             return _absolute(moved) / "runs"
         return _absolute(self.results_dir)
 
-    def to_dict(self) -> dict[str, Value]:
-        """All keys as the user writes them, with their values."""
-        return {name: getattr(self, field_of(name)) for name in self.keys()}
-
-    @classmethod
-    def keys(cls) -> dict[str, Key]:
-        """All keys by their names, those of a task of its own included."""
-        return declared_keys(cls)  # type: ignore[arg-type]  # a class has a hash
-
     @classmethod
     def own_keys(cls) -> dict[str, Key]:
         """The keys that a task of its own adds, or declares anew."""
         ours = RunConfig.keys()
         return {name: rules for name, rules in cls.keys().items() if ours.get(name) is not rules}
-
-    @classmethod
-    def defaults(cls) -> dict[str, Value]:
-        """All keys with their defaults."""
-        return {name: rules.default for name, rules in cls.keys().items()}
 
     @classmethod
     def load(cls, values: Mapping[str, Any] | None = None) -> "RunConfig":
@@ -306,13 +298,7 @@ class RunConfig:
         made, trouble = cls, ""
         if cls is RunConfig:
             made, trouble = config_class(str(values.get("task", "")))
-        known = made.keys()
-        for name, value in values.items():
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
-                raise InputError(f"unknown run-config key {name!r} = {value!r}: {trouble or hint}")
-        return made(**{field_of(name): known[name].coerce(value) for name, value in values.items()})
+        return made(**made.fields(values, trouble))
 
 
 def config_class(task: str) -> tuple[type[RunConfig], str]:

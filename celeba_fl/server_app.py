@@ -9,11 +9,12 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import clean_up
 from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
+from celeba_fl.rounds.checking import Client, Judge
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
 from celeba_fl.rounds.loop import Loop, Retries
 from celeba_fl.rounds.messages import FINAL, RUN, to_record
-from celeba_fl.rounds.roll_call import Client, roll_call
+from celeba_fl.rounds.roll_call import roll_call
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.recorder import Recorder
@@ -44,9 +45,12 @@ def main(grid: Grid, context: Context) -> None:
             code=code_hash(module),
             minimum=config.min_available_clients,
             timeout=config.round_timeout,
+            num_counts=len(task.count_names),
+            wait=config.wait_seconds,
             strict=config.bad_images == "fail",
             chosen=config.chosen,
             sums=task.description_sums(),
+            check=task.check_description,
             on_progress=run.progress,
         )
         recorder = Recorder(task, run, clients)
@@ -59,7 +63,7 @@ def main(grid: Grid, context: Context) -> None:
         totals = {**totals, **task.instruct_from_sums(run.keep_sums(sums))}
         instructions = {**prepared.instructions, **totals, RUN: run.path.name}
         strategy = make_strategy(config, task)
-        loop = _loop(config, task, clients, run, recorder)
+        loop = _loop(config, task, clients, run, recorder, Judge(task, clients, instructions))
         result = loop.run(
             strategy,
             grid,
@@ -87,7 +91,12 @@ def _check_watch(config: RunConfig, task: Task) -> None:
 
 
 def _loop(
-    config: RunConfig, task: Task, clients: dict[str, Client], run: RunDirectory, recorder: Recorder
+    config: RunConfig,
+    task: Task,
+    clients: dict[str, Client],
+    run: RunDirectory,
+    recorder: Recorder,
+    judge: Judge,
 ) -> Loop:
     """The loop that the run config describes."""
     fractions = config.fraction_train, config.fraction_evaluate
@@ -99,6 +108,8 @@ def _loop(
         Retries(config.min_replies, config.round_retries),
         StopRules(*rules, task.lower_is_better),
         uniform=config.weighting == "uniform",
+        check=judge,
+        max_update_norm=config.max_update_norm,
         init=ClosedForm(task) if config.init == "closed-form" else None,
         checkpoints=Checkpoints(run.path / "checkpoints", config.keep_checkpoints),
         recorded=last_recorded(run.path),

@@ -19,7 +19,6 @@ from celeba_fl.common.arrays import Arrays, add_exactly
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
-from celeba_fl.rounds.exchange import unusable
 from celeba_fl.rounds.messages import SUMS, to_record
 from celeba_fl.task import Instructions, Task
 
@@ -55,15 +54,17 @@ class ClosedForm(flower.FedAvg):
         instructions = ConfigRecord({**self._instructions})
         return super().configure_train(server_round, ArrayRecord(), instructions, grid)
 
-    def take(self, content: RecordDict) -> str | None:
-        """Add a client's sums and delete them, or return why they are unusable."""
-        reason = unusable(content, to_record(self._total))
-        if not reason:
-            (name,) = content.array_records
-            sums = content.array_records[name]
-            add_exactly(self._total, {key: sums[key].numpy() for key in self._total})
-            del content[name]
-        return reason
+    @property
+    def expected(self) -> Arrays:
+        """The sums so far: a client's are of the same shapes."""
+        return self._total
+
+    def take(self, content: RecordDict) -> None:
+        """Add a client's sums and delete them; InputError if the total does not fit into int64."""
+        (name,) = content.array_records
+        sums = content.array_records[name]
+        add_exactly(self._total, {key: sums[key].numpy() for key in self._total})
+        del content[name]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

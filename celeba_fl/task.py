@@ -20,6 +20,7 @@ from flwr.app import ConfigRecordValues
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
+from celeba_fl.rounds.checking import Client, Expectations, check_name
 
 TASKS = {
     "attributes": "celeba_fl.tasks.attributes:Attributes",
@@ -118,8 +119,11 @@ class Tables:
     model_metadata: dict[str, str] = field(default_factory=dict)
 
 
-class Task(ABC):
-    """A problem for federated learning. A process has one instance, without a round's state."""
+class Task(Expectations, ABC):
+    """A problem for federated learning. A process has one instance, without a round's state.
+
+    Its `Expectations` of clients' replies may be stricter than the defaults.
+    """
 
     # A subclass of RunConfig with keys of the task's own; annotate `config` with it, too.
     config_class: ClassVar[type[RunConfig]] = RunConfig
@@ -201,6 +205,11 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Metrics by name, NaN if undefined, from the total counts of `evaluate`."""
+
+    def check_counts(self, client: Client, counts: Mapping[str, Arrays], final: bool) -> None:
+        """Make metrics of a client's counts, as the run will."""
+        for of_part in counts.values():
+            self.metrics(of_part)
 
     @abstractmethod
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
@@ -318,13 +327,7 @@ def client_name(node: NodeConfig) -> str:
     """
     for key in ("site", "partition-id"):
         if key in node:
-            name = str(node[key])
-            if name.strip() != name or not name or "," in name:
-                raise InputError(
-                    f"{key} = {name!r}: a client's name has no comma in it and no space around it, "
-                    f"so that `clients` can name it"
-                )
-            return name
+            return check_name(key, str(node[key]))
     raise InputError(
         "this node has no name: start it with --node-config 'partition-id=0 num-partitions=2' "
         'or with \'site="hospital-a" data-path="/srv/faces"\''

@@ -20,6 +20,7 @@ from celeba_fl.launch.inline import InlineGrid
 from celeba_fl.task import derived_seed, load_task
 
 NODE = {"partition-id": 1, "num-partitions": 3}
+HASH = "ab" * 32
 SENT = {
     "weight": np.float32([1, 2]),
     "noise": np.zeros(3, np.float32),
@@ -78,13 +79,24 @@ def test_a_client_takes_the_files_that_it_gets(
 ) -> None:
     got = {}
     monkeypatch.setattr(Adding, "receive", lambda self, sha256, data: got.update({sha256: data}))
-    call("query", keys, files={"abc": np.frombuffer(b"weights", np.uint8)})
-    assert got == {"abc": b"weights"}
+    file = {HASH: np.frombuffer(b"weights", np.uint8)}
+    call("query", keys, config={"weights": HASH}, files=file)
+    assert got == {HASH: b"weights"}
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", HASH, HASH.upper(), ""])
+def test_a_client_takes_no_file_that_it_was_not_told_of(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(Adding, "receive", lambda *_: pytest.fail("it is taken"))
+    with pytest.raises(InputError, match="client 1: the server sends a file that it did not tell"):
+        call("query", keys, config={"weights": "c" * 64}, files={name: np.uint8([1])})
 
 
 def test_a_refusal_names_the_client(keys: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="client Berlin: no use for the file abc"):
-        call("query", keys, {**NODE, "site": "Berlin"}, files={"abc": np.uint8([1])})
+    file = {HASH: np.uint8([1])}
+    with pytest.raises(InputError, match="client Berlin: no use for the file"):
+        call("query", keys, {**NODE, "site": "Berlin"}, {"weights": HASH}, files=file)
 
 
 # ---- train and evaluate -------------------------------------------------------------------
@@ -148,8 +160,34 @@ def test_an_error_of_the_tasks_is_not_swallowed(
         raise RuntimeError("no power")
 
     monkeypatch.setattr(Adding, "fault", staticmethod(fail))
-    with pytest.raises(RuntimeError, match="no power"):
+    with pytest.raises(InputError, match=r"^RuntimeError: no power$"):
         call("train", keys, config={"server-round": 1}, arrays=SENT)
+
+
+@pytest.mark.parametrize("kind", ["query", "train", "evaluate"])
+@pytest.mark.parametrize("error", [InputError, ValueError, KeyError])
+def test_the_owner_reads_all_of_an_error_and_the_server_its_kind(
+    keys: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    error: type[Exception],
+) -> None:
+    table, row = "/srv/site/list_attr_celeba.txt", "anna-meier.jpg -1 1 1"
+
+    def fail(*_: object) -> None:
+        raise error(f"{table}, line {7}: {row!r} has three cells")
+
+    for method in ("describe", "train", "evaluate"):
+        monkeypatch.setattr(Adding, method, fail)
+    with pytest.raises(InputError) as caught:
+        call(kind, keys, config={"server-round": 1}, arrays=SENT, files={})
+    assert "list_attr_celeba.txt, line 7: ... has three cells" in str(caught.value) or (
+        error is KeyError
+    )
+    assert "meier" not in str(caught.value)
+    assert "/srv" not in str(caught.value)
+    assert row in caplog.text
 
 
 def test_a_client_that_is_not_chosen_does_nothing(

@@ -143,9 +143,11 @@ def test_a_client_without_a_name():
         client_name({"num-partitions": 5})
 
 
-@pytest.mark.parametrize("name", ["a,b", " a", ""])
+@pytest.mark.parametrize("name", ["a,b", " a", "", "=a", "@a", "a" * 101])
 def test_a_name_that_no_list_could_hold_is_refused(name):
-    with pytest.raises(InputError, match=f"site = '{name}': a client's name has no comma"):
+    with pytest.raises(
+        InputError, match=f"site = '{name}': a client's name has 1 to 100 printable"
+    ):
         client_name({"site": name})
 
 

@@ -37,10 +37,14 @@ def sum_counts(counts: Sequence[Arrays]) -> Arrays:
 
 
 def add_exactly(total: Arrays, more: Mapping[str, np.ndarray]) -> None:
-    """Add sums to `total`, in place and exactly; InputError if int64 cannot hold the result."""
+    """Add sums to `total`, in place and exactly; InputError if int64 cannot hold the result.
+
+    Then `total` is as it was.
+    """
     for key, array in total.items():
         if sum(max(float(a.max()), -float(a.min())) for a in (array, more[key])) >= FULL:
             raise overflow()
+    for key, array in total.items():
         array += more[key]
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -106,6 +107,46 @@ def declared_keys(config: Any) -> dict[str, Key]:
             )
         keys[field.name.replace("_", "-")] = rules
     return keys
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """The parent of a config: a frozen dataclass each field of which is a declared key."""
+
+    def __post_init__(self) -> None:
+        for name, rules in self.keys().items():
+            rules.check(name, getattr(self, field_of(name)))
+
+    @classmethod
+    def keys(cls) -> dict[str, Key]:
+        """All keys by their names, those of subclasses included."""
+        return declared_keys(cls)  # type: ignore[arg-type]  # a class has a hash
+
+    @classmethod
+    def defaults(cls) -> dict[str, Value]:
+        """All keys with their defaults."""
+        return {name: rules.default for name, rules in cls.keys().items()}
+
+    def to_dict(self) -> dict[str, Value]:
+        """All keys as the user writes them, with their values."""
+        return {name: getattr(self, field_of(name)) for name in self.keys()}
+
+    @classmethod
+    def fields(cls, values: Mapping[str, Any], trouble: str = "") -> dict[str, Any]:
+        """Arguments for the constructor from values by key.
+
+        Raises
+        ------
+        InputError
+            For an unknown key; the message names the near miss, or the `trouble` if there is one.
+        """
+        known = cls.keys()
+        for name, value in values.items():
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+                raise InputError(f"unknown run-config key {name!r} = {value!r}: {trouble or hint}")
+        return {field_of(name): known[name].coerce(value) for name, value in values.items()}
 
 
 def describe(keys: Mapping[str, Key]) -> dict[str, dict[str, Value]]:

@@ -30,6 +30,8 @@ NUM_BINS = 128
 ZERO_BIN = NUM_BINS // 2
 # The thresholds that counts know: the lower edges of all bins but the first.
 EDGES = BIN_WIDTH * (np.arange(1, NUM_BINS) - ZERO_BIN)
+# A client may claim any number of examples, and a table of harmonic numbers takes 8 bytes each.
+LARGEST_TABLE = 10**7
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,23 @@ class Counts:
         """Examples, with and without the attribute, (attributes,)."""
         return self.p + self.negatives.sum(axis=-1)
 
+    def loss_range(self) -> tuple[Floats, Floats]:
+        """The lowest and the highest loss, (attributes,), of examples whose scores fill these bins.
+
+        A score beyond the last edges may be wrong by any amount. Rounding is allowed for.
+        """
+        inner, outer = np.append(EDGES, np.inf), np.insert(EDGES, 0, -np.inf)
+        low = high = np.zeros(self.n.shape)
+        for histogram, best, worst in (
+            (self.positives, -inner, -outer),
+            (self.negatives, outer, inner),
+        ):
+            low = low + histogram @ np.logaddexp(0, best)
+            # No example in a bin of unlimited loss is no loss.
+            filled = np.where(histogram > 0, np.logaddexp(0, worst), 0.0)
+            high = high + (histogram * filled).sum(axis=-1)
+        return low - 1e-3 * (self.n + low), high + 1e-3 * (self.n + high)
+
     def mean_loss(self) -> Floats:
         """Binary cross-entropy of an example, in nats."""
         return ratio(self.loss, self.n)
@@ -177,11 +196,11 @@ class Counts:
         bin come first, and of at most (t + m) / (t + m + f), where all come last. The sum of the
         former over j is m - (f + k) (H(t + f + k + m) - H(t + f + k)), H the harmonic numbers.
         """
-        harmonic = np.append(0, np.cumsum(1 / np.arange(1, self.n.max(initial=0) + 1)))
+        harmonic = _harmonic(int(self.n.max(initial=0)))
         m, k = self.positives[:, ::-1], self.negatives[:, ::-1]
         t, f = np.cumsum(m, axis=1) - m, np.cumsum(k, axis=1) - k
         most = m * np.nan_to_num(ratio(t + m, t + m + f))
-        least = m - (f + k) * (harmonic[t + f + k + m] - harmonic[t + f + k])
+        least = m - (f + k) * (harmonic(t + f + k + m) - harmonic(t + f + k))
         area = self.average_precision()
         high, low = (ratio(bound.sum(axis=1), self.p) for bound in (most, least))
         return np.maximum(high - area, area - low)
@@ -201,6 +220,18 @@ def best_thresholds(counts: Counts) -> Floats:
     number = len(counts.n)
     reached = [counts.at(np.full(number, edge)).balanced_accuracy() for edge in nearest]
     return nearest[np.nan_to_num(reached).argmax(axis=0)]
+
+
+def _harmonic(most: int) -> Callable[[Ints], Floats]:
+    """The harmonic numbers from 0 to `most`, by index; beyond a table by Euler's expansion."""
+    table = np.append(0, np.cumsum(1 / np.arange(1, min(most, LARGEST_TABLE) + 1)))
+
+    def numbers(index: Ints) -> Floats:
+        n = np.maximum(index, LARGEST_TABLE).astype(np.float64)
+        beyond = np.log(n) + np.euler_gamma + 1 / (2 * n)
+        return np.where(index < len(table), table[np.minimum(index, len(table) - 1)], beyond)
+
+    return numbers
 
 
 def bce_with_logits(scores: Floats, labels: NDArray[np.bool_]) -> Floats:

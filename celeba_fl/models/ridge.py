@@ -26,9 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celeba_fl.common.arrays import FULL, Arrays, Floats, Ints, Rows, add_exactly, overflow
+from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.evaluation.metrics import ratio
-from celeba_fl.models.scaling import BLOCK, FEATURE_STEP, in_steps
+from celeba_fl.models.scaling import BLOCK, FEATURE_STEP, LARGEST, ROUNDING, in_steps
+
+# The lowest and the highest value, or an array of either.
+Range = tuple[float | Floats, float | Floats]
 
 WEIGHT_STEP = 2.0**-8
 STEP = FEATURE_STEP**2 * WEIGHT_STEP
@@ -61,7 +65,7 @@ def sums_of(features: Rows, labels: NDArray[np.bool_], weight: Floats) -> Arrays
         If a feature or a sum is out of range.
     """
     total = zero_sums(features.shape[1], labels.shape[1])
-    factor = np.maximum(1, np.rint(weight / WEIGHT_STEP)).astype(np.int64)
+    factor = in_weight_steps(weight)
     for times in np.unique(factor):
         chosen = np.flatnonzero(factor == times)
         for start in range(0, len(chosen), BLOCK):
@@ -74,6 +78,47 @@ def sums_of(features: Rows, labels: NDArray[np.bool_], weight: Floats) -> Arrays
                 total, {"xx": times * xx.astype(np.int64), "xy": times * xy.astype(np.int64)}
             )
     return total
+
+
+def in_weight_steps(weight: Floats) -> Ints:
+    """Weights in steps of 1/256, rounded, but never to 0."""
+    return np.maximum(1, np.rint(weight / WEIGHT_STEP)).astype(np.int64)
+
+
+def check_sums(sums: Arrays, weight: Range, positives: Range) -> None:
+    """Raise InputError unless sums, as `zero_sums` describes them, can be those of some examples.
+
+    `weight` is the range of their total weight and `positives`, (outputs,), that of their positives
+    of each output, both in units of one example. Features are limited, and by Cauchy and Schwarz
+    no product of two columns of X and Y is larger than their lengths allow; nor is it with 1 - Y.
+    """
+    packed, xy = sums["xx"].astype(np.float64), sums["xy"].astype(np.float64)
+    rows = np.split(packed, np.cumsum(np.arange(len(xy), 1, -1)))  # from the diagonal on
+    square, column = (np.array([row[at] for row in rows]) for at in (0, -1))
+    total, true = square[-1], xy[-1]
+    if not _within(total * STEP, weight):
+        raise InputError(
+            f"sums for the closed form: of {total * STEP:.6g} examples by weight, not "
+            f"{weight[0]:.6g} to {weight[1]:.6g}"
+        )
+    if not _within(true * STEP, positives):
+        raise InputError("sums for the closed form: of more or fewer positives than there are")
+    if not ((square >= 0) & (square <= total * LARGEST**2)).all():
+        raise InputError("sums for the closed form: no features have such squares")
+    length = np.sqrt(square) * (1 + ROUNDING)
+    slack = ROUNDING * total * square[:, None]
+    with_it, without = square[:, None] * true, square[:, None] * (total - true)
+    if not (
+        all((abs(row) <= length[i] * length[i:]).all() for i, row in enumerate(rows))
+        and (xy**2 <= with_it + slack).all()
+        and ((column[:, None] - xy) ** 2 <= without + slack).all()
+    ):
+        raise InputError("sums for the closed form: no features and labels have such products")
+
+
+def _within(values: Floats, limits: Range) -> bool:
+    low, high = (np.asarray(limit) for limit in limits)
+    return bool(((values >= low * (1 - ROUNDING)) & (values <= high * (1 + ROUNDING))).all())
 
 
 @cache

@@ -25,6 +25,8 @@ BLOCK, LARGEST = 2048, 128.0
 # A feature whose variance is below so many parts of its mean square is dead: it would be stretched
 # more than 300 times as much as it is large, and the bias of a folded head would be as large.
 TINY = 1e-5
+# Sums are whole numbers up to 2^62, of which float64 knows 53 bits.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,22 @@ def sums_of(features: Rows) -> Arrays:
         sums = {"n": np.zeros(1), "x": x.sum(axis=0), "xx": (x**2).sum(axis=0)}
         add_exactly(total, {key: array.astype(np.int64) for key, array in sums.items()})
     return total
+
+
+def check_sums(sums: Arrays, n: int) -> None:
+    """Raise InputError unless sums, as `zero_sums` describes them, can be those of `n` examples.
+
+    Features are limited, and by Cauchy and Schwarz ``x^2 <= n xx``.
+    """
+    x, xx, most = (
+        sums["x"].astype(np.float64),
+        sums["xx"].astype(np.float64),
+        LARGEST / FEATURE_STEP,
+    )
+    if sums["n"][0] != n:
+        raise InputError(f"sums of features: of {sums['n'][0]} examples, not {n}")
+    if not ((xx >= 0) & (xx <= n * most**2) & (x**2 <= n * xx * (1 + ROUNDING))).all():
+        raise InputError("sums of features: no features have such sums")
 
 
 def in_steps(block: np.ndarray) -> Floats:

@@ -1,5 +1,7 @@
 """Replies of a cohort become the next global model: the strategy's own arithmetic, made safe."""
 
+import math
+import statistics
 from collections.abc import Mapping
 
 import numpy as np
@@ -7,6 +9,7 @@ from flwr.app import Array, ArrayRecord, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from celeba_fl.common.log import LOG
+from celeba_fl.rounds.checking import check_arrays, fault
 from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples
 
@@ -30,7 +33,7 @@ def aggregate(
     Raises
     ------
     RoundFailedError
-        If the strategy returns no model, or one with NaN or infinity.
+        If the strategy returns no model, or one with NaN, infinity or numbers beyond all measure.
     """
     if not total_examples(replies):
         LOG.warning("round %d: no client of the cohort has a train example", server_round)
@@ -45,11 +48,34 @@ def aggregate(
     if after is None:
         raise RoundFailedError(f"round {server_round}: the strategy returned no model")
     model = cast(after, {key: array.dtype for key, array in before.items()})
-    if not all(np.isfinite(array.numpy()).all() for array in model.values()):
-        raise RoundFailedError(
-            f"round {server_round}: the strategy returned a model with NaN or infinity"
-        )
+    if wrong := fault(check_arrays, model):
+        raise RoundFailedError(f"round {server_round}: the strategy returned a model whose {wrong}")
     return model, metrics or MetricRecord()
+
+
+def leave_out_strides(replies: Replies, before: Mapping[str, Array], times: float) -> None:
+    """Move models that are too far from the one `before` from `usable` to `failures`.
+
+    Too far is more than so many `times` the median distance of the models that differ from it, with
+    0 any. A median of fewer than three says nothing.
+    """
+    if not times:
+        return
+    sent = {key: array.numpy() for key, array in before.items()}
+    norms = {}
+    for client, message in replies.usable.items():
+        (model,) = message.content.array_records.values()
+        moved = (model[key].numpy().astype(np.float64) - array for key, array in sent.items())
+        norms[client] = math.sqrt(sum(float(np.square(step).sum()) for step in moved))
+    usual = [norm for norm in norms.values() if norm > 0]
+    median = statistics.median(usual) if len(usual) > 2 else math.inf
+    for client, norm in norms.items():
+        if norm > times * median:
+            del replies.usable[client]
+            replies.failures[client] = (
+                f"its update has norm {norm:.3g}, more than {times:g} times {median:.3g}, the "
+                f"median of its cohort (max-update-norm)"
+            )
 
 
 def total_examples(replies: Replies) -> int:

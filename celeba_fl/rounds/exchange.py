@@ -2,17 +2,16 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples
+from celeba_fl.rounds.checking import printable
 
 POLL_SECONDS = 0.1
 # Messages expire shortly after our own timeout: a node never works on a reply that nobody awaits,
@@ -53,7 +52,7 @@ def send_and_wait(
     timeout: float,
     on_progress: Callable[[PhaseProgress], None] = lambda _: None,
     meanwhile: Callable[[], None] = lambda: None,
-    take: Callable[[RecordDict], str | None] | None = None,
+    take: Callable[[str, RecordDict], str] | None = None,
 ) -> Replies:
     """Send messages, one for each node, and wait until all have replied or time is up.
 
@@ -65,9 +64,9 @@ def send_and_wait(
         Seconds to wait. A client that has not replied by then counts as failed.
     meanwhile : Callable[[], None]
         Work of the server's own, done while the clients do theirs.
-    take : Callable[[RecordDict], str | None] | None (default: None)
-        Called with the content of each reply as it arrives, from which it may delete what it used;
-        returns the reason if the reply is unusable. Replies are then pulled one by one.
+    take : Callable[[str, RecordDict], str] | None (default: None)
+        Called with client and content of each reply as it arrives, from which it may delete what it
+        used; returns the reason if the reply is unusable. Replies are then pulled one by one.
     """
     messages = sorted(messages, key=lambda message: names[message.metadata.dst_node_id])
     for message in messages:
@@ -83,16 +82,22 @@ def send_and_wait(
     asked, last_log, reported = len(messages), time.monotonic(), None
     while True:
         pulls = [[key] for key in pending] if take else [list(pending)]
-        for message in chain.from_iterable(map(grid.pull_messages, pulls)):
-            client = pending.pop(message.metadata.reply_to_message_id)
-            if message.has_error():
-                replies.failures[client] = _words(str(message.error.reason))
+        unreadable: dict[str, str] = {}
+        for message in chain.from_iterable(_pull(grid, keys, unreadable) for keys in pulls):
+            client = pending.pop(message.metadata.reply_to_message_id, "")
+            if not client:  # nobody asked for it
+                continue
+            if not message.has_content():
+                reason = str(message.error.reason) if message.has_error() else "an empty message"
+                replies.failures[client] = printable(_words(reason))
                 continue
             replies.bytes_up += _num_bytes(message.content)
-            if take and (reason := take(message.content)):
+            if take and (reason := take(client, message.content)):
                 replies.failures[client] = reason
             else:
                 replies.usable[client] = message
+        for key in unreadable.keys() & pending.keys():
+            replies.failures[pending.pop(key)] = unreadable[key]
         replied, failed, now = len(replies.usable), len(replies.failures), time.monotonic()
         progress = PhaseProgress(server_round, phase, asked, replied, failed, since)
         if progress != reported:
@@ -112,60 +117,33 @@ def send_and_wait(
     return replies
 
 
-def reject_unusable(replies: Replies, expected: ArrayRecord | None = None) -> None:
-    """Move replies that would spoil an average from `usable` to `failures`.
+def _pull(grid: Grid, keys: list[str], unreadable: dict[str, str]) -> Iterator[Message]:
+    """The replies to messages that are there; reasons for those of which none can be made."""
+    try:
+        yield from list(grid.pull_messages(keys))
+    except (ValueError, TypeError, LookupError, AttributeError, EOFError) as error:
+        if len(keys) == 1:
+            unreadable[keys[0]] = f"its reply cannot be read: {printable(repr(error))}"
+        else:  # one of them is at fault
+            for key in keys:
+                yield from _pull(grid, [key], unreadable)
 
-    A reply must have one MetricRecord with a valid ``num-examples``, only finite numbers, and the
-    same records with the same keys and shapes as most of the replies that are otherwise usable.
-    Trained arrays must have the names, shapes and types of the `expected` ones, which were sent.
+
+def refuse(replies: Replies, reason: Callable[[str, RecordDict], str]) -> None:
+    """Move replies for which there is a reason from `usable` to `failures`.
+
+    Those that are left must have the same records with the same keys and shapes; where they have
+    not, most of them are right.
     """
-    reasons = {c: unusable(message.content, expected) for c, message in replies.usable.items()}
-    forms = {c: _form(replies.usable[c].content) for c, reason in reasons.items() if not reason}
+    reasons = {c: reason(c, message.content) for c, message in replies.usable.items()}
+    forms = {c: _form(replies.usable[c].content) for c, why in reasons.items() if not why}
     usual = Counter(forms.values()).most_common(1)[0][0] if forms else None
-    for client, reason in reasons.items():
-        if reason or forms[client] != usual:
+    for client, why in reasons.items():
+        if why or forms[client] != usual:
             del replies.usable[client]
             other = "its records are of another form than those of most clients"
-            replies.failures[client] = reason or other
+            replies.failures[client] = why or other
     replies.failures = dict(sorted(replies.failures.items()))
-
-
-def unusable(record: RecordDict, expected: ArrayRecord | None) -> str | None:
-    """The reason why this reply would spoil a sum, or None; arguments as in `reject_unusable`."""
-    if len(record.metric_records) != 1:
-        return f"{len(record.metric_records)} MetricRecords instead of one"
-    metrics = next(iter(record.metric_records.values()))
-    if not all(np.isfinite(value).all() for value in metrics.values()):
-        return "a metric is NaN or infinite"
-    if num_examples(record) < 0:
-        return f"{NUM_EXAMPLES} = {metrics.get(NUM_EXAMPLES)!r} is not a count"
-    if expected is not None:
-        if len(record.array_records) != 1:
-            return f"{len(record.array_records)} ArrayRecords instead of one"
-        if different := difference(next(iter(record.array_records.values())), expected):
-            return different
-    for arrays in record.array_records.values():
-        for key, array in arrays.items():
-            try:
-                values = array.numpy()
-                finite = np.isfinite(values).all()
-            except Exception as error:  # a client may send anything
-                return f"array {key!r} cannot be read: {error}"
-            if (values.shape, str(values.dtype)) != (array.shape, array.dtype):
-                return f"array {key!r} does not have the shape and type that its record states"
-            if not finite:
-                return f"array {key!r} has NaN or infinite values"
-    return None
-
-
-def difference(received: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """The first array that has not the shape and type of the expected one, in words; or nothing."""
-    forms = [{k: (a.shape, str(a.dtype)) for k, a in of.items()} for of in (received, expected)]
-    for key in sorted(forms[0].keys() | forms[1].keys()):
-        there, right = (form.get(key) for form in forms)
-        if there != right:
-            return f"array {key!r} is {there}, not {right}"
-    return ""
 
 
 def _form(record: RecordDict) -> str:

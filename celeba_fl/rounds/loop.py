@@ -12,17 +12,32 @@ Data", AISTATS 2017.
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds.aggregation import RoundFailedError, aggregate, cast, total_examples
+from celeba_fl.rounds.aggregation import (
+    RoundFailedError,
+    aggregate,
+    cast,
+    leave_out_strides,
+    total_examples,
+)
+from celeba_fl.rounds.checking import (
+    FINAL_EVALUATION,
+    LARGEST,
+    Check,
+    check_reply,
+    fault,
+    largest_sum,
+)
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import CohortGrid, Cohorts, await_nodes
-from celeba_fl.rounds.exchange import PhaseProgress, Replies, reject_unusable, send_and_wait
-from celeba_fl.rounds.messages import EVALUATE, TRAIN, evaluation
+from celeba_fl.rounds.exchange import PhaseProgress, Replies, refuse, send_and_wait
+from celeba_fl.rounds.messages import EVALUATE, SUMS, TRAIN, evaluation
 from celeba_fl.rounds.stopping import StopRules
 
 # Flower's strategies sample by these. Here the loop does, and strategies take all that they see.
@@ -71,8 +86,9 @@ def averaged_metrics(done: Round) -> dict[str, float]:
 class Loop:
     """The rounds of any strategy of Flower's, in the place of its own `start` and sampling.
 
-    A strategy may have two attributes that Flower's do not: `take`, see `send_and_wait`, judges
-    each reply as it arrives; `num_rounds` says after how many rounds it is done.
+    A strategy may have three attributes that Flower's do not: `take` adds the content of a reply up
+    as it arrives, and may delete it then; `expected` holds arrays of the names, shapes and types
+    that it takes; `num_rounds` says after how many rounds it is done.
     """
 
     clients: Mapping[str, int]  # node id by name
@@ -80,6 +96,10 @@ class Loop:
     retries: Retries = field(default_factory=Retries)  # whether a round counts
     stop: StopRules = field(default_factory=StopRules)  # when to end before the last round
     uniform: bool = False  # whether clients count alike in the average, if they have examples
+    # Raises an error at the reply of a client, in a phase, that cannot be right.
+    check: Check = lambda client, phase, content: None
+    # Updates so many times as large as the median of their cohort are left out; 0: none.
+    max_update_norm: float = 0.0
     init: Strategy | None = None  # trains once, in round 0, the model that the rounds start from
     # Where every round is kept; where there are some already, the run goes on after them.
     checkpoints: Checkpoints | None = None
@@ -157,7 +177,7 @@ class Loop:
         server_round = self.stop.memory.round
         content = evaluation(arrays, config, server_round)
         messages = [Message(content, node, EVALUATE) for node in self.clients.values()]
-        return self._exchange(grid, messages, server_round, "final evaluation", timeout)
+        return self._exchange(grid, messages, server_round, FINAL_EVALUATION, timeout)
 
     def _train(
         self,
@@ -176,11 +196,11 @@ class Loop:
             messages = strategy.configure_train(
                 server_round, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
             )
-            # A strategy that adds replies up as they arrive judges them itself.
-            take = getattr(strategy, "take", None)
-            replies = self._exchange(
-                grid, messages, server_round, TRAIN, timeout, arrays, take=take
-            )
+            if take := getattr(strategy, "take", None):
+                arguments = getattr(strategy, "expected", None), take
+            else:
+                arguments = arrays, None
+            replies = self._exchange(grid, messages, server_round, TRAIN, timeout, *arguments)
             usable = len(replies.usable)
             if usable and usable / len(cohort) >= self.retries.min_replies:
                 return replies, *aggregate(strategy, server_round, replies, arrays, self.uniform)
@@ -231,11 +251,22 @@ class Loop:
         server_round: int,
         phase: str,
         timeout: float,
-        expected: ArrayRecord | None = None,
+        expected: Mapping[str, Any] | None = None,
+        take: Callable[[RecordDict], None] | None = None,
         meanwhile: Callable[[], None] = lambda: None,
-        take: Callable[[RecordDict], str | None] | None = None,
     ) -> Replies:
         """Send and wait, and log by name the clients whose replies are left out."""
+        largest = largest_sum(len(self.clients)) if take else LARGEST
+
+        def check(client: str, content: RecordDict) -> None:
+            check_reply(content, expected, largest)
+            self.check(client, SUMS if take else phase, content)
+            if take:
+                take(content)
+
+        def reason(client: str, content: RecordDict) -> str:
+            return fault(check, client, content)
+
         replies = send_and_wait(
             grid,
             messages,
@@ -245,10 +276,12 @@ class Loop:
             timeout=timeout,
             on_progress=self.on_progress,
             meanwhile=meanwhile,
-            take=take,
+            take=reason if take else None,
         )
         if not take:
-            reject_unusable(replies, expected)
+            refuse(replies, reason)
+            if phase == TRAIN and expected is not None:
+                leave_out_strides(replies, expected, self.max_update_norm)
         for client, why in replies.failures.items():
             LOG.warning("round %d, %s: client %s is left out: %s", server_round, phase, client, why)
         return replies

@@ -12,6 +12,7 @@ evaluate   ``arrays``, ``config``      counts in a record for each part, ``metri
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from flwr.app import (
@@ -102,24 +103,21 @@ class Introduction:
 
     @classmethod
     def of(cls, content: RecordDict) -> "Introduction":
-        """Read the content of the reply."""
-        words = {key: str(word) for key, word in content.config_records[CLIENT].items()}
-        num_valid = int(content.metric_records[METRICS][NUM_VALID])  # type: ignore[arg-type]
+        """Read the content of the reply, whose fields may be anything; KeyError if one lacks."""
+        said, metrics = content.config_records[CLIENT], content.metric_records[METRICS]
+        words: dict[str, Any] = {key: said[key] for key in ("name", "missing", "code", "path")}
+        numbers: dict[str, Any] = {
+            "num_train": metrics[NUM_EXAMPLES],
+            "num_valid": metrics[NUM_VALID],
+        }
         counts = to_arrays(content.array_records[COUNTS])[COUNTS]
         sums = to_arrays(content.array_records.get(SUMS, ArrayRecord()))
-        num_train = num_examples(content)
-        return cls(num_train=num_train, num_valid=num_valid, counts=counts, sums=sums, **words)
+        return cls(**words, **numbers, counts=counts, sums=sums)
 
 
 def sits_out(name: str) -> RecordDict:
     """The reply to the query of a client that is not chosen."""
     return RecordDict({SITS_OUT: ConfigRecord({"name": name})})
-
-
-def name_if_sitting_out(content: RecordDict) -> str | None:
-    """The name of a client that replied with `sits_out`; None for all others."""
-    record = content.config_records.get(SITS_OUT)
-    return None if record is None else str(record["name"])
 
 
 def training_reply(

@@ -1,43 +1,58 @@
 """The roll call before round 1: every node introduces itself once, and gets the file it lacks."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
-from flwr.app import ConfigRecord, Message
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds import messages
-from celeba_fl.rounds.exchange import PhaseProgress, difference, reject_unusable, send_and_wait
-from celeba_fl.rounds.messages import Introduction
+from celeba_fl.rounds.checking import (
+    Client,
+    check_introduction,
+    check_name,
+    check_reply,
+    fault,
+    largest_sum,
+    printable,
+    told_hashes,
+)
+from celeba_fl.rounds.exchange import PhaseProgress, send_and_wait
+from celeba_fl.rounds.messages import SITS_OUT, Introduction
 
 SETTLE_SECONDS = 0.1
+# Grids on which nobody comes later, and the seconds until all are there: our own and, where nodes
+# are registered while the ServerApp starts, Flower's of the simulation.
+COMPLETE = {"InlineGrid": 0.0, "InMemoryGrid": 30.0}
 
 
-@dataclass(frozen=True)
-class Client:
-    """A client that takes part."""
+def wait_for_nodes(grid: Grid, minimum: int, seconds: float, key: str) -> list[int]:
+    """Node ids, once there are `minimum` of them and no more are joining.
 
-    node_id: int  # Flower's, in this run only
-    num_train: int
-    num_valid: int
-    counts: np.ndarray  # (k,) int64, in the order of the task's `count_names`
-    sums: Arrays = field(default_factory=dict)  # int64, exact, of its train examples
-
-
-def wait_for_nodes(grid: Grid, minimum: int) -> list[int]:
-    """Node ids, once there are `minimum` of them and no more are joining."""
-    before: list[int] = []
-    last_log = 0.0
+    Raises
+    ------
+    InputError
+        If there are fewer after so many seconds, in a simulation at once; it names the `key` that
+        asks for so many.
+    """
+    known = [COMPLETE[kind.__name__] for kind in type(grid).__mro__ if kind.__name__ in COMPLETE]
+    patience = min([seconds, *known])
+    before: list[int] | None = None
+    start, last_log = time.monotonic(), 0.0
     while True:
-        now = sorted(grid.get_node_ids())
+        now, waited = sorted(grid.get_node_ids()), time.monotonic() - start
         if now == before and len(now) >= minimum:
             return now
+        if now == before and waited >= patience:
+            cure = "start more nodes, or set it lower"
+            if not known:
+                cure += f"; {waited:.0f} s have been waited for them (wait-seconds)"
+            raise InputError(f"{key}: needs {minimum} nodes, and there are {len(now)}; {cure}")
         if len(now) < minimum and time.monotonic() - last_log > 10:
             last_log = time.monotonic()
             LOG.info("Waiting for clients: %d of at least %d online", len(now), minimum)
@@ -53,9 +68,12 @@ def roll_call(
     code: str,
     minimum: int,
     timeout: float,
+    num_counts: int,
+    wait: float = 3600.0,
     strict: bool = False,
     chosen: Collection[str] = (),
     sums: Mapping[str, np.ndarray] = MappingProxyType({}),
+    check: Callable[[Client], None] = lambda _: None,
     on_progress: Callable[[PhaseProgress], None] = lambda _: None,
 ) -> dict[str, Client]:
     """Ask all nodes who they are and what they hold; the clients by name, sorted by name.
@@ -70,6 +88,10 @@ def roll_call(
         The hash of the code that all must run.
     minimum : int
         Fewest clients to start with; with `chosen`, fewest nodes to wait for.
+    num_counts : int
+        Number of counts that a client sends.
+    wait : float (default: 3600.0)
+        Seconds to wait for `minimum` nodes; in simulation all are there at once.
     strict : bool (default: False)
         Whether the run fails if a client must be refused; otherwise it continues without that one.
         Without effect if clients are `chosen`.
@@ -78,17 +100,22 @@ def roll_call(
         this list from the run config, and other clients reply at once that they sit out.
     sums : dict[str, np.ndarray] (default: {})
         Arrays of the names, shapes and types that a client's sums must have.
+    check : Callable[[Client], None]
+        Raises an error at a client whose counts or sums cannot be right; it is refused.
 
     Raises
     ------
     InputError
-        If two clients have one name, fewer than `minimum` or not all of `chosen` can take part,
-        or, under `strict`, any is refused.
+        If fewer than `minimum` or not all of `chosen` can take part, or, under `strict`, any is
+        refused.
     """
     config = ConfigRecord(dict(instructions))  # type: ignore[arg-type]
+    told = told_hashes(instructions)
     sitting_out: list[str] = []
     failures: dict[str, str] = {}
-    node_ids = {f"node {node}": node for node in wait_for_nodes(grid, max(minimum, len(chosen)))}
+    key = "clients" if len(chosen) > minimum else "min-available-clients"
+    nodes = wait_for_nodes(grid, max(minimum, len(chosen)), wait, key)
+    node_ids = {f"node {node}": node for node in nodes}
 
     def query(nodes: Iterable[str], files: Mapping[str, bytes]) -> dict[str, Introduction]:
         content = messages.query(config, files)
@@ -101,36 +128,54 @@ def roll_call(
             timeout=timeout,
             on_progress=on_progress,
         )
-        for node, reply in list(replies.usable.items()):
-            if (name := messages.name_if_sitting_out(reply.content)) is not None:
-                sitting_out.append(name)
-                del replies.usable[node]
-        reject_unusable(replies)
         failures.update(replies.failures)
-        return {node: Introduction.of(reply.content) for node, reply in replies.usable.items()}
+        present: dict[str, Introduction] = {}
+        for node, reply in replies.usable.items():
+            if chosen and SITS_OUT in reply.content.config_records:
+                said = reply.content.config_records[SITS_OUT].get("name")
+                if reason := fault(check_name, "site", said):
+                    failures[node] = reason
+                else:
+                    sitting_out.append(str(said))
+            elif reason := fault(introduce, node, reply.content, present):
+                failures[node] = reason
+        return present
+
+    def introduce(node: str, content: RecordDict, present: dict[str, Introduction]) -> None:
+        """Read a reply to the query, and check it by all that is known without the task."""
+        name = check_name("site", content.config_records[messages.CLIENT].get("name"))
+        if reason := fault(read, node, content, present):
+            raise InputError(f"client {name}: {reason}")
+
+    def read(node: str, content: RecordDict, present: dict[str, Introduction]) -> None:
+        check_reply(content, largest=largest_sum(len(node_ids)))
+        client = Introduction.of(content)
+        if client.code != code:
+            raise InputError(
+                f"it runs other code than the server, from {printable(client.path)}; end the "
+                f"SuperLink, and start it outside of other checkouts of this app"
+            )
+        check_introduction(client, num_counts, sums, told)
+        present[node] = client
 
     present = query(node_ids, {})
-    lacking = {node: client.missing for node, client in present.items() if client.missing}
+    lacking = {node: client for node, client in present.items() if client.missing}
     if lacking:
         LOG.info("Sending a file to %d clients that lack it", len(lacking))
-        present |= query(lacking, {sha: deliver(sha) for sha in set(lacking.values())})
-    for node, client in present.items():
-        if node not in failures and (reason := _reason_to_refuse(client, code, sums)):
-            failures[node] = reason
+        files: dict[str, bytes] = {}
+        for node, client in lacking.items():
+            del present[node]
+            try:
+                files[client.missing] = files.get(client.missing) or deliver(client.missing)
+            except (InputError, OSError) as error:  # the run goes on without this client
+                failures[node] = f"client {client.name} lacks a file that cannot be sent: {error}"
+        present |= query([node for node in lacking if node not in failures], files)
+
+    clients = _clients(present, node_ids, check, failures)
     for node, reason in failures.items():
         LOG.warning("%s is refused: %s", node, reason)
     if strict and failures and not chosen:
         raise InputError(f"not all clients can take part: {_first(failures)}")
-
-    clients: dict[str, Client] = {}
-    for node, client in present.items():
-        if node in failures:
-            continue
-        if client.name in clients:
-            raise InputError(f"two clients are called {client.name!r}; give each its own site")
-        clients[client.name] = Client(
-            node_ids[node], client.num_train, client.num_valid, client.counts, client.sums
-        )
     if sitting_out:
         LOG.info("%d clients are not chosen (clients) and sit out", len(sitting_out))
     if missing := sorted(set(chosen) - clients.keys(), key=natural_order):
@@ -145,21 +190,29 @@ def roll_call(
             f"only {len(clients)} clients can take part, at least {minimum} are needed "
             f"(min-available-clients): {_first(failures)}"
         )
-    return dict(sorted(clients.items(), key=lambda item: natural_order(item[0])))
+    return clients
 
 
-def _reason_to_refuse(client: Introduction, code: str, sums: Mapping[str, np.ndarray]) -> str:
-    """Why a client cannot take part; empty if it can."""
-    if client.missing:
-        return f"client {client.name} still lacks {client.missing}"
-    if client.code != code:
-        return (
-            f"client {client.name} runs other code than the server, from {client.path}; end the "
-            f"SuperLink, and start it outside of other checkouts of this app"
-        )
-    if different := difference(client.sums, sums):
-        return f"client {client.name} sent other sums than were asked for: {different}"
-    return ""
+def _clients(
+    present: Mapping[str, Introduction],
+    node_ids: Mapping[str, int],
+    check: Callable[[Client], None],
+    failures: dict[str, str],
+) -> dict[str, Client]:
+    """The clients that have all they need and are not at fault, by name; reasons for the others."""
+    reasons, clients = {}, {}
+    for node, said in present.items():
+        numbers = node_ids[node], said.num_train, said.num_valid
+        clients[node] = Client(*numbers, said.counts.astype(np.int64), said.sums)
+        lacks = f"it still lacks {said.missing}" if said.missing else ""
+        reasons[node] = lacks or fault(check, clients[node])
+    times = Counter(said.name for node, said in present.items() if not reasons[node])
+    for node, said in present.items():
+        if times[said.name] > 1:  # which of them is it?
+            reasons[node] = f"two clients are called {said.name!r}; give each its own site"
+    failures |= {node: f"client {present[node].name}: {r}" for node, r in reasons.items() if r}
+    named = {present[node].name: clients[node] for node, reason in reasons.items() if not reason}
+    return {name: named[name] for name in sorted(named, key=natural_order)}
 
 
 def natural_order(name: str) -> tuple[bool, int, str]:

@@ -19,7 +19,7 @@ from safetensors.numpy import load
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.bundle import code_description
-from celeba_fl.common.errors import InputError, printable
+from celeba_fl.common.errors import InputError, encodable
 from celeba_fl.common.files import (
     append_bytes,
     clean_up,
@@ -31,7 +31,8 @@ from celeba_fl.common.files import (
 from celeba_fl.common.keys import describe
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
-from celeba_fl.rounds.exchange import PhaseProgress, difference
+from celeba_fl.rounds.checking import difference
+from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.reading import read_json
 from celeba_fl.runs.resuming import directory_to_resume
 from celeba_fl.runs.tables import csv_text, defined, read_csv, write_csv, write_parquet
@@ -110,7 +111,7 @@ class RunDirectory:
         self._ended.set()
         self._heart.join()
         if error:
-            reason = printable(str(error) or repr(error))
+            reason = encodable(str(error) or repr(error))
             LOG.error("The run failed: %s", reason)
             with self._best_effort():
                 self._close("failed", reason)

@@ -9,10 +9,10 @@ from flwr.app import ArrayRecord, MetricRecord
 from celeba_fl.common.arrays import Arrays, sum_counts
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds import messages
+from celeba_fl.rounds.checking import Client
 from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.loop import Round
 from celeba_fl.rounds.messages import NAN, to_arrays
-from celeba_fl.rounds.roll_call import Client
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.task import Task
 

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from celeba_fl.common.errors import printable
+from celeba_fl.common.errors import encodable
 from celeba_fl.common.files import write_bytes
+
+# A cell that begins so is a formula to a spreadsheet, or looks like one that has been quoted.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -37,7 +40,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return []
     text = path.read_text(encoding="utf-8").partition("\0")[0]
     whole = text[: text.rfind("\n") + 1]
-    return list(csv.DictReader(io.StringIO(whole)))
+    rows = csv.DictReader(io.StringIO(whole))
+    return [{_plain(key): _plain(cell) for key, cell in row.items()} for row in rows]
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], header: bool) -> str:
@@ -46,9 +50,20 @@ def csv_text(rows: Iterable[Mapping[str, Any]], header: bool) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     if header:
-        writer.writeheader()
-    writer.writerows({key: defined(value) for key, value in row.items()} for row in rows)
-    return printable(text.getvalue())
+        writer.writerow({key: _quoted(key) for key in writer.fieldnames})
+    writer.writerows({key: _quoted(defined(cell)) for key, cell in row.items()} for row in rows)
+    return encodable(text.getvalue())
+
+
+def _quoted(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def _plain(cell: Any) -> Any:
+    """Undo `_quoted`."""
+    quoted = isinstance(cell, str) and cell.startswith("'") and cell[1:].startswith(FORMULA)
+    return cell[1:] if quoted else cell
 
 
 def defined(value: Any) -> Any:

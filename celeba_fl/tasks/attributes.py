@@ -8,7 +8,6 @@ import numpy as np
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.files import write_bytes
 from celeba_fl.config import RunConfig, keys_of
 from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
@@ -20,19 +19,20 @@ from celeba_fl.evaluation.metrics import EACH_ROUND, METRICS, Counts, best_thres
 from celeba_fl.evaluation.resampling import Scores
 from celeba_fl.models.heads import scores
 from celeba_fl.models.scaling import Scaling, fold, scaled, unfold
-from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables, Task
+from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables
 from celeba_fl.tasks import closed_form, start, weighting
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.examples import CENTRAL, Examples, FeatureStores, backbone_weights
+from celeba_fl.tasks.honest_faces import HonestFaces
 from celeba_fl.tasks.settings import check_backbone, check_head
 from celeba_fl.tasks.teaching import Teachers, targets
 from celeba_fl.vision.features import Versions, preprocessing_hash
-from celeba_fl.vision.weights import weights_path
+from celeba_fl.vision.weights import keep_weights, weights_path
 
 AGREEMENT = "teacher_agreement"
 
 
-class Attributes(Task):
+class Attributes(HonestFaces):
     """40 binary attributes by one linear head on frozen features; only the head travels."""
 
     reads = keys_of("attributes")
@@ -222,11 +222,12 @@ class Attributes(Task):
             )
         weights, config = str(instructions["weights"]), self.config
         check_backbone(config, str(node.get("data-path", config.dataset)))
+        held = self.faces.held(node)
         if not weights_path(config.home_dir, weights).exists():
             counts, sums = np.zeros(len(self.count_names), np.int64), self.description_sums()
             return Description(0, 0, counts, weights, sums)
         table = self.faces.of(node)
-        self.features.open(table, weights).fill(self.faces.held(node), config.bad_images)
+        self.features.open(table, weights).fill(held, config.bad_images)
         train, valid = self._parts(node, instructions).values()
         for version in range(1, config.augmentations + 1):
             self.features.open(table, weights, version).fill(train.rows, config.bad_images)
@@ -238,8 +239,8 @@ class Attributes(Task):
         return Description(len(train), len(valid), counts, sums=sums)
 
     def receive(self, sha256: str, data: bytes) -> None:
-        """Keep the backbone's weights; their hash is checked when they are loaded."""
-        write_bytes(weights_path(self.config.home_dir, sha256), data)
+        """Keep the backbone's weights."""
+        keep_weights(self.config.home_dir, sha256, data)
 
     def train(
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int

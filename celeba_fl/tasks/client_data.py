@@ -42,19 +42,22 @@ class ClientData(Generic[Images]):
     def dealt(self, num_partitions: int) -> np.ndarray:
         """The partition of each row of `dataset`, (n,) int32; -1: of none."""
         config = self.config
-        return partitions.assign(
-            self.table,
-            partitioner=config.partitioner,
-            num_partitions=num_partitions,
-            partition_by=config.partition_by,
-            alpha=config.dirichlet_alpha,
-            min_size=config.min_partition_size,
-            size=config.partition_size,
-            public=config.public_fraction,
-            order=config.dirichlet_order,
-            seed=config.seed,
-            home=self.home,
-        )
+        try:
+            return partitions.assign(
+                self.table,
+                partitioner=config.partitioner,
+                num_partitions=num_partitions,
+                partition_by=config.partition_by,
+                alpha=config.dirichlet_alpha,
+                min_size=config.min_partition_size,
+                size=config.partition_size,
+                public=config.public_fraction,
+                order=config.dirichlet_order,
+                seed=config.seed,
+                home=self.home,
+            )
+        except InputError as error:  # of keys and of how many images there are
+            raise InputError(str(error), open_to_all=True) from error
 
     def of(self, node: NodeConfig) -> Images:
         """The data set that a node takes its images from: at its `data-path`, or `dataset`."""

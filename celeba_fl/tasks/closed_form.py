@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from celeba_fl.common.arrays import Arrays, Floats
+from celeba_fl.common.arrays import Arrays, Floats, Ints
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.data.schema import ATTRIBUTES
@@ -32,6 +32,23 @@ def sums_of(parts: Mapping[str, Examples], names: Collection[str], weigh: Weigh)
         if f"{part}_xx" in names:
             sums |= {f"{part}_{key}": array for key, array in _sums(examples, weigh).items()}
     return sums
+
+
+def check_sums(
+    sums: Arrays, sizes: Ints, num_valid: int, positives: Ints, group_weights: Floats
+) -> None:
+    """Raise InputError unless sums can be those of a client.
+
+    It has so many train examples of each group, whose examples weigh as told, and so many of each
+    attribute; of its validation examples only the number is known.
+    """
+    weights = ridge.in_weight_steps(group_weights) * ridge.WEIGHT_STEP
+    low, high = weights.min(), weights.max()
+    total = float(sizes @ weights)
+    ridge.check_sums(_part(sums, "train"), (total, total), (positives * low, positives * high))
+    if "valid_xx" in sums:
+        most = num_valid * high
+        ridge.check_sums(_part(sums, "valid"), (num_valid * low, most), (0.0, most))
 
 
 def solve(

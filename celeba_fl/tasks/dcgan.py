@@ -8,7 +8,7 @@ Sericola, IPDPS 2019) keeps discriminators on the clients too, but has one gener
 server, and sends images and gradients every step instead of weights every round.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -22,9 +22,17 @@ from celeba_fl.data import sources
 from celeba_fl.data.images import encode, tile
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.table import Table
+from celeba_fl.evaluation.checking import (
+    FRACTION,
+    check_form,
+    check_names,
+    check_parts,
+    check_total,
+)
 from celeba_fl.evaluation.metrics import ratio
 from celeba_fl.models import dcgan
 from celeba_fl.models.dcgan import Losses
+from celeba_fl.rounds.checking import Client
 from celeba_fl.task import (
     Description,
     Instructions,
@@ -107,6 +115,24 @@ class Dcgan(Task):
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """The mean losses, in nats an image."""
         return {name: float(ratio(counts[name], counts["n"])[0]) for name in LOSSES}
+
+    def check_description(self, client: Client) -> None:
+        """Every train image is in one group."""
+        check_total("groups", client.counts.sum(), client.num_train)
+
+    def check_epochs(self, client: Client, epochs: Mapping[str, Sequence[float]]) -> None:
+        """The two losses of each epoch."""
+        check_names(epochs, [f"train_{loss}" for loss in LOSSES])
+        for sums in epochs.values():
+            check_total("local epochs", len(sums), self.config.local_epochs)
+
+    def check_counts(self, client: Client, counts: Mapping[str, Arrays], final: bool) -> None:
+        """Losses of the client's own images."""
+        check_parts(counts)
+        for part, n in (("train", client.num_train), ("valid", client.num_valid)):
+            names = check_form(counts[part], ("n",), (1,))
+            check_names(counts[part], names + check_form(counts[part], LOSSES, (1,), FRACTION))
+            check_total("n", counts[part]["n"], np.array([n]))
 
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
         """The distance of generated faces to each held-out split, and of those to each other."""

@@ -17,7 +17,9 @@ from celeba_fl.config import RunConfig, keys_of
 from celeba_fl.data import cifar10
 from celeba_fl.data.cifar10 import Pictures
 from celeba_fl.evaluation import metrics
+from celeba_fl.evaluation.checking import check_confusion, check_names, check_parts, check_total
 from celeba_fl.models.lenet import MEAN, STD, initial_arrays, scores, train_lenet
+from celeba_fl.rounds.checking import Client
 from celeba_fl.task import (
     Description,
     Instructions,
@@ -32,6 +34,7 @@ from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.settings import check_partitions
 
 METRICS = ("loss", "accuracy", "majority_accuracy", "balanced_accuracy", "macro_f1")
+EACH_EPOCH = ("loss", "accuracy")
 # The others would take a step of their own on running variances, below zero too.
 STRATEGIES = ("fedavg", "fedprox")
 
@@ -91,6 +94,27 @@ class Lenet(Task):
         means = [metrics.mean(by_class[name]) for name in ("recall", "f1")]
         return dict(zip(METRICS, [*values.tolist(), *means], strict=True))
 
+    def check_description(self, client: Client) -> None:
+        """Every train image is of one class."""
+        check_total("classes", client.counts.sum(), client.num_train)
+
+    def check_epochs(self, client: Client, epochs: Mapping[str, Sequence[float]]) -> None:
+        """Loss and accuracy of each epoch on both parts, by no more images than there are."""
+        numbers = {"train": client.num_train, "valid": client.num_valid}
+        check_names(epochs, [f"{part}_{name}" for part in numbers for name in EACH_EPOCH])
+        for sums in epochs.values():
+            check_total("local epochs", len(sums), self.config.local_epochs)
+        if any(max(epochs[f"{part}_accuracy"]) > n for part, n in numbers.items()):
+            raise InputError("accuracy of local epochs: more is right than there is")
+
+    def check_counts(self, client: Client, counts: Mapping[str, Arrays], final: bool) -> None:
+        """Counts of the client's own images, of the classes that it has."""
+        check_parts(counts)
+        known = {"train": client.counts, "valid": None}
+        for part, n in (("train", client.num_train), ("valid", client.num_valid)):
+            names = check_confusion(counts[part], known[part], n, len(self.count_names))
+            check_names(counts[part], names)
+
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
         """Metrics of the official test split."""
         return {part: self.metrics(counts) for part, counts in self._judge(arrays).items()}
@@ -135,9 +159,7 @@ class Lenet(Task):
         images, train, valid = self._parts(node)
         parts = {"train": _examples(images, train), "valid": _examples(images, valid)}
         epochs: dict[str, list[float]] = {
-            f"{part}_{name}": [0.0] * config.local_epochs
-            for part in parts
-            for name in ("loss", "accuracy")
+            f"{part}_{name}": [0.0] * config.local_epochs for part in parts for name in EACH_EPOCH
         }
         if not len(train):
             return Trained(arrays, 0, float("nan"), epochs)
@@ -202,7 +224,9 @@ def own_model_path(home: Path, run: str, client: str) -> Path:
     without a network or before the run ends, and what it still has after a restart. It takes no
     part in the federation: every round starts from the global model.
     """
-    return home / "lenet" / quote(run, safe="") / f"{quote(client, safe='')}.safetensors"
+    # A dot is quoted too: ".." would be the folder above.
+    folder = quote(run, safe="").replace(".", "%2E")
+    return home / "lenet" / folder / f"{quote(client, safe='')}.safetensors"
 
 
 def _keep_best(

@@ -5,7 +5,7 @@ The sums are exact, see `celeba_fl.models.scaling`, and travel in the roll call.
 
 import numpy as np
 
-from celeba_fl.common.arrays import Arrays, Rows
+from celeba_fl.common.arrays import Arrays, Ints, Rows
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
@@ -37,6 +37,23 @@ def sums_of(config: RunConfig, features: Rows, taught: np.ndarray, counted: np.n
     if config.init == "base-rates":
         sums |= {"labels": counted.sum(axis=0), "positives": (taught & counted).sum(axis=0)}
     return sums
+
+
+def check_sums(config: RunConfig, sums: Arrays, n: int, positives: Ints) -> None:
+    """Raise InputError unless sums can be those of a client.
+
+    It has `n` train examples, of which so many, (attributes,), are positive as annotated.
+    """
+    if config.scaling == "clients":
+        scaling.check_sums(sums, n)
+    if config.init == "base-rates":
+        labels, true = sums["labels"], sums["positives"]
+        if not ((true >= 0) & (true <= labels) & (labels <= n)).all():
+            raise InputError(f"labels and positives: there are more than labels of {n} images")
+        if config.labels == "annotations" and not (
+            (labels == n).all() and np.array_equal(true, positives)
+        ):
+            raise InputError("labels and positives: they are not those that it counted")
 
 
 def scale(config: RunConfig, sums: Arrays, public: Examples | None) -> Scaling | None:

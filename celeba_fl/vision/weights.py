@@ -65,6 +65,26 @@ def resolve_weights(
     return note.read_text()
 
 
+def keep_weights(home: Path, sha256: str, data: bytes) -> None:
+    """Keep weights that came in a message, as the file of their hash.
+
+    Raises
+    ------
+    InputError
+        If they have another hash.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        right = hash_state(load(data)) == sha256
+    except SafetensorError:
+        right = False
+    if not right:
+        raise InputError(f"the file that came as {sha256} is another one")
+    write_bytes(weights_path(home, sha256), data)
+
+
 def load_backbone(name: str, home: Path, sha256: str) -> "nn.Module":
     """The extractor with stored weights, frozen and in eval mode.
 

@@ -154,9 +154,18 @@ def test_without_a_train_example_the_model_stays(
     assert scores(solve(tmp_path)) == [0, 0]
 
 
-def test_sums_that_do_not_fit_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Summing, "sums", staticmethod(lambda client: {"s": ZERO + 2**61}))
-    with pytest.raises(InputError, match="do not fit into 64 bits"):
+def test_sums_that_do_not_fit_are_the_fault_of_who_sends_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    honest = Summing.sums
+    large = {"s": ZERO + 2**61}
+    monkeypatch.setattr(
+        Summing, "sums", staticmethod(lambda client: honest(client) if client else large)
+    )
+    solve(tmp_path)
+    assert "client 0 is left out: the exact sums do not fit into 64 bits" in caplog.text
+    monkeypatch.setattr(Summing, "sums", staticmethod(lambda client: large))
+    with pytest.raises(RoundFailedError, match="0 of 3 clients sent a usable model"):
         solve(tmp_path)
 
 

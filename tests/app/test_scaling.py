@@ -122,7 +122,7 @@ def test_most_clients_may_be_wrong(
 ) -> None:
     monkeypatch.setattr(Telling, "sums", staticmethod(lambda client: {"s": np.zeros(3, np.int64)}))
     with pytest.raises(
-        InputError, match=r"client \d sent other sums than were asked for: array 's'"
+        InputError, match=r"client \d: it sent other sums than were asked for: array 's'"
     ):
         tell(tmp_path)
 

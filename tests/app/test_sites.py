@@ -20,6 +20,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
+from celeba_fl.tasks.attributes import Attributes
 from celeba_fl.vision.features import FeatureStore
 
 
@@ -112,3 +113,54 @@ def test_a_full_disk_at_a_site_is_named(
     path = run_sites(toy, sites, tmp_path / "runs", dataset="none")
     assert info(path)["num_clients"] == 2
     assert "client hospital-b: [Errno 28] No space left on device" in caplog.text
+
+
+# Faults of a site's own tables: the old text, the new one, and what the server may read of it.
+FAULTS = {
+    "a cell": (",0\n", ",meier\n", "metadata.csv: ... of ... is ..., and should be one of ..."),
+    "a second row": ("\nfaces/", "\nfaces/000001.jpg" + ",1" * 40 + "\nfaces/", "metadata.csv"),
+    "a lost image": ("\nfaces/", "\nfaces/meier-", "metadata.csv names ... images that are not"),
+    "a column": ("Smiling", "Meier", "metadata.csv lacks the columns ...; there should be"),
+    "a name": ("file_name", "meier", "metadata.csv lacks the columns"),
+    "a row": ("\nfaces/", "\nmeier, 17\nfaces/", ""),
+    "no text": ("\nfaces/", "\n\udcff", ""),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_of_a_sites_tables_the_server_reads_file_and_kind_and_the_site_all(
+    toy: dict[str, Any],
+    sites: list[dict[str, Any]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    old, new, words = FAULTS[fault]
+    metadata = Path(sites[1]["data-path"]) / "metadata.csv"
+    text = metadata.read_text().replace(old, new, 1)
+    metadata.write_bytes(text.encode(errors="surrogateescape"))
+    run_sites(toy, sites, tmp_path / "runs", dataset="none")
+    server = [r.getMessage() for r in caplog.records if r.filename != "client_app.py"]
+    (refusal,) = [line for line in server if "is refused" in line]
+    assert f"client hospital-b: {words}" in refusal
+    for trace in ("meier", "Meier", "faces/", ".jpg", "17", str(tmp_path), ",1,"):
+        assert trace not in refusal.partition("client hospital-b: ")[2]
+    (site,) = [r.getMessage() for r in caplog.records if r.filename == "client_app.py"]
+    assert site.startswith("client hospital-b: ")
+    assert len(site) > len(f"client hospital-b: {words}")
+
+
+def test_a_site_without_its_folder_is_refused_for_that_and_gets_no_file(
+    toy: dict[str, Any],
+    sites: list[dict[str, Any]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody has the weights yet, as on a new machine."""
+    monkeypatch.setattr(Attributes, "receive", lambda *_: pytest.fail("weights were sent"))
+    sites[1]["data-path"] = str(tmp_path / "no such folder")
+    run_sites(toy, sites, tmp_path / "runs", dataset="none")
+    refused = "client hospital-b: data-path = ...: there is no such folder on this machine"
+    assert refused in caplog.text
+    assert "lacks" not in caplog.text

@@ -36,12 +36,14 @@ def test_an_unreadable_image_is_named_and_left_out(
 
 
 def test_an_unreadable_image_fails_the_run_under_fail(
-    cut_short: dict[str, Any], tmp_path: Path
+    cut_short: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(InputError, match=r"cannot be read: 000001\.jpg"):
+    """Whose image it is reads its name, the server does not."""
+    with pytest.raises(InputError, match=r"client \d: .* cannot be read: "):
         run_inline(
             RunConfig.load({**cut_short, "bad-images": "fail"}), 4, server_app.app, client_app
         )
     (done,) = read_runs(tmp_path / "runs")
     assert done.status == "failed"
-    assert "000001.jpg" in done.reason
+    assert "000001.jpg" not in done.reason
+    assert "cannot be read: 000001.jpg" in caplog.text

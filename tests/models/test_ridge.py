@@ -1,10 +1,13 @@
 """Sums that are exact, and what is solved from them, against scikit-learn and by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.arrays import add_exactly as add
 from celeba_fl.common.errors import InputError
 from celeba_fl.evaluation.metrics import bce_with_logits
@@ -252,3 +255,59 @@ def test_a_factor_of_one_changes_nothing():
     sums = sums_of(x, y, ones(y))
     for key, array in solve(sums, sums)[0].items():
         np.testing.assert_array_equal(array, solve(sums, sums, np.ones(6))[0][key])
+
+
+# ---- what must hold of sums -----------------------------------------------------------------
+
+
+def honest(n: int, weight: float = 1.0, seed: int = 0) -> tuple[Arrays, np.ndarray]:
+    """Sums of some examples, which include unlikely ones, and their positives."""
+    chance = np.random.default_rng(seed)
+    x = chance.normal(size=(n, 5)).astype(np.float32) * [1, 0.01, 20, 127.9 / 5, 0]
+    x = np.clip(x, -127.9, 127.9).astype(np.float32)
+    y = chance.random((n, 4)) < [0, 0.1, 0.5, 1]
+    x[:, 1] = y[:, 2]
+    return ridge.sums_of(x, y, np.full(n, weight)), y.sum(axis=0) * weight
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 30, 3000])
+@pytest.mark.parametrize("weight", [1.0, 0.25, 3.5])
+def test_honest_sums_pass(n: int, weight: float) -> None:
+    for seed in range(5):
+        sums, positives = honest(n, weight, seed)
+        ridge.check_sums(sums, (n * weight, n * weight), (positives, positives))
+        ridge.check_sums(sums, (n * 0.25, n * 4), (0.0, n * 4.0))
+
+
+def upper(i: int, j: int, size: int = 6) -> int:
+    """Where a product of columns is in `xx`."""
+    return int(i * size - i * (i - 1) // 2 + j - i)
+
+
+@pytest.mark.parametrize(
+    ("key", "where", "change"),
+    [
+        ("xx", upper(5, 5), lambda v: v * 2),
+        ("xx", upper(5, 5), lambda v: v + 2**36),
+        ("xx", upper(2, 2), lambda v: -v),
+        ("xx", upper(2, 2), lambda v: v // 10**6),
+        ("xx", upper(2, 2), lambda v: v + 2**61),
+        ("xx", upper(0, 2), lambda v: v + 2**50),
+        ("xx", upper(2, 5), lambda v: v - 2**50),
+        ("xx", upper(4, 5), lambda v: v + 1),
+        ("xy", (5, 1), lambda v: v + 2**36),
+        ("xy", (5, 1), lambda v: -v),
+        ("xy", (2, 1), lambda v: v * -30 - 2**48),
+        ("xy", (2, 0), lambda v: v + 2**40),
+        ("xy", (2, 3), lambda v: v + 2**40),
+        ("xy", slice(None), lambda v: v * -30),
+        ("xy", slice(None), lambda v: v * 0),
+        ("xx", slice(None), lambda v: v * 0 + 2**60),
+        ("xx", slice(None), lambda v: np.random.default_rng(1).integers(-(2**60), 2**60, len(v))),
+    ],
+)
+def test_sums_of_no_examples_are_refused(key: str, where: Any, change: Any) -> None:
+    sums, positives = honest(30)
+    sums[key][where] = change(sums[key][where])
+    with pytest.raises(InputError, match="sums for the closed form: "):
+        ridge.check_sums(sums, (30.0, 30.0), (positives, positives))

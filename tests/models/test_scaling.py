@@ -164,3 +164,28 @@ def test_rows_are_scaled_as_they_are_read() -> None:
     assert chosen.dtype == np.float32
     np.testing.assert_array_equal(chosen, (rows[[5, 2]] - scale.mean) * scale.factor)
     assert view[:].std(axis=0)[scale.factor > 0] == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 50])
+def test_honest_sums_pass(n):
+    x = np.random.default_rng(n).normal(size=(n, 4)).astype(np.float32) * [1, 0, 1e-3, 30]
+    x[:, 1] = 127.9
+    scaling.check_sums(scaling.sums_of(x), n)
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("n", lambda v: v + 1),
+        ("x", lambda v: v * -30),
+        ("x", lambda v: v * 0 + 2**40),
+        ("xx", lambda v: v * 0),
+        ("xx", lambda v: -v),
+        ("xx", lambda v: v + 2**60),
+    ],
+)
+def test_sums_of_no_features_are_refused(key, change):
+    sums = scaling.sums_of(np.full((50, 2), 3, np.float32))
+    sums[key] = change(sums[key])
+    with pytest.raises(InputError, match="sums of features: "):
+        scaling.check_sums(sums, 50)

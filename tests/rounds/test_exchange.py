@@ -10,7 +10,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from celeba_fl.rounds import exchange
-from celeba_fl.rounds.exchange import PhaseProgress, Replies, reject_unusable, send_and_wait
+from celeba_fl.rounds.checking import check_reply, fault
+from celeba_fl.rounds.exchange import PhaseProgress, Replies, refuse, send_and_wait
 from celeba_fl.rounds.messages import num_examples
 
 MODEL = {"w": np.float32([0, 0]), "n": np.int64(0)}
@@ -62,13 +63,14 @@ def test_answers_that_are_taken_come_one_by_one_and_need_not_be_kept() -> None:
         pulls.append(len(replies))
         return replies
 
-    def take(content: RecordDict) -> str | None:
+    def take(client: str, content: RecordDict) -> str:
+        assert client in "012"
         value = float(content["arrays"]["w"].numpy()[0])
         if value == 2:
             return "two is too many"
         seen.append(value)
         del content["arrays"]
-        return None
+        return ""
 
     nodes = Nodes(adding_app(), 3, order=note)
     replies = put(nodes, take=take)
@@ -178,6 +180,37 @@ def test_a_message_that_cannot_be_sent_is_a_failure(lost: list[Any]) -> None:
     assert replies.failures == dict.fromkeys("12", "the message could not be sent")
 
 
+def test_a_reply_of_which_no_message_can_be_made_is_a_failure() -> None:
+    class Mangled(Nodes):
+        def pull_messages(self, message_ids: Any) -> Any:
+            keys = list(message_ids)
+            bad = [key for key in keys if self._waiting[key].metadata.dst_node_id == self.bad]
+            if bad:
+                raise ValueError("Invalid object\n content")
+            return super().pull_messages(keys)
+
+        @property
+        def bad(self) -> int:
+            return self.by_name["1"]
+
+    replies = put(Mangled(adding_app(), 3))
+    assert list(replies.usable) == ["0", "2"]
+    assert replies.failures == {
+        "1": "its reply cannot be read: ValueError('Invalid object\\n content')"
+    }
+
+
+def test_a_reply_to_what_nobody_asked_is_no_reply() -> None:
+    def stray(replies: list[Message]) -> list[Message]:
+        for message in replies[:-1]:
+            message.metadata.__dict__["_reply_to_message_id"] = "of another"
+        return replies
+
+    replies = put(Nodes(adding_app(), 2, order=stray), timeout=0.05)
+    assert list(replies.usable) == ["1"]
+    assert replies.failures == {"0": "no answer within 0 s"}
+
+
 def test_the_servers_own_work_is_done_after_asking_and_before_waiting() -> None:
     log: list[str] = []
 
@@ -233,7 +266,7 @@ def given_by(*made: Callable[[Message], Message], expected: ArrayRecord | None =
 
     replies = put(Nodes(app, len(made)))
     assert replies.failures == {}
-    reject_unusable(replies, expected)
+    refuse(replies, lambda client, content: fault(check_reply, content, expected))
     return replies
 
 
@@ -308,8 +341,8 @@ BAD = {
     "nothing": (answer(num_examples=None, loss=None), "num-examples = None is not a count"),
     "unmeasured": (without("metrics"), "0 MetricRecords instead of one"),
     "twofold": (also(m=MetricRecord({"num-examples": 4})), "2 MetricRecords instead of one"),
-    "NaN metric": (answer(loss=float("nan")), "a metric is NaN or infinite"),
-    "infinite metric": (answer(loss=[0.5, float("inf")]), "a metric is NaN or infinite"),
+    "NaN metric": (answer(loss=float("nan")), "a metric has NaN or infinite values"),
+    "infinite metric": (answer(loss=[0.5, float("inf")]), "a metric has NaN or infinite values"),
     "other metrics": (answer(loss=None, cost=1.0), "of another form than those of most"),
     "list metric": (answer(loss=[0.5, 0.5]), "of another form than those of most"),
     "config": (also(c=ConfigRecord({"a": 1})), "of another form than those of most"),

@@ -617,7 +617,7 @@ def test_a_model_that_is_not_finite_fails_the_round() -> None:
             return record({"w": np.array([1, np.inf])}), None
 
     with pytest.raises(
-        RoundFailedError, match="round 1: the strategy returned a model with NaN or infinity"
+        RoundFailedError, match=r"round 1: the strategy returned a model whose array .* has NaN or"
     ):
         train(Nodes(adding_app(), 2), strategy=Overflowing())
 
@@ -666,3 +666,45 @@ def test_arrays_are_contiguous_whoever_made_them(who: str) -> None:
     assert all(array.numpy().flags.c_contiguous for array in kept)
     assert result.arrays["one"].numpy().shape == ()
     assert (result.arrays["w"].numpy() == start["w"] + 2).all()
+
+
+# ---- updates that are too large -------------------------------------------------------------
+
+
+def steps_of(*steps: float, **options: Any) -> list[Any]:
+    """The rounds of clients that make steps of these sizes."""
+    grid, done = Nodes(adding_app(lambda client, _: steps[client]), len(steps)), []
+
+    def note(round_: Any) -> dict[str, float]:
+        done.append(round_)
+        return {}
+
+    loop = Loop(grid.by_name, on_round=note, **options)
+    loop.run(FedAvg(), grid, record({"w": np.zeros(2)}), num_rounds=1)
+    return done
+
+
+def test_an_update_of_many_medians_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    done = steps_of(1, -1, 1, 101, max_update_norm=100)
+    assert list(done[1].train.usable) == ["0", "1", "2"]
+    assert "client 3 is left out: its update has norm 143, more than 100 times 1.41" in caplog.text
+    assert not steps_of(1, -1, 1, 99, max_update_norm=100)[1].train.failures
+
+
+@pytest.mark.parametrize("steps", [(1, 1e9), (1,), (0, 0, 0, 0, 1e9), (0, 0, 1, 1e9)])
+def test_a_median_of_two_says_nothing(steps: tuple[float, ...]) -> None:
+    assert not steps_of(*steps, max_update_norm=10)[1].train.failures
+
+
+def test_clients_that_learned_nothing_do_not_count_for_the_median() -> None:
+    assert not steps_of(0, 0, 0, 1, 1, 5, max_update_norm=10)[1].train.failures
+
+
+def test_updates_of_any_size_may_be_allowed() -> None:
+    assert not steps_of(1, 1, 1, 1e9)[1].train.failures
+
+
+def test_no_update_reaches_what_cannot_be_added_up(caplog: pytest.LogCaptureFixture) -> None:
+    done = steps_of(1, 1, 1e300)
+    assert list(done[1].train.failures) == ["2"]
+    assert "no honest one reaches 1e+15" in caplog.text

@@ -38,9 +38,9 @@ def test_exact_sums_come_back_and_without_them_there_are_none() -> None:
 
 
 def test_only_a_client_that_sits_out_says_so() -> None:
-    assert messages.name_if_sitting_out(messages.sits_out("Rome")) == "Rome"
+    assert dict(messages.sits_out("Rome")[messages.SITS_OUT]) == {"name": "Rome"}
     content = Introduction("Rome", 7, 2, np.array([3]), "", "hash", "/here").to_content()
-    assert messages.name_if_sitting_out(content) is None
+    assert messages.SITS_OUT not in content
 
 
 def test_a_query_carries_instructions_and_files() -> None:

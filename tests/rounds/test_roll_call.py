@@ -11,8 +11,12 @@ from flwr.clientapp import ClientApp
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.rounds import messages
+from celeba_fl.rounds.checking import Client
+from celeba_fl.rounds.cohort import CohortGrid
 from celeba_fl.rounds.exchange import PhaseProgress
-from celeba_fl.rounds.roll_call import Client, natural_order, roll_call, wait_for_nodes
+from celeba_fl.rounds.roll_call import natural_order, roll_call, wait_for_nodes
+
+HASH = "ab" * 32
 
 
 def present(message: Message, name: str, **changed: Any) -> Message:
@@ -48,10 +52,9 @@ def no_file(sha256: str) -> bytes:
 
 
 def call(nodes: Nodes, **options: Any) -> dict[str, Client]:
-    deliver = options.pop("deliver", no_file)
-    return roll_call(
-        nodes, {"a": 1}, deliver, **{"code": "of today", "minimum": 1, "timeout": 9, **options}
-    )
+    deliver, told = options.pop("deliver", no_file), options.pop("told", {})
+    always = {"code": "of today", "minimum": 1, "timeout": 9, "num_counts": 2}
+    return roll_call(nodes, {"a": 1, **told}, deliver, **{**always, **options})
 
 
 def test_clients_describe_themselves() -> None:
@@ -84,7 +87,7 @@ def test_clients_send_the_sums_that_are_asked_for_or_are_refused(
         "site 1": [1],
         "site 2": [2],
     }
-    assert "site 3 sent other sums than were asked for: array 's' is ((1,), 'float64')" in (
+    assert "site 3: it sent other sums than were asked for: array 's' is ((1,), 'float64')" in (
         caplog.text
     )
 
@@ -125,20 +128,24 @@ def test_a_client_that_lacks_a_file_gets_it_once() -> None:
         delivered.append(sha256)
         return f"content of {sha256}".encode()
 
-    nodes = Nodes(clients_who(lacking("abc", held)), 5)
-    clients = call(nodes, deliver=deliver)
+    nodes = Nodes(clients_who(lacking(HASH, held)), 5)
+    clients = call(nodes, deliver=deliver, told={"weights": HASH})
 
-    assert delivered == ["abc"]
-    assert held == {1: {"abc"}, 3: {"abc"}}
+    assert delivered == [HASH]
+    assert held == {1: {HASH}, 3: {HASH}}
     assert nodes.asked == [("query", list("01234")), ("query", ["1", "3"])]
     assert [client.num_train for client in clients.values()] == [0, 1, 2, 3, 4]
 
 
 def test_a_client_that_still_lacks_it_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    app = clients_who(lacking("abc", {}, heal=False))
-    clients = call(Nodes(app, 3), deliver=lambda sha256: f"content of {sha256}".encode())
+    app = clients_who(lacking(HASH, {}, heal=False))
+    clients = call(Nodes(app, 3), deliver=content_of, told={"weights": HASH})
     assert list(clients) == ["0", "2"]
-    assert "is refused: client 1 still lacks abc" in caplog.text
+    assert f"is refused: client 1: it still lacks {HASH}" in caplog.text
+
+
+def content_of(sha256: str) -> bytes:
+    return f"content of {sha256}".encode()
 
 
 def refusing(message: Message, i: int) -> Message:
@@ -158,13 +165,42 @@ def test_a_client_that_refuses_is_named_and_left_out(caplog: pytest.LogCaptureFi
     assert "client 1: this client prepares images in another way" in caplog.text
 
 
-def test_a_client_that_fails_at_the_file_is_left_out() -> None:
+def test_a_client_that_fails_at_the_file_is_left_out_for_that_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def answer(message: Message, i: int) -> Message:
         if message.content["files"]:
             raise InputError("disk full")
-        return present(message, str(i), missing="abc" if i == 1 else "")
+        return present(message, str(i), missing=HASH if i == 1 else "")
 
-    assert list(call(Nodes(clients_who(answer), 3), deliver=lambda _: b"x")) == ["0", "2"]
+    nodes = Nodes(clients_who(answer), 3)
+    assert list(call(nodes, deliver=content_of, told={"weights": HASH})) == ["0", "2"]
+    assert "disk full" in caplog.text
+    assert "lacks" not in caplog.text
+
+
+def test_a_file_that_the_server_cannot_give_is_no_end_of_the_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def deliver(sha256: str) -> bytes:
+        raise FileNotFoundError(sha256)
+
+    nodes = Nodes(clients_who(lacking(HASH, {})), 3)
+    assert list(call(nodes, deliver=deliver, told={"weights": HASH})) == ["0", "2"]
+    assert [kind for kind, _ in nodes.asked] == ["query"]
+    assert "is refused: client 1 lacks a file that cannot be sent" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "asked", ["../secret", "/etc/passwd", "no hash\0", HASH, HASH.upper(), f"{HASH}\n", HASH[:-1]]
+)
+def test_only_files_that_the_run_told_of_are_sent(
+    caplog: pytest.LogCaptureFixture, asked: str
+) -> None:
+    app = clients_who(lambda message, i: present(message, str(i), missing=asked if i == 1 else ""))
+    assert list(call(Nodes(app, 3), told={"weights": "cd" * 32, "note": asked[:-2]})) == ["0", "2"]
+    assert "client 1: it asks for" in caplog.text
+    assert "which it was not told of" in caplog.text
 
 
 def test_a_client_of_other_code_is_refused(caplog: pytest.LogCaptureFixture) -> None:
@@ -172,7 +208,7 @@ def test_a_client_of_other_code_is_refused(caplog: pytest.LogCaptureFixture) -> 
         lambda message, i: present(message, str(i), **({"code": "old"} if i == 1 else {}))
     )
     assert list(call(Nodes(app, 3))) == ["0", "2"]
-    assert "client 1 runs other code than the server, from /here" in caplog.text
+    assert "client 1: it runs other code than the server, from /here" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -230,7 +266,7 @@ def test_as_many_nodes_as_are_chosen_are_awaited(monkeypatch: pytest.MonkeyPatch
     wait = wait_for_nodes
     monkeypatch.setattr(
         "celeba_fl.rounds.roll_call.wait_for_nodes",
-        lambda grid, n: awaited.append(n) or wait(grid, n),
+        lambda grid, n, *more: awaited.append(n) or wait(grid, n, *more),
     )
     nodes = Nodes(choosing({0, 1, 2}), 4)
     call(nodes, chosen=("0", "1", "2"), minimum=2)
@@ -259,8 +295,147 @@ def test_progress_is_told() -> None:
 
 
 def test_nodes_are_awaited_until_no_more_come_in() -> None:
-    nodes = Nodes(clients_who(), 4)
-    every = list(nodes.get_node_ids())
-    coming = [every[:0], every[:1], every[:1], every[:2], every[:3], every[:4], every[:4]]
-    nodes.get_node_ids = lambda: coming.pop(0)  # type: ignore[method-assign]
-    assert wait_for_nodes(nodes, 2) == sorted(every)
+    coming = [[], [1], [1], [1, 2], [1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4]]
+    assert wait_for_nodes(Coming(coming), 2, 9, "min-available-clients") == [1, 2, 3, 4]
+
+
+def test_in_a_deployment_they_are_awaited_for_so_many_seconds() -> None:
+    with pytest.raises(InputError, match=r"^clients: needs 3 nodes, and there are 2; .*wait-sec"):
+        wait_for_nodes(Coming([[1, 2]] * 10**6), 3, 0.2, "clients")
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [({"minimum": 4}, "min-available-clients"), ({"chosen": tuple("01234")}, "clients")],
+)
+def test_in_simulation_nodes_that_cannot_come_are_an_error_at_once(
+    options: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{key}: needs . nodes, and there are 3; start more"):
+        call(Nodes(clients_who(), 3), wait=1e9, **options)
+
+
+class Coming(CohortGrid):
+    """A Grid of a deployment, on which nodes come one by one."""
+
+    def __init__(self, coming: list[list[int]]) -> None:
+        self.coming = coming
+
+    def get_node_ids(self) -> list[int]:
+        return self.coming.pop(0)
+
+
+# ---- what a hostile client may say --------------------------------------------------------
+
+
+def no_record(name: str) -> Callable[[Message], Message]:
+    def make(message: Message) -> Message:
+        made = present(message, "1")
+        del made.content[name]
+        return made
+
+    return make
+
+
+def sitting_out(**said: Any) -> Callable[[Message], Message]:
+    record = RecordDict({"sits-out": ConfigRecord(said)})
+    return lambda message: Message(record, reply_to=message)
+
+
+def saying(name: Any = "1", **changed: Any) -> Callable[[Message], Message]:
+    return lambda message: present(message, name, **changed)
+
+
+def without(key: str) -> Callable[[Message], Message]:
+    def make(message: Message) -> Message:
+        made = present(message, "1")
+        del made.content["client"][key]
+        return made
+
+    return make
+
+
+HOSTILE = {
+    "no client": no_record("client"),
+    "no counts": no_record("counts"),
+    "no metrics": no_record("metrics"),
+    "nothing": lambda message: Message(RecordDict(), reply_to=message),
+    "sits out": sitting_out(name="1"),
+    "sits out without a name": sitting_out(),
+    "no name": without("name"),
+    "no code": without("code"),
+    "empty": saying(""),
+    "long": saying("a" * 400),
+    "newline": saying("1\nroot: all is well"),
+    "NUL": saying("1\0"),
+    "escape": saying("\x1b[2J"),
+    "turned round": saying("\u202egnp.exe"),
+    "formula": saying("=cmd|' /C calc'!A0"),
+    "plus": saying("+1"),
+    "at": saying("@SUM(A1)"),
+    "comma": saying("0,2"),
+    "space": saying(" 0"),
+    "number": saying(name=7),
+    "path": saying(path=3),
+    "huge": saying(train=2**62),
+    "negative": saying(train=-1),
+    "fraction": saying(train=1.5),
+    "negative validation": saying(valid=-1),
+    "huge validation": saying(valid=1e300),
+    "fraction of validation": saying(valid=2.0),
+    "several": saying(valid=[2]),
+    "negative counts": saying(counts=np.array([-1, 2])),
+    "huge counts": saying(counts=np.array([2**62, 2])),
+    "fractions": saying(counts=np.array([1.0, 2.0])),
+    "words": saying(counts=np.array(["a", "b"])),
+    "moments": saying(counts=np.array([1, 2], "M8[s]")),
+    "unchecked": saying(counts=np.array([9, 9])),
+}
+
+
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("number", [2, 4])
+def test_whatever_one_says_the_others_go_on(
+    answer: Callable[[Message], Message], number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where there are two, of which neither is most."""
+
+    def check(client: Client) -> None:
+        if (client.counts > client.num_train).any():
+            raise KeyError("counts")
+
+    app = clients_who(lambda message, i: answer(message) if i == 1 else present(message, str(i)))
+    clients = call(Nodes(app, number), check=check)
+    assert list(clients) == [name for name in "0123"[:number] if name != "1"]
+    (line,) = caplog.messages
+    assert " is refused: " in line
+    assert len(line) < 500
+    assert line.isprintable()
+
+
+def test_whoever_sits_out_has_a_name(caplog: pytest.LogCaptureFixture) -> None:
+    bad = sitting_out()
+    app = clients_who(lambda message, i: bad(message) if i == 1 else present(message, str(i)))
+    assert list(call(Nodes(app, 3), chosen=("0", "2"))) == ["0", "2"]
+    assert "site = None: a client's name has" in caplog.text
+
+
+def test_of_two_clients_of_one_name_neither_takes_part(caplog: pytest.LogCaptureFixture) -> None:
+    app = clients_who(lambda message, i: present(message, "Berlin" if i < 2 else str(i)))
+    assert list(call(Nodes(app, 4))) == ["2", "3"]
+    assert caplog.text.count("two clients are called 'Berlin'") == 2
+
+
+def test_who_is_refused_takes_no_name_from_another() -> None:
+    app = clients_who(lambda message, i: present(message, "0", train=-1 if i == 1 else 7))
+    assert list(call(Nodes(app, 2))) == ["0"]
+
+
+def test_sums_that_leave_no_room_for_those_of_others_are_refused() -> None:
+    def answer(message: Message, i: int) -> Message:
+        said = present(message, str(i))
+        said.content["sums"] = record({"s": np.array([2**61 if i == 1 else 2**59])})
+        return said
+
+    clients = call(Nodes(clients_who(answer), 3), sums={"s": np.zeros(1, np.int64)})
+    assert list(clients) == ["0", "2"]

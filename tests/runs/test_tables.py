@@ -24,12 +24,27 @@ from celeba_fl.runs.tables import read_csv
         (np.float64(1e-9), "1e-09"),
         (np.int64(5), "5"),
         ("Male=1,Young=0", '"Male=1,Young=0"'),
+        (-1.5, "-1.5"),
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
     ],
 )
 def test_cells(tmp_path: Path, value: Any, cell: str) -> None:
     with open_run(tmp_path) as run:
         run.write_csv("a.csv", [{"a": value, "b": 1}])
     assert (run.path / "a.csv").read_text() == f"a,b\n{cell},1\n"
+
+
+@pytest.mark.parametrize("word", ["=1", "'=1", "''", "'", "'a", "-", "a'=", "\t"])
+def test_words_come_back_whatever_they_begin_with(tmp_path: Path, word: str) -> None:
+    with open_run(tmp_path) as run:
+        run.append("a.csv", [{word: word, "b": 1}])
+        run.append("a.csv", [{word: word, "b": 2}])
+    rows = read_csv(run.path / "a.csv")
+    assert rows == [{word: word, "b": "1"}, {word: word, "b": "2"}]
 
 
 def test_floats_come_back_to_the_last_digit(tmp_path: Path) -> None:

@@ -26,13 +26,14 @@ from celeba_fl.inference.sample import load_generator, write_faces
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import dcgan
 from celeba_fl.report.page import write_report
+from celeba_fl.rounds.checking import Client
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.reading import config_of, read_runs
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as app_of_server
 from celeba_fl.studies.baseline import SingleClient, make_baseline
 from celeba_fl.task import derived_seed
-from celeba_fl.tasks.dcgan import Dcgan
+from celeba_fl.tasks.dcgan import LOSSES, Dcgan
 from celeba_fl.vision.extractor import FeatureExtractor
 from celeba_fl.vision.store import EMPTY
 
@@ -528,3 +529,41 @@ def test_rules_know_which_metrics_are_losses(make):
     for number, value in enumerate((3.0, 2.0, 2.5)):
         rules.note(number, {"valid_generator_loss": value}, 0)
     assert rules.memory.best_round == 1
+
+
+# ---- what a hostile client sends ----------------------------------------------------------
+
+HELD = Client(1, 3, 1, np.array([2, 1, 0, 0]))
+
+
+def losses(n, **changed):
+    return {**{loss: np.array([0.5]) for loss in LOSSES}, "n": np.array([n]), **changed}
+
+
+def test_honest_replies_pass(make):
+    make().check_description(HELD)
+    make().check_counts(HELD, {"train": losses(3), "valid": losses(1)}, final=True)
+    epochs = {f"train_{loss}": [0.5] * make().config.local_epochs for loss in LOSSES}
+    make().check_epochs(HELD, epochs)
+    with pytest.raises(InputError):
+        make().check_epochs(HELD, {})
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        losses(4),
+        losses(3.0),
+        losses(3, generator_loss=np.array([-1.0])),
+        losses(3, generator_loss=np.array([1])),
+        losses(3, more=np.array([1.0])),
+    ],
+)
+def test_losses_of_other_images_are_refused(make, train):
+    with pytest.raises(InputError):
+        make().check_counts(HELD, {"train": train, "valid": losses(1)}, final=False)
+
+
+def test_groups_that_do_not_add_up_are_refused(make):
+    with pytest.raises(InputError, match="groups"):
+        make().check_description(Client(1, 4, 1, HELD.counts))

@@ -30,6 +30,7 @@ from celeba_fl.report.page import write_report
 from celeba_fl.report.reading import Run
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.words import UNKNOWN
+from celeba_fl.rounds.checking import Client
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as app_of_server
@@ -533,3 +534,56 @@ def test_another_data_set_than_cifar10(make: Callable[..., Lenet], tmp_path: Pat
     told = lone.prepare().instructions
     with pytest.raises(InputError, match="the key classes names them"):
         lone.describe(site, told)
+
+
+# ---- what a hostile client sends ----------------------------------------------------------
+
+HELD = Client(1, 3, 1, np.array([2, 1, *[0] * 8]))
+CONFUSION = np.zeros((10, 10), int)
+CONFUSION[0, :2] = CONFUSION[1, 1] = 1
+HONEST = {
+    "train": {"confusion": CONFUSION, "loss": np.array([0.5])},
+    "valid": {"confusion": np.eye(10, dtype=int) * (np.arange(10) == 4), "loss": np.array([1.5])},
+}
+EPOCHS_SEEN = {
+    f"{part}_{name}": [1.0] * EPOCHS for part in ("train", "valid") for name in ("loss", "accuracy")
+}
+
+
+def test_honest_replies_pass(make):
+    make().check_description(HELD)
+    make().check_counts(HELD, HONEST, final=True)
+    make().check_epochs(HELD, EPOCHS_SEEN)
+
+
+@pytest.mark.parametrize(
+    ("part", "changed"),
+    [
+        ("train", {"confusion": CONFUSION * 10**6}),
+        ("train", {"confusion": CONFUSION.T}),
+        ("train", {"confusion": CONFUSION[:9]}),
+        ("train", {"loss": np.array([-1.0])}),
+        ("valid", {"confusion": CONFUSION}),
+        ("valid", {"confusion": CONFUSION - CONFUSION.T * 2}),
+        ("valid", {"more": np.array([1])}),
+        ("test", {"loss": np.array([1.0])}),
+    ],
+)
+def test_counts_of_other_images_are_refused(make, part, changed):
+    counts = {**HONEST, part: {**HONEST.get(part, {}), **changed}}
+    with pytest.raises(InputError):
+        make().check_counts(HELD, counts, final=False)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"train_loss": [1.0]}, {"valid_accuracy": [1.5] * EPOCHS}, {"train_size": [1.0] * EPOCHS}],
+)
+def test_epochs_of_other_images_are_refused(make, changed):
+    with pytest.raises(InputError):
+        make().check_epochs(HELD, {**EPOCHS_SEEN, **changed})
+
+
+def test_classes_that_do_not_add_up_are_refused(make):
+    with pytest.raises(InputError, match="classes"):
+        make().check_description(Client(1, 4, 1, HELD.counts))

@@ -1,0 +1,75 @@
+"""Clients that are honest up to one reply, and what they make of that."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from adding import record
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from celeba_fl.client_app import app as honest
+from celeba_fl.common.arrays import Arrays
+from celeba_fl.config import RunConfig
+from celeba_fl.launch.inline import run_inline
+from celeba_fl.runs.reading import read_runs
+from celeba_fl.server_app import app as server_app
+
+# Changes the content of a reply in place; the phase is ``query``, ``train``, ``evaluate``, or
+# ``final`` for the last evaluation.
+Attack = Callable[[RecordDict], object]
+
+
+def with_attacks(attacks: Mapping[int, tuple[str, Attack]]) -> ClientApp:
+    """A ClientApp with bad clients, by partition: the phase of the one reply that is bad.
+
+    They stay away from the phases before that, but introduce themselves.
+    """
+    app = ClientApp()
+
+    def handle(message: Message, context: Context) -> Message:
+        client, phase = int(context.node_config["partition-id"]), message.metadata.message_type
+        if message.content.config_records["config"].get("final"):
+            phase = "final"
+        at, attack = attacks.get(client, ("", lambda _: None))
+        if at and phase not in (at, "query"):
+            raise RuntimeError("away")
+        reply = honest(message, context)
+        if phase == at:
+            attack(reply.content)
+        return reply
+
+    for register in (app.query, app.train, app.evaluate):
+        register()(handle)
+    return app
+
+
+def run_with(
+    attacks: Mapping[int, tuple[str, Attack]], nodes: int, keys: Mapping[str, Any]
+) -> Path:
+    """The directory of a run with bad clients."""
+    run_inline(RunConfig.load(dict(keys)), nodes, server_app, with_attacks(attacks))
+    return Path(read_runs(Path(keys["results-dir"]))[0].path)
+
+
+def put(name: str, /, **values: Any) -> Attack:
+    """Set keys of a record; None takes one away."""
+
+    def attack(content: RecordDict) -> None:
+        for key, value in values.items():
+            written = key.replace("_", "-")
+            content[name].pop(written, None)
+            if value is not None:
+                content[name][written] = value
+
+    return attack
+
+
+def change(name: str, make: Callable[[Arrays], Arrays]) -> Attack:
+    """Replace arrays of a record by what is made of them."""
+
+    def attack(content: RecordDict) -> None:
+        arrays = {key: array.numpy() for key, array in content[name].items()}  # type: ignore
+        content[name] = record({**arrays, **make(arrays)})
+
+    return attack
