@@ -1,5 +1,6 @@
 """Faces as a head sees them: features of the frozen backbone, computed once an image."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -78,6 +79,8 @@ def backbone_weights(config: RunConfig) -> str:
     """Make the weights that a run config names for its backbone available; their SHA-256 (hex)."""
 
     def train(backbone: Backbone) -> "nn.Module":
+        # Read when PyTorch is imported; threads that spin would take cores from other processes.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         from celeba_fl.vision.pretrain import pretrain
 
         return pretrain(backbone, sources.load("drawn", config.home_dir))

@@ -6,6 +6,7 @@ run on stored weights imports neither torch nor torchvision on the server.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     State = dict[str, torch.Tensor]
 
+# SHA-256 of the drawn weights that come with the package, so that every machine has the same ones:
+# of `pretrain`, as float16.
+SHIPPED = {"mobilenet_v2": "40216eced248b79b2cb764a13aea956993fdc1564d90f01423ccc9a78825b1d9"}
+
 
 def weights_path(home: Path, sha256: str) -> Path:
     """File of the weights with this hash."""
@@ -32,8 +37,8 @@ def resolve_weights(
 ) -> str:
     """Make the weights that a run config names available under their SHA-256 (hex), and return it.
 
-    They are those of a key of `BACKBONES`: ``drawn`` (trained by `train` at first use),
-    ``imagenet`` (downloaded at first use), or the path of a ``.pt`` or ``.safetensors`` file with
+    They are those of a key of `BACKBONES`: ``drawn`` (which come with the package, else trained by
+    `train` at first use), ``imagenet`` (downloaded at first use), or the path of a ``.pt`` or ``.safetensors`` file with
     torchvision's keys.
 
     Raises
@@ -185,11 +190,25 @@ def _imagenet(name: str, home: Path) -> Path:
 
 
 def _drawn(name: str, home: Path, train: Callable[[Backbone], "nn.Module"]) -> Path:
-    """Weights trained on the drawn faces, once a home."""
+    """Weights for the drawn faces: those that come with the package, else trained once a home."""
 
     def save(path: Path) -> None:
         from safetensors.torch import save_file
 
-        save_file(train(BACKBONES[name]).state_dict(), path)
+        if data := _shipped(name):
+            path.write_bytes(data)
+        else:
+            save_file(train(BACKBONES[name]).state_dict(), path)
 
     return keep(home / "weights" / f"drawn-{name}.safetensors", save)
+
+
+def _shipped(name: str) -> bytes | None:
+    """The file of drawn weights of the installed package; the code itself may run from a bundle."""
+    for folder in sys.path:
+        file = Path(folder, "celeba_fl", "vision", f"drawn-{name}.safetensors")
+        if name in SHIPPED and file.is_file():
+            data = file.read_bytes()
+            if hashlib.sha256(data).hexdigest() == SHIPPED[name]:
+                return data
+    return None

@@ -117,7 +117,11 @@ def test_a_full_disk_at_a_site_is_named(
 
 # Faults of a site's own tables: the old text, the new one, and what the server may read of it.
 FAULTS = {
-    "a cell": (",0\n", ",meier\n", "metadata.csv, line 2: ... of ... is ..., and should be one of ..."),
+    "a cell": (
+        ",0\n",
+        ",meier\n",
+        "metadata.csv, line 2: ... of ... is ..., and should be one of ...",
+    ),
     "a second row": ("\nfaces/", "\nfaces/000001.jpg" + ",1" * 40 + "\nfaces/", "metadata.csv"),
     "a lost image": ("\nfaces/", "\nfaces/meier-", "metadata.csv names ... images that are not"),
     "a column": ("Smiling", "Meier", "metadata.csv lacks the columns ...; there should be"),

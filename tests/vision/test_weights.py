@@ -259,9 +259,30 @@ def test_half_of_imagenet_put_by_hand(imagenet, home):
         resolve_weights(NAME, "imagenet", home, never)
 
 
-def test_drawn_weights_are_trained_once_and_kept(
-    home: Path, stored: str, state: dict[str, torch.Tensor]
+def test_drawn_weights_come_with_the_package(home: Path) -> None:
+    """Also for code that runs from a bundle, which has no weights beside it."""
+    sha256 = resolve_weights(NAME, "drawn", home, never)
+    state = load_backbone(NAME, home, sha256).state_dict()
+    assert state["features.0.0.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("found", ["nothing", "another file"])
+def test_drawn_weights_are_trained_where_those_of_the_package_are_not(
+    found: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    if found == "another file":
+        file = tmp_path / "celeba_fl" / "vision" / "drawn-mobilenet_v2.safetensors"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"of another version")
+    with pytest.raises(AssertionError):
+        resolve_weights(NAME, "drawn", home, never)
+
+
+def test_drawn_weights_are_trained_once_and_kept(
+    home: Path, stored: str, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "SHIPPED", {})
     trained = []
 
     def train(backbone: Backbone) -> nn.Module:
