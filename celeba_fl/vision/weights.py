@@ -38,8 +38,8 @@ def resolve_weights(
     """Make the weights that a run config names available under their SHA-256 (hex), and return it.
 
     They are those of a key of `BACKBONES`: ``drawn`` (which come with the package, else trained by
-    `train` at first use), ``imagenet`` (downloaded at first use), or the path of a ``.pt`` or ``.safetensors`` file with
-    torchvision's keys.
+    `train` at first use), ``imagenet`` (downloaded at first use), or the path of a ``.pt`` or
+    ``.safetensors`` file with torchvision's keys.
 
     Raises
     ------
