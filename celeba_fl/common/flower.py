@@ -1,25 +1,25 @@
 """All that this package uses of Flower's private modules, which any release may change.
 
-Tried with the versions that `pyproject.toml` allows. What is heavy is imported where it is used.
+Tried with the versions that `pyproject.toml` allows. Each function imports what it needs: a command
+that starts nothing does not wait for Flower.
 """
 
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from flwr.app import Error, Message
-from flwr.common.constant import ErrorCode
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+from typing import TYPE_CHECKING, Any
 
 from celeba_fl.common.errors import InputError
 
-__all__ = ["Run", "connections", "failure", "identify", "new_run", "num_supernodes", "send"]
+if TYPE_CHECKING:
+    from flwr.app import Error, Message
+    from flwr.supercore.run import Run as Run
 
 
-def new_run() -> Run:
+def new_run() -> "Run":
     """A run with a random id, whose task this process has; records can be made from then on."""
+    from flwr.supercore.run import Run
+
     run = Run.create_empty(secrets.randbits(63))
     identify(run.run_id)
     return run
@@ -27,17 +27,22 @@ def new_run() -> Run:
 
 def identify(run_id: int) -> None:
     """Let this process be a task of a run, without which Flower makes no messages."""
+    from flwr.supercore.task_identity import TaskIdentity
+
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, 1, 1
 
 
-def send(message: Message) -> str:
+def send(message: "Message") -> str:
     """Give a message a random id, as a SuperLink does when it takes it; that id."""
     message.metadata.__dict__["_message_id"] = secrets.token_hex(16)
     return str(message.metadata.message_id)
 
 
-def failure(error: Exception) -> Error:
+def failure(error: Exception) -> "Error":
     """What a client whose app raised sends in the place of a reply."""
+    from flwr.app import Error
+    from flwr.common.constant import ErrorCode
+
     return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=repr(error))
 
 

@@ -11,8 +11,6 @@ from celeba_fl.common.bundle import PYPROJECT
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig, places
 from celeba_fl.launch.experiments import read_toml
-from celeba_fl.strategy import check_strategy
-from celeba_fl.task import load_task
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,9 @@ def load_config(settings: Mapping[str, Any]) -> RunConfig:
     InputError
         If a key, a value, the task or the strategy is refused.
     """
+    from celeba_fl.strategy import check_strategy  # Flower, for which a list of runs need not wait
+    from celeba_fl.task import load_task
+
     config = load_task(RunConfig.load(settings)).config
     check_strategy(config.strategy)
     return config

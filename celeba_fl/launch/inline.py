@@ -6,7 +6,7 @@ the reply to a message is pulled; the rest of the app cannot tell the difference
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -14,6 +14,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from celeba_fl.common import flower
 from celeba_fl.config import RunConfig
+
+if TYPE_CHECKING:
+    from celeba_fl.common.flower import Run
 
 Nodes = int | Sequence[Mapping[str, Any]]
 
@@ -37,11 +40,11 @@ class InlineGrid(Grid):
         self._waiting: dict[str, Message] = {}
 
     @property
-    def run(self) -> flower.Run:
+    def run(self) -> "Run":
         """The run; its id is random."""
         return self._run
 
-    def set_run(self, run: flower.Run) -> None:
+    def set_run(self, run: "Run") -> None:
         self._run = run
 
     def create_message(

@@ -9,14 +9,16 @@ import random
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from celeba_fl.common.flower import Run
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.messages import TRAIN
+
+if TYPE_CHECKING:
+    from celeba_fl.common.flower import Run
 
 POLL_SECONDS = 0.5
 
@@ -79,11 +81,11 @@ class CohortGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         return self._node_ids
 
-    def set_run(self, run: Run) -> None:
+    def set_run(self, run: "Run") -> None:
         self._grid.set_run(run)
 
     @property
-    def run(self) -> Run:
+    def run(self) -> "Run":
         return self._grid.run
 
     def create_message(self, *args: Any, **options: Any) -> Message:

@@ -41,6 +41,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     text = path.read_text(encoding="utf-8").partition("\0")[0]
     whole = text[: text.rfind("\n") + 1]
     rows = csv.DictReader(io.StringIO(whole))
+    if "'" not in whole:  # nothing is quoted
+        return list(rows)
     return [{_plain(key): _plain(cell) for key, cell in row.items()} for row in rows]
 
 
