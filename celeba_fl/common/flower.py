@@ -6,7 +6,7 @@ Tried with the versions that `pyproject.toml` allows. What is heavy is imported 
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
@@ -15,7 +15,19 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from celeba_fl.common.errors import InputError
 
-__all__ = ["Run", "connections", "failure", "identify", "new_run", "num_supernodes", "send"]
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+
+__all__ = [
+    "Run",
+    "connections",
+    "failure",
+    "identify",
+    "new_run",
+    "num_supernodes",
+    "public_keys",
+    "send",
+]
 
 
 def new_run() -> Run:
@@ -39,6 +51,30 @@ def send(message: Message) -> str:
 def failure(error: Exception) -> Error:
     """What a client whose app raised sends in the place of a reply."""
     return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=repr(error))
+
+
+def public_keys(grid: "Grid") -> dict[int, str]:
+    """The public key of each node that is online, by its id, as OpenSSH writes it.
+
+    A SuperLink has seen to it that who speaks for a node has its key. A node that needed none has
+    made one up, or has an empty one.
+    """
+    return {node.node_id: _openssh(node.public_key) for node in grid.get_nodes()}
+
+
+def _openssh(pem: bytes) -> str:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_pem_public_key,
+    )
+
+    try:
+        key = load_pem_public_key(pem)
+        return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
 
 
 def connections() -> dict[str, Any]:
