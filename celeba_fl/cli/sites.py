@@ -34,7 +34,10 @@ def credentials(
     sites = site or []
     partitions = (nodes or len(sites)) - len(sites)
     if partitions < 0 or not (nodes or sites):
-        raise InputError(f"--nodes {nodes} with {len(sites)} --site: there is a node for each site")
+        raise InputError(
+            f"{nodes or 'no'} --nodes and {len(sites)} --site: there is a node for each site, and "
+            f"one at least"
+        )
     clients = [*sites, *map(str, range(partitions))]
     expiry = write_credentials(out, clients, host, days)
     print(f"{out}: ca.crt and server.crt for {', '.join(host)}, valid until {expiry:%Y-%m-%d}")

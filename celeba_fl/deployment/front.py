@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -21,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+FLEET = "/v1/fleet/"
 SMALL, LARGE = 2**20, 2**24
 # The calls of a SuperNode whose key is registered, and how many bytes each may send: arrays come in
 # chunks of 5 MB. A node without a key would call register-node and unregister-node as well.
@@ -46,29 +48,37 @@ CALL_SECONDS = 60.0  # from the head of a request to the end of the SuperLink's 
 IDLE_SECONDS = 30.0  # longer than a SuperNode keeps a connection that it does not use
 # uvicorn of the SuperLink closes a connection after 5 s.
 LIMITS = httpx.Limits(max_connections=128, max_keepalive_connections=32, keepalive_expiry=2.0)
-MAX_CONNECTIONS = 512
 
 
-def make_front(superlink: httpx.AsyncClient) -> Starlette:
-    """The front of a SuperLink, which a client reaches by its base URL."""
+def make_front(superlink: httpx.AsyncBaseTransport, url: str) -> Starlette:
+    """The front of a SuperLink with this URL, to which a transport carries what is passed on.
+
+    A client of httpx would add headers, and keep cookies of one site for another.
+    """
 
     async def call(request: Request) -> Response:
-        path = request.scope["path"]  # one of the routes'; what was asked besides is dropped
-        sent = {name: request.headers[name] for name in REQUEST_HEADERS if name in request.headers}
-        body = _bounded(request.stream(), CALLS[path.rpartition("/")[2]])
+        name = request.path_params["name"]
+        if name not in CALLS:
+            raise HTTPException(404)
+        # In bytes: a header may hold what is not ASCII, and is the SuperLink's to judge.
+        sent = {key: value for key, value in request.headers.raw if key.decode() in REQUEST_HEADERS}
+        body = _bounded(request.stream(), CALLS[name])
+        passed = httpx.Request("POST", f"{url}{FLEET}{name}", headers=sent, content=body)
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                answer = await superlink.post(path, content=body, headers=sent)
+                answer = await superlink.handle_async_request(passed)
+                content = await answer.aread()
         except (httpx.HTTPError, TimeoutError):
             raise HTTPException(502) from None  # a SuperNode tries again
         headers = {
             name: answer.headers[name] for name in RESPONSE_HEADERS if name in answer.headers
         }
-        return Response(answer.content, answer.status_code, headers)
+        return Response(content, answer.status_code, headers)
 
-    routes = [Route(f"/v1/fleet/{name}", call, methods=["POST"]) for name in CALLS]
-    refusals = {HTTPException: _refuse, ClientDisconnect: _refuse}
-    front = Starlette(routes=routes, exception_handlers=refusals)
+    front = Starlette(
+        routes=[Route(f"{FLEET}{{name}}", call, methods=["POST"])],
+        exception_handlers={HTTPException: _refuse, ClientDisconnect: _refuse},
+    )
     front.router.redirect_slashes = False
     return front
 
@@ -106,6 +116,17 @@ class Impatient(H11Protocol):
             self.loop.call_later(IDLE_SECONDS, self._watch, (self.cycle, idle))
 
 
+SERVING: dict[str, Any] = {
+    "http": Impatient,
+    "ws": "none",
+    "lifespan": "off",
+    "timeout_keep_alive": int(IDLE_SECONDS),
+    "limit_concurrency": 512,
+    "proxy_headers": False,
+    "server_header": False,
+}
+
+
 def main() -> None:
     """Serve the front of a SuperLink on this machine."""
     parser = argparse.ArgumentParser()
@@ -114,27 +135,15 @@ def main() -> None:
     parser.add_argument("--superlink", required=True, help="its address")
     parser.add_argument("--credentials", type=Path, required=True, help="folder of certificates")
     options = parser.parse_args()
-    superlink = httpx.AsyncClient(
-        base_url=f"https://{options.superlink}",
-        verify=ssl.create_default_context(cafile=options.credentials / "ca.crt"),
-        headers={"accept-encoding": "identity"},
-        timeout=CALL_SECONDS,
-        limits=LIMITS,
-        trust_env=False,
-    )
+    context = ssl.create_default_context(cafile=options.credentials / "ca.crt")
+    superlink = httpx.AsyncHTTPTransport(verify=context, limits=LIMITS)
     uvicorn.run(
-        make_front(superlink),
+        make_front(superlink, f"https://{options.superlink}"),
         host=options.host,
         port=options.port,
-        http=Impatient,
-        ws="none",
-        lifespan="off",
         ssl_certfile=options.credentials / "server.crt",
-        ssl_keyfile=str(options.credentials / "server.key"),
-        timeout_keep_alive=int(IDLE_SECONDS),
-        limit_concurrency=MAX_CONNECTIONS,
-        proxy_headers=False,
-        server_header=False,
+        ssl_keyfile=options.credentials / "server.key",
+        **SERVING,
     )
 
 

@@ -116,7 +116,7 @@ class LocalDeployment:
         write_credentials(self.credentials, names, [HOST], VALID_DAYS)
         (self.folder / "logs").mkdir(mode=0o700)
         self.start_superlink()
-        self._start_front()
+        self.start_front()
         self._connect()
         for node in range(len(self.nodes)):
             key = str(self.credentials / f"node-{node}.pub")
@@ -150,7 +150,8 @@ class LocalDeployment:
         )
         self._await("the SuperLink cannot be reached", lambda: _listens(self._port))
 
-    def _start_front(self) -> None:
+    def start_front(self) -> None:
+        """Start what sites reach the SuperLink by, and wait until it can be reached."""
         self._spawn(
             "front",
             *(sys.executable, "-m", "celeba_fl.deployment.front"),
