@@ -121,6 +121,7 @@ SERVING: dict[str, Any] = {
     "ws": "none",
     "lifespan": "off",
     "timeout_keep_alive": int(IDLE_SECONDS),
+    "timeout_graceful_shutdown": 3,
     "limit_concurrency": 512,
     "proxy_headers": False,
     "server_header": False,

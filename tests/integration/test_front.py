@@ -61,10 +61,11 @@ class BehindNginx(LocalDeployment):
             front = front.replace(was, now)
         folder = self.folder / "nginx"
         folder.mkdir()
+        user = "user root;" if os.geteuid() == 0 else ""
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         places = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
         (folder / "nginx.conf").write_text(
-            f"daemon off;\n{'user root;' if os.geteuid() == 0 else ''}\npid {folder}/pid;\nevents {{}}\nhttp {{\n"
+            f"daemon off;\n{user}\npid {folder}/pid;\nevents {{}}\nhttp {{\n"
             f"access_log {folder}/access.log;\n{places}{front}\n}}"
         )
         self._spawn("front", NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"))
@@ -168,27 +169,24 @@ def test_a_body_that_is_too_large_is_refused(deployed: LocalDeployment) -> None:
 def test_a_key_that_a_stranger_made_up_opens_nothing(deployed: LocalDeployment) -> None:
     private, public = generate_key_pairs()
     own = public_key_to_bytes(public)
-    context = ssl._create_unverified_context()
-    stranger = FleetHttpClient(
-        f"https://{deployed.front}",
-        interceptors=[NodeAuthHttpInterceptor(private, public)],
-        verify=context,
-    )
-    calls = {
-        stranger.RegisterNode: RegisterNodeFleetRequest(public_key=own),
-        stranger.ActivateNode: ActivateNodeRequest(public_key=own, heartbeat_interval=30),
-    }
-    for name, kind in (
-        *(("PullMessages", "/v1/fleet/pull-messages"), ("GetRun", "/v1/fleet/get-run")),
-        *(("GetFab", "/v1/fleet/get-fab"), ("PushMessages", "/v1/fleet/push-messages")),
-        *(("PushObject", "/v1/fleet/push-object"), ("PullObject", "/v1/fleet/pull-object")),
-    ):
-        request = PROTOBUF_REQUEST_TYPES["POST", kind](node=Node(node_id=1))
-        calls[getattr(stranger, name)] = request
-    for call, request in calls.items():
-        with pytest.raises(httpx.HTTPStatusError) as refused:
-            call(request)
-        assert refused.value.response.status_code in (401, 403, 404)
+    own_word = [NodeAuthHttpInterceptor(private, public)]
+    url, context = f"https://{deployed.front}", ssl._create_unverified_context()
+    with FleetHttpClient(url, interceptors=own_word, verify=context) as stranger:
+        calls = {
+            stranger.RegisterNode: RegisterNodeFleetRequest(public_key=own),
+            stranger.ActivateNode: ActivateNodeRequest(public_key=own, heartbeat_interval=30),
+        }
+        for name, kind in (
+            *(("PullMessages", "/v1/fleet/pull-messages"), ("GetRun", "/v1/fleet/get-run")),
+            *(("GetFab", "/v1/fleet/get-fab"), ("PushMessages", "/v1/fleet/push-messages")),
+            *(("PushObject", "/v1/fleet/push-object"), ("PullObject", "/v1/fleet/pull-object")),
+        ):
+            request = PROTOBUF_REQUEST_TYPES["POST", kind](node=Node(node_id=1))
+            calls[getattr(stranger, name)] = request
+        for call, request in calls.items():
+            with pytest.raises(httpx.HTTPStatusError) as refused:
+                call(request)
+            assert refused.value.response.status_code in (401, 404, 412)
     assert deployed.online() == 3
 
 
