@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -17,7 +18,6 @@ import psutil
 import pytest
 import tomli_w
 from flwr.proto.control_pb2 import ListNodesRequest, ListNodesResponse
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
@@ -172,21 +172,15 @@ def test_a_key_that_a_stranger_made_up_opens_nothing(deployed: LocalDeployment) 
     own_word = [NodeAuthHttpInterceptor(private, public)]
     url, context = f"https://{deployed.front}", ssl._create_unverified_context()
     with FleetHttpClient(url, interceptors=own_word, verify=context) as stranger:
-        calls = {
-            stranger.RegisterNode: RegisterNodeFleetRequest(public_key=own),
-            stranger.ActivateNode: ActivateNodeRequest(public_key=own, heartbeat_interval=30),
-        }
-        for name, kind in (
-            *(("PullMessages", "/v1/fleet/pull-messages"), ("GetRun", "/v1/fleet/get-run")),
-            *(("GetFab", "/v1/fleet/get-fab"), ("PushMessages", "/v1/fleet/push-messages")),
-            *(("PushObject", "/v1/fleet/push-object"), ("PullObject", "/v1/fleet/pull-object")),
-        ):
-            request = PROTOBUF_REQUEST_TYPES["POST", kind](node=Node(node_id=1))
-            calls[getattr(stranger, name)] = request
-        for call, request in calls.items():
-            with pytest.raises(httpx.HTTPStatusError) as refused:
-                call(request)
-            assert refused.value.response.status_code in (401, 404, 412)
+        for (_, path), kind in PROTOBUF_REQUEST_TYPES.items():
+            if path.startswith("/v1/fleet/"):
+                fields = {"public_key": own, "heartbeat_interval": 30, "node": Node(node_id=1)}
+                known = kind.DESCRIPTOR.fields_by_name
+                request = kind(**{key: value for key, value in fields.items() if key in known})
+                call = path.rpartition("/")[2].title().replace("-", "")
+                with pytest.raises(httpx.HTTPStatusError) as refused:
+                    getattr(stranger, call)(request)
+                assert refused.value.response.status_code in (401, 404, 412)
     assert deployed.online() == 3
 
 
@@ -206,9 +200,8 @@ def test_no_grpc(deployed: LocalDeployment) -> None:
 def test_the_superlink_is_not_there_for_other_machines(deployed: LocalDeployment) -> None:
     families = {socket.AF_INET, socket.AF_INET6}
     of_machine = [one for ones in psutil.net_if_addrs().values() for one in ones]
-    others = [one.address for one in of_machine if one.family in families]
-    others = [host for host in others if not host.startswith("127.") and "%" not in host]
-    others.remove("::1") if "::1" in others else None
+    hosts = [one.address for one in of_machine if one.family in families]
+    others = [host for host in hosts if not re.match(r"127\.|::1$|fe80:", host)]
     if not others:
         pytest.skip("this machine has no address but the loopback one")
     assert reached("127.0.0.1", deployed.address)
