@@ -1,9 +1,9 @@
 """The front of a deployment: it passes a SuperNode's calls on to the SuperLink, and nothing else.
 
-Flower serves its APIs for sites, for users and for its own processes on one port, and only sites
-must prove who they are: whoever reaches that port starts runs and registers nodes. So the SuperLink
-listens on the loopback address, and this process, or nginx with the configuration beside it, passes
-on what a SuperNode asks, and nothing else.
+Flower serves its APIs for sites, for users and for its own processes on one port, and asks sites
+alone for a key: anybody else who reaches that port starts runs and registers nodes. So the
+SuperLink listens on the loopback address, and sites call this process, or nginx with the
+configuration that lies beside it.
 """
 
 import argparse

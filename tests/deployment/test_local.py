@@ -188,7 +188,10 @@ def test_deploy_local_ends_all_that_it_started(deployed, end):
     assert deployed.wait() == 0
 
 
-def test_deploy_local_says_who_died_and_ends_with_the_superlink(deployed, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "command"), [("superlink", "flower-superlink"), ("front", "python")]
+)
+def test_deploy_local_says_who_died_and_ends_with_the_server(deployed, tmp_path, name, command):
     logs = [tmp_path / f"home/deployments/mine/logs/node-{node}.log" for node in (0, 1)]
     while not all("no such face" in log.read_text() for log in logs):
         time.sleep(0.05)
@@ -197,8 +200,8 @@ def test_deploy_local_says_who_died_and_ends_with_the_superlink(deployed, tmp_pa
     said = [deployed.stdout.readline() for _ in range(2)]
     assert re.fullmatch(r"node-\d has ended with status -9; .*logs/node-\d.log:\n", said[0])
     assert said[1] == "no such face\n"
-    by_name["flower-superlink"].kill()
-    assert "superlink has ended with status -9" in deployed.stdout.read()
+    by_name[command].kill()
+    assert f"{name} has ended with status -9" in deployed.stdout.read()
     assert deployed.wait() == 1
 
 
