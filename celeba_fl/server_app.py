@@ -9,6 +9,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import clean_up
 from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
+from celeba_fl.deployment.client_keys import name_check
 from celeba_fl.rounds.checking import Client, Judge
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
@@ -51,6 +52,7 @@ def main(grid: Grid, context: Context) -> None:
             chosen=config.chosen,
             sums=task.description_sums(),
             check=task.check_description,
+            check_owner=name_check(grid),
             on_progress=run.progress,
         )
         recorder = Recorder(task, run, clients)

@@ -6,6 +6,7 @@ import adding
 import pytest
 
 from celeba_fl.common.bundle import code_hash
+from celeba_fl.common.errors import InputError
 from celeba_fl.runs.reading import read_json
 
 
@@ -40,3 +41,13 @@ def test_what_kills_have_left_is_removed_at_the_next_start(
         monkeypatch.setattr("celeba_fl.server_app.clean_up", lambda folder: None)
     adding.run(tmp_path / "runs", num_server_rounds=1, home=str(home))
     assert not [path for path in litter if path.exists()]
+
+
+def test_a_node_without_a_listed_key_takes_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "client-keys").touch()
+    monkeypatch.setenv("CELEBA_FL_CLIENT_KEYS", str(tmp_path / "client-keys"))
+    with pytest.raises(InputError, match="only 0 clients can take part"):
+        adding.run(tmp_path / "runs", num_server_rounds=1)
+    assert "client 0: its key is not listed" in caplog.text

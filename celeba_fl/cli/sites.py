@@ -7,24 +7,44 @@ from typing import Annotated
 
 import typer
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.launch.app import app_here
 
 
 def credentials(
-    nodes: Annotated[int, typer.Option(min=1, help="number of SuperNodes")],
-    host: Annotated[
-        list[str], typer.Option(help="name or IP address of the SuperLink's machine; repeatable")
-    ],
+    host: Annotated[list[str], typer.Option(help="name or IP address of the server; repeatable")],
     out: Annotated[Path, typer.Option(help="a new folder")],
+    site: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="name of a site with images of its own, as in its node config; repeatable"
+        ),
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="number of SuperNodes; those beside the sites have a partition-id from 0 on"
+        ),
+    ] = None,
     days: Annotated[int, typer.Option(min=1, help="validity of the certificates, in days")] = 365,
 ) -> None:
-    """Make a CA, the SuperLink's certificate, and a key pair for each SuperNode."""
+    """Make a CA, the server's certificate, and a key pair for each SuperNode, with its name."""
     from celeba_fl.deployment.credentials import write_credentials
 
-    expiry = write_credentials(out, nodes, host, days)
+    sites = site or []
+    partitions = (nodes or len(sites)) - len(sites)
+    if partitions < 0 or not (nodes or sites):
+        raise InputError(
+            f"{nodes or 'no'} --nodes and {len(sites)} --site: there is a node for each site, and "
+            f"one at least"
+        )
+    clients = [*sites, *map(str, range(partitions))]
+    expiry = write_credentials(out, clients, host, days)
     print(f"{out}: ca.crt and server.crt for {', '.join(host)}, valid until {expiry:%Y-%m-%d}")
-    print(f"Copy to each node: ca.crt and its own key, node-0.key to node-{nodes - 1}.key")
-    print("Copy to the SuperLink: ca.crt, server.crt, server.key and all .pub; ca.key: nowhere")
+    keys = ", ".join(f"node-{i}.key (client {client})" for i, client in enumerate(clients))
+    print(f"Copy to each node: ca.crt and its own key: {keys}")
+    print("Copy to the server: ca.crt, server.crt, server.key, client-keys and all .pub")
+    print("Copy to nowhere: ca.key")
 
 
 def local(
@@ -52,6 +72,7 @@ def local(
     try:
         with LocalDeployment(folder, name, node_configs(nodes, data or [])) as deployment:
             print(f"SuperLink on {deployment.address}; {len(deployment.nodes)} SuperNodes online")
+            print(f"Sites reach it by {deployment.front}, which takes what a SuperNode asks alone")
             config, key, experiment = "", "", "drawn-iid" if app.is_ours else "."
             if all("data-path" in node for node in deployment.nodes):
                 weights = ' weights="imagenet"' if app.is_ours else ""
@@ -60,7 +81,7 @@ def local(
             print(f"In another terminal:  flwr run . {name} --stream{config}")
             print(f"or:                   celeba-fl run {experiment} {name}{key}", flush=True)
             reported: set[str] = set()
-            while "superlink" not in reported:
+            while not reported & {"superlink", "front"}:  # without which no site can work
                 time.sleep(1)
                 for process, words in deployment.ended().items():
                     if process not in reported:

@@ -53,6 +53,11 @@ def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
         _sync(path.parent)
 
 
+def private(path: str, flags: int) -> int:
+    """Open a new file for its owner alone, from the start; an `opener` of `open`."""
+    return os.open(path, flags, 0o600)
+
+
 def append_bytes(path: Path, data: bytes) -> None:
     """Add to the end of a file, which is created if it does not exist."""
     is_new = not path.exists()

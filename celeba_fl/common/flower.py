@@ -13,6 +13,7 @@ from celeba_fl.common.errors import InputError
 
 if TYPE_CHECKING:
     from flwr.app import Error, Message
+    from flwr.serverapp import Grid
     from flwr.supercore.run import Run as Run
 
 
@@ -44,6 +45,30 @@ def failure(error: Exception) -> "Error":
     from flwr.common.constant import ErrorCode
 
     return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=repr(error))
+
+
+def public_keys(grid: "Grid") -> dict[int, str]:
+    """The public key of each node that is online, by its id, as OpenSSH writes it.
+
+    A SuperLink has seen to it that who speaks for a node has its key. A node that needed none has
+    made one up, or has an empty one.
+    """
+    return {node.node_id: _openssh(node.public_key) for node in grid.get_nodes()}
+
+
+def _openssh(pem: bytes) -> str:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_pem_public_key,
+    )
+
+    try:
+        key = load_pem_public_key(pem)
+        return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
 
 
 def connections() -> dict[str, Any]:

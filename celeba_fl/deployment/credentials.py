@@ -2,10 +2,10 @@
 
 Nodes and users check the server's certificate by the CA's; the SuperLink knows a SuperNode by a
 P-384 key in OpenSSH format, whose public half was registered:
-https://flower.ai/docs/framework/how-to-authenticate-supernodes.html.
+https://flower.ai/docs/framework/how-to-authenticate-supernodes.html. Which client's key it is, the
+app's own server knows by a list (`client_keys`).
 """
 
-import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,24 +23,35 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import private
+from celeba_fl.rounds.checking import check_name
 
 CA = "celeba-fl CA"
 # The SuperLink's own children call it here, and check its certificate as everyone does.
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+CLIENT_KEYS = "client-keys"
 
 
-def write_credentials(folder: Path, nodes: int, hosts: Sequence[str], days: int) -> datetime:
+def write_credentials(
+    folder: Path, clients: Sequence[str], hosts: Sequence[str], days: int
+) -> datetime:
     """Write `ca.crt`, `server.crt` and `node-0.pub`, `node-1.pub`..., each with its `.key`.
 
-    The folder is new; only its owner may enter it, or read what is private in it. Nodes and users
-    reach the SuperLink by the names and IP addresses of `hosts`. The certificates expire after so
-    many days, at the time that is returned; the nodes' keys do not expire.
+    The public key of a node has the name of its client after it, and `client-keys` is the list of
+    them all. The folder is new; only its owner may enter it, or read what is in it. Sites reach the
+    server by the names and IP addresses of `hosts`. The certificates expire after so many days, at
+    the time that is returned; the nodes' keys do not expire.
 
     Raises
     ------
     InputError
-        If `folder` is there already, or a host is neither a name nor an address.
+        If `folder` is there already, a host is neither a name nor an address, or the names of two
+        clients are one or cannot be names.
     """
+    for client in clients:
+        check_name("--site", client)
+        if clients.count(client) > 1:
+            raise InputError(f"--site {client}: there are two of this name; each needs its own")
     names = [_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]
     if folder.exists():
         raise InputError(
@@ -54,13 +65,17 @@ def write_credentials(folder: Path, nodes: int, hosts: Sequence[str], days: int)
 
     folder.mkdir(parents=True, mode=0o700)
     for name, key, certificate in (("ca", ca_key, ca), ("server", server_key, server)):
-        _write(folder / f"{name}.key", _private(key, PrivateFormat.PKCS8), 0o600)
-        _write(folder / f"{name}.crt", certificate.public_bytes(Encoding.PEM), 0o644)
-    for node in range(nodes):
+        _write(folder / f"{name}.key", _private(key, PrivateFormat.PKCS8))
+        _write(folder / f"{name}.crt", certificate.public_bytes(Encoding.PEM))
+    listed = b""
+    for node, client in enumerate(clients):
         key = ec.generate_private_key(ec.SECP384R1())
         public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        _write(folder / f"node-{node}.key", _private(key, PrivateFormat.OpenSSH), 0o600)
-        _write(folder / f"node-{node}.pub", public + b"\n", 0o644)
+        line = public + f" {client}\n".encode()
+        _write(folder / f"node-{node}.key", _private(key, PrivateFormat.OpenSSH))
+        _write(folder / f"node-{node}.pub", line)
+        listed += line
+    _write(folder / CLIENT_KEYS, listed)
     return expiry
 
 
@@ -124,7 +139,6 @@ def _private(key: ec.EllipticCurvePrivateKey, form: PrivateFormat) -> bytes:
     return key.private_bytes(Encoding.PEM, form, NoEncryption())
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that was never open to others, not even while it was empty."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "xb", opener=private) as file:
         file.write(data)

@@ -1,4 +1,4 @@
-"""A whole deployment on one machine: SuperLink and SuperNodes with TLS and node authentication.
+"""A whole deployment on one machine: SuperLink, front and SuperNodes, with TLS and keys.
 
 The same processes as on real machines (see this folder's README), to try a federation out before it
 goes to its sites, and for tests.
@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -20,8 +21,11 @@ from filelock import FileLock, Timeout
 
 from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
-from celeba_fl.deployment.credentials import write_credentials
+from celeba_fl.common.files import private
+from celeba_fl.deployment.client_keys import VARIABLE
+from celeba_fl.deployment.credentials import CLIENT_KEYS, write_credentials
 from celeba_fl.launch.flower import flower_environment, flower_json
+from celeba_fl.task import client_name
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
@@ -39,7 +43,7 @@ class LocalDeployment:
     ----------
     folder : Path
         Emptied first. It holds credentials, the SuperLink's database, and the logs and Flower's
-        home of all processes.
+        home of all processes; none but its owner can enter it, or read a file there.
     name : str
         Name by which `flwr run` finds it: a connection of this name is written into the
         configuration of Flower's commands, where others stay.
@@ -57,8 +61,8 @@ class LocalDeployment:
         if not re.fullmatch(r"[\w-]+", name):
             raise InputError(f"--name {name!r}: letters, digits, _ and - only")
         self.folder, self.name, self.nodes = folder, name, nodes
-        self._lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
-        self._port, *self._node_ports = free_ports(1 + len(nodes))
+        self._lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0, mode=0o600)
+        self._port, self._front_port, *self._node_ports = free_ports(2 + len(nodes))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     @staticmethod
@@ -68,8 +72,13 @@ class LocalDeployment:
 
     @property
     def address(self) -> str:
-        """Address of the SuperLink."""
+        """Address of the SuperLink, where runs are started."""
         return f"{HOST}:{self._port}"
+
+    @property
+    def front(self) -> str:
+        """Address by which sites reach it."""
+        return f"{HOST}:{self._front_port}"
 
     @property
     def credentials(self) -> Path:
@@ -77,7 +86,7 @@ class LocalDeployment:
         return self.folder / "credentials"
 
     def __enter__(self) -> "LocalDeployment":
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._lock.acquire()
         except Timeout:
@@ -102,9 +111,12 @@ class LocalDeployment:
     def _start(self) -> None:
         self._kill_all()  # of one that was killed itself
         shutil.rmtree(self.folder, ignore_errors=True)
-        write_credentials(self.credentials, len(self.nodes), [HOST], VALID_DAYS)
-        (self.folder / "logs").mkdir()
+        self.folder.mkdir(mode=0o700)
+        names = [client_name(node) for node in self.nodes]
+        write_credentials(self.credentials, names, [HOST], VALID_DAYS)
+        (self.folder / "logs").mkdir(mode=0o700)
         self.start_superlink()
+        self.start_front()
         self._connect()
         for node in range(len(self.nodes)):
             key = str(self.credentials / f"node-{node}.pub")
@@ -134,17 +146,29 @@ class LocalDeployment:
             *("--ssl-keyfile", str(self.credentials / "server.key")),
             "--enable-supernode-auth",
             *("--database", str(self.folder / "superlink.db")),
+            **{VARIABLE: str(self.credentials / CLIENT_KEYS)},
         )
         self._await("the SuperLink cannot be reached", lambda: _listens(self._port))
+
+    def start_front(self) -> None:
+        """Start what sites reach the SuperLink by, and wait until it can be reached."""
+        self._spawn(
+            "front",
+            *(sys.executable, "-m", "celeba_fl.deployment.front"),
+            *("--host", HOST, "--port", str(self._front_port)),
+            *("--superlink", self.address, "--credentials", str(self.credentials)),
+        )
+        self._await("the front cannot be reached", lambda: _listens(self._front_port))
 
     def start_node(self, node: int) -> None:
         """Start a SuperNode, also again."""
         config = self.folder / f"node-{node}.toml"
-        config.write_text(tomli_w.dumps(self.nodes[node]), encoding="utf-8")
+        with open(config, "wb", opener=private) as file:
+            tomli_w.dump(self.nodes[node], file)
         self._spawn(
             f"node-{node}",
             "flower-supernode",
-            *("--superlink", self.address),
+            *("--superlink", self.front),
             *("--root-certificates", str(self.credentials / "ca.crt")),
             *("--auth-supernode-private-key", str(self.credentials / f"node-{node}.key")),
             *("--host", HOST, "--port", str(self._node_ports[node])),
@@ -152,7 +176,7 @@ class LocalDeployment:
         )
 
     def kill(self, name: str) -> None:
-        """End ``superlink`` or ``node-0`` as a power cut would."""
+        """End ``superlink``, ``front`` or ``node-0`` as a power cut would."""
         self._processes[name].kill()
         self._processes[name].wait()
 
@@ -175,11 +199,12 @@ class LocalDeployment:
     def _log(self, name: str) -> Path:
         return self.folder / "logs" / f"{name}.log"
 
-    def _spawn(self, name: str, *command: str) -> None:
-        with self._log(name).open("ab") as log:
+    def _spawn(self, name: str, *command: str, **variables: str) -> None:
+        with open(self._log(name), "ab", opener=private) as log:
             self._processes[name] = subprocess.Popen(
                 command,
-                env={**self.environment(), "FLWR_HOME": str(self.folder / "flwr")},
+                env={**self.environment(), **variables, "FLWR_HOME": str(self.folder / "flwr")},
+                umask=0o077,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -74,6 +74,7 @@ def roll_call(
     chosen: Collection[str] = (),
     sums: Mapping[str, np.ndarray] = MappingProxyType({}),
     check: Callable[[Client], None] = lambda _: None,
+    check_owner: Callable[[int, str], None] = lambda _, __: None,
     on_progress: Callable[[PhaseProgress], None] = lambda _: None,
 ) -> dict[str, Client]:
     """Ask all nodes who they are and what they hold; the clients by name, sorted by name.
@@ -102,6 +103,8 @@ def roll_call(
         Arrays of the names, shapes and types that a client's sums must have.
     check : Callable[[Client], None]
         Raises an error at a client whose counts or sums cannot be right; it is refused.
+    check_owner : Callable[[int, str], None]
+        Raises InputError at a node, by its id, that may not have a name; it is refused.
 
     Raises
     ------
@@ -132,18 +135,25 @@ def roll_call(
         present: dict[str, Introduction] = {}
         for node, reply in replies.usable.items():
             if chosen and SITS_OUT in reply.content.config_records:
-                said = reply.content.config_records[SITS_OUT].get("name")
-                if reason := fault(check_name, "site", said):
+                said = reply.content.config_records[SITS_OUT]
+                if reason := fault(own_name, node, said):
                     failures[node] = reason
                 else:
-                    sitting_out.append(str(said))
+                    sitting_out.append(own_name(node, said))
             elif reason := fault(introduce, node, reply.content, present):
                 failures[node] = reason
         return present
 
+    def own_name(node: str, said: ConfigRecord) -> str:
+        """The name that a node says, which can be one and may be its own."""
+        name = check_name("site", said.get("name"))
+        if reason := fault(check_owner, node_ids[node], name):
+            raise InputError(f"client {name}: {reason}")
+        return name
+
     def introduce(node: str, content: RecordDict, present: dict[str, Introduction]) -> None:
         """Read a reply to the query, and check it by all that is known without the task."""
-        name = check_name("site", content.config_records[messages.CLIENT].get("name"))
+        name = own_name(node, content.config_records[messages.CLIENT])
         if reason := fault(read, node, content, present):
             raise InputError(f"client {name}: {reason}")
 

@@ -23,3 +23,23 @@ def test_credentials_tell_their_expiry_and_who_gets_what(
     ]
     assert call("credentials", *words, "--out", str(tmp_path / "c")) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_credentials_belong_to_sites_by_name_and_then_to_partitions(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--host", "a", "--site", "St. Mary", "--site", "hospital-b"]
+    assert call("credentials", *words, "--out", str(tmp_path / "c")) == 0
+    assert "node-0.key (client St. Mary), node-1.key (client hospital-b)" in capsys.readouterr().out
+    assert call("credentials", *words, "--nodes", "4", "--out", str(tmp_path / "d")) == 0
+    lines = (tmp_path / "d" / "client-keys").read_text().splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines] == ["St. Mary", "hospital-b", "0", "1"]
+
+
+@pytest.mark.parametrize("words", [[], ["--site", "b", "--site", "c", "--nodes", "1"]])
+def test_there_is_a_node_for_each_site_and_one_at_least(
+    words: list[str], call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("credentials", *words, "--host", "a", "--out", str(tmp_path / "c")) == 2
+    assert "a node for each site" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()

@@ -5,9 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
 
 from celeba_fl.common import flower
 from celeba_fl.common.bundle import PACKAGE
@@ -48,6 +53,19 @@ def test_connections_of_flowers_commands() -> None:
     known = flower.connections()
     assert known["clinics"] == {"address": "10.0.0.1:8000", "insecure": True}
     assert known["default"] in known
+
+
+def test_public_keys_of_nodes() -> None:
+    class Known(Grid):
+        def get_nodes(self) -> list[NodeInfo]:
+            pems = (public_key_to_bytes(key), b"", b"no key")
+            return [NodeInfo(node_id=2**63 + i, public_key=pem) for i, pem in enumerate(pems)]
+
+    key = generate_key_pairs()[1]
+    listed = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    with patch.multiple(Known, __abstractmethods__=set()):
+        known = flower.public_keys(Known())  # type: ignore[abstract]
+    assert known == {2**63: listed, 2**63 + 1: "", 2**63 + 2: ""}
 
 
 def test_number_of_nodes(tmp_path: Path) -> None:

@@ -10,14 +10,16 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key, l
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from celeba_fl.common.errors import InputError
+from celeba_fl.deployment.client_keys import read_client_keys
 from celeba_fl.deployment.credentials import write_credentials
 
+CLIENTS = ["hospital-a", "0"]
 HOSTS = ["fl.example.org", "10.0.0.7", "2001:db8::7"]
 
 
 @pytest.fixture
 def folder(tmp_path):
-    write_credentials(tmp_path / "credentials", 2, HOSTS, 30)
+    write_credentials(tmp_path / "credentials", CLIENTS, HOSTS, 30)
     return tmp_path / "credentials"
 
 
@@ -38,7 +40,7 @@ def test_the_ca_vouches_for_the_server_by_each_of_its_names(folder, host):
 
 
 def test_not_by_another_name_nor_by_another_ca(folder, tmp_path):
-    write_credentials(tmp_path / "other", 1, HOSTS, 30)
+    write_credentials(tmp_path / "other", ["a"], HOSTS, 30)
     for ca, host in ((folder, "example.org"), (tmp_path / "other", HOSTS[0])):
         store = Store([certificate(ca / "ca.crt")])
         verifier = PolicyBuilder().store(store).build_server_verifier(x509.DNSName(host))
@@ -59,18 +61,32 @@ def test_a_node_has_a_p384_pair_of_its_own(folder):
     assert keys[0].public_key() != keys[1].public_key()
 
 
-def test_only_the_owner_reads_what_is_private(folder):
-    def mode(path):
-        return stat.S_IMODE(path.stat().st_mode)
+def test_the_list_has_the_name_of_each_key(folder):
+    public = [(folder / f"node-{i}.pub").read_text() for i in (0, 1)]
+    assert [line.split()[2] for line in public] == CLIENTS
+    assert (folder / "client-keys").read_text() == "".join(public)
+    keys = [" ".join(line.split()[:2]) for line in public]
+    assert read_client_keys(folder / "client-keys") == dict(zip(keys, CLIENTS, strict=True))
 
-    assert mode(folder) == 0o700
-    private = sorted(path.name for path in folder.iterdir() if mode(path) == 0o600)
-    assert private == ["ca.key", "node-0.key", "node-1.key", "server.key"]
-    assert {path.suffix for path in folder.iterdir()} == {".key", ".crt", ".pub"}
+
+@pytest.mark.parametrize(
+    ("clients", "reason"),
+    [(["a", "a"], "--site a: there are two"), (["a,b"], "--site = 'a,b': a client's name")],
+)
+def test_each_client_has_a_name_of_its_own(tmp_path, clients, reason):
+    with pytest.raises(InputError, match=reason):
+        write_credentials(tmp_path / "c", clients, HOSTS, 30)
+    assert not (tmp_path / "c").exists()
+
+
+def test_only_the_owner_reads_any_of_it(folder):
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert {path.suffix for path in folder.iterdir()} == {".key", ".crt", ".pub", ""}
 
 
 def test_the_expiry_that_is_told_is_that_of_both_certificates(tmp_path):
-    expiry = write_credentials(tmp_path / "c", 1, HOSTS, 30)
+    expiry = write_credentials(tmp_path / "c", ["a"], HOSTS, 30)
     assert abs(expiry - datetime.now(UTC) - timedelta(days=30)) < timedelta(minutes=1)
     for name in ("ca.crt", "server.crt"):
         assert certificate(tmp_path / "c" / name).not_valid_after_utc == expiry
@@ -79,12 +95,12 @@ def test_the_expiry_that_is_told_is_that_of_both_certificates(tmp_path):
 def test_nothing_is_overwritten(folder):
     before = (folder / "ca.key").read_bytes()
     with pytest.raises(InputError, match="is there already"):
-        write_credentials(folder, 2, HOSTS, 30)
+        write_credentials(folder, CLIENTS, HOSTS, 30)
     assert (folder / "ca.key").read_bytes() == before
 
 
 @pytest.mark.parametrize("host", ["https://fl.example.org", "fl.example.org:8000", "", "a b"])
 def test_a_host_is_a_name_or_an_address(tmp_path, host):
     with pytest.raises(InputError, match="without a port"):
-        write_credentials(tmp_path / "c", 1, ["localhost", host], 30)
+        write_credentials(tmp_path / "c", ["a"], ["localhost", host], 30)
     assert not (tmp_path / "c").exists()

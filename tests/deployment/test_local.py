@@ -103,6 +103,7 @@ def test_a_connection_of_the_users_is_not_replaced(silent, tmp_path, monkeypatch
     theirs = '[superlink.sites]\naddress = "fl.example.org:8000"\n'
     config.write_text(theirs)
     monkeypatch.setattr(LocalDeployment, "start_superlink", lambda self: None)
+    monkeypatch.setattr(LocalDeployment, "start_front", lambda self: None)
     with pytest.raises(InputError, match=r"'sites' already, to fl.example.org:8000"):
         LocalDeployment(tmp_path / "here", "sites", []).__enter__()
     assert config.read_text() == theirs
@@ -113,6 +114,7 @@ def test_a_connection_of_ours_is_written_beside_the_users(silent, tmp_path, monk
     config.parent.mkdir()
     config.write_text('[superlink]\ndefault = "theirs"\n[superlink.theirs]\naddress = "a:1"\n')
     monkeypatch.setattr(LocalDeployment, "start_superlink", lambda self: None)
+    monkeypatch.setattr(LocalDeployment, "start_front", lambda self: None)
     monkeypatch.setattr(LocalDeployment, "online", lambda self: 0)
     for _ in range(2):  # again, on another port
         with LocalDeployment(tmp_path / "here", "sites", []) as deployment:
@@ -125,7 +127,7 @@ def test_a_connection_of_ours_is_written_beside_the_users(silent, tmp_path, monk
     }
 
 
-SUPERLINK = """
+LISTENER = """
 import signal, socket, sys
 listener = socket.create_server(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])))
 signal.pause()
@@ -145,7 +147,8 @@ def deployed(tmp_path, monkeypatch):
     """`celeba-fl deploy local` of Flower's commands that do nothing, once it is up."""
     bin = tmp_path / "bin"
     bin.mkdir()
-    scripts = {"flower-superlink": SUPERLINK, "flwr": FLWR, "flower-supernode": SUPERNODE}
+    scripts = {"flwr": FLWR, "flower-supernode": SUPERNODE}
+    scripts |= {"flower-superlink": LISTENER, "python": LISTENER}  # the front
     for name, script in scripts.items():
         (bin / name).write_text(f"#!{sys.executable}\n{script}")
         (bin / name).chmod(0o755)
@@ -165,7 +168,7 @@ def deployed(tmp_path, monkeypatch):
             said += process.stdout.readline() or pytest.fail(said)
         assert "2 SuperNodes online" in said
         assert "flwr run . mine --stream" in said
-        assert len(running(tmp_path)) == 3
+        assert len(running(tmp_path)) == 4
         try:
             yield process
         finally:
@@ -185,7 +188,10 @@ def test_deploy_local_ends_all_that_it_started(deployed, end):
     assert deployed.wait() == 0
 
 
-def test_deploy_local_says_who_died_and_ends_with_the_superlink(deployed, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "command"), [("superlink", "flower-superlink"), ("front", "python")]
+)
+def test_deploy_local_says_who_died_and_ends_with_the_server(deployed, tmp_path, name, command):
     logs = [tmp_path / f"home/deployments/mine/logs/node-{node}.log" for node in (0, 1)]
     while not all("no such face" in log.read_text() for log in logs):
         time.sleep(0.05)
@@ -194,8 +200,8 @@ def test_deploy_local_says_who_died_and_ends_with_the_superlink(deployed, tmp_pa
     said = [deployed.stdout.readline() for _ in range(2)]
     assert re.fullmatch(r"node-\d has ended with status -9; .*logs/node-\d.log:\n", said[0])
     assert said[1] == "no such face\n"
-    by_name["flower-superlink"].kill()
-    assert "superlink has ended with status -9" in deployed.stdout.read()
+    by_name[command].kill()
+    assert f"{name} has ended with status -9" in deployed.stdout.read()
     assert deployed.wait() == 1
 
 
@@ -203,11 +209,11 @@ def test_what_a_killed_deployment_has_left_is_ended_first(deployed, tmp_path, mo
     deployed.kill()
     deployed.wait()
     orphans = running(tmp_path)
-    assert len(orphans) == 3
+    assert len(orphans) == 4
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
     folder = tmp_path / "home" / "deployments" / "mine"
     with LocalDeployment(folder, "mine", node_configs(2, [])):
-        assert len(running(tmp_path)) == 3
+        assert len(running(tmp_path)) == 4
         assert not {*orphans} & {*running(tmp_path)}
 
 

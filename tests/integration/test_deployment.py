@@ -1,6 +1,7 @@
 """A real SuperLink with TLS and authentication, and SuperNodes with images of their own."""
 
 import json
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -137,7 +138,7 @@ def supernode(deployment: LocalDeployment, folder: Path, *options: str) -> tuple
     Into a file, as a child of it lives on, with all that is open, until we have seen its end.
     """
     (port,) = free_ports(1)
-    command = ["flower-supernode", "--superlink", deployment.address, "--port", str(port)]
+    command = ["flower-supernode", "--superlink", deployment.front, "--port", str(port)]
     # By its home the deployment finds the child.
     environment = {**LocalDeployment.environment(), "FLWR_HOME": str(deployment.folder / "flwr")}
     with (folder / "log").open("w+") as log:
@@ -156,7 +157,7 @@ def supernode(deployment: LocalDeployment, folder: Path, *options: str) -> tuple
 def test_a_node_whose_key_is_not_registered_is_refused(
     deployment: LocalDeployment, tmp_path: Path
 ) -> None:
-    write_credentials(tmp_path / "stranger", 1, ["localhost"], 1)
+    write_credentials(tmp_path / "stranger", ["hospital-a"], ["localhost"], 1)
     status, output = supernode(
         deployment,
         tmp_path,
@@ -178,9 +179,20 @@ def test_a_node_without_tls_is_refused(deployment: LocalDeployment, tmp_path: Pa
 def test_a_user_without_the_ca_is_refused(
     deployment: LocalDeployment, settings: dict[str, Any], tmp_path: Path
 ) -> None:
+    # By the front it would get nowhere with the certificate either.
     flower.write_connection("no-ca", address=deployment.address)
     process = start(settings, "no-ca")
     output, _ = process.communicate()
     assert process.returncode == 2
     assert "Connection to the SuperLink is unavailable" in output
     assert not (tmp_path / "runs").exists()
+
+
+def test_none_but_its_owner_reads_what_a_deployment_writes(deployment: LocalDeployment) -> None:
+    modes = {
+        (path.is_dir(), stat.S_IMODE(path.stat().st_mode))
+        for path in [deployment.folder, *deployment.folder.rglob("*")]
+        if not path.is_symlink()
+    }
+    assert modes == {(True, 0o700), (False, 0o600)}
+    assert (deployment.folder / "superlink.db").exists()

@@ -105,6 +105,35 @@ def test_two_clients_of_one_name_are_refused() -> None:
         call(Nodes(app, 2))
 
 
+def test_a_name_that_belongs_to_another_key_is_refused_and_the_others_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = ["a", "b", "c", "c"]  # the last is not c
+    app = clients_who(lambda message, i: present(message, names[i]))
+    nodes = Nodes(app, 4)
+
+    def check_owner(node_id: int, name: str) -> None:
+        if node_id == nodes.by_name["3"]:
+            raise InputError("it has the key of d")
+
+    assert list(call(nodes, check_owner=check_owner)) == ["a", "b", "c"]
+    assert "client c: it has the key of d" in caplog.text
+
+
+def test_who_sits_out_needs_the_key_of_its_name_too(caplog: pytest.LogCaptureFixture) -> None:
+    def answer(message: Message, i: int) -> Message:
+        return (
+            present(message, "a") if i == 0 else Message(messages.sits_out("b"), reply_to=message)
+        )
+
+    def check_owner(node_id: int, name: str) -> None:
+        if name == "b":
+            raise InputError("it has the key of d")
+
+    assert list(call(Nodes(clients_who(answer), 2), chosen=["a"], check_owner=check_owner)) == ["a"]
+    assert "client b: it has the key of d" in caplog.text
+
+
 def lacking(
     name: str, held: dict[int, set[str]], heal: bool = True
 ) -> Callable[[Message, int], Message]:
