@@ -118,9 +118,9 @@ def application(name: str) -> Any:
         return typer.main.get_command(celeba_fl_app)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # not ours
-        from flwr.cli.app import app
+        from private import commands
 
-        return typer.main.get_command(app)
+        return typer.main.get_command(commands)
 
 
 def parse(words: list[str]) -> dict[str, Any]:

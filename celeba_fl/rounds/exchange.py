@@ -87,6 +87,10 @@ def send_and_wait(
             client = pending.pop(message.metadata.reply_to_message_id, "")
             if not client:  # nobody asked for it
                 continue
+            # The SuperLink answers in its own name for a node that is gone, but never with content.
+            if message.has_content() and names.get(message.metadata.src_node_id) != client:
+                replies.failures[client] = "another node has answered in its place"
+                continue
             if not message.has_content():
                 reason = str(message.error.reason) if message.has_error() else "an empty message"
                 replies.failures[client] = printable(_words(reason))
