@@ -1,12 +1,14 @@
-"""CIFAR-10, or other small images with a class each: parquet files, or a folder.
+"""CIFAR-10, or other small images with a class each: parquet files, or a folder of images.
 
 Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. A parquet file has a
 column of encoded images (a struct with `bytes`), such as `img` or `image`, and one of classes,
-`label`; the split is how its name begins. A folder has a `metadata.csv` with the columns
-`file_name`, `label` and perhaps `split`. Classes are called as the hub's metadata in a file call
-them; else they are the texts in the column, or CIFAR-10's where the columns are CIFAR-10's, or
-numbers. All images are decoded once and resized, grey ones to three equal channels, into arrays
-that every process maps into memory: a client imports neither pyarrow nor Pillow.
+`label`; its name tells the split. A folder has a `metadata.csv` with the columns `file_name`,
+`label` and perhaps `split`, or a folder for each class. Images of an official validation split are
+train images here, as parts of these validate. Classes are called as the hub's metadata in a file
+call them; else they are the names of folders, the texts in the column, or CIFAR-10's where the
+columns are CIFAR-10's, or numbers. All images are decoded once and resized, grey ones to three
+equal channels, into arrays that every process maps into memory: a client imports neither pyarrow
+nor Pillow.
 """
 
 import hashlib
@@ -23,8 +25,9 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import keep, stamp_key
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.data import hub
+from celeba_fl.data.classfolders import filed_images, folders_in
 from celeba_fl.data.imagefolder import METADATA, NAME, choices, image_names
-from celeba_fl.data.parquet import check_images, opened, parquet_files
+from celeba_fl.data.parquet import by_split, check_images, opened, parquet_files
 from celeba_fl.data.schema import SPLITS
 from celeba_fl.data.table import (
     LabelledImages,
@@ -38,8 +41,9 @@ from celeba_fl.data.text import read_cells
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 IMAGE_SIZE = 32
-# Its official splits; parts of `train` validate.
+# The splits here, and those that others make.
 PARTS = ("train", "test")
+PART_OF = {"train": "train", "valid": "train", "test": "test"}
 ARRAYS = ("image", "labels", "split", "content", "pixels", "unreadable", "classes")
 CHUNK = 1000
 LABELS = ("label", "labels", "class", "target", "fine_label")
@@ -68,9 +72,9 @@ def load(dataset: str, home: Path) -> Pictures:
     """Open the images of a data set; the first time, read, check and decode all of it.
 
     It is a hub id such as ``"uoft-cs/cifar10"``, a folder with the parquet files of one, in it or
-    one level below, or one of images with a `metadata.csv`; or ``"none"``, without images, as
-    clients bring their own. Decoded images are kept in ``home/pictures``, downloads in
-    ``home/hub``. Files that change are decoded again.
+    one level below, or one of images with a `metadata.csv` or a folder for each class; or
+    ``"none"``, without images, as clients bring their own. Decoded images are kept in
+    ``home/pictures``, downloads in ``home/hub``. Files that change are decoded again.
 
     Raises
     ------
@@ -86,11 +90,13 @@ def load(dataset: str, home: Path) -> Pictures:
     files, metadata = parquet_files(folder), folder / METADATA
     if metadata.is_file():
         files = [metadata, folder]
+    elif not files and (classes := folders_in(folder)):
+        files = [folder, *classes, *(part for name in classes for part in folders_in(name))]
     if not files:
         raise InputError(
-            f"{folder.absolute()} holds no parquet file; there should be some with the columns of "
-            f"uoft-cs/cifar10 (that hub id, a folder as `dataset`, or a node's own `data-path`), "
-            f"or a {METADATA} with file_name and label"
+            f"{folder.absolute()} holds no images: there should be parquet files with the columns "
+            f"of uoft-cs/cifar10 (that hub id, a folder as `dataset`, or a node's own "
+            f"`data-path`), a {METADATA} with file_name and label, or a folder for each class"
         )
     kept = keep(home / "pictures" / stamp_key(files), partial(_parse, dataset, files))
     return Pictures(name=dataset, **open_columns(kept, ARRAYS))
@@ -104,7 +110,9 @@ def _parse(dataset: str, files: list[Path], folder: Path) -> None:
 
     LOG.info("Decoding %s, once", dataset)
     try:
-        if files[0].name == METADATA:
+        if files[0].is_dir():
+            total, classes, images = _in_class_folders(files[0])
+        elif files[0].name == METADATA:
             total, classes, images = _in_folder(files[0])
         else:
             total, classes, images = _in_parquet(files)
@@ -162,7 +170,7 @@ def _in_folder(metadata: Path) -> tuple[int, tuple[str, ...], Images]:
     codes = _codes(metadata, set(labels))
     splits = [PARTS[0]] * len(names)
     if "split" in cells.columns:
-        numbers = {part: number for number, part in enumerate(PARTS)}
+        numbers = {split: PARTS.index(part) for split, part in PART_OF.items()}
         splits = [PARTS[number] for number in choices(cells, "split", numbers)]
 
     def images() -> Images:
@@ -170,6 +178,18 @@ def _in_folder(metadata: Path) -> tuple[int, tuple[str, ...], Images]:
             yield name, split, read_file(metadata.parent, row, name), codes[label]
 
     return len(names), tuple(map(str, codes)), images()
+
+
+def _in_class_folders(folder: Path) -> tuple[int, tuple[str, ...], Images]:
+    """Number of images, classes, and name, split, encoded image and class of each."""
+    classes, filed = filed_images(folder)
+    codes = _codes(folder, {*classes})
+
+    def images() -> Images:
+        for row, (name, split, label) in enumerate(filed):
+            yield name, PART_OF[split], read_file(folder, row, name), codes[label]
+
+    return len(filed), tuple(classes), images()
 
 
 def _in_parquet(files: list[Path]) -> tuple[int, tuple[str, ...], Images]:
@@ -241,10 +261,9 @@ def _codes(path: Path, seen: set[Any]) -> dict[Any, int]:
 def _read(columns: dict[Path, tuple[str, str]], codes: dict[Any, int]) -> Images:
     """Name, split, encoded image and class, of every image of parquet files."""
     rows = dict.fromkeys(PARTS, 0)
+    splits = {path: split for split, paths in by_split([*columns]).items() for path in paths}
     for path, (image, label_name) in columns.items():
-        split = next((part for part in PARTS if path.name.startswith(part)), None)
-        if split is None:
-            raise InputError(f"{path}: the file's name should begin with {' or '.join(PARTS)}")
+        split = PART_OF[splits[path]]
         check_images(path, image, empty=True)
         for batch in opened(path).iter_batches(CHUNK, columns=[image, label_name]):
             encoded = batch[image].field("bytes").to_pylist()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.data.text import WHOLE
+from celeba_fl.data.text import SPLIT_WORDS, WHOLE
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 GROWTH, FREE = 100, 64 * 10**6
 CHUNK = 1000
 POINTER = b"version https://git-lfs"
-# How the split is written in the names of files.
-SPLIT_WORDS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid"}
-SPLIT_WORDS |= {"dev": "valid", "test": "test"}
 
 
 def parquet_files(folder: Path) -> list[Path]:

@@ -24,6 +24,9 @@ MARKS = {
 }
 DELIMITERS = ",;\t"
 WHOLE = np.iinfo(np.int32)
+# How a split is written in the names of files and folders.
+SPLIT_WORDS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid"}
+SPLIT_WORDS |= {"dev": "valid", "test": "test"}
 # What people call a column that is known here by another name.
 SYNONYMS = {
     "split": ("partition", "evalpartition", "set", "subset", "fold", "phase", "usage"),

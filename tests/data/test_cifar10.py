@@ -143,8 +143,9 @@ def test_wrong_columns_are_refused(write, home, changed, wrong):
 
 
 def test_a_file_of_no_known_split_is_refused(write, home):
+    write([(image(1), 1)])
     folder = write([(image(1), 1)], "extra.parquet")
-    with pytest.raises(InputError, match=r"extra\.parquet: .* should begin with train or test"):
+    with pytest.raises(InputError, match=r"extra\.parquet: .* begin with train, valid or test"):
         load(folder, home)
 
 
@@ -168,7 +169,7 @@ def test_images_that_are_all_unreadable(write, home):
 @pytest.mark.parametrize("name", ["nothing/here/at/all", "empty"])
 def test_a_folder_without_data_is_refused(tmp_path, home, name):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no parquet file; .* uoft-cs/cifar10"):
+    with pytest.raises(InputError, match=r"holds no images: .* uoft-cs/cifar10"):
         load(str(tmp_path / name), home)
 
 
