@@ -47,8 +47,8 @@ PART_OF = {"train": "train", "valid": "train", "test": "test"}
 ARRAYS = ("image", "labels", "split", "content", "pixels", "unreadable", "classes")
 CHUNK = 1000
 LABELS = ("label", "labels", "class", "target", "fine_label")
-# More classes than small images tell apart.
-MOST = 1000
+# More classes than small images tell apart, and the longest name of one.
+MOST, LONGEST = 1000, 200
 
 
 # Name, split, encoded image and class of each image.
@@ -86,9 +86,19 @@ def load(dataset: str, home: Path) -> Pictures:
         return Pictures(
             "none", "none", **_arrays([], np.empty((0, 3, IMAGE_SIZE, IMAGE_SIZE)), [], CLASSES)
         )
+    try:
+        kept = _kept(dataset, home)
+        columns = open_columns(kept, ARRAYS)
+    except OSError as error:  # names the file
+        raise InputError(f"{dataset} cannot be read or kept: {error}") from error
+    return Pictures(name=dataset, **columns)
+
+
+def _kept(dataset: str, home: Path) -> Path:
+    """The folder of the arrays, which are made unless they are there."""
     folder = hub.fetch(dataset, home)
     files, metadata = parquet_files(folder), folder / METADATA
-    if metadata.is_file():
+    if metadata.exists():
         files = [metadata, folder]
     elif not files and (classes := folders_in(folder)):
         files = [folder, *classes, *(part for name in classes for part in folders_in(name))]
@@ -98,8 +108,7 @@ def load(dataset: str, home: Path) -> Pictures:
             f"of uoft-cs/cifar10 (that hub id, a folder as `dataset`, or a node's own "
             f"`data-path`), a {METADATA} with file_name and label, or a folder for each class"
         )
-    kept = keep(home / "pictures" / stamp_key(files), partial(_parse, dataset, files))
-    return Pictures(name=dataset, **open_columns(kept, ARRAYS))
+    return keep(home / "pictures" / stamp_key(files), partial(_parse, dataset, files))
 
 
 def _parse(dataset: str, files: list[Path], folder: Path) -> None:
@@ -110,12 +119,13 @@ def _parse(dataset: str, files: list[Path], folder: Path) -> None:
 
     LOG.info("Decoding %s, once", dataset)
     try:
-        if files[0].is_dir():
-            total, classes, images = _in_class_folders(files[0])
-        elif files[0].name == METADATA:
+        if files[0].name == METADATA:
             total, classes, images = _in_folder(files[0])
+        elif files[0].is_dir():
+            total, classes, images = _in_class_folders(files[0])
         else:
             total, classes, images = _in_parquet(files)
+        _check_names(files[0], classes)
         pixels = np.empty((total, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
         progress = Progress("Decoding images", total)
         rows: list[tuple[str, int, int, int]] = []
@@ -198,10 +208,16 @@ def _in_parquet(files: list[Path]) -> tuple[int, tuple[str, ...], Images]:
     seen: set[Any] = set()
     for file, (_, label) in columns.items():
         for batch in opened(file).iter_batches(CHUNK, columns=[label]):
-            seen |= set(batch[label].to_pylist())
+            try:
+                seen |= set(batch[label].to_pylist())
+            except TypeError:
+                raise InputError(
+                    f"{file}: column {label} is {batch[label].type}; it should hold one class a row"
+                ) from None
     schema = opened(files[0]).schema_arrow
     classes: tuple[str, ...] = _named(schema.metadata, columns[files[0]][1])
-    if not classes and set(columns.values()) == {("img", "label")}:
+    worded = any(isinstance(label, str) for label in seen)
+    if not classes and not worded and set(columns.values()) == {("img", "label")}:
         classes = CLASSES
     codes = {number: number for number in range(len(classes))} or _codes(files[0], seen)
     total = sum(opened(file).metadata.num_rows for file in files)
@@ -213,6 +229,8 @@ def _columns(path: Path) -> tuple[str, str]:
     import pyarrow as pa
 
     schema = opened(path).schema_arrow
+    if len(set(schema.names)) < len(schema.names):
+        raise InputError(f"{path}: names a column twice, of {', '.join(schema.names)}")
     encoded = [
         field.name
         for field in schema
@@ -256,6 +274,16 @@ def _codes(path: Path, seen: set[Any]) -> dict[Any, int]:
     if not 1 < len(found) <= MOST:
         raise InputError(f"{path}: names {len(found)} classes; there should be 2 to {MOST}")
     return {label: number for number, label in enumerate(found)}
+
+
+def _check_names(path: Path, classes: tuple[str, ...]) -> None:
+    """Raise InputError unless the names of classes can stand in a table, a log and a page."""
+    for name in classes:
+        if not name.isprintable() or not 0 < len(name) <= LONGEST or name.strip() != name:
+            raise InputError(
+                f"{path}: the class {name[:LONGEST]!r} should have a name of 1 to {LONGEST} "
+                f"printable characters, without space around it"
+            )
 
 
 def _read(columns: dict[Path, tuple[str, str]], codes: dict[Any, int]) -> Images:

@@ -58,9 +58,9 @@ def filed_images(folder: Path) -> tuple[list[str], list[Filed]]:
         for label in folders_in(part):
             classes.add(label.name)
             images += [Filed(name, split, label.name) for name in _names(folder, label)]
-    filed = {image.name for image in images}
-    if stray := next((name for name in _names(folder, folder) if name not in filed), ""):
-        raise InputError(f"{folder / stray}: an image should lie in the folder of its class")
+    for place in (folder, *divided.values()):
+        if stray := next((path for path in sorted(place.iterdir()) if _is_image(path.name)), None):
+            raise InputError(f"{stray}: an image should lie in the folder of its class")
     return sorted(classes), images
 
 
@@ -69,7 +69,11 @@ def _names(folder: Path, part: Path) -> Iterator[str]:
     for place, folders, files in os.walk(part):
         folders[:] = sorted(name for name in folders if name[0] not in "._")
         for file in sorted(files):
-            if file.lower().endswith(SUFFIXES) and file[0] not in "._":
+            if _is_image(file):
                 name = os.path.relpath(os.path.join(place, file), folder)
                 inside(folder, name)
                 yield name
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and name[0] not in "._"

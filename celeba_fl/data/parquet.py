@@ -1,5 +1,6 @@
 """Parquet files that others have written, checked before anything is made of them."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,15 +19,18 @@ POINTER = b"version https://git-lfs"
 
 def parquet_files(folder: Path) -> list[Path]:
     """Parquet files in a folder or one level below."""
-    return sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
+    found = (*folder.glob("*.parquet"), *folder.glob("*/*.parquet"))
+    return sorted(path for path in found if path.is_file())
 
 
 def by_split(files: list[Path]) -> dict[str, list[Path]]:
-    """Files by their splits, which their names tell; train where no name tells one.
+    """Files by their splits, which their names or those of their folders tell; else all are train.
 
     A README beside them could name other files, outside of the folder too: it is not read.
     """
-    words = {file: re.split("[^a-z]+", file.name.lower()) for file in files}
+    root = os.path.commonpath([file.parent for file in files])
+    names = {file: f"{file.name} {file.parent.relative_to(root)}".lower() for file in files}
+    words = {file: re.split("[^a-z]+", name) for file, name in names.items()}
     named = {
         file: next((SPLIT_WORDS[word] for word in words[file] if word in SPLIT_WORDS), None)
         for file in files

@@ -40,8 +40,10 @@ def read_text(path: Path) -> str:
     Raises
     ------
     InputError
-        If it is in another encoding.
+        If it is in another encoding, or no file.
     """
+    if path.exists() and not path.is_file():  # such as a pipe, which would be waited for
+        raise InputError(f"{path}: should be a file, and is something else")
     with path.open("rb") as file:
         data = file.read()
     encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")

@@ -1,6 +1,7 @@
 """Folders of images, one for each class."""
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,8 @@ def test_new_images_are_seen(tmp_path: Path) -> None:
         (["cat/1.png", "dog/2.png", "3.png"], r"3\.png: an image should lie in the folder of"),
         (["train/cat/1.png", "train/dog/2.png", "train/3.png"], r"3\.png: an image should lie in"),
         (["cat/1.png"], "names 1 classes"),
+        (["cat/1.png", "dog\n/1.png"], r"'dog\\n/1\.png' has control characters in it"),
+        (["cat/1.png", "dog\n/"], r"the class 'dog\\n' should have a name of 1 to 200 printable"),
         (["cat/", "dog/"], "holds no image that can be read"),
     ],
 )
@@ -71,3 +74,10 @@ def test_links_that_lead_outside_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pets" / "cat" / "3.png").symlink_to(tmp_path / "secret.png")
     with pytest.raises(InputError, match=r"'cat/3\.png' lies outside of"):
         load(folder, tmp_path / "home")
+
+
+def test_what_is_no_file_is_no_image(tmp_path: Path) -> None:
+    folder = make(tmp_path / "pets", "cat/1.png", "dog/2.png")
+    os.mkfifo(tmp_path / "pets" / "dog" / "3.png")
+    found = load(folder, tmp_path / "home")
+    assert found.unreadable.tolist() == ["dog/3.png"]

@@ -1,6 +1,8 @@
 """All that tests use of Flower's private modules, and the package does not."""
 
-from flwr.cli.app import app as commands
+import warnings
+from typing import Any
+
 from flwr.cli.app_cmd.publish import _collect_file_paths as collect_file_paths
 from flwr.cli.app_cmd.publish import _validate_files as validate_files
 from flwr.common.constant import FAB_MAX_SIZE
@@ -12,6 +14,14 @@ __all__ = [
     "MAX_FILE_COUNT",
     "MAX_TOTAL_BYTES",
     "collect_file_paths",
-    "commands",
+    "flwr_app",
     "validate_files",
 ]
+
+
+def flwr_app() -> Any:
+    """The Typer app behind the command `flwr`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # not ours
+        from flwr.cli.app import app
+    return app
