@@ -10,8 +10,8 @@ import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from celeba_fl.common.errors import printable
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds.checking import printable
 
 POLL_SECONDS = 0.1
 # Messages expire shortly after our own timeout: a node never works on a reply that nobody awaits,
