@@ -23,7 +23,11 @@ REFUSED: dict[str, list[tuple[object, str]]] = {
     "seed": [(-1, "at least 0"), (True, "a whole number")],
     "features": [("", "a text that is not empty"), (True, "a text")],
     "image-size": [(-1, "at least 0"), (1025, "at most 1024")],
-    "num-server-rounds": [(0, "at least 1"), (False, "a whole number"), (2**63, "64 bits")],
+    "num-server-rounds": [
+        (0, "at least 1"),
+        (False, "a whole number"),
+        (2**63, "a whole number of 64 bits"),
+    ],
     "fraction-train": [(0.0, "above 0"), (1.1, "at most 1")],
     "fraction-evaluate": [(-0.1, "at least 0"), (1.1, "at most 1")],
     "min-train-clients": [(0, "at least 1")],
