@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import tomli
 import typer
+from private import flwr_app
 
 from celeba_fl.cli.app import app as celeba_fl_app
 from celeba_fl.config import RunConfig
@@ -116,11 +116,7 @@ def application(name: str) -> Any:
     """The click command behind `celeba-fl` or `flwr`."""
     if name == "celeba-fl":
         return typer.main.get_command(celeba_fl_app)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # not ours
-        from flwr.cli.app import app
-
-        return typer.main.get_command(app)
+    return typer.main.get_command(flwr_app())
 
 
 def parse(words: list[str]) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from celeba_fl.common.errors import InputError
 
 TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
+# Messages hold whole numbers below this size.
+WHOLE = 2**63
+
 Value = bool | int | float | str
 
 
@@ -52,7 +55,7 @@ class Key:
 
     def coerce(self, value: Any) -> Any:
         """What people mean by ``learning-rate=1``, ``clients=3`` and ``teacher-error=0.1``."""
-        if type(self.default) is float and type(value) is int:
+        if type(self.default) is float and type(value) is int and abs(value) < WHOLE:
             return float(value)
         return str(value) if type(self.default) is str and type(value) in (int, float) else value
 
@@ -63,6 +66,8 @@ class Key:
             right = TYPES[type(self.default)]
         elif isinstance(value, float) and not math.isfinite(value):
             right = "finite"
+        elif type(value) is int and abs(value) >= WHOLE:
+            right = "a whole number of 64 bits"
         elif self.choices and value not in self.choices:
             right = f"one of {', '.join(self.choices)}"
         elif self.low is not None and not number >= self.low:

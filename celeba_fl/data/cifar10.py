@@ -1,12 +1,14 @@
-"""CIFAR-10, or other small images with a class each: parquet files, or a folder.
+"""CIFAR-10, or other small images with a class each: parquet files, or a folder of images.
 
 Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. A parquet file has a
 column of encoded images (a struct with `bytes`), such as `img` or `image`, and one of classes,
-`label`; the split is how its name begins. A folder has a `metadata.csv` with the columns
-`file_name`, `label` and perhaps `split`. Classes are called as the hub's metadata in a file call
-them; else they are the texts in the column, or CIFAR-10's where the columns are CIFAR-10's, or
-numbers. All images are decoded once and resized, grey ones to three equal channels, into arrays
-that every process maps into memory: a client imports neither pyarrow nor Pillow.
+`label`; its name tells the split. A folder has a `metadata.csv` with the columns `file_name`,
+`label` and perhaps `split`, or a folder for each class. Images of an official validation split are
+train images here, as parts of these validate. Classes are called as the hub's metadata in a file
+call them; else they are the names of folders, the texts in the column, or CIFAR-10's where the
+columns are CIFAR-10's, or numbers. All images are decoded once and resized, grey ones to three
+equal channels, into arrays that every process maps into memory: a client imports neither pyarrow
+nor Pillow.
 """
 
 import hashlib
@@ -23,8 +25,9 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import keep, stamp_key
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.data import hub
+from celeba_fl.data.classfolders import filed_images, folders_in
 from celeba_fl.data.imagefolder import METADATA, NAME, choices, image_names
-from celeba_fl.data.parquet import check_images, opened, parquet_files
+from celeba_fl.data.parquet import by_split, check_images, opened, parquet_files
 from celeba_fl.data.schema import SPLITS
 from celeba_fl.data.table import (
     LabelledImages,
@@ -38,13 +41,14 @@ from celeba_fl.data.text import read_cells
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 IMAGE_SIZE = 32
-# Its official splits; parts of `train` validate.
+# The splits here, and those that others make.
 PARTS = ("train", "test")
+PART_OF = {"train": "train", "valid": "train", "test": "test"}
 ARRAYS = ("image", "labels", "split", "content", "pixels", "unreadable", "classes")
 CHUNK = 1000
 LABELS = ("label", "labels", "class", "target", "fine_label")
-# More classes than small images tell apart.
-MOST = 1000
+# More classes than small images tell apart, and the longest name of one.
+MOST, LONGEST = 1000, 200
 
 
 # Name, split, encoded image and class of each image.
@@ -68,9 +72,9 @@ def load(dataset: str, home: Path) -> Pictures:
     """Open the images of a data set; the first time, read, check and decode all of it.
 
     It is a hub id such as ``"uoft-cs/cifar10"``, a folder with the parquet files of one, in it or
-    one level below, or one of images with a `metadata.csv`; or ``"none"``, without images, as
-    clients bring their own. Decoded images are kept in ``home/pictures``, downloads in
-    ``home/hub``. Files that change are decoded again.
+    one level below, or one of images with a `metadata.csv` or a folder for each class; or
+    ``"none"``, without images, as clients bring their own. Decoded images are kept in
+    ``home/pictures``, downloads in ``home/hub``. Files that change are decoded again.
 
     Raises
     ------
@@ -82,18 +86,29 @@ def load(dataset: str, home: Path) -> Pictures:
         return Pictures(
             "none", "none", **_arrays([], np.empty((0, 3, IMAGE_SIZE, IMAGE_SIZE)), [], CLASSES)
         )
+    try:
+        kept = _kept(dataset, home)
+        columns = open_columns(kept, ARRAYS)
+    except OSError as error:  # names the file
+        raise InputError(f"{dataset} cannot be read or kept: {error}") from error
+    return Pictures(name=dataset, **columns)
+
+
+def _kept(dataset: str, home: Path) -> Path:
+    """The folder of the arrays, which are made unless they are there."""
     folder = hub.fetch(dataset, home)
     files, metadata = parquet_files(folder), folder / METADATA
-    if metadata.is_file():
+    if metadata.exists():
         files = [metadata, folder]
+    elif not files and (classes := folders_in(folder)):
+        files = [folder, *classes, *(part for name in classes for part in folders_in(name))]
     if not files:
         raise InputError(
-            f"{folder.absolute()} holds no parquet file; there should be some with the columns of "
-            f"uoft-cs/cifar10 (that hub id, a folder as `dataset`, or a node's own `data-path`), "
-            f"or a {METADATA} with file_name and label"
+            f"{folder.absolute()} holds no images: there should be parquet files with the columns "
+            f"of uoft-cs/cifar10 (that hub id, a folder as `dataset`, or a node's own "
+            f"`data-path`), a {METADATA} with file_name and label, or a folder for each class"
         )
-    kept = keep(home / "pictures" / stamp_key(files), partial(_parse, dataset, files))
-    return Pictures(name=dataset, **open_columns(kept, ARRAYS))
+    return keep(home / "pictures" / stamp_key(files), partial(_parse, dataset, files))
 
 
 def _parse(dataset: str, files: list[Path], folder: Path) -> None:
@@ -106,8 +121,11 @@ def _parse(dataset: str, files: list[Path], folder: Path) -> None:
     try:
         if files[0].name == METADATA:
             total, classes, images = _in_folder(files[0])
+        elif files[0].is_dir():
+            total, classes, images = _in_class_folders(files[0])
         else:
             total, classes, images = _in_parquet(files)
+        _check_names(files[0], classes)
         pixels = np.empty((total, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
         progress = Progress("Decoding images", total)
         rows: list[tuple[str, int, int, int]] = []
@@ -162,7 +180,7 @@ def _in_folder(metadata: Path) -> tuple[int, tuple[str, ...], Images]:
     codes = _codes(metadata, set(labels))
     splits = [PARTS[0]] * len(names)
     if "split" in cells.columns:
-        numbers = {part: number for number, part in enumerate(PARTS)}
+        numbers = {split: PARTS.index(part) for split, part in PART_OF.items()}
         splits = [PARTS[number] for number in choices(cells, "split", numbers)]
 
     def images() -> Images:
@@ -172,16 +190,34 @@ def _in_folder(metadata: Path) -> tuple[int, tuple[str, ...], Images]:
     return len(names), tuple(map(str, codes)), images()
 
 
+def _in_class_folders(folder: Path) -> tuple[int, tuple[str, ...], Images]:
+    """Number of images, classes, and name, split, encoded image and class of each."""
+    classes, filed = filed_images(folder)
+    codes = _codes(folder, {*classes})
+
+    def images() -> Images:
+        for row, (name, split, label) in enumerate(filed):
+            yield name, PART_OF[split], read_file(folder, row, name), codes[label]
+
+    return len(filed), tuple(classes), images()
+
+
 def _in_parquet(files: list[Path]) -> tuple[int, tuple[str, ...], Images]:
     """Number of images, classes, and name, split, encoded image and class of each."""
     columns = {file: _columns(file) for file in files}
     seen: set[Any] = set()
     for file, (_, label) in columns.items():
         for batch in opened(file).iter_batches(CHUNK, columns=[label]):
-            seen |= set(batch[label].to_pylist())
+            try:
+                seen |= set(batch[label].to_pylist())
+            except TypeError:
+                raise InputError(
+                    f"{file}: column {label} is {batch[label].type}; it should hold one class a row"
+                ) from None
     schema = opened(files[0]).schema_arrow
     classes: tuple[str, ...] = _named(schema.metadata, columns[files[0]][1])
-    if not classes and set(columns.values()) == {("img", "label")}:
+    worded = any(isinstance(label, str) for label in seen)
+    if not classes and not worded and set(columns.values()) == {("img", "label")}:
         classes = CLASSES
     codes = {number: number for number in range(len(classes))} or _codes(files[0], seen)
     total = sum(opened(file).metadata.num_rows for file in files)
@@ -193,6 +229,8 @@ def _columns(path: Path) -> tuple[str, str]:
     import pyarrow as pa
 
     schema = opened(path).schema_arrow
+    if len(set(schema.names)) < len(schema.names):
+        raise InputError(f"{path}: names a column twice, of {', '.join(schema.names)}")
     encoded = [
         field.name
         for field in schema
@@ -238,13 +276,22 @@ def _codes(path: Path, seen: set[Any]) -> dict[Any, int]:
     return {label: number for number, label in enumerate(found)}
 
 
+def _check_names(path: Path, classes: tuple[str, ...]) -> None:
+    """Raise InputError unless the names of classes can stand in a table, a log and a page."""
+    for name in classes:
+        if not name.isprintable() or not 0 < len(name) <= LONGEST or name.strip() != name:
+            raise InputError(
+                f"{path}: the class {name[:LONGEST]!r} should have a name of 1 to {LONGEST} "
+                f"printable characters, without space around it"
+            )
+
+
 def _read(columns: dict[Path, tuple[str, str]], codes: dict[Any, int]) -> Images:
     """Name, split, encoded image and class, of every image of parquet files."""
     rows = dict.fromkeys(PARTS, 0)
+    splits = {path: split for split, paths in by_split([*columns]).items() for path in paths}
     for path, (image, label_name) in columns.items():
-        split = next((part for part in PARTS if path.name.startswith(part)), None)
-        if split is None:
-            raise InputError(f"{path}: the file's name should begin with {' or '.join(PARTS)}")
+        split = PART_OF[splits[path]]
         check_images(path, image, empty=True)
         for batch in opened(path).iter_batches(CHUNK, columns=[image, label_name]):
             encoded = batch[image].field("bytes").to_pylist()

@@ -1,18 +1,21 @@
 """From encoded images to pixels, and back.
 
-Pixels are what a viewer shows: upright by EXIF, grey of 16 bits in 8, and transparent places on
-white. Images are foreign input: none but `FORMATS` are tried, since others start programs
-or allocate before they tell their size, and none is decoded that would fill the memory.
+Pixels are what a viewer shows: upright by EXIF, grey of 16 bits in 8, transparent places on white,
+and colours as the image's own profile (ICC) means them. Images are foreign input: none but
+`FORMATS` are tried, since others start programs or allocate before they tell their size, and none
+is decoded that would fill the memory.
 """
 
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
+from celeba_fl.common.log import LOG
 from celeba_fl.data.table import MAX_PIXELS
 
 FORMATS = ("JPEG", "PNG")
@@ -29,6 +32,9 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Pillow's name for a colour profile, and the modes of images whose colours profiles describe.
+PROFILE = "icc_profile"
+SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 # What an image goes through before the backbone; part of the key of stored features and of what a
 # client and the server must agree on.
 PREPROCESSING = "rgb, resized to NxN without cropping (PIL bilinear, antialiased)"
@@ -73,8 +79,8 @@ def is_plain(data: bytes) -> bool:
     """True if the stored pixels of an image are those that a viewer shows; it need not be whole."""
     try:
         with _opened(data) as image:
-            upright = _orientation(image) not in UPRIGHT
-            return upright and not _is_deep(image) and not image.has_transparency_data
+            other = _is_deep(image) or image.has_transparency_data or image.info.get(PROFILE)
+            return _orientation(image) not in UPRIGHT and not other
     except BadImageError:
         return False
 
@@ -127,9 +133,28 @@ def _shown(data: bytes) -> Image.Image:
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))
-        # A copy if it is RGB already: `opened` is closed in the end.
-        image = image.convert("RGB")
+        image = _in_srgb(image, opened.info.get(PROFILE))
     return image if turn is None else image.transpose(turn)
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """A copy in RGB, with colours as a profile means them; one that is damaged does not count."""
+    if profile:
+        try:
+            mode, transform = _transform(profile)
+            if mode != "CMYK" or image.mode == mode:
+                return transform.apply(image.convert(mode))
+        except Exception as error:  # a profile may be anything
+            LOG.debug("A colour profile is passed over: %r", error)
+    return image.convert("RGB")
+
+
+@lru_cache(maxsize=4)
+def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform]:
+    """The mode of images that a profile is for, and the transform from there to sRGB."""
+    known = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    mode = SPACES[known.profile.xcolor_space]
+    return mode, ImageCms.buildTransform(known, ImageCms.createProfile("sRGB"), mode, "RGB")
 
 
 def _orientation(image: Image.Image) -> Any:

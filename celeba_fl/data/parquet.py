@@ -1,11 +1,12 @@
 """Parquet files that others have written, checked before anything is made of them."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.data.text import WHOLE
+from celeba_fl.data.text import SPLIT_WORDS, WHOLE
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -14,22 +15,22 @@ if TYPE_CHECKING:
 GROWTH, FREE = 100, 64 * 10**6
 CHUNK = 1000
 POINTER = b"version https://git-lfs"
-# How the split is written in the names of files.
-SPLIT_WORDS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid"}
-SPLIT_WORDS |= {"dev": "valid", "test": "test"}
 
 
 def parquet_files(folder: Path) -> list[Path]:
     """Parquet files in a folder or one level below."""
-    return sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
+    found = (*folder.glob("*.parquet"), *folder.glob("*/*.parquet"))
+    return sorted(path for path in found if path.is_file())
 
 
 def by_split(files: list[Path]) -> dict[str, list[Path]]:
-    """Files by their splits, which their names tell; train where no name tells one.
+    """Files by their splits, which their names or those of their folders tell; else all are train.
 
     A README beside them could name other files, outside of the folder too: it is not read.
     """
-    words = {file: re.split("[^a-z]+", file.name.lower()) for file in files}
+    root = os.path.commonpath([file.parent for file in files])
+    names = {file: f"{file.name} {file.parent.relative_to(root)}".lower() for file in files}
+    words = {file: re.split("[^a-z]+", name) for file, name in names.items()}
     named = {
         file: next((SPLIT_WORDS[word] for word in words[file] if word in SPLIT_WORDS), None)
         for file in files

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,8 +77,10 @@ def inside(folder: Path, name: str) -> Path:
     Raises
     ------
     InputError
-        If it lies outside of the folder.
+        If it lies outside of the folder, or the name cannot stand in a log.
     """
+    if not name.isprintable():
+        raise InputError(f"{name!r} has control characters in it, or is not in UTF-8; rename it")
     root = os.path.realpath(folder)
     path = os.path.realpath(os.path.join(root, name))
     if not path.startswith(os.path.join(root, "")):
@@ -91,10 +94,12 @@ def inside(folder: Path, name: str) -> Path:
 def read_file(folder: Path, row: int, name: str) -> bytes:
     """The `read` of a source whose images are files of a folder, for `partial`.
 
-    A file that is longer than an image can be counts as an empty one.
+    What is longer than an image can be, or no file (such as a pipe, which would be waited for),
+    counts as an empty one.
     """
     path = inside(folder, name)
-    return path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
+    about = path.stat()
+    return path.read_bytes() if S_ISREG(about.st_mode) and about.st_size <= MAX_BYTES else b""
 
 
 def hash_image(data: bytes) -> int:

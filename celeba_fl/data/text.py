@@ -24,6 +24,9 @@ MARKS = {
 }
 DELIMITERS = ",;\t"
 WHOLE = np.iinfo(np.int32)
+# How a split is written in the names of files and folders.
+SPLIT_WORDS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid"}
+SPLIT_WORDS |= {"dev": "valid", "test": "test"}
 # What people call a column that is known here by another name.
 SYNONYMS = {
     "split": ("partition", "evalpartition", "set", "subset", "fold", "phase", "usage"),
@@ -37,8 +40,10 @@ def read_text(path: Path) -> str:
     Raises
     ------
     InputError
-        If it is in another encoding.
+        If it is in another encoding, or no file.
     """
+    if path.exists() and not path.is_file():  # such as a pipe, which would be waited for
+        raise InputError(f"{path}: should be a file, and is something else")
     with path.open("rb") as file:
         data = file.read()
     encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")

@@ -10,8 +10,8 @@ import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from celeba_fl.common.errors import printable
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds.checking import printable
 
 POLL_SECONDS = 0.1
 # Messages expire shortly after our own timeout: a node never works on a reply that nobody awaits,
@@ -86,6 +86,10 @@ def send_and_wait(
         for message in chain.from_iterable(_pull(grid, keys, unreadable) for keys in pulls):
             client = pending.pop(message.metadata.reply_to_message_id, "")
             if not client:  # nobody asked for it
+                continue
+            # The SuperLink answers in its own name for a node that is gone, but never with content.
+            if message.has_content() and names.get(message.metadata.src_node_id) != client:
+                replies.failures[client] = "another node has answered in its place"
                 continue
             if not message.has_content():
                 reason = str(message.error.reason) if message.has_error() else "an empty message"

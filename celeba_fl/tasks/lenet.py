@@ -77,6 +77,12 @@ class Lenet(Task):
         self.images.report_unreadable(self.config.bad_images)
         if len(self.images):
             _check_classes(self.images, self.classes)
+            if not len(self.images.rows("test")):
+                LOG.warning(
+                    "%s has no test images, so no figure will be of images that no client holds; "
+                    "put some into a folder test, a file test-*.parquet, or rows of split test",
+                    self.images.name,
+                )
         dataset = self.data.provenance(cifar10.PARTS)
         return Prepared(
             instructions={"classes": json.dumps(self.classes)}, provenance={"dataset": dataset}

@@ -8,7 +8,7 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-from celeba_fl.common.errors import InputError
+from celeba_fl.common.errors import InputError, printable
 from celeba_fl.data.images import media_type
 from celeba_fl.teach.questions import (
     INSTRUCTIONS,
@@ -163,9 +163,8 @@ class Endpoint:
     def _said(self, error: Exception) -> str:
         """The error's text, from which a server's echo of the key is taken out."""
         text = " ".join(str(error.__cause__ or error).split())
-        text = "".join(letter if letter.isprintable() else "?" for letter in text)
         key = self._client.api_key.strip()
-        return (text.replace(key, "***") if len(key) >= SECRET else text)[:300]
+        return printable((text.replace(key, "***") if len(key) >= SECRET else text)[:300])
 
 
 def _tokens(usage: Any, text: str) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.files import write_json
+from celeba_fl.common.files import append_bytes, make_folder, write_json
 from celeba_fl.common.log import LOG
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.data.teacher import COLUMNS
@@ -40,7 +40,7 @@ class LabelFile:
         self.done: set[str] = set()
         self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             self._lock.acquire()
         except Timeout:
             raise InputError(f"{path}: another process is labelling into it") from None
@@ -58,7 +58,6 @@ class LabelFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
         self._lock.release()
 
     def _open(self, teacher: Mapping[str, Any]) -> None:
@@ -86,10 +85,11 @@ class LabelFile:
         whole = self._whole(content)
         if whole < len(content):
             LOG.info("%s: took off %d bytes half written", path, len(content) - whole)
-        self._file = path.open("ab", buffering=0)
-        self._file.truncate(whole)
+        if content:
+            with path.open("r+b") as file:  # which also tells now whether it can be written
+                file.truncate(whole)
         if not whole:
-            self._file.write(HEADER)
+            append_bytes(path, HEADER)
 
     def append(self, image: str, answers: Sequence[Answer]) -> None:
         """Write the labels of an image; InputError if that fails, and those before are kept."""
@@ -98,10 +98,8 @@ class LabelFile:
         for attribute, answer in zip(ATTRIBUTES, answers, strict=True):
             confidence = "" if answer.confidence is None else f"{answer.confidence:g}"
             rows.writerow([image, attribute, answer.value, confidence])
-        data = text.getvalue().encode()
         try:
-            if self._file.write(data) < len(data):
-                raise OSError("the disk is full")
+            append_bytes(self.path, text.getvalue().encode())
         except OSError as error:
             raise InputError(f"{self.path} cannot be written: {error}") from error
         self.done.add(image)

@@ -177,14 +177,17 @@ def _imagenet(name: str, home: Path) -> Path:
 
         enum = get_weight(BACKBONES[name].imagenet)
         LOG.info("Downloading %s", enum.url)
+        # By its name `clean_up` knows it, with all that a killed download leaves there.
+        folder = path.with_name(f"{path.name}.part")
         try:
-            enum.get_state_dict(progress=False, model_dir=str(path.parent), check_hash=True)
+            enum.get_state_dict(progress=False, model_dir=str(folder), check_hash=True)
         except (OSError, RuntimeError) as error:  # unreachable, or of another hash
             raise InputError(
                 f"weights = 'imagenet': cannot download {enum.url} ({error}); put that file "
                 f"at {file}, give the path of another, or take weights = 'drawn'"
             ) from error
-        (path.parent / Path(enum.url).name).rename(path)
+        (folder / Path(enum.url).name).rename(path)
+        folder.rmdir()
 
     return keep(file, download)
 

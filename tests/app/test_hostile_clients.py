@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from adding import record, settings
-from flwr.app import ConfigRecord, RecordDict
-from hostile import Attack, change, put, run_with
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from hostile import Attack, Attacks, change, put, run_with
 from safetensors.numpy import load
 
 from celeba_fl.runs.reading import read_runs
@@ -40,24 +40,47 @@ def same(a: Path, b: Path) -> None:
     assert rows[0] == rows[1]
 
 
-IN_ROLL_CALL: dict[int, tuple[str, Attack]] = {
-    1: ("query", put("client", missing="../../secret")),
-    4: ("query", put("client", missing="0" * 64)),
-    7: ("query", put("client", name="nobody\0")),
-    11: ("query", put("client", name="=cmd|' /C calc'!A0")),
-    13: ("query", dropped("client")),
-    17: ("query", put("metrics", num_examples=2**62)),
-    19: ("query", put("metrics", num_valid=-5)),
-    23: ("query", put("metrics", num_valid=1e300)),
-    26: ("query", change("counts", lambda a: {"counts": a["counts"] - 1 + 2**60})),
+def mangled(array: Array) -> Attack:
+    """Bytes in the place of the model's weights, of which none can be made."""
+
+    def attack(content: RecordDict) -> None:
+        content["arrays"] = ArrayRecord({**content["arrays"], "weight": array})
+
+    return attack
+
+
+# 15 clients, bad in 20 ways.
+IN_ROLL_CALL: Attacks = {
+    1: {"query": put("client", missing="../../secret")},
+    4: {"query": put("client", missing="0" * 64)},
+    7: {"query": put("client", name="nobody\0")},
+    11: {"query": put("client", name="=cmd|' /C calc'!A0")},
+    13: {"query": dropped("client")},
+    17: {"query": put("metrics", num_examples=2**62)},
+    19: {"query": put("metrics", num_valid=-5)},
+    23: {"query": put("metrics", num_valid=1e300)},
+    26: {"query": change("counts", lambda a: {"counts": a["counts"] - 1 + 2**60})},
 }
-IN_ROUNDS: dict[int, tuple[str, Attack]] = {
-    29: ("train", change("arrays", lambda a: {"weight": np.full(2, 3e38, np.float32)})),
-    31: ("train", change("arrays", lambda a: {"weight": np.full(2, 3e12, np.float32)})),
-    37: ("train", put("metrics", num_examples=2**50)),
-    41: ("train", put("metrics", epoch_train_loss=[1.0], local_loss=None)),
-    43: ("evaluate", change("valid", lambda a: {"sum": a["sum"] * 1e300})),
-    47: ("final", emptied),
+IN_ROUNDS: Attacks = {
+    29: {
+        "train": change("arrays", lambda a: {"weight": np.full(2, 3e38, np.float32)}),
+        "evaluate": change("train", lambda a: {"sum": a["sum"].astype(np.complex128)}),
+    },
+    31: {
+        "train": change("arrays", lambda a: {"weight": np.full(2, 3e12, np.float32)}),
+        "evaluate": also("=formula"),
+        "final": put("metrics", num_examples=True),
+    },
+    37: {"train": put("metrics", num_examples=2**50)},
+    41: {
+        "train": put("metrics", **{"epoch =cmd|' /C calc'!A0": [1.0]}),
+        "final": change("valid", lambda a: {"n": a["n"] * 0 - 2**62}),
+    },
+    43: {
+        "train": mangled(Array("float32", (2,), "numpy.ndarray", b"\x80\x04N.")),
+        "evaluate": change("valid", lambda a: {"sum": a["sum"] * 1e300}),
+    },
+    47: {"final": emptied},
 }
 
 
@@ -73,8 +96,11 @@ def test_of_50_clients_15_are_bad_and_the_model_is_that_of_the_others(
         assert f"client {client}: " in caplog.text
     assert "site = 'nobody\\x00': a client's name has" in caplog.text
     assert caplog.text.count("is refused: ") == len(IN_ROLL_CALL)
-    for client in IN_ROUNDS:
-        assert f"client {client} is left out: " in caplog.text
+    for client, phases in IN_ROUNDS.items():
+        for phase in phases:
+            lines = [line for line in caplog.messages if f"client {client} is left out" in line]
+            assert any(phase in line and "RuntimeError" not in line for line in lines)
+    assert sum(map(len, bad.values())) == 20
     assert all(line.isprintable() for line in caplog.messages)
 
     caplog.clear()
@@ -105,24 +131,19 @@ def made_up(content: RecordDict) -> None:
         change(part, perfect)(content)
 
 
-ON_COUNTS: dict[int, tuple[str, Attack]] = {
-    0: ("evaluate", scaled(1e6, "positives", "negatives")),
-    2: ("evaluate", made_up),
-    3: ("evaluate", change("valid", lambda a: {"loss": a["loss"] * 0})),
-    5: ("evaluate", change("valid", lambda a: {"loss": a["loss"] + 1e308})),
-    6: ("evaluate", change("train", lambda a: {"negatives": a["negatives"].astype(float)})),
-    7: ("final", change("valid", lambda a: {"positives": a["positives"] * 0 + 2**55})),
-    9: (
-        "final",
-        change("valid", lambda a: {"group_positives": a["group_positives"][::-1].copy() * 2}),
-    ),
-    10: ("final", change("train", lambda a: {"more": np.zeros(3)})),
+ON_COUNTS: Attacks = {
+    0: {"evaluate": scaled(1e6, "positives", "negatives")},
+    2: {"evaluate": made_up},
+    3: {"evaluate": change("valid", lambda a: {"loss": a["loss"] * 0})},
+    5: {"evaluate": change("valid", lambda a: {"loss": a["loss"] + 1e308})},
+    6: {"evaluate": change("train", lambda a: {"negatives": a["negatives"].astype(float)})},
+    7: {"final": change("valid", lambda a: {"positives": a["positives"] * 0 + 2**55})},
+    9: {"final": change("valid", lambda a: {"group_positives": a["group_positives"][::-1] * 2})},
+    10: {"final": change("train", lambda a: {"more": np.zeros(3)})},
 }
 
 
-def run_twice(
-    bad: dict[int, tuple[str, Attack]], toy: dict[str, Any], folder: Path, **keys: Any
-) -> tuple[Path, Path]:
+def run_twice(bad: Attacks, toy: dict[str, Any], folder: Path, **keys: Any) -> tuple[Path, Path]:
     """A run with bad clients, and one of the others alone."""
     of_all = {**toy, **{key.replace("_", "-"): value for key, value in keys.items()}}
     path = run_with(bad, 12, {**of_all, "results-dir": str(folder / "bad"), "min-replies": 0.1})
@@ -147,14 +168,14 @@ def noise(a: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key: chance.integers(-(2**50), 2**50, array.shape) for key, array in a.items()}
 
 
-ON_SUMS: dict[int, tuple[str, Attack]] = {
-    0: ("train", change("arrays", lambda a: {k: v * 0 + 2**62 for k, v in a.items()})),
-    1: ("train", change("arrays", noise)),
-    2: ("train", change("arrays", lambda a: {"train_xy": a["train_xy"] * -30})),
-    3: ("train", change("arrays", lambda a: {"train_xy": a["train_xy"] + 2**45})),
-    5: ("train", change("arrays", lambda a: {k: v * 1000 for k, v in a.items()})),
-    7: ("train", change("arrays", lambda a: {"train_xx": a["train_xx"] * 0})),
-    8: ("train", put("metrics", num_examples=10**6)),
+ON_SUMS: Attacks = {
+    0: {"train": change("arrays", lambda a: {k: v * 0 + 2**62 for k, v in a.items()})},
+    1: {"train": change("arrays", noise)},
+    2: {"train": change("arrays", lambda a: {"train_xy": a["train_xy"] * -30})},
+    3: {"train": change("arrays", lambda a: {"train_xy": a["train_xy"] + 2**45})},
+    5: {"train": change("arrays", lambda a: {k: v * 1000 for k, v in a.items()})},
+    7: {"train": change("arrays", lambda a: {"train_xx": a["train_xx"] * 0})},
+    8: {"train": put("metrics", num_examples=10**6)},
 }
 
 
@@ -182,7 +203,7 @@ def test_sums_of_the_roll_call_are_of_the_clients_own_images(
         dropped("sums"),
         lambda content: content.update({"sums": record({"n": np.zeros(1)})}),
     ]
-    bad = {i: ("query", attack) for i, attack in enumerate(attacks)}
+    bad = {i: {"query": attack} for i, attack in enumerate(attacks)}
     runs = run_twice(bad, toy, tmp_path, scaling="clients", init="base-rates", num_server_rounds=1)
     for client in bad:
         assert f"client {client}: " in caplog.text

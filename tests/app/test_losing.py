@@ -1,13 +1,7 @@
 """Runs that lose the power or are killed at any moment, and go on to the same model."""
 
-import json
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +9,7 @@ from typing import Any
 import pytest
 from adding import run
 from disk import Disk
+from killed import NODES, submit
 from kinds import KINDS, keys_of_kinds, left
 
 from celeba_fl.client_app import app as client_app
@@ -24,20 +19,8 @@ from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.server_app import app as server_app
 
-NODES = 3
-SCRIPT = """
-import json, sys
-from celeba_fl import server_app
-from celeba_fl.client_app import app
-from celeba_fl.config import RunConfig
-from celeba_fl.launch.inline import run_inline
-from celeba_fl.rounds import roll_call
-
-roll_call.SETTLE_SECONDS = 0
-server_app._draw_report = lambda run: None
-print("ready", flush=True)
-run_inline(RunConfig.load(json.loads(sys.argv[1])), 3, server_app.app, app)
-"""
+# With 4 kills of each kind and cuts after every round, all were equal on 2026-11-25.
+KILLS, CUTS = 2, (0, 3, 6)
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +76,8 @@ def test_a_run_of_each_kind_whose_power_is_cut_resumes(
     (whole,) = read_runs(folder / "runs")
     expected = left(whole.path)
     monkeypatch.undo()
-    for number, image in enumerate(cuts):
-        restored(image, folder)
+    for number in CUTS:
+        restored(cuts[number], folder)
         run_inline(RunConfig.load({**keys, "resume": "latest"}), NODES, server_app, client_app)
         assert left(whole.path) == expected, f"cut after round {number}"
     assert len(cuts) == 7
@@ -107,18 +90,18 @@ def test_a_run_of_each_kind_that_is_killed_at_any_moment_resumes(
 ) -> None:
     chance = random.Random(kind)
     submit({**kinds[kind], "results-dir": str(tmp_path / "cold")})
-    warm = submit({**kinds[kind], "results-dir": str(tmp_path / "warm")})
+    seconds = submit({**kinds[kind], "results-dir": str(tmp_path / "warm")})
     expected = left(read_runs(tmp_path / "warm")[0].path)
-    for number in range(4):
+    for number in range(KILLS):
         folder = tmp_path / str(number)
         keys = {**kinds[kind], "results-dir": str(folder)}
-        after = chance.uniform(0.1, 0.9) * warm
-        submit(keys, after)
+        after = chance.uniform(0.1, 0.9) * seconds
+        submit(keys, kill_after=after)
         runs = read_runs(folder)
         if not runs or runs[0].status != "completed":  # else it ended just before
             submit({**keys, "resume": "latest" if runs else ""})
         (done,) = read_runs(folder)
-        assert left(done.path) == expected, f"killed after {after:.2f} s of {warm:.2f} s"
+        assert left(done.path) == expected, f"killed after {after:.2f} s of {seconds:.2f} s"
         assert done.status == "completed"
 
 
@@ -126,20 +109,3 @@ def restored(image: Path, disk: Path) -> None:
     """Put the disk back as the cut left it."""
     shutil.rmtree(disk)
     image.rename(disk)
-
-
-def submit(keys: dict[str, Any], kill_after: float | None = None) -> float:
-    """Run in a process of its own, which may be killed; how many seconds it took."""
-    command = [sys.executable, "-c", SCRIPT, json.dumps(keys)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.readline()
-        start = time.monotonic()
-        if kill_after is not None:
-            time.sleep(kill_after)
-            os.kill(process.pid, signal.SIGKILL)
-        said = process.stderr.read().decode()
-        status = process.wait()
-    assert kill_after is not None or status == 0, said[-3000:]
-    return time.monotonic() - start

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
+from private import generate_key_pairs, public_key_to_bytes
 
 from celeba_fl.common import flower
 from celeba_fl.common.bundle import PACKAGE
@@ -26,15 +26,15 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flwr"))
 
 
-def test_private_modules_are_used_in_one_file() -> None:
-    users = set()
-    for path in PACKAGE.rglob("*.py"):
+def test_private_modules_are_used_in_one_file_and_in_one_of_tests() -> None:
+    users, tests = set(), PACKAGE.parent / "tests"
+    for path in (*PACKAGE.rglob("*.py"), *tests.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
             if any(name.split(".")[0] == "flwr" and name not in PUBLIC for name in names):
-                users.add(path.relative_to(PACKAGE).as_posix())
-    assert users == {"common/flower.py"}
+                users.add(path.relative_to(PACKAGE.parent).as_posix())
+    assert users == {"celeba_fl/common/flower.py", "tests/support/private.py"}
 
 
 def test_runs_and_messages() -> None:

@@ -132,7 +132,7 @@ def test_nothing_to_report(write, home, caplog):
         ({"label": [10]}, r"label 10 of an image should be a whole number from 0 to 9"),
         ({"label": [-1]}, r"label -1 of an image"),
         ({"label": pa.array([None], pa.int64())}, r"label None of an image"),
-        ({"label": ["cat"]}, r"label 'cat' of an image"),
+        ({"label": ["cat"]}, r"names 1 classes; there should be 2 to 1000"),
     ],
 )
 def test_wrong_columns_are_refused(write, home, changed, wrong):
@@ -143,8 +143,9 @@ def test_wrong_columns_are_refused(write, home, changed, wrong):
 
 
 def test_a_file_of_no_known_split_is_refused(write, home):
+    write([(image(1), 1)])
     folder = write([(image(1), 1)], "extra.parquet")
-    with pytest.raises(InputError, match=r"extra\.parquet: .* should begin with train or test"):
+    with pytest.raises(InputError, match=r"extra\.parquet: .* begin with train, valid or test"):
         load(folder, home)
 
 
@@ -168,7 +169,7 @@ def test_images_that_are_all_unreadable(write, home):
 @pytest.mark.parametrize("name", ["nothing/here/at/all", "empty"])
 def test_a_folder_without_data_is_refused(tmp_path, home, name):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no parquet file; .* uoft-cs/cifar10"):
+    with pytest.raises(InputError, match=r"holds no images: .* uoft-cs/cifar10"):
         load(str(tmp_path / name), home)
 
 
@@ -234,6 +235,50 @@ def test_a_folder_of_images_with_a_class_column(tmp_path: Path, home: Path) -> N
         (tmp_path / "metadata.csv").write_text("\n".join(rows).replace(old, new))
         with pytest.raises(InputError, match=r"metadata\.csv, line [12]"):
             load(str(tmp_path), home)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"label": [[1], [2]]}, r"column label is list<.*>; it should hold one class a row"),
+        ({"label": ["a\nb", "c"]}, r"the class 'a\\nb' should have a name of 1 to 200 printable"),
+        ({"label": ["a" * 201, "c"]}, "should have a name of 1 to 200 printable"),
+    ],
+)
+def test_columns_that_hold_no_classes(
+    write: Any, home: Path, columns: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=rf"train-00000-of-00001\.parquet: .*{words}"):
+        load(write([(image(1), 1), (image(2), 2)], **columns), home)
+
+
+def test_classes_in_words_are_not_those_of_cifar10(write: Any, home: Path) -> None:
+    found = load(write([(image(1), 1), (image(2), 2)], label=["dog", "cat"]), home)
+    assert found.classes.tolist() == ["cat", "dog"]
+
+
+def test_a_column_that_is_there_twice(tmp_path: Path, home: Path) -> None:
+    pictures = pa.array([{"bytes": image(1)}])
+    table = pa.Table.from_arrays([pictures, pictures, pa.array([1])], ["img", "img", "label"])
+    parquet.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=r"names a column twice, of img, img, label"):
+        load(str(tmp_path), home)
+
+
+def test_splits_may_be_folders_of_parquet(tmp_path: Path, home: Path) -> None:
+    """As the hub's own conversion has them, and Spark."""
+    whole = write_cifar10(tmp_path / "whole")
+    for split in ("train", "test"):
+        (tmp_path / "parts" / f"{split}.parquet").mkdir(parents=True)
+        file = next(whole.glob(f"{split}*"))
+        file.rename(tmp_path / "parts" / f"{split}.parquet" / "0000.parquet")
+    found = load(str(tmp_path / "parts"), home)
+    assert (len(found.rows("train")), len(found.rows("test"))) == (40, 20)
+
+
+def test_a_name_that_no_file_can_have(home: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be read or kept: .*too long"):
+        load("x" * 300, home)
 
 
 # ---- partitions ---------------------------------------------------------------------------

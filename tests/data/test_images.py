@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from celeba_fl.data.images import BadImageError, decode, is_plain, media_type
 
@@ -188,3 +188,37 @@ def test_a_jpeg_of_a_phone_is_a_jpeg() -> None:
     data = saved(first, "MPO", save_all=True, append_images=[first])
     assert media_type(data) == "image/jpeg"
     np.testing.assert_array_equal(decode(data, 8), decode(saved(first, "JPEG"), 8))
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+# What is red to others is green to this one, and the other way round.
+SWAPPED = SRGB.replace(b"rXYZ", b"?").replace(b"gXYZ", b"rXYZ").replace(b"?", b"gXYZ")
+
+
+def coloured(colour: tuple[int, ...], mode: str, form: str, profile: bytes) -> tuple[bytes, Any]:
+    """An image of one colour with a profile, and the colour that is seen."""
+    file = io.BytesIO()
+    Image.new(mode, (8, 8), colour).save(file, form, icc_profile=profile)
+    return file.getvalue(), decode(file.getvalue(), 1).ravel().tolist()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_colours_are_those_of_the_images_own_profile(form: str) -> None:
+    data, seen = coloured((254, 0, 0), "RGB", form, SWAPPED)
+    assert seen == pytest.approx([0, 254, 0], abs=3)
+    assert not is_plain(data)
+    _, same = coloured((254, 0, 0), "RGB", form, SRGB)
+    assert same == pytest.approx([254, 0, 0], abs=3)
+
+
+def test_what_is_transparent_is_white_in_any_profile() -> None:
+    assert coloured((254, 0, 0, 255), "RGBA", "PNG", SWAPPED)[1] == pytest.approx(
+        [0, 254, 0], abs=3
+    )
+    assert coloured((254, 0, 0, 0), "RGBA", "PNG", SWAPPED)[1] == [255, 255, 255]
+
+
+@pytest.mark.parametrize("profile", [b"none", SRGB[:200], SRGB.replace(b"RGB ", b"Luv ")])
+def test_a_damaged_profile_or_one_of_other_images_does_not_count(profile: bytes) -> None:
+    assert coloured((255, 0, 0), "RGB", "PNG", profile)[1] == [255, 0, 0]
+    assert coloured((9,), "L", "PNG", SWAPPED)[1] == pytest.approx([9, 9, 9], abs=1)

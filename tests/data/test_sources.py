@@ -227,3 +227,15 @@ def test_real_celeba(shared_data, home):
         4679, table.image[4679]
     )
     assert sources.load(str(shared_data("celeba")), home).fingerprint == table.fingerprint
+
+
+def test_a_pipe_is_neither_waited_for_nor_an_image(celeba_folder, home):
+    folder = celeba_folder()
+    image = next(iter(sorted((folder / "img_align_celeba").iterdir())))
+    image.unlink()
+    os.mkfifo(image)
+    assert sources.load(str(folder), home).read(0) == b""
+    (folder / "list_attr_celeba.txt").unlink()
+    os.mkfifo(folder / "list_attr_celeba.txt")
+    with pytest.raises(InputError, match=r"list_attr_celeba\.txt: should be a file, and is"):
+        sources.load(str(folder), home)

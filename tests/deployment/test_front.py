@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from flwr.superlink.routers.fleet.router import router
+from private import router
 
 from celeba_fl import deployment
 from celeba_fl.deployment import front

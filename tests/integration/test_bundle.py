@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 import tomli_w
 from engine import APP, BIN
-from flwr.cli.app_cmd.publish import _collect_file_paths, _validate_files
-from flwr.common.constant import FAB_MAX_SIZE
-from flwr.supercore.constant import MAX_FILE_BYTES, MAX_FILE_COUNT, MAX_TOTAL_BYTES
+from private import (
+    FAB_MAX_SIZE,
+    MAX_FILE_BYTES,
+    MAX_FILE_COUNT,
+    MAX_TOTAL_BYTES,
+    collect_file_paths,
+    validate_files,
+)
 
 from celeba_fl.runs.reading import read_runs
 
@@ -71,8 +76,8 @@ def test_the_bundle_has_every_room(built: Path) -> None:
 
 def test_the_hub_would_take_the_app() -> None:
     """By Flower's own check, and by the limits that the README names."""
-    files = _collect_file_paths(APP)
-    _validate_files(files)
+    files = collect_file_paths(APP)
+    validate_files(files)
 
     names = {file.relative_to(APP).as_posix() for file in files}
     assert {"LICENSE", "README.md", "pyproject.toml", "celeba_fl/server_app.py"} <= names
@@ -84,7 +89,7 @@ def test_the_hub_would_take_the_app() -> None:
 
 def test_the_readme_says_what_the_hub_would_lack() -> None:
     """Whatever git knows and the hub does not take is named in the README, by its kind."""
-    taken = {file.relative_to(APP).as_posix() for file in _collect_file_paths(APP)}
+    taken = {file.relative_to(APP).as_posix() for file in collect_file_paths(APP)}
     listed = subprocess.run(
         ["git", "ls-files"], cwd=APP, capture_output=True, text=True, check=False
     )

@@ -196,3 +196,41 @@ def test_none_but_its_owner_reads_what_a_deployment_writes(deployment: LocalDepl
     }
     assert modes == {(True, 0o700), (False, 0o600)}
     assert (deployment.folder / "superlink.db").exists()
+
+
+@pytest.mark.slow
+def test_a_fault_of_a_site_is_whole_in_its_own_log_and_without_content_at_the_server(
+    deployment: LocalDeployment, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    logs = deployment.folder / "logs"
+    metadata = deployment.folder.parent / "sites" / "hospital-b" / "metadata.csv"
+    text = metadata.read_text()
+    metadata.write_text(text.replace(",0\n", ",meier\n", 1))
+    before = (logs / "node-1.log").stat().st_size
+    try:
+        process = start({**settings, "min-available-clients": 2, "num-server-rounds": 1})
+        output, _ = process.communicate()
+    finally:
+        metadata.write_text(text)
+
+    assert process.returncode == 0, output
+    words = "client hospital-b: metadata.csv, line 2: ... of ... is ..., and should be one of ..."
+    assert words in output
+    at_the_server = output + (logs / "superlink.log").read_text(errors="replace")
+    at_the_site = (logs / "node-1.log").read_text(errors="replace")[before:]
+    for content in ("meier", "faces/", str(metadata.parent)):
+        assert content not in at_the_server
+        assert content in at_the_site
+
+
+@pytest.mark.slow
+def test_the_wait_for_clients_is_bounded(
+    deployment: LocalDeployment, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    process = start({**settings, "min-available-clients": 4, "wait-seconds": 3})
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    (run,) = read_runs(tmp_path / "runs")
+    assert run.status == "failed"
+    assert run.reason.startswith("min-available-clients: needs 4 nodes, and there are 3; start")
+    assert "have been waited for them (wait-seconds)" in run.reason

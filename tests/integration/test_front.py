@@ -17,12 +17,16 @@ import httpx
 import psutil
 import pytest
 import tomli_w
-from flwr.proto.control_pb2 import ListNodesRequest, ListNodesResponse
-from flwr.proto.node_pb2 import Node
-from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
-from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
-from flwr.supernode.fleet_http_client import FleetHttpClient
-from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from private import (
+    PROTOBUF_REQUEST_TYPES,
+    FleetHttpClient,
+    ListNodesRequest,
+    ListNodesResponse,
+    Node,
+    NodeAuthHttpInterceptor,
+    generate_key_pairs,
+    public_key_to_bytes,
+)
 from toys import write_sites
 
 from celeba_fl import deployment

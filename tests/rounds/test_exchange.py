@@ -211,6 +211,16 @@ def test_a_reply_to_what_nobody_asked_is_no_reply() -> None:
     assert replies.failures == {"0": "no answer within 0 s"}
 
 
+def test_no_node_answers_in_the_place_of_another() -> None:
+    def forged(replies: list[Message]) -> list[Message]:
+        replies[0].metadata.__dict__["_src_node_id"] = replies[1].metadata.src_node_id
+        return replies
+
+    replies = put(Nodes(adding_app(), 3, order=forged))
+    assert list(replies.usable) == ["1", "2"]
+    assert replies.failures == {"0": "another node has answered in its place"}
+
+
 def test_the_servers_own_work_is_done_after_asking_and_before_waiting() -> None:
     log: list[str] = []
 

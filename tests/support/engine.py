@@ -20,6 +20,10 @@ APP = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 
+# Seconds; the longest takes one minute on two idle cores.
+HANGS_AFTER = 600
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a run ended: exit status and output of the command, Flower's status, its directory."""
@@ -50,9 +54,15 @@ class Flower:
         }
 
     def call(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, outside of the checkout."""
+        """Run a command to its end, outside of the checkout; one that hangs is an error."""
         return subprocess.run(
-            command, env=self.env, cwd=self.folder, capture_output=True, text=True, check=False
+            command,
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=HANGS_AFTER,
         )
 
     def federation(self, nodes: int) -> Path:

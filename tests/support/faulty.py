@@ -8,7 +8,7 @@ from celeba_fl.common.arrays import Arrays
 from celeba_fl.task import Instructions, NodeConfig
 from celeba_fl.tasks.attributes import Attributes
 
-HANG_SECONDS = 40
+HANG_SECONDS = 80
 
 
 class Faulty(Attributes):

@@ -15,15 +15,16 @@ from celeba_fl.launch.inline import run_inline
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.server_app import app as server_app
 
-# Changes the content of a reply in place; the phase is ``query``, ``train``, ``evaluate``, or
-# ``final`` for the last evaluation.
+# Changes the content of a reply in place.
 Attack = Callable[[RecordDict], object]
+# By client and phase: ``query``, ``train``, ``evaluate``, or ``final`` for the last evaluation.
+Attacks = Mapping[int, Mapping[str, Attack]]
 
 
-def with_attacks(attacks: Mapping[int, tuple[str, Attack]]) -> ClientApp:
-    """A ClientApp with bad clients, by partition: the phase of the one reply that is bad.
+def with_attacks(attacks: Attacks) -> ClientApp:
+    """A ClientApp with bad clients, by partition.
 
-    They stay away from the phases before that, but introduce themselves.
+    They stay away from the phases in which they are not bad, but introduce themselves.
     """
     app = ClientApp()
 
@@ -31,12 +32,12 @@ def with_attacks(attacks: Mapping[int, tuple[str, Attack]]) -> ClientApp:
         client, phase = int(context.node_config["partition-id"]), message.metadata.message_type
         if message.content.config_records["config"].get("final"):
             phase = "final"
-        at, attack = attacks.get(client, ("", lambda _: None))
-        if at and phase not in (at, "query"):
+        bad = attacks.get(client, {})
+        if bad and phase not in (*bad, "query"):
             raise RuntimeError("away")
         reply = honest(message, context)
-        if phase == at:
-            attack(reply.content)
+        if phase in bad:
+            bad[phase](reply.content)
         return reply
 
     for register in (app.query, app.train, app.evaluate):
@@ -44,9 +45,7 @@ def with_attacks(attacks: Mapping[int, tuple[str, Attack]]) -> ClientApp:
     return app
 
 
-def run_with(
-    attacks: Mapping[int, tuple[str, Attack]], nodes: int, keys: Mapping[str, Any]
-) -> Path:
+def run_with(attacks: Attacks, nodes: int, keys: Mapping[str, Any]) -> Path:
     """The directory of a run with bad clients."""
     run_inline(RunConfig.load(dict(keys)), nodes, server_app, with_attacks(attacks))
     return Path(read_runs(Path(keys["results-dir"]))[0].path)

@@ -536,6 +536,18 @@ def test_another_data_set_than_cifar10(make: Callable[..., Lenet], tmp_path: Pat
         lone.describe(site, told)
 
 
+def test_class_folders_without_test_images(
+    make: Callable[..., Lenet], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+        (tmp_path / "pets" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28), 90).save(tmp_path / "pets" / name)
+    task = make(dataset=str(tmp_path / "pets"))
+    task.prepare()
+    assert "has no test images, so no figure will be of images that no client holds" in caplog.text
+    assert task.evaluate_centrally(task.initial_arrays()) == {}
+
+
 # ---- what a hostile client sends ----------------------------------------------------------
 
 HELD = Client(1, 3, 1, np.array([2, 1, *[0] * 8]))

@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+from disk import Disk
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.data.schema import ATTRIBUTES
@@ -107,9 +108,20 @@ def test_no_place_for_a_file(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
 def test_on_a_full_disk(path, monkeypatch):
-    with Path("/dev/full").open("ab", buffering=0) as full, LabelFile(path, TEACHER) as file:
+    with LabelFile(path, TEACHER) as file:
         with monkeypatch.context() as patch:
-            patch.setattr(file, "_file", full)
-            with pytest.raises(InputError, match=r"labels\.csv cannot be written: .*No space"):
+            patch.setattr(file, "path", Path("/dev/full"))
+            with pytest.raises(InputError, match=r"/dev/full cannot be written: .*No space"):
                 file.append("a.jpg", SOME)
         assert file.done == set()
+
+
+def test_labels_that_are_paid_for_outlast_a_power_cut(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    disk = Disk(monkeypatch, tmp_path / "disk")
+    with LabelFile(tmp_path / "disk" / "new" / "labels.csv", TEACHER) as file:
+        file.append("a.jpg", SOME)
+        image = disk.after_a_cut(tmp_path / "cut")
+    disk.close()
+    with LabelFile(image / "new" / "labels.csv", TEACHER) as file:
+        assert file.done == {"a.jpg"}

@@ -16,6 +16,7 @@ from torchvision.models import (
 from torchvision.models._api import Weights
 
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import clean_up
 from celeba_fl.vision import weights
 from celeba_fl.vision.backbones import BACKBONES, Backbone
 from celeba_fl.vision.weights import hash_state, load_backbone, resolve_weights, weights_path
@@ -236,6 +237,27 @@ def test_imagenet_out_of_reach(imagenet, home):
     kept = home / "weights" / "imagenet-mobilenet_v2.pth"
     assert f"put that file at {kept}" in str(error.value)
     assert "take weights = 'drawn'" in str(error.value)
+
+
+def test_a_download_of_imagenet_that_was_killed_leaves_nothing_for_good(
+    imagenet, toy, stored, home, monkeypatch
+):
+    file = imagenet(Path(toy["weights"]).read_bytes())
+
+    def killed(*_, model_dir, **__):
+        Path(model_dir).mkdir(parents=True)
+        (Path(model_dir) / f"{file.name}.0123abcd.partial").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WeightsEnum, "get_state_dict", killed)
+        with pytest.raises(KeyboardInterrupt):
+            resolve_weights(NAME, "imagenet", home, never)
+    assert list(home.rglob("*.partial"))
+    clean_up(home)
+    assert not list(home.rglob("*.partial"))
+    assert resolve_weights(NAME, "imagenet", home, never) == stored
+    assert not list(home.rglob("*.part"))
 
 
 def test_imagenet_where_it_was_put_by_hand(imagenet, toy, stored, home):
