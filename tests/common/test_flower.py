@@ -10,9 +10,8 @@ from unittest.mock import patch
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Message, RecordDict
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from private import generate_key_pairs, public_key_to_bytes
+from private import NodeInfo, generate_key_pairs, public_key_to_bytes
 
 from celeba_fl.common import flower
 from celeba_fl.common.bundle import PACKAGE

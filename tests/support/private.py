@@ -7,7 +7,7 @@ from flwr.cli.app_cmd.publish import _collect_file_paths as collect_file_paths
 from flwr.cli.app_cmd.publish import _validate_files as validate_files
 from flwr.common.constant import FAB_MAX_SIZE
 from flwr.proto.control_pb2 import ListNodesRequest, ListNodesResponse
-from flwr.proto.node_pb2 import Node
+from flwr.proto.node_pb2 import Node, NodeInfo
 from flwr.supercore.constant import MAX_FILE_BYTES, MAX_FILE_COUNT, MAX_TOTAL_BYTES
 from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
@@ -26,6 +26,7 @@ __all__ = [
     "ListNodesResponse",
     "Node",
     "NodeAuthHttpInterceptor",
+    "NodeInfo",
     "collect_file_paths",
     "flwr_app",
     "generate_key_pairs",
