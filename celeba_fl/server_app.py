@@ -1,5 +1,8 @@
 """The ServerApp: run config -> task -> clients -> strategy -> run directory."""
 
+from contextlib import suppress
+from threading import Thread
+
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
@@ -74,6 +77,7 @@ def main(grid: Grid, context: Context) -> None:
             evaluate_config=ConfigRecord({**instructions}),
             evaluate_fn=recorder.evaluate_centrally,
         )
+        Thread(target=_get_ready_to_draw).start()  # on a core that is idle now
         everyone = ConfigRecord({**instructions, FINAL: True})
         final = loop.evaluate_all(grid, result.arrays, everyone, config.round_timeout)
         recorder.finish(result.arrays, final)
@@ -117,6 +121,14 @@ def _loop(
         on_round=recorder.record,
         on_progress=run.progress,
     )
+
+
+def _get_ready_to_draw() -> None:
+    """Load what draws; if that fails, so does the report, which then says why."""
+    with suppress(Exception):
+        from celeba_fl.report.plots import warm_up
+
+        warm_up()
 
 
 def _draw_report(run: RunDirectory) -> None:

@@ -62,6 +62,7 @@ def _at_once() -> Iterator[Callable[[Any], None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(roll_call, "SETTLE_SECONDS", 0)
         patch.setattr(server_app, "_draw_report", lambda run: None)
+        patch.setattr(server_app, "_get_ready_to_draw", lambda: None)
         yield draw
 
 

@@ -61,10 +61,9 @@ ON_A_PAGE = (
 
 def draw(chart: Chart) -> str:
     """SVG of a chart; nothing is fetched for it."""
-    with alt.data_transformers.disable_max_rows():
-        spec = chart.to_dict()
+    # That a chart is valid is tested; to check it takes longer than to describe it.
     return vl_convert.vegalite_to_svg(
-        spec, vl_version=VERSION, config=dict(STYLE), allowed_base_urls=[]
+        chart.to_dict(validate=False), vl_version=VERSION, config=dict(STYLE), allowed_base_urls=[]
     )
 
 
@@ -83,8 +82,11 @@ def for_page(svg: str) -> str:
 def table(chart: Chart) -> list[dict[str, Any]]:
     """The rows that a chart shows: for those who do not see it."""
     parts = [chart, *(chart.layer if isinstance(chart, alt.LayerChart) else ())]
-    tables = {id(part.data): part.data for part in parts if hasattr(part.data, "to_pylist")}
-    return [row for rows in tables.values() for row in rows.to_pylist()]
+    tables: list[list[dict[str, Any]]] = []
+    for part in parts:
+        if part.data is not alt.Undefined and part.data["values"] not in tables:
+            tables.append(part.data["values"])
+    return [row for rows in tables for row in rows if row]
 
 
 # ---- parts of a picture -------------------------------------------------------------------
@@ -92,13 +94,8 @@ def table(chart: Chart) -> list[dict[str, Any]]:
 
 def plot(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     """A chart of some rows, of the same columns each."""
-    import pyarrow as pa
-
     plain = [{key: defined(value) for key, value in row.items()} for row in rows]
-    found = pa.Table.from_pylist(plain or [{}])
-    # A column in which nothing is defined has no type of its own.
-    kinds = [(at.name, pa.float64() if at.type == pa.null() else at.type) for at in found.schema]
-    return alt.Chart(found.cast(pa.schema(kinds)))
+    return alt.Chart(alt.InlineData(values=plain))
 
 
 def marks(chart: alt.Chart, size: float = 42, **style: Any) -> alt.Chart:
