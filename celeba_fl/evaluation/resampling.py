@@ -138,9 +138,13 @@ def difference_intervals(one: Scores, other: Scores) -> dict[str, tuple[float, f
 
 def _drawn_counts(drawn: np.ndarray, people: Sequence[Counts]) -> Iterator[Counts]:
     """The summed counts of each draw of people."""
+    # Sums of images are whole numbers, which float32 knows up to 16 million, in half the time.
+    kinds = {"positives": np.float32, "negatives": np.float32, "loss": np.float64}
     sums = [
-        np.tensordot(drawn, np.stack([getattr(counts, name) for counts in people]), 1)
-        for name in ("positives", "negatives", "loss")
+        np.tensordot(
+            drawn.astype(kind), np.stack([getattr(one, name) for one in people]).astype(kind), 1
+        )
+        for name, kind in kinds.items()
     ]
     for positives, negatives, loss in zip(*sums, strict=True):
         yield Counts(positives.astype(np.int64), negatives.astype(np.int64), loss)
