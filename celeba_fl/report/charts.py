@@ -14,11 +14,14 @@ from typing import Any
 
 import altair as alt
 import vl_convert
+from altair.utils import schemapi
 from PIL import Image
 
 from celeba_fl.runs.tables import defined
 
 Chart = alt.Chart | alt.LayerChart
+# Every part of a chart would be checked as it is made, each row too: tests check whole charts.
+schemapi.disable_debug_mode()
 
 REFERENCE = "#808a93"  # can be seen on white and on black
 # Okabe and Ito's colours, told apart with every kind of colour vision (Okabe and Ito 2008); their
@@ -61,7 +64,6 @@ ON_A_PAGE = (
 
 def draw(chart: Chart) -> str:
     """SVG of a chart; nothing is fetched for it."""
-    # That a chart is valid is tested; to check it takes longer than to describe it.
     return vl_convert.vegalite_to_svg(
         chart.to_dict(validate=False), vl_version=VERSION, config=dict(STYLE), allowed_base_urls=[]
     )

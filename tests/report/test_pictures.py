@@ -231,6 +231,7 @@ def test_every_picture_of_a_report_has_rows_and_words(whole: Run) -> None:
     assert len(shown) == len({picture.name for picture in shown}) == 12
     for picture in shown:
         assert not isinstance(picture.source, bytes)
+        assert picture.source.to_dict()  # which checks all of it
         assert table(picture.source)
         assert len(picture.alt) > 20
 
