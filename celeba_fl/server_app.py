@@ -1,7 +1,6 @@
 """The ServerApp: run config -> task -> clients -> strategy -> run directory."""
 
 from contextlib import suppress
-from threading import Thread
 
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
@@ -12,6 +11,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import clean_up
 from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
+from celeba_fl.report.drawing import drawer
 from celeba_fl.rounds.checking import Client, Judge
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
@@ -77,7 +77,7 @@ def main(grid: Grid, context: Context) -> None:
             evaluate_config=ConfigRecord({**instructions}),
             evaluate_fn=recorder.evaluate_centrally,
         )
-        Thread(target=_get_ready_to_draw).start()  # on a core that is idle now
+        _get_ready_to_draw()
         everyone = ConfigRecord({**instructions, FINAL: True})
         final = loop.evaluate_all(grid, result.arrays, everyone, config.round_timeout)
         recorder.finish(result.arrays, final)
@@ -124,11 +124,9 @@ def _loop(
 
 
 def _get_ready_to_draw() -> None:
-    """Load what draws; if that fails, so does the report, which then says why."""
-    with suppress(Exception):
-        from celeba_fl.report.plots import warm_up
-
-        warm_up()
+    """Let what draws load meanwhile; if it cannot, the report says why."""
+    with suppress(OSError):
+        drawer()
 
 
 def _draw_report(run: RunDirectory) -> None:

@@ -17,6 +17,7 @@ import vl_convert
 from altair.utils import schemapi
 from PIL import Image
 
+from celeba_fl.report.drawing import drawer
 from celeba_fl.runs.tables import defined
 
 Chart = alt.Chart | alt.LayerChart
@@ -64,9 +65,8 @@ ON_A_PAGE = (
 
 def draw(chart: Chart) -> str:
     """SVG of a chart; nothing is fetched for it."""
-    return vl_convert.vegalite_to_svg(
-        chart.to_dict(validate=False), vl_version=VERSION, config=dict(STYLE), allowed_base_urls=[]
-    )
+    spec = chart.to_dict(validate=False)
+    return drawer().draw(vl_spec=spec, vl_version=VERSION, config=dict(STYLE), allowed_base_urls=[])
 
 
 def to_png(svg: str) -> bytes:

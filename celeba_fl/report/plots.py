@@ -14,15 +14,8 @@ from celeba_fl.common.files import write_bytes
 from celeba_fl.common.log import LOG
 from celeba_fl.report.charts import draw, for_page, to_png
 from celeba_fl.report.html import Block, Embedded, Figures, Picture, Pictures, Section
-from celeba_fl.report.pictures import attributes, curves
 
 T = TypeVar("T")
-
-
-def warm_up() -> None:
-    """Load what draws, by drawing lines and bars: a first picture takes as long as five others."""
-    draw(curves.rounds([{"round": "0", "test_loss": "1"}], "loss", {}))
-    draw(attributes.ranking([{"attribute": "A", "balanced_accuracy": "1", "auroc": "1"}]))
 
 
 def build_sections(
@@ -49,7 +42,7 @@ def build_sections(
             blocks = [f"This section could not be made: {error!r}"]
         return Section(title, blocks)
 
-    # Pictures are drawn outside of Python, one at a time; the other thread computes meanwhile.
+    # While one thread waits for a picture, the other computes.
     with ThreadPoolExecutor(2) as pool:
         return [section for section in pool.map(build, sections) if section.blocks]
 

@@ -169,7 +169,7 @@ def test_scores_of_another_model_give_no_interval(run: Path) -> None:
 def test_it_is_written_at_the_end_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What draws it has been loaded meanwhile."""
     ready: list[bool] = []
-    monkeypatch.setattr(plots, "warm_up", lambda: ready.append(True))
+    monkeypatch.setattr("celeba_fl.server_app.drawer", lambda: ready.append(True))
     path = run_adding(tmp_path)
     assert ready == [True]
     parsed = PageParser(path / "report.html")
@@ -187,7 +187,7 @@ def test_a_run_is_complete_without_it(
     def fail(*_: Path) -> Path:
         raise OSError("disk full")
 
-    monkeypatch.setattr(plots, "warm_up", fail)
+    monkeypatch.setattr("celeba_fl.server_app.drawer", fail)
     monkeypatch.setattr(page, "write_report", fail)
     path = run_adding(tmp_path)
     assert read_runs(tmp_path)[0].status == "completed"
