@@ -1,5 +1,7 @@
 """The ServerApp: run config -> task -> clients -> strategy -> run directory."""
 
+from contextlib import suppress
+
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
@@ -10,6 +12,7 @@ from celeba_fl.common.files import clean_up
 from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.client_keys import name_check
+from celeba_fl.report.drawing import drawer
 from celeba_fl.rounds.checking import Client, Judge
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
@@ -76,6 +79,7 @@ def main(grid: Grid, context: Context) -> None:
             evaluate_config=ConfigRecord({**instructions}),
             evaluate_fn=recorder.evaluate_centrally,
         )
+        _get_ready_to_draw()
         everyone = ConfigRecord({**instructions, FINAL: True})
         final = loop.evaluate_all(grid, result.arrays, everyone, config.round_timeout)
         recorder.finish(result.arrays, final)
@@ -119,6 +123,12 @@ def _loop(
         on_round=recorder.record,
         on_progress=run.progress,
     )
+
+
+def _get_ready_to_draw() -> None:
+    """Let what draws load meanwhile; if it cannot, the report says why."""
+    with suppress(OSError):
+        drawer()
 
 
 def _draw_report(run: RunDirectory) -> None:

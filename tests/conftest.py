@@ -53,22 +53,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _at_once() -> Iterator[Callable[[Any], None]]:
+def _at_once() -> Iterator[dict[str, Callable[..., None]]]:
     """Runs of this process wait for no more nodes and draw no report; gives what draws one."""
     from celeba_fl import server_app
     from celeba_fl.rounds import roll_call
 
-    draw = server_app._draw_report
+    drawing = {name: getattr(server_app, name) for name in ("_get_ready_to_draw", "_draw_report")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(roll_call, "SETTLE_SECONDS", 0)
-        patch.setattr(server_app, "_draw_report", lambda run: None)
-        yield draw
+        for name in drawing:
+            patch.setattr(server_app, name, lambda *_: None)
+        yield drawing
 
 
 @pytest.fixture
-def reports(_at_once: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def reports(_at_once: dict[str, Callable[..., None]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of a test that asks for this end with their report."""
-    monkeypatch.setattr("celeba_fl.server_app._draw_report", _at_once)
+    for name, function in _at_once.items():
+        monkeypatch.setattr(f"celeba_fl.server_app.{name}", function)
 
 
 @pytest.fixture(scope="session")

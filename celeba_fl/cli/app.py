@@ -1,5 +1,6 @@
 """The `celeba-fl` command: what `flwr run` leaves to the user."""
 
+import gc
 import io
 import sys
 
@@ -33,3 +34,5 @@ def main() -> None:
     except InputError as error:
         print(f"celeba-fl: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    finally:
+        gc.freeze()  # else all that has been imported is searched for cycles as the process ends

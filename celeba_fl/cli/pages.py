@@ -14,11 +14,14 @@ def report(
     run: Annotated[
         str, typer.Argument(help="a run directory, or a run's name in the results directory")
     ] = "latest",
+    png: Annotated[
+        bool, typer.Option("--png", help="write the charts as PNG too, for slides")
+    ] = False,
 ) -> None:
-    """Write the report of a run, finished or not: report.html and plots/."""
+    """Write the report of a run, finished or not: report.html, and its charts in plots/ as SVG."""
     from celeba_fl.report.page import write_report
 
-    print(write_report(find_directory(run, app_here().places().runs_dir)))
+    print(write_report(find_directory(run, app_here().places().runs_dir), png))
 
 
 def compare(

@@ -1,12 +1,14 @@
-"""One thread for PyTorch, in processes of which several work side by side."""
+"""One thread for NumPy and PyTorch, in processes of which several work side by side."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 
 class _TorchImport(MetaPathFinder):
@@ -30,9 +32,18 @@ class _TorchImport(MetaPathFinder):
         return spec
 
 
+@cache
+def _blas() -> Any:
+    """What sets the threads of NumPy's library; finding the library takes longer than setting."""
+    import numpy  # noqa: F401 (which loads it)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch compute on one thread, whether it is there already or imported in between.
+    """Let NumPy and PyTorch compute on one thread, PyTorch also if it is imported in between.
 
     Several clients train side by side, and the sums of two threads differ from those of one. A
     client whose task has no use for PyTorch must not import it only for this.
@@ -43,7 +54,8 @@ def one_thread() -> Iterator[None]:
     else:
         sys.meta_path.insert(0, finder)
     try:
-        yield
+        with _blas().limit(limits=1):
+            yield
     finally:
         if finder in sys.meta_path:
             sys.meta_path.remove(finder)

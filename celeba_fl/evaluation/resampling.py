@@ -105,16 +105,21 @@ def read_scores(path: Path) -> Scores:
     from pyarrow import ArrowException, parquet
 
     try:
-        table = parquet.read_table(path)
-        columns = {name: table[name].to_numpy() for name in table.column_names}
-        names = tuple(name for name in columns if f"{name}_score" in columns)
-        order = np.argsort(columns["image"].astype(str), kind="stable")
+        # `read_table` and `to_numpy` of pyarrow would import pandas, which takes longer.
+        table = parquet.ParquetFile(path).read()
+
+        def column(name: str, kind: str) -> np.ndarray:
+            return np.from_dlpack(table[name].combine_chunks().cast(kind))
+
+        names = tuple(name for name in table.column_names if f"{name}_score" in table.column_names)
+        image = np.array(table["image"].to_pylist()).astype(str)
+        order = np.argsort(image, kind="stable")
         return Scores(
-            columns["image"].astype(str)[order],
-            columns["celeb_id"][order],
+            image[order],
+            column("celeb_id", "int64")[order],
             names,
-            np.column_stack([columns[name] for name in names]).astype(bool)[order],
-            np.column_stack([columns[f"{name}_score"] for name in names]).astype(float)[order],
+            np.column_stack([column(name, "int8") for name in names]).astype(bool)[order],
+            np.column_stack([column(f"{name}_score", "float64") for name in names])[order],
         )
     except (ArrowException, KeyError) as error:
         raise ValueError(f"{error!r}") from error
@@ -133,9 +138,13 @@ def difference_intervals(one: Scores, other: Scores) -> dict[str, tuple[float, f
 
 def _drawn_counts(drawn: np.ndarray, people: Sequence[Counts]) -> Iterator[Counts]:
     """The summed counts of each draw of people."""
+    # Sums of images are whole numbers, which float32 knows up to 16 million, in half the time.
+    kinds = {"positives": np.float32, "negatives": np.float32, "loss": np.float64}
     sums = [
-        np.tensordot(drawn, np.stack([getattr(counts, name) for counts in people]), 1)
-        for name in ("positives", "negatives", "loss")
+        np.tensordot(
+            drawn.astype(kind), np.stack([getattr(one, name) for one in people]).astype(kind), 1
+        )
+        for name, kind in kinds.items()
     ]
     for positives, negatives, loss in zip(*sums, strict=True):
         yield Counts(positives.astype(np.int64), negatives.astype(np.int64), loss)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from celeba_fl.common.arrays import FULL, Arrays, Floats, Ints, Rows, add_exactly, overflow
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
+from celeba_fl.common.threads import one_thread
 from celeba_fl.evaluation.metrics import ratio
 from celeba_fl.models.scaling import BLOCK, FEATURE_STEP, LARGEST, ROUNDING, in_steps
 
@@ -133,10 +134,8 @@ def solve(train: Arrays, valid: Arrays, factor: Floats | None = None) -> tuple[A
     features that are multiplied by it; sums and head are of features as they are. On one thread,
     so that the number of cores changes no digit.
     """
-    from threadpoolctl import threadpool_limits
-
     scale = np.ones(len(train["xy"])) if factor is None else np.append(factor, 1.0)
-    with threadpool_limits(1):
+    with one_thread():
         own, held_out = _matrices(train, scale), _matrices(valid, scale)
         path = regressions(*own)
         errors = [squared_error(w, *held_out).mean() for w in path]

@@ -14,11 +14,15 @@ from typing import Any
 
 import altair as alt
 import vl_convert
+from altair.utils import schemapi
 from PIL import Image
 
+from celeba_fl.report.drawing import drawer
 from celeba_fl.runs.tables import defined
 
 Chart = alt.Chart | alt.LayerChart
+# Every part of a chart would be checked as it is made, each row too: tests check whole charts.
+schemapi.disable_debug_mode()
 
 REFERENCE = "#808a93"  # can be seen on white and on black
 # Okabe and Ito's colours, told apart with every kind of colour vision (Okabe and Ito 2008); their
@@ -61,11 +65,8 @@ ON_A_PAGE = (
 
 def draw(chart: Chart) -> str:
     """SVG of a chart; nothing is fetched for it."""
-    with alt.data_transformers.disable_max_rows():
-        spec = chart.to_dict()
-    return vl_convert.vegalite_to_svg(
-        spec, vl_version=VERSION, config=dict(STYLE), allowed_base_urls=[]
-    )
+    spec = chart.to_dict(validate=False)
+    return drawer().draw(vl_spec=spec, vl_version=VERSION, config=dict(STYLE), allowed_base_urls=[])
 
 
 def to_png(svg: str) -> bytes:
@@ -83,8 +84,11 @@ def for_page(svg: str) -> str:
 def table(chart: Chart) -> list[dict[str, Any]]:
     """The rows that a chart shows: for those who do not see it."""
     parts = [chart, *(chart.layer if isinstance(chart, alt.LayerChart) else ())]
-    tables = {id(part.data): part.data for part in parts if hasattr(part.data, "to_pylist")}
-    return [row for rows in tables.values() for row in rows.to_pylist()]
+    tables: list[list[dict[str, Any]]] = []
+    for part in parts:
+        if part.data is not alt.Undefined and part.data["values"] not in tables:
+            tables.append(part.data["values"])
+    return [row for rows in tables for row in rows if row]
 
 
 # ---- parts of a picture -------------------------------------------------------------------
@@ -92,13 +96,8 @@ def table(chart: Chart) -> list[dict[str, Any]]:
 
 def plot(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     """A chart of some rows, of the same columns each."""
-    import pyarrow as pa
-
     plain = [{key: defined(value) for key, value in row.items()} for row in rows]
-    found = pa.Table.from_pylist(plain or [{}])
-    # A column in which nothing is defined has no type of its own.
-    kinds = [(at.name, pa.float64() if at.type == pa.null() else at.type) for at in found.schema]
-    return alt.Chart(found.cast(pa.schema(kinds)))
+    return alt.Chart(alt.InlineData(values=plain))
 
 
 def marks(chart: alt.Chart, size: float = 42, **style: Any) -> alt.Chart:

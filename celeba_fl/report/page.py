@@ -33,15 +33,18 @@ SECTIONS: Mapping[str, Callable[[Run], Sequence[Block]]] = {
 }
 
 
-def write_report(path: Path) -> Path:
-    """Write `report.html` and `plots/` into a run directory, whatever state the run is in."""
+def write_report(path: Path, png: bool = False) -> Path:
+    """Write `report.html` and `plots/` into a run directory, whatever state the run is in.
+
+    Charts lie in `plots/` as SVG; with `png`, as PNG too.
+    """
     run = Run.read(path)
     page = Page(
         title=title_of(run),
         subtitle=subtitle_of(run),
         status=run.info.standing,
         notes=notes(run),
-        sections=build_sections(SECTIONS, run, path / "plots"),
+        sections=build_sections(SECTIONS, run, path / "plots", png),
     )
     write_bytes(path / "report.html", page.render().encode())
     return path / "report.html"

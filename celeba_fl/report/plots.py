@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,31 +19,39 @@ T = TypeVar("T")
 
 
 def build_sections(
-    sections: Mapping[str, Callable[[T], Sequence[Block]]], subject: T, folder: Path | None = None
+    sections: Mapping[str, Callable[[T], Sequence[Block]]],
+    subject: T,
+    folder: Path | None = None,
+    png: bool = False,
 ) -> list[Section]:
-    """Build the sections that have blocks; the files of their pictures go into `folder`, if any.
+    """Build the sections that have blocks; see `embed` for the files of their pictures.
 
     A section that cannot be made says why, and hides no other.
     """
-    built = []
-    for title, build in sections.items():
+
+    def build(title: str) -> Section:
         try:
             blocks = [
-                Figures([embed(picture, folder) for picture in block.pictures])
+                Figures([embed(picture, folder, png) for picture in block.pictures])
                 if isinstance(block, Pictures)
                 else block
-                for block in build(subject)
+                for block in sections[title](subject)
             ]
         except Exception as error:
             LOG.warning("Report: the section %r could not be made: %r", title, error)
             blocks = [f"This section could not be made: {error!r}"]
-        if blocks:
-            built.append(Section(title, blocks))
-    return built
+        return Section(title, blocks)
+
+    # While one thread waits for a picture, the other computes.
+    with ThreadPoolExecutor(2) as pool:
+        return [section for section in pool.map(build, sections) if section.blocks]
 
 
-def embed(picture: Picture, folder: Path | None = None) -> Embedded:
-    """Draw a picture for a page; with a folder, write its files there, SVG and PNG of a chart."""
+def embed(picture: Picture, folder: Path | None = None, png: bool = False) -> Embedded:
+    """Draw a picture for a page; with a folder, write its file there, of a chart its SVG.
+
+    With `png`, a PNG of the chart lies beside it.
+    """
     if isinstance(picture.source, bytes):
         kind = "webp" if picture.source.startswith(b"RIFF") else "png"
         files = {kind: picture.source}
@@ -51,7 +60,7 @@ def embed(picture: Picture, folder: Path | None = None) -> Embedded:
             width, height = image.size
     else:
         svg = draw(picture.source)
-        files = {"svg": svg.encode(), "png": to_png(svg)} if folder else {}
+        files = {"svg": svg.encode(), **({"png": to_png(svg)} if png else {})}
         mime, shown = "image/svg+xml", for_page(svg).encode()
         width, height = (int(n) for n in re.findall(r' (?:width|height)="(\d+)', svg)[:2])
     if folder:

@@ -27,8 +27,28 @@ def write_parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     from pyarrow import parquet
 
     sink = pa.BufferOutputStream()
-    parquet.write_table(pa.table({key: pa.array(col) for key, col in columns.items()}), sink)
+    parquet.write_table(pa.table({key: _to_arrow(column) for key, column in columns.items()}), sink)
     write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def _to_arrow(column: np.ndarray) -> Any:
+    """A column as it is in memory, if it is of texts, booleans or numbers.
+
+    Before `pa.array` makes an array it imports pandas, which takes longer than writing the file.
+    """
+    import pyarrow as pa
+
+    if column.dtype.kind not in "Ubiuf":
+        return pa.array(column)
+    kind = pa.from_numpy_dtype(column.dtype)
+    parts: list[Any] = [column]
+    if column.dtype.kind == "U":
+        texts = [text.encode() for text in column.tolist()]
+        parts = [np.cumsum([0, *map(len, texts)], dtype=np.int32), b"".join(texts)]
+    elif column.dtype == bool:
+        parts = [np.packbits(column, bitorder="little")]
+    buffers = [pa.py_buffer(np.ascontiguousarray(part)) for part in parts]
+    return pa.Array.from_buffers(kind, len(column), [None, *buffers])
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

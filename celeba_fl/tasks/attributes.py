@@ -17,6 +17,7 @@ from celeba_fl.evaluation.attribute_tables import final_tables
 from celeba_fl.evaluation.curves import ExactCurves
 from celeba_fl.evaluation.metrics import EACH_ROUND, METRICS, Counts, best_thresholds, means
 from celeba_fl.evaluation.resampling import Scores
+from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import scores
 from celeba_fl.models.scaling import Scaling, fold, scaled, unfold
 from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables
@@ -251,8 +252,6 @@ class Attributes(HonestFaces):
         them, as where they are of one group, changes nothing in its own weighted mean. Under
         `train-on = "disagreements"` it counts by the images of which it learns something.
         """
-        from celeba_fl.models.head_training import train_head
-
         config, train = self.config, self._parts(node, instructions)["train"]
         answers, predicted = self.teachers.answers(node, train.table, train.rows), None
         scaling = start.told(instructions)

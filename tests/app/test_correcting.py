@@ -243,7 +243,7 @@ def test_the_report_has_both(done):
     assert "Before and after" in page
     assert "The clients asked a teacher for 1,200 labels" in page
     assert "could not be made" not in page
-    assert (done.path / "plots" / "corrections.png").exists()
+    assert (done.path / "plots" / "corrections.svg").exists()
 
 
 @pytest.mark.parametrize("init", ["random", "base-rates"])

@@ -29,6 +29,15 @@ def test_report_takes_the_latest_run_a_name_or_a_folder(
         (path / "report.html").unlink()
 
 
+def test_report_with_charts_for_slides(make_run: MakeRun, home: Path, call: Call) -> None:
+    rounds = "round,valid_loss\n0,0.7\n1,0.6\n"
+    plots = make_run("runs/2026-01-01_1", csv={"rounds": rounds}) / "plots"
+    assert call("report") == 0
+    assert {path.name for path in plots.iterdir()} == {"rounds_loss.svg"}
+    assert call("report", "--png") == 0
+    assert {path.name for path in plots.iterdir()} == {"rounds_loss.svg", "rounds_loss.png"}
+
+
 def test_report_of_what_is_no_run(home: Path, call: Call, capsys: Capture) -> None:
     assert call("report") == 2
     assert f"there is no run in {home}" in capsys.readouterr().err

@@ -1,11 +1,10 @@
 import math
-import subprocess
-import sys
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from celeba_fl.models import head_training
 from celeba_fl.models.heads import initial_head, scores
@@ -159,15 +158,11 @@ def test_dropout_keeps_a_share_of_the_inputs_and_scales_them_up():
     assert loss == pytest.approx(math.log(2))
 
 
-def test_arguments_and_global_random_state_are_left_alone(data):
+def test_arguments_are_left_alone(data):
     head = initial_head(3, 2, 0)
     features, labels = data
     before = {key: array.copy() for key, array in head.items()}, features.copy(), labels.copy()
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
     trained, _ = train_head(head, features, labels, **SETTINGS | {"epochs": 3, "dropout": 0.5})
-    torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
     for key in head:
         np.testing.assert_array_equal(head[key], before[0][key])
         assert (trained[key] != head[key]).any()
@@ -185,21 +180,21 @@ def test_training_learns_what_is_linear(rng):
     assert loss < 0.1
 
 
-def test_training_is_pytorchs_to_the_last_digit(rng):
-    """The gradient is autograd's and the optimisers are those of torch.optim, digit by digit."""
+def test_training_is_pytorchs(rng):
+    """With the same order of examples, the same dropout, and the same numbers up to rounding."""
     features, labels = rng.random((50, 30), np.float32), rng.random((50, 4)) < 0.3
     head, weight = initial_head(30, 4, 0), np.array([1.0, 3.0, 0.5, 2.0])
     makers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     for (optimizer, make), positive_weight in product(makers.items(), (None, weight)):
         changed = {"optimizer": optimizer, "positive_weight": positive_weight, "epochs": 3}
-        settings = SETTINGS | changed | {"batch_size": 8, "dropout": 0.2}
-        trained, mean_loss = train_head(head, features, labels, **settings)
+        changed |= {"batch_size": 8, "dropout": 0.2, "learning_rate": 0.01, "seed": 2**40 + 1}
+        trained, mean_loss = train_head(head, features, labels, **SETTINGS | changed)
         layer = torch.nn.Linear(30, 4)
         layer.load_state_dict({key: torch.from_numpy(array) for key, array in head.items()})
-        optimise = make(layer.parameters(), lr=settings["learning_rate"])
+        optimise = make(layer.parameters(), lr=0.01)
         positives = None if positive_weight is None else torch.from_numpy(weight).float()
         loss_of = torch.nn.BCEWithLogitsLoss(pos_weight=positives)
-        torch.manual_seed(settings["seed"])
+        torch.manual_seed(changed["seed"])
         for _ in range(3):
             losses = []
             for batch in torch.randperm(50).split(8):
@@ -210,24 +205,27 @@ def test_training_is_pytorchs_to_the_last_digit(rng):
                 optimise.step()
                 losses += [loss.item()] * len(batch)
         for key, array in trained.items():
-            np.testing.assert_array_equal(array, getattr(layer, key).detach().numpy())
+            expected = getattr(layer, key).detach().numpy()
+            np.testing.assert_allclose(array, expected, rtol=0, atol=1e-6)
         assert mean_loss == pytest.approx(np.mean(losses))
 
 
-def test_a_new_process_trains_without_what_torch_compiles_with():
-    code = (
-        "import sys, numpy as np\n"
-        "from celeba_fl.models.heads import initial_head\n"
-        "from celeba_fl.models.head_training import train_head\n"
-        f"settings = {SETTINGS | {'optimizer': 'adam'}}\n"
-        "x = np.ones((2, 3), np.float32)\n"
-        "settings['example_weight'] = np.ones(2)\n"
-        "train_head(initial_head(3, 1, 0), x, x[:, :1] > 0, **settings)\n"
-        "print('torch' in sys.modules, 'torch._dynamo' in sys.modules)\n"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "True False\n"
+def test_a_loss_beyond_all_bounds_is_not_a_warning(data):
+    settings = SETTINGS | {"epochs": 9, "learning_rate": 1e30}
+    features = np.float32(1e20) * data[0]
+    trained, loss = train_head(initial_head(3, 2, 0), features, data[1], **settings)
+    assert not np.isfinite(loss)
+    assert not np.isfinite(trained["weight"]).all()
+
+
+def test_the_number_of_cores_changes_no_digit(rng):
+    """64 examples by 1280 features are enough for two threads, each of which adds up a half."""
+    features, labels = rng.random((64, 1280), np.float32), rng.random((64, 40)) < 0.3
+    found = []
+    for limit in (1, 2):
+        with threadpool_limits(limit):
+            found.append(train_head(initial_head(1280, 40, 0), features, labels, **SETTINGS)[0])
+    np.testing.assert_array_equal(found[0]["weight"], found[1]["weight"])
 
 
 def test_labels_that_do_not_count_move_nothing(data):

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from base64 import b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -95,9 +97,10 @@ def test_figures_are_those_of_the_files(run: Path) -> None:
 def test_the_page_shows_the_pictures_in_plots(run: Path) -> None:
     parsed = read(run)
     images = [attributes for tag, attributes in parsed.tags if tag == "img"]
-    pictures = {path.stem for path in (run / "plots").glob("*.png")}
-    assert len(images) == len(pictures)
-    assert pictures == {path.stem for path in (run / "plots").glob("*.svg")}
+    pictures = {path.stem for path in (run / "plots").glob("*.svg")}
+    assert len(images) == len(pictures) == len(list((run / "plots").iterdir()))
+    write_report(run, png=True)
+    assert pictures == {path.stem for path in (run / "plots").glob("*.png")}
     for path in (run / "plots").glob("*.png"):
         with Image.open(path) as png:
             assert png.width == 2 * WIDTH
@@ -163,23 +166,28 @@ def test_scores_of_another_model_give_no_interval(run: Path) -> None:
 
 
 @pytest.mark.usefixtures("reports")
-def test_it_is_written_at_the_end_of_a_run(tmp_path: Path) -> None:
+def test_it_is_written_at_the_end_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What draws it has been loaded meanwhile."""
+    ready: list[bool] = []
+    monkeypatch.setattr("celeba_fl.server_app.drawer", lambda: ready.append(True))
     path = run_adding(tmp_path)
+    assert ready == [True]
     parsed = PageParser(path / "report.html")
     check_page(parsed)
     last = read_csv(path / "rounds.csv")[-1]
     # Its summary is undefined, so that of the last round is shown.
     assert parsed.row("model after round 4, test", "score")[0] == three(last["test_score"])
-    assert (path / "plots" / "rounds_loss.png").exists()
+    assert (path / "plots" / "rounds_loss.svg").exists()
 
 
 @pytest.mark.usefixtures("reports")
 def test_a_run_is_complete_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(path: Path) -> Path:
+    def fail(*_: Path) -> Path:
         raise OSError("disk full")
 
+    monkeypatch.setattr("celeba_fl.server_app.drawer", fail)
     monkeypatch.setattr(page, "write_report", fail)
     path = run_adding(tmp_path)
     assert read_runs(tmp_path)[0].status == "completed"
@@ -205,6 +213,27 @@ def test_a_task_of_someones_own(tmp_path: Path) -> None:
     }
 
 
+def test_neither_scores_nor_charts_load_pandas(run: Path) -> None:
+    """In a new process; pandas takes longer to import than the figures to compute."""
+    code = f"""
+import sys
+from pathlib import Path
+from celeba_fl.evaluation.resampling import read_scores
+from celeba_fl.report import page, plots
+from celeba_fl.runs.tables import write_parquet
+
+run = Path({str(run)!r})
+write_parquet(run / "test_scores.parquet", read_scores(run / "test_scores.parquet").columns())
+plots.draw = lambda chart: f'<svg width="9" height="9">{{chart.to_dict()}}'
+page.write_report(run)
+print("pandas" in sys.modules)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert read(run).row(RESULTS, "AUROC")[0] != "\N{EN DASH}"
+
+
 # ---- damaged and unfinished runs ----------------------------------------------------------
 
 FILES = (
@@ -225,7 +254,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         plots, "draw", lambda chart: f'<svg width="9" height="9">{len(table(chart))}'
     )
-    monkeypatch.setattr(plots, "to_png", lambda svg: b"PNG")
 
 
 @pytest.mark.usefixtures("_quick")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from celeba_fl.report.charts import COLOURS, DASHES, SHAPES, Chart, draw, for_page, look, table
+from celeba_fl.report.drawing import Drawer, drawer
 from celeba_fl.report.html import Pictures
 from celeba_fl.report.pictures import attributes, clients, curves
 from celeba_fl.report.pictures.curves import sweep
@@ -231,6 +232,7 @@ def test_every_picture_of_a_report_has_rows_and_words(whole: Run) -> None:
     assert len(shown) == len({picture.name for picture in shown}) == 12
     for picture in shown:
         assert not isinstance(picture.source, bytes)
+        assert picture.source.to_dict()  # which checks all of it
         assert table(picture.source)
         assert len(picture.alt) > 20
 
@@ -268,6 +270,20 @@ def test_nothing_is_black_or_white(whole: Run) -> None:
     ):
         assert not {"black", "white", "#000000", "#ffffff"} & set(texts(chart.to_dict()))
     assert "#000000" not in COLOURS
+
+
+def test_what_cannot_be_drawn_is_an_error_and_the_next_picture_is_drawn() -> None:
+    with pytest.raises(ValueError, match="conversion failed"):
+        drawer().draw(vl_spec={"mark": {"type": "nothing"}})
+    assert draw(curves.rounds(ROUNDS, "loss", {})).startswith("<svg")
+
+
+def test_a_process_that_has_ended_is_named() -> None:
+    one = Drawer()
+    one._process.kill()
+    one._process.wait()
+    with pytest.raises((ValueError, OSError), match=r"has ended|Broken pipe"):
+        one.draw(vl_spec={})
 
 
 # ---- drawn --------------------------------------------------------------------------------

@@ -236,7 +236,7 @@ def test_the_report_shows_them(done):
     assert "is not an FID" in page
     with Image.open(done.path / "plots" / "samples.webp") as animation:
         assert getattr(animation, "n_frames", 1) == 3
-    plots = {path.stem for path in (done.path / "plots").glob("*.png")}
+    plots = {path.stem for path in (done.path / "plots").glob("*.svg")}
     assert {"rounds_frechet_distance", "rounds_generator_loss", "clients_epochs"} <= plots
     assert "rounds_real_frechet_distance" not in plots
 
