@@ -2,7 +2,7 @@
 
 python tests/benchmarks/features.py --dataset /data/celeba --weights /data/mobilenet_v2.pt \
         [--backbone mobilenet_v2] [--views fast balanced best 13:4x4@160] [--shifts] \
-        [--picture .github/frontier.png]
+        [--precision bf16] [--picture .github/frontier.png]
 
 A view is a value of the key `features`, with ``@`` and the size of images where it is not the one
 that goes with it. Ridge regression of the labels on scaled features of all images, whatever their
@@ -43,7 +43,7 @@ from celeba_fl.report.charts import draw, to_png
 from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.features import FeatureStore
 from celeba_fl.vision.pretrain import pretrain
-from celeba_fl.vision.views import View, make_view
+from celeba_fl.vision.views import BF16, FP32, View, make_view
 from celeba_fl.vision.weights import resolve_weights
 
 # Of the mean variance of a scaled feature.
@@ -171,8 +171,10 @@ def moved(table: Table, share: float) -> Table:
 class Bench:
     """Features of one data set by one backbone, in a home of its own."""
 
-    def __init__(self, dataset: str, weights: str, backbone: str, home: Path) -> None:
-        self.home, self.named, self.backbone = home, weights, backbone
+    def __init__(
+        self, dataset: str, weights: str, backbone: str, precision: str, home: Path
+    ) -> None:
+        self.home, self.named, self.backbone, self.precision = home, weights, backbone, precision
         self.table = load(dataset, home)
         drawn = partial(pretrain, table=self.table)
         self.weights = resolve_weights(backbone, weights, home, drawn)
@@ -183,7 +185,8 @@ class Bench:
     def view(self, text: str) -> View:
         """The view of ``features@size``, or of ``features`` at the size that goes with them."""
         features, _, size = text.partition("@")
-        return make_view(self.backbone, features, int(size or 0), self.named)
+        view = make_view(self.backbone, features, int(size or 0), self.named)
+        return replace(view, precision=self.precision)
 
     def features(
         self, view: View, table: Table | None = None, version: tuple[int, int] | None = None
@@ -250,6 +253,7 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--backbone", default="mobilenet_v2", choices=BACKBONES)
+    parser.add_argument("--precision", default=FP32, choices=(FP32, BF16))
     parser.add_argument("--views", nargs="*", help="features@size; none: the frontier")
     parser.add_argument("--shifts", action="store_true", help="judge on moved images, too")
     parser.add_argument("--picture", type=Path)
@@ -259,7 +263,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         home = given.home or Path(folder)
-        bench = Bench(given.dataset, given.weights, given.backbone, home)
+        bench = Bench(given.dataset, given.weights, given.backbone, given.precision, home)
         views = {text: bench.view(text) for text in given.views or frontier(given.backbone)}
         names = {f"{view.features}@{view.image_size}": text for text, view in views.items()}
         names = {view: text for view, text in names.items() if text.isalpha()}
