@@ -51,7 +51,7 @@ class FeatureStores:
 
     def __init__(self, config: RunConfig) -> None:
         self.config, self.view = config, view_of(config, config.features)
-        self._opened: dict[tuple[str, str, int], FeatureStore] = {}
+        self._opened: dict[tuple[str, View, str, int], FeatureStore] = {}
 
     def settle(self, precision: str) -> None:
         """Compute them in a precision that the server tells all, if this code knows it."""
@@ -60,7 +60,7 @@ class FeatureStores:
 
     def open(self, table: Table, weights: str, version: int = 0) -> FeatureStore:
         """The features of a version of a table's images, 0 being themselves."""
-        key = table.fingerprint, weights, version
+        key = table.fingerprint, self.view, weights, version
         if key not in self._opened:
             config = self.config
             altered = (config.seed, version) if version else None
