@@ -48,6 +48,7 @@ class FeatureExtractor:
         import torch
 
         self.image_size, self.version = view.image_size, version
+        self._reducing = view.precision != FP32
         # Ray gives a worker its share of the cores through OMP_NUM_THREADS.
         cores = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
         if torch.cuda.is_available() and view.precision == FP32:
@@ -72,10 +73,11 @@ class FeatureExtractor:
     def _decode(self, data: bytes) -> np.ndarray | None:
         try:
             if not self.version:
-                return decode(data, self.image_size)
+                return decode(data, self.image_size, reducing=self._reducing)
             from celeba_fl.vision.augmentation import alteration
 
-            return decode(data, self.image_size, alteration(data, self.image_size, *self.version))
+            alter = alteration(data, self.image_size, *self.version)
+            return decode(data, self.image_size, alter, self._reducing)
         except BadImageError:
             return None
 

@@ -2,7 +2,7 @@
 
 python tests/benchmarks/features.py --dataset /data/celeba --weights /data/mobilenet_v2.pt \
         [--backbone mobilenet_v2] [--views fast balanced best 13:4x4@160] [--shifts] \
-        [--precision bf16] [--picture .github/frontier.png]
+        [--precision fp32 bf16] [--picture .github/frontier.png]
 
 A view is a value of the key `features`, with ``@`` and the size of images where it is not the one
 that goes with it. Ridge regression of the labels on scaled features of all images, whatever their
@@ -25,6 +25,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +172,8 @@ def moved(table: Table, share: float) -> Table:
 class Bench:
     """Features of one data set by one backbone, in a home of its own."""
 
-    def __init__(
-        self, dataset: str, weights: str, backbone: str, precision: str, home: Path
-    ) -> None:
-        self.home, self.named, self.backbone, self.precision = home, weights, backbone, precision
+    def __init__(self, dataset: str, weights: str, backbone: str, home: Path) -> None:
+        self.home, self.named, self.backbone = home, weights, backbone
         self.table = load(dataset, home)
         drawn = partial(pretrain, table=self.table)
         self.weights = resolve_weights(backbone, weights, home, drawn)
@@ -185,8 +184,7 @@ class Bench:
     def view(self, text: str) -> View:
         """The view of ``features@size``, or of ``features`` at the size that goes with them."""
         features, _, size = text.partition("@")
-        view = make_view(self.backbone, features, int(size or 0), self.named)
-        return replace(view, precision=self.precision)
+        return make_view(self.backbone, features, int(size or 0), self.named)
 
     def features(
         self, view: View, table: Table | None = None, version: tuple[int, int] | None = None
@@ -253,7 +251,7 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--backbone", default="mobilenet_v2", choices=BACKBONES)
-    parser.add_argument("--precision", default=FP32, choices=(FP32, BF16))
+    parser.add_argument("--precision", nargs="+", default=[FP32], choices=(FP32, BF16))
     parser.add_argument("--views", nargs="*", help="features@size; none: the frontier")
     parser.add_argument("--shifts", action="store_true", help="judge on moved images, too")
     parser.add_argument("--picture", type=Path)
@@ -263,7 +261,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         home = given.home or Path(folder)
-        bench = Bench(given.dataset, given.weights, given.backbone, given.precision, home)
+        bench = Bench(given.dataset, given.weights, given.backbone, home)
         views = {text: bench.view(text) for text in given.views or frontier(given.backbone)}
         names = {f"{view.features}@{view.image_size}": text for text, view in views.items()}
         names = {view: text for view, text in names.items() if text.isalpha()}
@@ -279,14 +277,15 @@ def main() -> None:
         else:
             print("| features | number | points | AUROC | images/s | kB a round | MB of sums |")
             print(f"|{'---|' * 7}")
-            for view in dict.fromkeys(views.values()):
+            for view, precision in product(dict.fromkeys(views.values()), given.precision):
                 if view.dim > MOST and not given.views:
                     continue
-                row = bench.measure(view)
+                row = bench.measure(replace(view, precision=precision))
                 rows.append(row)
                 name, mark = row["view"], names.get(row["view"], "")
+                how = f" in {precision}" if len(given.precision) > 1 else ""
                 print(
-                    f"| {f'**{mark}** ' if mark else ''}`{name}` | {row['features']:,} | "
+                    f"| {f'**{mark}** ' if mark else ''}`{name}`{how} | {row['features']:,} | "
                     f"{interval(row['points'])} | {interval(row['auroc'])} | "
                     f"{row['images_per_second']:,.0f} | {row['round_kb']:.0f} | "
                     f"{row['closed_form_mb']:.1f} |",

@@ -188,3 +188,23 @@ def test_a_jpeg_of_a_phone_is_a_jpeg() -> None:
     data = saved(first, "MPO", save_all=True, append_images=[first])
     assert media_type(data) == "image/jpeg"
     np.testing.assert_array_equal(decode(data, 8), decode(saved(first, "JPEG"), 8))
+
+
+def test_large_jpegs_are_decoded_at_a_part_of_their_size() -> None:
+    """And at no less than twice the edge; smaller ones as ever."""
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (8, 6, 3), np.uint8)).resize((600, 800))
+    file = io.BytesIO()
+    smooth.save(file, "JPEG")
+    seen: list[tuple[int, int]] = []
+
+    def alter(image: Image.Image) -> Image.Image:
+        seen.append(image.size)
+        return image
+
+    for size, decoded in ((64, (150, 200)), (128, (300, 400)), (224, (600, 800))):
+        exact = decode(file.getvalue(), size).astype(int)
+        close = decode(file.getvalue(), size, alter, reducing=True)
+        assert seen.pop() == decoded
+        assert np.abs(close - exact).mean() < 1
+        assert (size < 224) or (close == exact).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from celeba_fl.common.errors import InputError, for_others
-from celeba_fl.vision import precision
+from celeba_fl.vision import extractor, precision
 from celeba_fl.vision.extractor import FeatureExtractor
 from celeba_fl.vision.features import FeatureStore, preprocessing_hash
 from celeba_fl.vision.precision import bf16_runner, lacking_bf16, resolve
@@ -56,6 +56,15 @@ def test_a_processor_without_bf16_is_refused_and_everybody_may_read_why(able):
 def test_stores_of_another_precision_are_apart(store, home, table, weights):
     assert preprocessing_hash(FAST) != preprocessing_hash(VIEW)
     assert FeatureStore(home, table, FAST, weights).folder != store.folder
+
+
+def test_bf16_leaves_a_gpu_idle(home, weights, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(extractor, "bf16_runner", lambda *_: len)
+    monkeypatch.setattr(extractor, "_cuda_runner", None)
+    with FeatureExtractor(home, FAST, weights) as run:
+        assert run._run is len
+    extractor._onnx_runner.cache_clear()
 
 
 @needs_bf16
