@@ -96,6 +96,12 @@ class RunConfig(Keyed):
         high=1024,
         of=FACES,
     )
+    precision: str = key(
+        "how exactly features are computed; bf16 is faster; auto: bf16 where the server can",
+        "fp32",
+        choices=("fp32", "bf16", "auto"),
+        of=HEAD,
+    )
     classes: str = key(
         "names of the classes, comma-separated; empty: the data's own", "", of="lenet", empty=True
     )

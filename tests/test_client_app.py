@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.launch.inline import InlineGrid
 from celeba_fl.task import derived_seed, load_task
+from celeba_fl.tasks.examples import view_of
+from celeba_fl.vision import precision
+from celeba_fl.vision.features import preprocessing_hash
 
 NODE = {"partition-id": 1, "num-partitions": 3}
 HASH = "ab" * 32
@@ -259,6 +263,16 @@ def test_the_main_task_trains_and_evaluates(toy: dict[str, Any], prepared: dict[
 def test_other_preprocessing_is_refused(toy: dict[str, Any], prepared: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="client 1: this client prepares images in another way"):
         call("query", toy, config={**prepared, "preprocessing": "other"}, files={})
+
+
+def test_a_site_that_cannot_compute_as_the_server_says_is_refused(
+    toy: dict[str, Any], prepared: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "lacking_bf16", lambda: "the processor is old")
+    view = replace(view_of(RunConfig.load(toy), "last"), precision="bf16")
+    told = {**prepared, "precision": "bf16", "preprocessing": preprocessing_hash(view)}
+    with pytest.raises(InputError, match="client 1: precision = 'bf16': the processor is old"):
+        call("query", toy, config=told, files={})
 
 
 def test_weights_that_are_missing_are_asked_for(

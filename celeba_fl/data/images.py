@@ -38,6 +38,8 @@ SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 # What an image goes through before the backbone; part of the key of stored features and of what a
 # client and the server must agree on.
 PREPROCESSING = "rgb, resized to NxN without cropping (PIL bilinear, antialiased)"
+# What else happens to large JPEGs where pixels need not be exact; part of the same keys then.
+REDUCING = "JPEG decoded at 1/2, 1/4 or 1/8 if that leaves 2N pixels each way"
 # What it goes through before networks that make images; part of the key of stored pixels.
 CROPPING = "rgb, centre cropped to a square, resized to NxN (PIL bilinear, antialiased)"
 
@@ -47,18 +49,24 @@ class BadImageError(ValueError):
 
 
 def decode(
-    data: bytes, size: int, alter: Callable[[Image.Image], Any] = lambda image: image
+    data: bytes,
+    size: int,
+    alter: Callable[[Image.Image], Any] = lambda image: image,
+    reducing: bool = False,
 ) -> np.ndarray:
     """Decode an image and resize it to (3, size, size) uint8, RGB; the aspect ratio is not kept.
 
-    `alter` is applied to the RGB image before it is resized.
+    `alter` is applied to the RGB image before it is resized. With `reducing`, a large JPEG is
+    decoded at a part of its size, as `REDUCING` says, which is several times faster.
 
     Raises
     ------
     BadImageError
         If the bytes are not an image that is read here, or a truncated one.
     """
-    pixels = alter(_shown(data)).resize((size, size), Image.Resampling.BILINEAR)
+    pixels = alter(_shown(data, 2 * size if reducing else 0)).resize(
+        (size, size), Image.Resampling.BILINEAR
+    )
     return np.ascontiguousarray(np.asarray(pixels).transpose(2, 0, 1))
 
 
@@ -125,9 +133,11 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise BadImageError(str(error)) from error
 
 
-def _shown(data: bytes) -> Image.Image:
-    """The image as a viewer shows it, in RGB."""
+def _shown(data: bytes, edge: int) -> Image.Image:
+    """The image as a viewer shows it, in RGB; at no more than an `edge` needs, unless that is 0."""
     with _opened(data) as opened:
+        if edge:
+            opened.draft(None, (edge, edge))
         turn = UPRIGHT.get(_orientation(opened))
         image = _in_8_bits(opened) if _is_deep(opened) else opened
         if image.has_transparency_data:

@@ -6,7 +6,7 @@ test image scores here what `test_scores.parquet` says, to the last digit.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from rich.table import Table
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.models.heads import scores
 from celeba_fl.runs.reading import RunInfo, final_model
 from celeba_fl.vision.extractor import FeatureExtractor
-from celeba_fl.vision.views import LAST, View, make_view
+from celeba_fl.vision.precision import lacking_bf16
+from celeba_fl.vision.views import FP32, LAST, View, make_view
 from celeba_fl.vision.weights import weights_path
 
 # Images that are in memory at once.
@@ -72,12 +74,17 @@ def load_model(run: RunInfo) -> Model:
         weights, size = metadata["weights"], int(metadata["image-size"])
         features = metadata.get("features", LAST)  # older models have no other
         view = make_view(metadata["backbone"], features, size)
+        precision = metadata.get("precision", FP32)
         chosen = json.loads(metadata.get("thresholds", "null"))
         thresholds = np.array(chosen or [0.0] * len(attributes))
     except (KeyError, ValueError) as error:
         raise InputError(
             f"{run.path.name}: its model is not one of the task attributes: {error!r}"
         ) from error
+    if precision != FP32 and (lacking := lacking_bf16()):
+        LOG.warning("The model saw images in %s, and this machine cannot: %s", precision, lacking)
+        precision = FP32
+    view = replace(view, precision=precision)
     homes = [*([Path(run.home)] if run.home else []), RunConfig.load().home_dir]
     home = next((home for home in homes if weights_path(home, weights).exists()), None)
     if home is None:

@@ -28,6 +28,8 @@ from celeba_fl.tasks.honest_faces import HonestFaces
 from celeba_fl.tasks.settings import check_backbone, check_head
 from celeba_fl.tasks.teaching import Teachers, targets
 from celeba_fl.vision.features import Versions, preprocessing_hash
+from celeba_fl.vision.precision import resolve
+from celeba_fl.vision.views import FP32
 from celeba_fl.vision.weights import keep_weights, weights_path
 
 AGREEMENT = "teacher_agreement"
@@ -79,7 +81,9 @@ class Attributes(HonestFaces):
 
     def prepare(self) -> Prepared:
         """Data, weights, and the features of the server's own splits."""
-        config, table, view = self.config, self.faces.table, self.features.view
+        config, table = self.config, self.faces.table
+        self.features.settle(resolve(config.precision))
+        view = self.features.view
         self._weights = weights = backbone_weights(config)
         for part, split in CENTRAL.items():
             self._central[part] = self.features.compute(table, weights, table.rows(split))
@@ -91,12 +95,14 @@ class Attributes(HonestFaces):
                 "spec": view.features,
                 "image_size": view.image_size,
                 "dim": view.dim,
+                # As it was in runs from before there was another.
+                **({} if view.precision == FP32 else {"precision": view.precision}),
             },
         }
         if config.labels == "teacher":
             provenance["teacher"] = teacher_provenance(config.teacher)
-        preprocessing = preprocessing_hash(view)
-        return Prepared({"weights": weights, "preprocessing": preprocessing}, provenance)
+        told = {"preprocessing": preprocessing_hash(view), "precision": view.precision}
+        return Prepared({"weights": weights, **told}, provenance)
 
     def initial_arrays(self) -> Arrays:
         """The head of the base rates of what is learned from, or a random one."""
@@ -177,6 +183,7 @@ class Attributes(HonestFaces):
                 "weights": str(self._weights),
                 "features": view.features,
                 "image-size": str(view.image_size),
+                "precision": view.precision,
                 "thresholds": json.dumps(thresholds.tolist()),
             },
         )
@@ -216,6 +223,7 @@ class Attributes(HonestFaces):
 
     def describe(self, node: NodeConfig, instructions: Instructions) -> Description:
         """Compute the features that are not there yet, and count the train images."""
+        self.features.settle(str(instructions["precision"]))
         if instructions["preprocessing"] != preprocessing_hash(self.features.view):
             raise InputError(
                 "this client prepares images in another way than the server (another version of "
@@ -315,6 +323,7 @@ class Attributes(HonestFaces):
     def _parts(self, node: NodeConfig, instructions: Instructions) -> dict[str, Examples]:
         """A node's train and validation images, whose features are there."""
         table = self.faces.of(node)
+        self.features.settle(str(instructions["precision"]))
         store = self.features.open(table, str(instructions["weights"]))
         parts = zip(("train", "valid"), self.faces.parts(node, store), strict=True)
         return {part: Examples(table, rows, store.read(rows)) for part, rows in parts}

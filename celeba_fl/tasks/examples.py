@@ -1,7 +1,7 @@
 """Faces as a head sees them: features of the frozen backbone, computed once an image."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from celeba_fl.data.table import Table
 from celeba_fl.vision.backbones import Backbone
 from celeba_fl.vision.features import FeatureStore
 from celeba_fl.vision.store import StoredRows
-from celeba_fl.vision.views import View, make_view
+from celeba_fl.vision.views import BF16, FP32, View, make_view
 from celeba_fl.vision.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -51,11 +51,16 @@ class FeatureStores:
 
     def __init__(self, config: RunConfig) -> None:
         self.config, self.view = config, view_of(config, config.features)
-        self._opened: dict[tuple[str, str, int], FeatureStore] = {}
+        self._opened: dict[tuple[str, View, str, int], FeatureStore] = {}
+
+    def settle(self, precision: str) -> None:
+        """Compute them in a precision that the server tells all, if this code knows it."""
+        if precision in (FP32, BF16):
+            self.view = replace(self.view, precision=precision)
 
     def open(self, table: Table, weights: str, version: int = 0) -> FeatureStore:
         """The features of a version of a table's images, 0 being themselves."""
-        key = table.fingerprint, weights, version
+        key = table.fingerprint, self.view, weights, version
         if key not in self._opened:
             config = self.config
             altered = (config.seed, version) if version else None

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from celeba_fl.common.files import hash_key
-from celeba_fl.data.images import PREPROCESSING
+from celeba_fl.data.images import PREPROCESSING, REDUCING
 from celeba_fl.data.table import Table
 from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.extractor import FeatureExtractor
 from celeba_fl.vision.store import ImageStore, StoredRows
-from celeba_fl.vision.views import LAST, POOLING, View
+from celeba_fl.vision.views import FP32, LAST, POOLING, View
 
 
 def preprocessing_hash(view: View) -> str:
@@ -26,6 +26,8 @@ def preprocessing_hash(view: View) -> str:
     )
     if view.features != LAST:
         text += f"; {POOLING}: {view.features}"
+    if view.precision != FP32:
+        text += f"; {view.precision}; {REDUCING}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

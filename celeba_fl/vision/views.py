@@ -18,6 +18,8 @@ LAST, FOLDED, MIRRORED = "last", "folded", "mirrored"
 # Edges of images in pixels where nobody says one: in general, and that on which the last epochs of
 # `pretrain` are.
 IMAGE_SIZE, DRAWN_IMAGE_SIZE, SMALLEST = 224, 96, 32
+# How exactly a network computes: in floats of 32 bits, or in bfloat16 wherever that is faster.
+FP32, BF16 = "fp32", "bf16"
 # What happens to maps; part of the key of stored features where there are any.
 POOLING = "means by area of the cells of a grid"
 
@@ -48,6 +50,7 @@ class View:
     last: bool  # whether the backbone's own features are among them
     folded: bool  # whether cells that mirror each other, left on right, are one: their mean
     mirrored: bool  # whether features are the mean of those of an image and its mirror image
+    precision: str = FP32  # or BF16
 
     @cached_property
     def features(self) -> str:
@@ -146,8 +149,8 @@ def _parse(backbone: str, size: int, items: list[str]) -> View:
     if twice:
         raise InputError(f"{twice!r} is there twice; leave one out")
     grids = tuple(sorted(item for item in read if isinstance(item, Grid)))
-    flags = [name in read for name in (LAST, FOLDED, MIRRORED)]
-    view = View(backbone, size, grids, *flags)
+    last, folded, mirrored = (name in read for name in (LAST, FOLDED, MIRRORED))
+    view = View(backbone, size, grids, last, folded, mirrored)
     if not grids and not view.last:
         raise InputError(f"there is no stage in it; add {LAST!r}, or a stage such as '13:4x4'")
     for grid in grids:

@@ -2,7 +2,7 @@
 
 python tests/benchmarks/features.py --dataset /data/celeba --weights /data/mobilenet_v2.pt \
         [--backbone mobilenet_v2] [--views fast balanced best 13:4x4@160] [--shifts] \
-        [--picture .github/frontier.png]
+        [--precision fp32 bf16] [--picture .github/frontier.png]
 
 A view is a value of the key `features`, with ``@`` and the size of images where it is not the one
 that goes with it. Ridge regression of the labels on scaled features of all images, whatever their
@@ -25,6 +25,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from celeba_fl.report.charts import draw, to_png
 from celeba_fl.vision.backbones import BACKBONES
 from celeba_fl.vision.features import FeatureStore
 from celeba_fl.vision.pretrain import pretrain
-from celeba_fl.vision.views import View, make_view
+from celeba_fl.vision.views import BF16, FP32, View, make_view
 from celeba_fl.vision.weights import resolve_weights
 
 # Of the mean variance of a scaled feature.
@@ -250,6 +251,7 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--backbone", default="mobilenet_v2", choices=BACKBONES)
+    parser.add_argument("--precision", nargs="+", default=[FP32], choices=(FP32, BF16))
     parser.add_argument("--views", nargs="*", help="features@size; none: the frontier")
     parser.add_argument("--shifts", action="store_true", help="judge on moved images, too")
     parser.add_argument("--picture", type=Path)
@@ -275,14 +277,15 @@ def main() -> None:
         else:
             print("| features | number | points | AUROC | images/s | kB a round | MB of sums |")
             print(f"|{'---|' * 7}")
-            for view in dict.fromkeys(views.values()):
+            for view, precision in product(dict.fromkeys(views.values()), given.precision):
                 if view.dim > MOST and not given.views:
                     continue
-                row = bench.measure(view)
+                row = bench.measure(replace(view, precision=precision))
                 rows.append(row)
                 name, mark = row["view"], names.get(row["view"], "")
+                how = f" in {precision}" if len(given.precision) > 1 else ""
                 print(
-                    f"| {f'**{mark}** ' if mark else ''}`{name}` | {row['features']:,} | "
+                    f"| {f'**{mark}** ' if mark else ''}`{name}`{how} | {row['features']:,} | "
                     f"{interval(row['points'])} | {interval(row['auroc'])} | "
                     f"{row['images_per_second']:,.0f} | {row['round_kb']:.0f} | "
                     f"{row['closed_form_mb']:.1f} |",

@@ -7,6 +7,7 @@ other ten are train images.
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from celeba_fl.data.sources import load
 from celeba_fl.data.table import Table
 from celeba_fl.tasks.examples import backbone_weights, view_of
 from celeba_fl.vision.features import FeatureStore
+from celeba_fl.vision.precision import resolve
 
 FOLDS = 12
 
@@ -38,7 +40,8 @@ def fold_datasets(config: RunConfig) -> list[Path]:
     """
     home, whole = config.home_dir, load(config.dataset, config.home_dir)
     folders = [_folder(Path(config.dataset), whole, k, home) for k in range(FOLDS)]
-    weights, view = backbone_weights(config), view_of(config, config.features)
+    weights = backbone_weights(config)
+    view = replace(view_of(config, config.features), precision=resolve(config.precision))
     tables = [load(str(folder), home) for folder in folders]
     for version in range(config.augmentations + 1):
         altered = (config.seed, version) if version else None

@@ -222,3 +222,23 @@ def test_what_is_transparent_is_white_in_any_profile() -> None:
 def test_a_damaged_profile_or_one_of_other_images_does_not_count(profile: bytes) -> None:
     assert coloured((255, 0, 0), "RGB", "PNG", profile)[1] == [255, 0, 0]
     assert coloured((9,), "L", "PNG", SWAPPED)[1] == pytest.approx([9, 9, 9], abs=1)
+
+
+def test_large_jpegs_are_decoded_at_a_part_of_their_size() -> None:
+    """And at no less than twice the edge; smaller ones as ever."""
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (8, 6, 3), np.uint8)).resize((600, 800))
+    file = io.BytesIO()
+    smooth.save(file, "JPEG")
+    seen: list[tuple[int, int]] = []
+
+    def alter(image: Image.Image) -> Image.Image:
+        seen.append(image.size)
+        return image
+
+    for size, decoded in ((64, (150, 200)), (128, (300, 400)), (224, (600, 800))):
+        exact = decode(file.getvalue(), size).astype(int)
+        close = decode(file.getvalue(), size, alter, reducing=True)
+        assert seen.pop() == decoded
+        assert np.abs(close - exact).mean() < 1
+        assert (size < 224) or (close == exact).all()

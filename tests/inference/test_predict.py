@@ -23,6 +23,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import pack_arrays
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.inference import predict
 from celeba_fl.inference.predict import (
     Predictor,
     can_predict,
@@ -92,6 +93,18 @@ def test_of_other_features_it_scores_what_the_run_says(
 
 def test_models_without_a_word_about_features_saw_the_last(whole: RunInfo, tmp_path: Path) -> None:
     assert load_model(rewritten(whole, tmp_path, features=None)).view.features == "last"
+
+
+def test_a_model_of_bf16_where_there_is_none(
+    whole: RunInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    model = rewritten(whole, tmp_path, precision="bf16")
+    monkeypatch.setattr(predict, "lacking_bf16", lambda: "")
+    assert load_model(model).view.precision == "bf16"
+    monkeypatch.setattr(predict, "lacking_bf16", lambda: "the processor is old")
+    assert load_model(model).view.precision == "fp32"
+    assert "in bf16, and this machine cannot: the processor is old" in caplog.text
+    assert load_model(rewritten(whole, tmp_path, precision=None)).view.precision == "fp32"
 
 
 def test_a_model_of_features_that_there_are_not(whole: RunInfo, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from celeba_fl.models import ridge
 from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import initial_head, scores
 from celeba_fl.tasks.attributes import Attributes
-from celeba_fl.vision import extractor
+from celeba_fl.vision import extractor, precision
 from celeba_fl.vision.features import FeatureStore, preprocessing_hash
 from celeba_fl.vision.views import make_view
 
@@ -94,7 +95,7 @@ def head():
 
 @pytest.fixture
 def no_decoding(monkeypatch):
-    def decode(data, size):
+    def decode(data, size, **_):
         raise AssertionError("features are computed again")
 
     return lambda: monkeypatch.setattr(extractor, "decode", decode)
@@ -115,7 +116,8 @@ def test_count_names_are_groups_then_attributes(make):
 
 
 def test_prepare_says_what_is_used(prepared, table, toy):
-    assert prepared.instructions.keys() == {"weights", "preprocessing"}
+    assert prepared.instructions.keys() == {"weights", "preprocessing", "precision"}
+    assert prepared.instructions["precision"] == "fp32"
     assert prepared.instructions["preprocessing"] == preprocessing_hash(VIEW)
     assert prepared.provenance == {
         "dataset": {
@@ -188,6 +190,27 @@ def test_a_client_prepares_images_as_the_server_does(make, told):
         make(features="last+mirrored").describe(node(0), told)
     with pytest.raises(InputError, match="prepares images in another way than the server"):
         make().describe(node(0), {**told, "preprocessing": "0" * 64})
+
+
+def test_the_server_says_how_exactly_features_are_computed(make, monkeypatch):
+    """Under `auto` by what its own processor has; whatever that of a client has."""
+    server, client = make(precision="auto"), make(precision="auto")
+    for lacking, settled in (("", "bf16"), ("the processor is old", "fp32")):
+        monkeypatch.setattr(precision, "lacking_bf16", lambda said=lacking: said)
+        monkeypatch.setattr(FeatureStore, "fill", lambda *_: None)
+        monkeypatch.setattr(FeatureStore, "readable", lambda _, rows: rows)
+        prepared = server.prepare()
+        assert prepared.instructions["precision"] == settled
+        assert prepared.provenance["features"].get("precision", "fp32") == settled
+        assert prepared.instructions["preprocessing"] == preprocessing_hash(
+            replace(VIEW, precision=settled)
+        )
+        client.describe(node(0), prepared.instructions)
+        assert client.features.view.precision == settled
+    with pytest.raises(InputError, match="prepares images in another way than the server"):
+        client.describe(
+            node(0), {**prepared.instructions, "precision": "int8"} | {"preprocessing": "0" * 64}
+        )
 
 
 @pytest.fixture
@@ -598,6 +621,7 @@ def test_what_is_needed_to_predict_goes_with_the_model(server, prepared, head):
         "weights": prepared.instructions["weights"],
         "features": "last",
         "image-size": "32",
+        "precision": "fp32",
     }
 
 
@@ -733,7 +757,8 @@ def test_a_site_with_photographs_does_not_take_drawn_weights(
 ) -> None:
     """The server has drawn faces, and cannot know."""
     task = make(dataset="drawn", weights="drawn", image_size=0)
-    told = {"preprocessing": preprocessing_hash(task.features.view), "weights": "0" * 64}
+    preprocessing = preprocessing_hash(task.features.view)
+    told = {"preprocessing": preprocessing, "precision": "fp32", "weights": "0" * 64}
     with pytest.raises(InputError, match=r"the images of '/srv/faces' are others"):
         task.describe({"site": "a", "data-path": "/srv/faces"}, told)
     node = {"partition-id": 0, "num-partitions": 3}

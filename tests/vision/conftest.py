@@ -77,7 +77,7 @@ def decoded(monkeypatch):
     """The images that are decoded."""
     found = []
 
-    def record(data, size):
+    def record(data, size, **_):
         found.append(data)
         return decode(data, size)
 

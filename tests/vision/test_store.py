@@ -156,11 +156,11 @@ home, dataset, weights = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 first, last, step, death = map(int, sys.argv[4:])
 store.CHUNK, calls, decode = 4, [], extractor.decode
 
-def count(data, size):
+def count(data, size, reducing):
     calls.append(size)
     if len(calls) == death:
         os.kill(os.getpid(), signal.SIGKILL)
-    return decode(data, size)
+    return decode(data, size, reducing=reducing)
 
 extractor.decode = count
 view = make_view("mobilenet_v2", "last", 32)

@@ -62,11 +62,12 @@ def foundations(run: Run) -> list[Block]:
 
 
 def _features(said: Mapping[str, Any]) -> str:
-    """How many a head sees, of which stages, and of how large a picture."""
+    """How many a head sees, of which stages, of how large a picture, and how exactly."""
     if not said:
         return UNKNOWN
     dim, spec, size = (said.get(key, UNKNOWN) for key in ("dim", "spec", "image_size"))
-    return f"{dim}: {spec}, at {size} pixels"
+    precision = f", in {said['precision']}" if "precision" in said else ""
+    return f"{dim}: {spec}, at {size} pixels{precision}"
 
 
 def task_tables(run: Run) -> list[Block]:
