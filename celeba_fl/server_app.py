@@ -13,7 +13,7 @@ from celeba_fl.rounds.checking import Client, Judge
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
 from celeba_fl.rounds.loop import Loop, Retries
-from celeba_fl.rounds.messages import FINAL, RUN, to_record
+from celeba_fl.rounds.messages import RUN, to_record
 from celeba_fl.rounds.roll_call import roll_call
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.directory import RunDirectory
@@ -74,9 +74,7 @@ def main(grid: Grid, context: Context) -> None:
             evaluate_config=ConfigRecord({**instructions}),
             evaluate_fn=recorder.evaluate_centrally,
         )
-        everyone = ConfigRecord({**instructions, FINAL: True})
-        final = loop.evaluate_all(grid, result.arrays, everyone, config.round_timeout)
-        recorder.finish(result.arrays, final)
+        recorder.finish(result.arrays, loop.final)
         run.end(loop.reason)
         _draw_report(run)
 
@@ -116,6 +114,7 @@ def _loop(
         on_start=run.cut,
         on_round=recorder.record,
         on_progress=run.progress,
+        ask_everyone=True,
     )
 
 

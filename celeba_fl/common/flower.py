@@ -3,19 +3,29 @@
 Tried with the versions that `pyproject.toml` allows. What is heavy is imported where it is used.
 """
 
+import copy
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from celeba_fl.common.errors import InputError
 
-__all__ = ["Run", "connections", "failure", "identify", "new_run", "num_supernodes", "send"]
+__all__ = [
+    "Run",
+    "altered",
+    "connections",
+    "failure",
+    "identify",
+    "new_run",
+    "num_supernodes",
+    "send",
+]
 
 
 def new_run() -> Run:
@@ -36,9 +46,17 @@ def send(message: Message) -> str:
     return str(message.metadata.message_id)
 
 
-def failure(error: Exception) -> Error:
+def altered(message: Message, content: RecordDict | Error, message_type: str) -> Message:
+    """A message of another type, with other content or an error, between the same nodes."""
+    metadata = copy.copy(message.metadata)
+    metadata.message_type = message_type
+    what = "error" if isinstance(content, Error) else "content"
+    return Message(metadata=metadata, **{what: content})  # type: ignore
+
+
+def failure(reason: str) -> Error:
     """What a client whose app raised sends in the place of a reply."""
-    return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=repr(error))
+    return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason)
 
 
 def connections() -> dict[str, Any]:
