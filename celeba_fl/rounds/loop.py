@@ -120,9 +120,8 @@ class Loop:
         """
         for each in filter(None, (strategy, self.init)):
             vars(each).update(dict.fromkeys(SAMPLING & vars(each).keys(), 1))
-        # Copies, since strategies write the round into them.
-        trains, evaluates = (ConfigRecord({**(c or {})}) for c in (train_config, evaluate_config))
-        its = _Run(strategy, grid, timeout, trains, evaluates, evaluate_fn)
+        configs = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
+        its = _Run(strategy, grid, timeout, *configs, evaluate_fn)
         last = getattr(strategy, "num_rounds", num_rounds)
         now = self._begin(its, initial_arrays)
         while now.server_round < last and not self._ends(its, now):
@@ -179,7 +178,8 @@ class Loop:
                 await_nodes(its.grid, cohort, self.retries.min_replies, its.timeout)
             requests: dict[str, Iterable[Message]] = {}
             if not now.evaluated:
-                requests[EVALUATE] = self._evaluation(its, now, its.evaluate_config)
+                requests[EVALUATE] = self._evaluation(its, now)
+            its.train_config = ConfigRecord({**its.train_config})
             requests[part] = strategy.configure_train(
                 number, now.arrays, its.train_config, CohortGrid(its.grid, cohort)
             )
@@ -206,13 +206,14 @@ class Loop:
 
     def _conclude(self, its: "_Run", now: Round) -> None:
         """Evaluate the last model: on its cohort, unless that is done, or on everyone."""
-        config, phase = its.evaluate_config, EVALUATE
+        phase = EVALUATE
         if self.ask_everyone:
-            config, phase = ConfigRecord({**config, FINAL: True}), FINAL_EVALUATION
-        requests = [] if now.evaluated else self._evaluation(its, now, config)
+            phase = FINAL_EVALUATION
+            its.evaluate_config = ConfigRecord({**its.evaluate_config, FINAL: True})
+        requests = [] if now.evaluated else self._evaluation(its, now)
         asked = {message.metadata.dst_node_id for message in requests}
         if self.ask_everyone:
-            content = evaluation(now.arrays, config, now.server_round)
+            content = evaluation(now.arrays, its.evaluate_config, now.server_round)
             others = {*self.clients.values()} - asked
             requests += [Message(content, node, EVALUATE) for node in others]
         self.final = self._exchange(its, now, {phase: requests})[phase]
@@ -222,10 +223,11 @@ class Loop:
         if self.checkpoints:
             self.checkpoints.prune(now.server_round, self.stop.memory.best_round)
 
-    def _evaluation(self, its: "_Run", now: Round, config: ConfigRecord) -> list[Message]:
+    def _evaluation(self, its: "_Run", now: Round) -> list[Message]:
         """The strategy's messages to the cohort that evaluates a round's model."""
         if not (cohort := self._cohort(now.server_round, EVALUATE)):
             return []
+        its.evaluate_config = config = ConfigRecord({**its.evaluate_config})
         grid = CohortGrid(its.grid, cohort)
         return [*its.strategy.configure_evaluate(now.server_round, now.arrays, config, grid)]
 
@@ -308,6 +310,8 @@ class _Run:
     strategy: Strategy
     grid: Grid
     timeout: float
+    # New ones for each exchange: strategies write the round into them, and Flower (1.42) takes a
+    # record that has changed for the one it was, if that is sent as well.
     train_config: ConfigRecord
     evaluate_config: ConfigRecord
     evaluate_fn: EvaluateFn | None

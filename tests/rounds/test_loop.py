@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from adding import Nodes, adding_app, record, reply, values
-from flwr.app import ArrayRecord, Context, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedYogi, Result, Strategy
@@ -314,6 +314,25 @@ def test_the_strategy_is_asked_in_flowers_order() -> None:
     kinds = ["configure train", "aggregate train", "configure evaluate", "aggregate evaluate"]
     for number, expected in ((0, kinds[2:]), (1, kinds), (2, kinds)):
         assert [what for what, at in said if at == number] == expected
+
+
+def test_no_record_is_changed_once_it_has_been_sent() -> None:
+    """Flower 1.42 would send what it was before, if that is sent as well."""
+    sent: list[tuple[ConfigRecord, ConfigRecord]] = []
+
+    class Noted(Nodes):
+        def push_messages(self, messages: Any) -> Any:
+            messages = list(messages)
+            for message in messages:
+                configs = message.content.config_records.values()
+                sent.extend((config, ConfigRecord({**config})) for config in configs)
+            return super().push_messages(messages)
+
+    config = ConfigRecord({"learning-rate": 0.1})
+    loop = Loop((nodes := Noted(adding_app(), 2)).by_name, ask_everyone=True)
+    loop.run(FedAvg(), nodes, record(START), 3, train_config=config, evaluate_config=config)
+    assert len(sent) == 20
+    assert all(now == then for now, then in sent)
 
 
 def test_an_app_that_cannot_answer_together_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
