@@ -16,6 +16,7 @@ from celeba_fl.common.threads import one_thread
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.checking import told_hashes
+from celeba_fl.rounds.parts import answer_together
 from celeba_fl.task import Task, Trained, client_name, derived_seed, load_task
 
 app = ClientApp()
@@ -102,6 +103,9 @@ def evaluate(message: Message, context: Context) -> Message:
     parts, num_examples = task.evaluate(arrays, context.node_config, config)
     content = messages.evaluation_reply(parts, num_examples, time.perf_counter() - start)
     return Message(content, reply_to=message)
+
+
+answer_together(app)
 
 
 def _task(context: Context) -> Task:

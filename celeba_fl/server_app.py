@@ -1,6 +1,7 @@
 """The ServerApp: run config -> task -> clients -> strategy -> run directory."""
 
 from contextlib import suppress
+from functools import partial
 
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
@@ -13,11 +14,12 @@ from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.client_keys import name_check
 from celeba_fl.report.drawing import drawer
-from celeba_fl.rounds.checking import Client, Judge
+from celeba_fl.rounds.checking import FINAL_EVALUATION, Client, Judge
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
+from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.rounds.loop import Loop, Retries
-from celeba_fl.rounds.messages import FINAL, RUN, to_record
+from celeba_fl.rounds.messages import RUN, to_record
 from celeba_fl.rounds.roll_call import roll_call
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.directory import RunDirectory
@@ -79,10 +81,7 @@ def main(grid: Grid, context: Context) -> None:
             evaluate_config=ConfigRecord({**instructions}),
             evaluate_fn=recorder.evaluate_centrally,
         )
-        _get_ready_to_draw()
-        everyone = ConfigRecord({**instructions, FINAL: True})
-        final = loop.evaluate_all(grid, result.arrays, everyone, config.round_timeout)
-        recorder.finish(result.arrays, final)
+        recorder.finish(result.arrays, loop.final)
         run.end(loop.reason)
         _draw_report(run)
 
@@ -121,12 +120,20 @@ def _loop(
         recorded=last_recorded(run.path),
         on_start=run.cut,
         on_round=recorder.record,
-        on_progress=run.progress,
+        on_progress=partial(_on_progress, run),
+        ask_everyone=True,
     )
 
 
+def _on_progress(run: RunDirectory, progress: PhaseProgress) -> None:
+    """Write down how far the run is; as it ends, let what draws load meanwhile."""
+    run.progress(progress)
+    if progress.phase == FINAL_EVALUATION:
+        _get_ready_to_draw()
+
+
 def _get_ready_to_draw() -> None:
-    """Let what draws load meanwhile; if it cannot, the report says why."""
+    """Start the process that draws; if it cannot start, the report says why."""
     with suppress(OSError):
         drawer()
 

@@ -13,7 +13,8 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.cohort import Cohorts
-from celeba_fl.rounds.loop import Loop, Round
+from celeba_fl.rounds.loop import Loop
+from celeba_fl.rounds.round import Round
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.strategy import STRATEGIES, ClosedForm, check_strategy, make_strategy
 

@@ -4,6 +4,7 @@ Tried with the versions that `pyproject.toml` allows. Each function imports what
 that starts nothing does not wait for Flower.
 """
 
+import copy
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from celeba_fl.common.errors import InputError
 
 if TYPE_CHECKING:
-    from flwr.app import Error, Message
+    from flwr.app import Error, Message, RecordDict
     from flwr.serverapp import Grid
     from flwr.supercore.run import Run as Run
 
@@ -39,12 +40,22 @@ def send(message: "Message") -> str:
     return str(message.metadata.message_id)
 
 
-def failure(error: Exception) -> "Error":
+def altered(message: "Message", content: "RecordDict | Error", message_type: str) -> "Message":
+    """A message of another type, with other content or an error, between the same nodes."""
+    from flwr.app import Error, Message
+
+    metadata = copy.copy(message.metadata)
+    metadata.message_type = message_type
+    what = "error" if isinstance(content, Error) else "content"
+    return Message(metadata=metadata, **{what: content})  # type: ignore
+
+
+def failure(reason: str) -> "Error":
     """What a client whose app raised sends in the place of a reply."""
     from flwr.app import Error
     from flwr.common.constant import ErrorCode
 
-    return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=repr(error))
+    return Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason)
 
 
 def public_keys(grid: "Grid") -> dict[int, str]:

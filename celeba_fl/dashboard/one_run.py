@@ -28,7 +28,11 @@ from celeba_fl.report.words import figure, named, sentence
 from celeba_fl.runs.reading import progress
 
 EVERY = 0.5  # seconds; as long as nothing is new, a look costs a tenth of a millisecond
-PHASES = {"query": "asking who is here", "train": "training", "evaluate": "evaluating"}
+PHASES = {
+    "query": "asking who is here",
+    "train": "evaluating the last model, then training",
+    "evaluate": "evaluating",
+}
 MOST_HIGHLIGHTED = 7  # colours
 ODDS = "equalized_odds_difference"
 LATER = ["This is measured at the end of the run."]

@@ -83,7 +83,7 @@ class InlineGrid(Grid):
         try:
             return self._app(message, self._contexts[message.metadata.dst_node_id])
         except Exception as error:  # as the engines do: a failing client is a reply
-            return Message(flower.failure(error), reply_to=message)
+            return Message(flower.failure(repr(error)), reply_to=message)
 
 
 def run_inline(

@@ -6,7 +6,9 @@ JSON in the metadata. The order of keys is kept too, since some strategies rely 
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,11 +24,13 @@ from celeba_fl.rounds.messages import to_arrays, to_record
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A finished round."""
+    """A round whose model is there."""
 
     server_round: int
     arrays: ArrayRecord  # the global model after it
     state: dict[str, Any]  # of the stop rules
+    # What is known of its training, as it is not recorded yet; empty where it is, in older runs.
+    trained: Mapping[str, Any]
 
 
 class Checkpoints(RoundFiles):
@@ -39,6 +43,7 @@ class Checkpoints(RoundFiles):
         strategy: Strategy,
         state: dict[str, Any],
         best: int | None = None,
+        trained: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Write the checkpoint of a round, then remove those that are no longer kept."""
         attributes = {f"strategy/{name}": value for name, value in vars(strategy).items()}
@@ -48,30 +53,31 @@ class Checkpoints(RoundFiles):
             if form:
                 forms[prefix] = [form, *named]
                 tensors.update({f"{prefix}/{key}": array for key, array in named.items()})
-        metadata = {"round": server_round, "state": state, "forms": forms}
+        metadata = {"round": server_round, "state": state, "trained": {**trained}, "forms": forms}
         packed = pack_arrays(tensors, {"checkpoint": json.dumps(metadata)})
         self.write(server_round, packed, best)
 
     def restore(self, strategy: Strategy, last: int | None = None) -> Checkpoint | None:
         """Read the newest checkpoint and give the strategy its state back; None without any.
 
-        Those of rounds after `last` are passed over.
+        Those that rely on records of rounds after `last` are passed over.
         """
         for server_round in reversed(self.rounds()):
-            if last is not None and server_round > last:
-                path = self.path(server_round)
-                LOG.warning("%s is passed over: the records end with round %d", path, last)
-                continue
+            path = self.path(server_round)
             try:
-                with safe_open(self.path(server_round), "numpy") as file:
+                with safe_open(path, "numpy") as file:
                     metadata = json.loads(file.metadata()["checkpoint"])
                     values = {}
                     for prefix, (kind, *keys) in metadata["forms"].items():
                         named = {key: file.get_tensor(f"{prefix}/{key}") for key in keys}
                         values[prefix] = _unflatten(kind, named)
-                checkpoint = Checkpoint(server_round, values.pop("model"), metadata["state"])
+                about = metadata["state"], metadata.get("trained", {})
+                checkpoint = Checkpoint(server_round, values.pop("model"), *about)
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-                LOG.warning("Checkpoint %s cannot be read: %s", self.path(server_round), error)
+                LOG.warning("Checkpoint %s cannot be read: %s", path, error)
+                continue
+            if last is not None and server_round - bool(checkpoint.trained) > last:
+                LOG.warning("%s is passed over: the records end with round %d", path, last)
                 continue
             for prefix, value in values.items():
                 setattr(strategy, prefix.removeprefix("strategy/"), value)

@@ -2,22 +2,28 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
-from flwr.app import Message, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from celeba_fl.common.errors import printable
 from celeba_fl.common.log import LOG
+from celeba_fl.rounds.parts import answers, join
 
 POLL_SECONDS = 0.1
 # Messages expire shortly after our own timeout: a node never works on a reply that nobody awaits,
 # and the timeout is reported by us, not by Flower.
 GRACE_SECONDS = 10.0
 LOG_EVERY_SECONDS = 10.0
+# Called with client and content of a reply as it arrives, from which it may delete what it used;
+# the reason if the reply is unusable.
+Take = Callable[[str, RecordDict], str]
 
 
 @dataclass(frozen=True)
@@ -34,17 +40,65 @@ class PhaseProgress:
 
 @dataclass
 class Replies:
-    """The outcome of an exchange."""
+    """The outcome of an exchange, or of one part of it."""
 
     usable: dict[str, Message] = field(default_factory=dict)  # by client, sorted by client
     failures: dict[str, str] = field(default_factory=dict)  # reasons by client
     bytes_down: int = 0  # size of the arrays that were sent
     bytes_up: int = 0  # and of those that were received
 
+    def add(self, client: str, reply: Message, take: Take | None) -> None:
+        """Note what a client has replied, be it an error."""
+        if not reply.has_content():
+            reason = str(reply.error.reason) if reply.has_error() else "an empty message"
+            self.failures[client] = printable(_words(reason))
+            return
+        self.bytes_up += _num_bytes(reply.content.array_records.values())
+        if take and (reason := take(client, reply.content)):
+            self.failures[client] = reason
+        else:
+            self.usable[client] = reply
+
+    def sort(self) -> None:
+        """Sort both by client."""
+        self.usable = dict(sorted(self.usable.items()))
+        self.failures = dict(sorted(self.failures.items()))
+
+    def of(self, clients: Collection[str]) -> "Replies":
+        """Those of some clients, with the bytes of all."""
+        usable = {client: reply for client, reply in self.usable.items() if client in clients}
+        failures = {client: why for client, why in self.failures.items() if client in clients}
+        return Replies(usable, failures, self.bytes_down, self.bytes_up)
+
+    def drop_arrays(self) -> None:
+        """Delete the arrays of what is usable; metrics stay."""
+        for reply in self.usable.values():
+            for name in list(reply.content.array_records):
+                del reply.content[name]
+
+    def state(self) -> dict[str, Any]:
+        """What is left without arrays, as JSON."""
+        metrics = {
+            client: {name: {**record} for name, record in reply.content.metric_records.items()}
+            for client, reply in self.usable.items()
+        }
+        sizes = {"bytes_down": self.bytes_down, "bytes_up": self.bytes_up}
+        return {"usable": metrics, "failures": self.failures, **sizes}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], message_type: str) -> "Replies":
+        """Those of a state, which were to messages of this type."""
+        contents = {
+            client: RecordDict({name: MetricRecord(record) for name, record in metrics.items()})
+            for client, metrics in state["usable"].items()
+        }
+        usable = {client: Message(said, 0, message_type) for client, said in contents.items()}
+        return cls(**{**state, "usable": usable})
+
 
 def send_and_wait(
     grid: Grid,
-    messages: Iterable[Message],
+    requests: Mapping[str, Iterable[Message]],
     names: Mapping[int, str],
     *,
     server_round: int,
@@ -52,72 +106,83 @@ def send_and_wait(
     timeout: float,
     on_progress: Callable[[PhaseProgress], None] = lambda _: None,
     meanwhile: Callable[[], None] = lambda: None,
-    take: Callable[[str, RecordDict], str] | None = None,
-) -> Replies:
-    """Send messages, one for each node, and wait until all have replied or time is up.
+    take: Mapping[str, Take] = MappingProxyType({}),
+) -> dict[str, Replies]:
+    """Send requests, and wait until all clients have replied or time is up; the replies by part.
 
     Parameters
     ----------
+    requests : Mapping[str, Iterable[Message]]
+        Messages by part, in each of which there is one at most for a node. A node that several are
+        for gets them as one, and does its parts in this order.
     names : Mapping[int, str]
         Client by node id.
     timeout : float
         Seconds to wait. A client that has not replied by then counts as failed.
     meanwhile : Callable[[], None]
         Work of the server's own, done while the clients do theirs.
-    take : Callable[[str, RecordDict], str] | None (default: None)
-        Called with client and content of each reply as it arrives, from which it may delete what it
-        used; returns the reason if the reply is unusable. Replies are then pulled one by one.
+    take : Mapping[str, Take] (default: {})
+        By part; with any, replies are pulled one by one.
     """
-    messages = sorted(messages, key=lambda message: names[message.metadata.dst_node_id])
-    for message in messages:
+    asked: dict[str, dict[str, Message]] = {}
+    for part, messages in requests.items():
+        for message in messages:
+            asked.setdefault(names[message.metadata.dst_node_id], {})[part] = message
+    clients = sorted(asked)
+    joined = [join(asked[client]) for client in clients]
+    for message in joined:
         message.metadata.ttl = timeout + GRACE_SECONDS
-    replies = Replies(bytes_down=sum(_num_bytes(message.content) for message in messages))
+    replies = {part: Replies() for part in requests}
+    for of_client in asked.values():
+        for part, size in _sizes(of_client).items():
+            replies[part].bytes_down += size
     since, start = time.time(), time.monotonic()
-    sent = set(grid.push_messages(messages))
+    sent = set(grid.push_messages(joined))
     # By message, as the SuperLink replies in its own name for a node that is gone.
-    pending = {m.metadata.message_id: names[m.metadata.dst_node_id] for m in messages}
+    pending = {m.metadata.message_id: client for m, client in zip(joined, clients, strict=True)}
+
+    def fail(key: str, reason: str) -> None:
+        client = pending.pop(key)
+        for part in asked[client]:
+            replies[part].failures[client] = reason
+
     for unsent in pending.keys() - sent:
-        replies.failures[pending.pop(unsent)] = "the message could not be sent"
+        fail(unsent, "the message could not be sent")
     meanwhile()
-    asked, last_log, reported = len(messages), time.monotonic(), None
+    last_log, reported = time.monotonic(), None
     while True:
         pulls = [[key] for key in pending] if take else [list(pending)]
         unreadable: dict[str, str] = {}
         for message in chain.from_iterable(_pull(grid, keys, unreadable) for keys in pulls):
-            client = pending.pop(message.metadata.reply_to_message_id, "")
-            if not client:  # nobody asked for it
+            key = message.metadata.reply_to_message_id
+            if key not in pending:  # nobody asked for it
                 continue
             # The SuperLink answers in its own name for a node that is gone, but never with content.
-            if message.has_content() and names.get(message.metadata.src_node_id) != client:
-                replies.failures[client] = "another node has answered in its place"
+            if message.has_content() and names.get(message.metadata.src_node_id) != pending[key]:
+                fail(key, "another node has answered in its place")
                 continue
-            if not message.has_content():
-                reason = str(message.error.reason) if message.has_error() else "an empty message"
-                replies.failures[client] = printable(_words(reason))
-                continue
-            replies.bytes_up += _num_bytes(message.content)
-            if take and (reason := take(client, message.content)):
-                replies.failures[client] = reason
-            else:
-                replies.usable[client] = message
+            client = pending.pop(key)
+            for part, answer in answers(message, asked[client]).items():
+                replies[part].add(client, answer, take.get(part))
         for key in unreadable.keys() & pending.keys():
-            replies.failures[pending.pop(key)] = unreadable[key]
-        replied, failed, now = len(replies.usable), len(replies.failures), time.monotonic()
-        progress = PhaseProgress(server_round, phase, asked, replied, failed, since)
+            fail(key, unreadable[key])
+        now, done = time.monotonic(), len(asked) - len(pending)
+        failed = len({client for of_part in replies.values() for client in of_part.failures})
+        progress = PhaseProgress(server_round, phase, len(asked), done - failed, failed, since)
         if progress != reported:
             on_progress(progress)
             reported = progress
         if now - last_log >= LOG_EVERY_SECONDS and pending:
-            last_log, done = now, replied + failed
-            left = f", {(now - start) / done * (asked - done):.0f} s left" if done else ""
-            LOG.info("round %d, %s: %d of %d%s", server_round, phase, done, asked, left)
+            last_log = now
+            left = f", {(now - start) / done * len(pending):.0f} s left" if done else ""
+            LOG.info("round %d, %s: %d of %d%s", server_round, phase, done, len(asked), left)
         if not pending or now - start >= timeout:
             break
         time.sleep(min(POLL_SECONDS, (now - start) / 10))
-    for client in pending.values():
-        replies.failures[client] = f"no answer within {timeout:.0f} s"
-    replies.usable = dict(sorted(replies.usable.items()))
-    replies.failures = dict(sorted(replies.failures.items()))
+    for key in list(pending):
+        fail(key, f"no answer within {timeout:.0f} s")
+    for of_part in replies.values():
+        of_part.sort()
     return replies
 
 
@@ -171,5 +236,17 @@ def _words(reason: str) -> str:
     return reason.strip()
 
 
-def _num_bytes(record: RecordDict) -> int:
-    return sum(len(a.data) for arrays in record.array_records.values() for a in arrays.values())
+def _sizes(requests: Mapping[str, Message]) -> dict[str, int]:
+    """Bytes of arrays by part; of a record that several share, which travels once, of the first."""
+    records: dict[int, tuple[str, ArrayRecord]] = {}
+    for part, message in requests.items():
+        for record in message.content.array_records.values():
+            records.setdefault(id(record), (part, record))
+    return {
+        part: _num_bytes(record for of, record in records.values() if of == part)
+        for part in requests
+    }
+
+
+def _num_bytes(records: Iterable[ArrayRecord]) -> int:
+    return sum(len(array.data) for arrays in records for array in arrays.values())

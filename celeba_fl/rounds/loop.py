@@ -12,7 +12,7 @@ Data", AISTATS 2017.
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -37,7 +37,8 @@ from celeba_fl.rounds.checking import (
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import CohortGrid, Cohorts, await_nodes
 from celeba_fl.rounds.exchange import PhaseProgress, Replies, refuse, send_and_wait
-from celeba_fl.rounds.messages import EVALUATE, SUMS, TRAIN, evaluation
+from celeba_fl.rounds.messages import EVALUATE, FINAL, SUMS, TRAIN, evaluation
+from celeba_fl.rounds.round import Round, averaged_metrics
 from celeba_fl.rounds.stopping import StopRules
 
 # Flower's strategies sample by these. Here the loop does, and strategies take all that they see.
@@ -52,19 +53,6 @@ EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
 @dataclass(frozen=True)
-class Round:
-    """A finished round; round 0 is the evaluation before training."""
-
-    server_round: int
-    arrays: ArrayRecord  # the global model after it
-    train: Replies
-    evaluate: Replies
-    averages: MetricRecord  # the strategy's, of the clients' evaluation metrics
-    central: MetricRecord  # of `evaluate_fn`; empty if there is none
-    seconds: float  # wall time
-
-
-@dataclass(frozen=True)
 class Retries:
     """The rule for a round with too few replies.
 
@@ -75,11 +63,6 @@ class Retries:
 
     min_replies: float = 0.0
     times: int = 0
-
-
-def averaged_metrics(done: Round) -> dict[str, float]:
-    """The clients' averaged evaluation metrics as ``valid_<metric>``, for the stop rules."""
-    return {f"valid_{k}": v for k, v in done.averages.items() if isinstance(v, int | float)}
 
 
 @dataclass
@@ -104,12 +87,15 @@ class Loop:
     # Where every round is kept; where there are some already, the run goes on after them.
     checkpoints: Checkpoints | None = None
     recorded: int | None = None  # the last round of which there are records; None: all rounds are
-    # Called with the first round to be done: records of it and of later ones are void.
+    # Called with the first round that `on_round` gets: records of it and of later ones are void.
     on_start: Callable[[int], None] = lambda _: None
-    # Called after every round, 0 included; returns the metrics that `stop` judges.
+    # Called with every round, 0 included, once it is evaluated; returns what `stop` judges.
     on_round: Callable[[Round], Mapping[str, float]] = averaged_metrics
     # Called as replies arrive.
     on_progress: Callable[[PhaseProgress], None] = lambda _: None
+    # Whether all clients evaluate the last model, told so by the key ``final``, or just a cohort.
+    ask_everyone: bool = False
+    final: Replies = field(default_factory=Replies, init=False)  # of that evaluation
     reason: str = field(default="", init=False)  # why it stopped before the last round
 
     def run(
@@ -125,6 +111,8 @@ class Loop:
     ) -> Result:
         """Run the rounds, with the arguments and the result of `Strategy.start`.
 
+        A model is evaluated in the exchange that trains the next one, the last by itself.
+
         Raises
         ------
         RoundFailedError
@@ -132,156 +120,201 @@ class Loop:
         """
         for each in filter(None, (strategy, self.init)):
             vars(each).update(dict.fromkeys(SAMPLING & vars(each).keys(), 1))
-        dtypes = {key: array.dtype for key, array in initial_arrays.items()}
-        result, first = Result(arrays=cast(initial_arrays, dtypes)), 0
-        restored = self.checkpoints.restore(strategy, self.recorded) if self.checkpoints else None
-        if self.checkpoints and restored:
-            result.arrays, first = restored.arrays, restored.server_round + 1
-            self.stop.restore(restored.state)
-            # A run that was killed may not have come to this.
-            self.checkpoints.prune(restored.server_round, self.stop.memory.best_round)
-        self.on_start(first)
-        begin = time.monotonic() - self.stop.memory.seconds
+        configs = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
+        its = _Run(strategy, grid, timeout, *configs, evaluate_fn)
         last = getattr(strategy, "num_rounds", num_rounds)
-        for server_round in range(first, last + 1):
-            self.reason = self.stop.reason()
-            if self.reason:
-                LOG.info("Stopped after round %d: %s", server_round - 1, self.reason)
+        now = self._begin(its, initial_arrays)
+        while now.server_round < last and not self._ends(its, now):
+            trained = self._next(its, now)
+            if not trained:
                 break
-            start = time.monotonic()
-            trained = Replies()
-            trainer = strategy if server_round else self.init
-            if trainer:
-                trained, result.arrays, result.train_metrics_clientapp[server_round] = self._train(
-                    trainer, grid, server_round, result.arrays, train_config, timeout
-                )
-            evaluated, averages, central = self._evaluate(
-                strategy, grid, server_round, result.arrays, evaluate_config, timeout, evaluate_fn
-            )
-            result.evaluate_metrics_clientapp[server_round] = averages
-            result.evaluate_metrics_serverapp[server_round] = central
-            now = time.monotonic()
-            done = Round(
-                server_round, result.arrays, trained, evaluated, averages, central, now - start
-            )
-            self.stop.note(server_round, self.on_round(done), now - begin)
-            if self.checkpoints:
-                state, best = self.stop.state(), self.stop.memory.best_round
-                self.checkpoints.save(server_round, result.arrays, strategy, state, best)
-        return result
+            now = trained
+        self._conclude(its, now)
+        its.result.arrays = now.arrays
+        return its.result
 
-    def evaluate_all(
-        self, grid: Grid, arrays: ArrayRecord, config: ConfigRecord, timeout: float
-    ) -> Replies:
-        """Have every client, in the cohort or not, evaluate a model."""
-        server_round = self.stop.memory.round
-        content = evaluation(arrays, config, server_round)
-        messages = [Message(content, node, EVALUATE) for node in self.clients.values()]
-        return self._exchange(grid, messages, server_round, FINAL_EVALUATION, timeout)
+    def _begin(self, its: "_Run", initial_arrays: ArrayRecord) -> Round:
+        """The round to go on from: the last that is there, or the one before all others."""
+        kept = self.checkpoints
+        restored = kept.restore(its.strategy, self.recorded) if kept else None
+        if kept and restored:
+            self.stop.restore(restored.state)
+            its.since -= self.stop.memory.seconds
+            # A run that was killed may not have come to this.
+            kept.prune(restored.server_round, self.stop.memory.best_round)
+            now = Round.restored(restored)
+            now.train = now.train.of(self.clients)  # some may have gone
+            return now
+        dtypes = {key: array.dtype for key, array in initial_arrays.items()}
+        arrays = cast(initial_arrays, dtypes)
+        if self.init:
+            return Round(-1, arrays, evaluated=True)
+        now = Round(0, arrays)
+        self._save(its, now)
+        return now
 
-    def _train(
-        self,
-        strategy: Strategy,
-        grid: Grid,
-        server_round: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord | None,
-        timeout: float,
-    ) -> tuple[Replies, ArrayRecord, MetricRecord]:
-        """Train on a cohort until enough of it has sent a usable model, and aggregate."""
-        cohort = self._cohort(server_round, TRAIN)
+    def _ends(self, its: "_Run", now: Round) -> bool:
+        """Whether a rule ends the run after a round, by all that is known of it."""
+        if self.stop.by_metric and not now.evaluated:
+            self._judge(its, now)
+            if self.stop.decided_by(now.central):
+                self.stop.note(now.server_round, now.central)
+        number = now.server_round
+        self.reason = self.stop.reason(number) if number >= 0 else ""
+        if self.reason:
+            LOG.info("Stopped after round %d: %s", number, self.reason)
+        return bool(self.reason)
+
+    def _next(self, its: "_Run", now: Round) -> Round | None:
+        """Train until enough of a cohort has sent a usable model, and aggregate: the next round.
+
+        None if the evaluation of this one, which is asked for along with it, ends the run.
+        """
+        start, number = time.monotonic(), now.server_round + 1
+        strategy = its.strategy if number else self.init or its.strategy
+        cohort, part = self._cohort(number, TRAIN), SUMS if hasattr(strategy, "take") else TRAIN
         for attempt in range(self.retries.times + 1):
             if attempt:
-                await_nodes(grid, cohort, self.retries.min_replies, timeout)
-            messages = strategy.configure_train(
-                server_round, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
+                await_nodes(its.grid, cohort, self.retries.min_replies, its.timeout)
+            requests: dict[str, Iterable[Message]] = {}
+            if not now.evaluated:
+                requests[EVALUATE] = self._evaluation(its, now)
+            its.train_config = ConfigRecord({**its.train_config})
+            requests[part] = strategy.configure_train(
+                number, now.arrays, its.train_config, CohortGrid(its.grid, cohort)
             )
-            if take := getattr(strategy, "take", None):
-                arguments = getattr(strategy, "expected", None), take
-            else:
-                arguments = arrays, None
-            replies = self._exchange(grid, messages, server_round, TRAIN, timeout, *arguments)
-            usable = len(replies.usable)
+            replies = self._exchange(its, now, requests, strategy)
+            if EVALUATE in requests:
+                self._complete(its, now, replies[EVALUATE])
+                if self._ends(its, now):
+                    return None
+            trained = replies[part]
+            usable = len(trained.usable)
             if usable and usable / len(cohort) >= self.retries.min_replies:
-                return replies, *aggregate(strategy, server_round, replies, arrays, self.uniform)
+                arrays, metrics = aggregate(strategy, number, trained, now.arrays, self.uniform)
+                trained.drop_arrays()
+                its.result.train_metrics_clientapp[number] = metrics
+                after = Round(number, arrays, trained, time.monotonic() - start)
+                self._save(its, after)
+                return after
             failed = (
-                f"round {server_round} does not count: {usable} of {len(cohort)} clients sent a "
+                f"round {number} does not count: {usable} of {len(cohort)} clients sent a "
                 f"usable model, at least {self.retries.min_replies:.0%} must (min-replies)"
             )
             LOG.warning("%s", failed)
         raise RoundFailedError(f"{failed}; tried {self.retries.times + 1} times")
 
-    def _evaluate(
-        self,
-        strategy: Strategy,
-        grid: Grid,
-        server_round: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord | None,
-        timeout: float,
-        evaluate_fn: EvaluateFn | None,
-    ) -> tuple[Replies, MetricRecord, MetricRecord]:
-        """Evaluate on a cohort, and meanwhile centrally."""
-        messages: Iterable[Message] = []
-        if cohort := self._cohort(server_round, EVALUATE):
-            messages = strategy.configure_evaluate(
-                server_round, arrays, config or ConfigRecord(), CohortGrid(grid, cohort)
-            )
-        central = MetricRecord()
+    def _conclude(self, its: "_Run", now: Round) -> None:
+        """Evaluate the last model: on its cohort, unless that is done, or on everyone."""
+        phase = EVALUATE
+        if self.ask_everyone:
+            phase = FINAL_EVALUATION
+            its.evaluate_config = ConfigRecord({**its.evaluate_config, FINAL: True})
+        requests = [] if now.evaluated else self._evaluation(its, now)
+        asked = {message.metadata.dst_node_id for message in requests}
+        if self.ask_everyone:
+            content = evaluation(now.arrays, its.evaluate_config, now.server_round)
+            others = {*self.clients.values()} - asked
+            requests += [Message(content, node, EVALUATE) for node in others]
+        self.final = self._exchange(its, now, {phase: requests})[phase]
+        if not now.evaluated:
+            cohort = {name for name, node in self.clients.items() if node in asked}
+            self._complete(its, now, self.final.of(cohort))
+        if self.checkpoints:
+            self.checkpoints.prune(now.server_round, self.stop.memory.best_round)
 
-        def evaluate_centrally() -> None:
-            if evaluate_fn:
-                central.update(evaluate_fn(server_round, arrays) or {})
+    def _evaluation(self, its: "_Run", now: Round) -> list[Message]:
+        """The strategy's messages to the cohort that evaluates a round's model."""
+        if not (cohort := self._cohort(now.server_round, EVALUATE)):
+            return []
+        its.evaluate_config = config = ConfigRecord({**its.evaluate_config})
+        grid = CohortGrid(its.grid, cohort)
+        return [*its.strategy.configure_evaluate(now.server_round, now.arrays, config, grid)]
 
-        replies = self._exchange(
-            grid, messages, server_round, EVALUATE, timeout, meanwhile=evaluate_centrally
-        )
-        averages = None
-        if total_examples(replies):
-            averages = strategy.aggregate_evaluate(server_round, list(replies.usable.values()))
-        return replies, averages or MetricRecord(), central
+    def _judge(self, its: "_Run", now: Round) -> None:
+        """Evaluate a round's model centrally, unless that is done."""
+        if its.evaluate_fn and not (now.evaluated or now.central):
+            now.central = its.evaluate_fn(now.server_round, now.arrays) or MetricRecord()
+
+    def _complete(self, its: "_Run", now: Round, evaluate: Replies) -> None:
+        """Have a round recorded, now that it has been evaluated."""
+        now.evaluate, now.evaluated = evaluate, True
+        if total_examples(evaluate):
+            replies = list(evaluate.usable.values())
+            averages = its.strategy.aggregate_evaluate(now.server_round, replies)
+            now.averages = averages or MetricRecord()
+        its.result.evaluate_metrics_clientapp[now.server_round] = now.averages
+        its.result.evaluate_metrics_serverapp[now.server_round] = now.central
+        if not its.records:
+            self.on_start(now.server_round)
+            its.records = True
+        metrics = self.on_round(now)
+        if self.stop.memory.round < now.server_round:
+            self.stop.note(now.server_round, metrics)
+
+    def _save(self, its: "_Run", now: Round) -> None:
+        """Write the checkpoint of a round whose model is there."""
+        self.stop.memory.seconds = time.monotonic() - its.since
+        if self.checkpoints:
+            state, best = self.stop.state(), self.stop.memory.best_round
+            number, arrays = now.server_round, now.arrays
+            self.checkpoints.save(number, arrays, its.strategy, state, best, now.trained())
 
     def _cohort(self, server_round: int, phase: str) -> list[int]:
         return [self.clients[name] for name in self.cohorts.draw(self.clients, server_round, phase)]
 
     def _exchange(
         self,
-        grid: Grid,
-        messages: Iterable[Message],
-        server_round: int,
-        phase: str,
-        timeout: float,
-        expected: Mapping[str, Any] | None = None,
-        take: Callable[[RecordDict], None] | None = None,
-        meanwhile: Callable[[], None] = lambda: None,
-    ) -> Replies:
-        """Send and wait, and log by name the clients whose replies are left out."""
-        largest = largest_sum(len(self.clients)) if take else LARGEST
+        its: "_Run",
+        now: Round,
+        requests: Mapping[str, Iterable[Message]],
+        trainer: Strategy | None = None,
+    ) -> dict[str, Replies]:
+        """Ask for parts, wait, and log by name the clients whose replies are left out."""
+        most = largest_sum(len(self.clients))
+        forms = {TRAIN: (now.arrays, LARGEST), SUMS: (getattr(trainer, "expected", None), most)}
 
-        def check(client: str, content: RecordDict) -> None:
-            check_reply(content, expected, largest)
-            self.check(client, SUMS if take else phase, content)
-            if take:
-                take(content)
+        def check(part: str, client: str, content: RecordDict) -> None:
+            check_reply(content, *forms.get(part, ()))
+            self.check(client, part, content)
+            if part == SUMS:
+                trainer.take(content)  # type: ignore[union-attr]
 
-        def reason(client: str, content: RecordDict) -> str:
-            return fault(check, client, content)
-
+        reasons = {part: partial(fault, check, part) for part in requests}
         replies = send_and_wait(
-            grid,
-            messages,
+            its.grid,
+            requests,
             {node: name for name, node in self.clients.items()},
-            server_round=server_round,
-            phase=phase,
-            timeout=timeout,
+            server_round=now.server_round + (trainer is not None),
+            phase=TRAIN if trainer else next(iter(requests)),
+            timeout=its.timeout,
             on_progress=self.on_progress,
-            meanwhile=meanwhile,
-            take=reason if take else None,
+            meanwhile=partial(self._judge, its, now),
+            take={part: reason for part, reason in reasons.items() if part == SUMS},
         )
-        if not take:
-            refuse(replies, reason)
-            if phase == TRAIN and expected is not None:
-                leave_out_strides(replies, expected, self.max_update_norm)
-        for client, why in replies.failures.items():
-            LOG.warning("round %d, %s: client %s is left out: %s", server_round, phase, client, why)
+        for part, of_part in replies.items():
+            if part != SUMS:
+                refuse(of_part, reasons[part])
+            if part == TRAIN:
+                leave_out_strides(of_part, now.arrays, self.max_update_norm)
+            number = now.server_round + (part in (TRAIN, SUMS))
+            for client, why in of_part.failures.items():
+                LOG.warning("round %d, %s: client %s is left out: %s", number, part, client, why)
         return replies
+
+
+@dataclass
+class _Run:
+    """The arguments of `Loop.run`, its result, and how far it is."""
+
+    strategy: Strategy
+    grid: Grid
+    timeout: float
+    # New ones for each exchange: strategies write the round into them, and Flower (1.42) takes a
+    # record that has changed for the one it was, if that is sent as well.
+    train_config: ConfigRecord
+    evaluate_config: ConfigRecord
+    evaluate_fn: EvaluateFn | None
+    result: Result = field(default_factory=Result)
+    since: float = field(default_factory=time.monotonic)  # as if it had never been interrupted
+    records: bool = False  # whether a round has been recorded

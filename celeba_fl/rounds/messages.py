@@ -8,6 +8,8 @@ query      ``config``, ``files``       ``client``, ``counts``, ``sums``, ``metri
 train      ``arrays``, ``config``      ``arrays``, ``metrics``
 evaluate   ``arrays``, ``config``      counts in a record for each part, ``metrics``
 =========  ==========================  =====================================================
+
+A client that is to do both gets them as one message, see `celeba_fl.rounds.parts`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -123,13 +123,13 @@ def roll_call(
         content = messages.query(config, files)
         replies = send_and_wait(
             grid,
-            [Message(content, node_ids[node], messages.QUERY) for node in nodes],
+            {messages.QUERY: [Message(content, node_ids[n], messages.QUERY) for n in nodes]},
             {node_id: node for node, node_id in node_ids.items()},
             server_round=0,
             phase=messages.QUERY,
             timeout=timeout,
             on_progress=on_progress,
-        )
+        )[messages.QUERY]
         failures.update(replies.failures)
         present: dict[str, Introduction] = {}
         for node, reply in replies.usable.items():

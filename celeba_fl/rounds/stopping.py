@@ -18,12 +18,12 @@ PARTS = ("server_valid", "valid")
 class Memory:
     """The state of the rules; part of every checkpoint."""
 
-    round: int = 0  # the last one
+    round: int = -1  # the last one that was noted
     name: str = ""  # the watched metric as a column of `rounds.csv`
     value: float | None = None  # its value in the last round
     best_round: int | None = None  # the round with its best value so far
     best_value: float | None = None
-    seconds: float = 0.0  # wall time up to the last checkpoint, without interruptions
+    seconds: float = 0.0  # wall time up to the newest model, without interruptions
 
 
 @dataclass
@@ -37,30 +37,42 @@ class StopRules:
     lower_is_better: Collection[str] = ("loss",)  # metrics of which less is better
     memory: Memory = field(default_factory=Memory)
 
-    def note(self, server_round: int, metrics: Mapping[str, float], seconds: float) -> None:
+    @property
+    def by_metric(self) -> bool:
+        """Whether a metric can end the run."""
+        return bool(self.target or self.patience)
+
+    def decided_by(self, metrics: Mapping[str, Any]) -> bool:
+        """Whether these metrics of the server's own have the value that the rules judge."""
+        return self._watched(metrics)[0].startswith(PARTS[0])
+
+    def note(self, server_round: int, metrics: Mapping[str, Any]) -> None:
         """Record a round, and warn while there is no value to judge.
 
-        The metrics are those of `rounds.csv`, named ``<part>_<metric>``; `seconds` is the wall time
-        of the run so far.
+        The metrics are those of `rounds.csv`, named ``<part>_<metric>``.
         """
         memory = self.memory
-        memory.round, memory.seconds = server_round, seconds
+        memory.round = server_round
         memory.name, memory.value = self._watched(metrics)
         if memory.value is not None and self._better(memory.value, memory.best_value):
             memory.best_round, memory.best_value = server_round, memory.value
-        if memory.best_round is None and (self.target or self.patience):
+        if memory.best_round is None and self.by_metric:
             LOG.warning(
                 "round %d: %s has had no value on validation examples, so neither target nor "
                 "patience can end the run, and no checkpoint is the best; metrics with a value: %s",
                 *(server_round, self.watch, ", ".join(_validated(metrics)) or "none"),
             )
 
-    def reason(self) -> str:
-        """The reason to end the run after the last recorded round; empty if there is none."""
+    def reason(self, server_round: int) -> str:
+        """The reason to end the run after a round; empty if there is none.
+
+        Before the round has been noted, only time can tell.
+        """
         memory, name, value = self.memory, self.memory.name, self.memory.value
-        if self.target and value is not None and not self._better(self.target, value):
+        noted = memory.round == server_round
+        if noted and self.target and value is not None and not self._better(self.target, value):
             return f"target: {name} is {value:.4f}, {self.target} was asked for"
-        waited = memory.round - (memory.best_round or 0)
+        waited = server_round - (memory.best_round or 0) if noted else 0
         if self.patience and memory.best_round is not None and waited >= self.patience:
             best = f"{memory.best_value:.4f} of round {memory.best_round}"
             return f"patience: {name} has not been better than the {best} for {waited} rounds"
@@ -76,7 +88,7 @@ class StopRules:
         """Take the memory of a checkpoint."""
         self.memory = Memory(**state)
 
-    def _watched(self, metrics: Mapping[str, float]) -> tuple[str, float | None]:
+    def _watched(self, metrics: Mapping[str, Any]) -> tuple[str, float | None]:
         """The watched metric on the server's validation part, else on the clients'."""
         for part in PARTS:
             value = metrics.get(f"{part}_{self.watch}", math.nan)
@@ -90,7 +102,7 @@ class StopRules:
         return value < than if self.watch in self.lower_is_better else value > than
 
 
-def _validated(metrics: Mapping[str, float]) -> dict[str, None]:
+def _validated(metrics: Mapping[str, Any]) -> dict[str, None]:
     """The metrics that have a value on validation examples, each once."""
     return dict.fromkeys(
         name.removeprefix(f"{part}_")

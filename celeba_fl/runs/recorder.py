@@ -11,8 +11,8 @@ from celeba_fl.common.log import LOG
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.checking import Client
 from celeba_fl.rounds.exchange import Replies
-from celeba_fl.rounds.loop import Round
 from celeba_fl.rounds.messages import NAN, to_arrays
+from celeba_fl.rounds.round import Round
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.task import Task
 

@@ -179,7 +179,7 @@ def _central(everyone: SingleClient, rounds: int) -> tuple[Tables, dict[str, Any
         if "server_valid" not in parts:
             parts |= {part: task.metrics(c) for part, c in everyone.evaluate(arrays).items()}
         metrics = {f"{part}_{name}": v for part, m in parts.items() for name, v in m.items()}
-        rules.note(number, metrics, 0.0)
+        rules.note(number, metrics)
         if rules.memory.best_round in (number, None):  # without validation examples the last
             best = number, arrays
         progress.advance()

@@ -55,7 +55,7 @@ def test_a_run_whose_power_is_cut_resumes(
     for number, image in enumerate(cuts):
         restored(image, tmp_path / "disk")
         (said,) = read_runs(tmp_path / "disk")
-        assert said.rounds == number
+        assert said.rounds == max(number - 1, 0)  # the newest is not recorded yet
         path = run(tmp_path / "disk", resume="latest", **keys)
         assert left(path) == expected, f"cut after round {number}"
     assert len(cuts) == 7

@@ -71,6 +71,11 @@ def last_row_missing(path: Path) -> None:
     (path / "rounds.csv").write_text("".join(text.splitlines(keepends=True)[:-1]))
 
 
+def last_two_rows_missing(path: Path) -> None:
+    text = (path / "rounds.csv").read_text()
+    (path / "rounds.csv").write_text("".join(text.splitlines(keepends=True)[:-2]))
+
+
 def last_row_of_a_client_missing(path: Path) -> None:
     text = (path / "clients.csv").read_text()
     (path / "clients.csv").write_text("".join(text.splitlines(keepends=True)[:-1]))
@@ -98,6 +103,7 @@ def no_final_files(path: Path) -> None:
         no_rows,
         no_rows_of_clients,
         last_row_missing,
+        last_two_rows_missing,
         last_row_of_a_client_missing,
         zeros_at_the_end,
         no_final_files,
@@ -121,11 +127,11 @@ def test_a_run_whose_rows_are_gone_says_so(
 ) -> None:
     path = run(tmp_path, num_server_rounds=2)
     (path / "run.json").write_text(json.dumps(info(path) | {"status": "running"}))
-    last_row_missing(path)
+    last_two_rows_missing(path)
     caplog.clear()
     run(tmp_path, resume="latest")
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said.endswith("round-0002.safetensors is passed over: the records end with round 1")
+    assert said.endswith("round-0002.safetensors is passed over: the records end with round 0")
 
 
 def test_rows_of_epochs_may_be_gone_too(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def going(runs: Path) -> Path:
 def test_the_round_in_progress(going: Path, page: Open) -> None:
     said = text_of(page("one_run"))
     assert "▶ running" in said
-    assert re.search(r"Round 2, training: 3 of 8 clients have answered, 1 failed, [67]\d s", said)
+    answered = "3 of 8 clients have answered, 1 failed"
+    assert re.search(rf"Round 2, evaluating the last model, then .*: {answered}, [67]\d s", said)
     (going / "progress.json").unlink()
     assert "Preparing" in text_of(page("one_run"))
 

@@ -22,9 +22,8 @@ def put(nodes: Nodes, **options: Any) -> Replies:
     content = RecordDict({"arrays": record(MODEL), "config": ConfigRecord({"server-round": 1})})
     messages = [Message(content, node, "train") for node in nodes.get_node_ids()]
     names = {node: name for name, node in nodes.by_name.items()}
-    return send_and_wait(
-        nodes, messages, names, **{"server_round": 1, "phase": "train", "timeout": 9, **options}
-    )
+    about = {"server_round": 1, "phase": "train", "timeout": 9, **options}
+    return send_and_wait(nodes, {"train": messages}, names, **about)["train"]
 
 
 def fail(client: int, number: int) -> float:
@@ -51,7 +50,7 @@ def test_clients_are_asked_by_name() -> None:
     names = {node: name for name, node in nodes.by_name.items()}
     content = RecordDict({"arrays": record(MODEL), "config": ConfigRecord({"server-round": 1})})
     messages = [Message(content, nodes.by_name[name], "train") for name in "2031"]
-    send_and_wait(nodes, messages, names, server_round=1, phase="train", timeout=9)
+    send_and_wait(nodes, {"train": messages}, names, server_round=1, phase="train", timeout=9)
     assert order == [0, 1, 2, 3]
 
 
@@ -73,7 +72,7 @@ def test_answers_that_are_taken_come_one_by_one_and_need_not_be_kept() -> None:
         return ""
 
     nodes = Nodes(adding_app(), 3, order=note)
-    replies = put(nodes, take=take)
+    replies = put(nodes, take={"train": take})
     # Client i sends i + 1.
     assert seen == [1, 3]
     assert pulls == [1, 1, 1]
@@ -257,9 +256,9 @@ def test_nobody_works_on_a_question_whose_time_is_over() -> None:
 
 
 def test_no_question_no_answer() -> None:
-    replies = send_and_wait(
-        Nodes(adding_app(), 1), [], {}, server_round=1, phase="evaluate", timeout=9
-    )
+    (replies,) = send_and_wait(
+        Nodes(adding_app(), 1), {"evaluate": []}, {}, server_round=1, phase="evaluate", timeout=9
+    ).values()
     assert (replies.usable, replies.failures, replies.bytes_down) == ({}, {}, 0)
 
 

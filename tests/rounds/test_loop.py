@@ -20,7 +20,8 @@ from celeba_fl.rounds import loop
 from celeba_fl.rounds.aggregation import RoundFailedError
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
-from celeba_fl.rounds.loop import Loop, Retries, Round
+from celeba_fl.rounds.loop import Loop, Retries
+from celeba_fl.rounds.round import Round
 from celeba_fl.rounds.stopping import StopRules
 
 START = {"w": np.zeros(2)}
@@ -245,28 +246,102 @@ def test_no_evaluation_on_clients(options: dict[str, Any]) -> None:
     assert {phase for phase, _ in asked(1, **options)} == {"train"}
 
 
-def test_the_final_evaluation_asks_everyone() -> None:
-    nodes = Nodes(adding_app(), 10)
-    result, _, loop = train(nodes, fraction_train=0.2, fraction_evaluate=0.2)
-
-    replies = loop.evaluate_all(nodes, result.arrays, ConfigRecord(), 9)
-
-    assert list(replies.usable) == [str(i) for i in range(10)]
-    assert nodes.asked[-1] == ("evaluate", [str(i) for i in range(10)])
+def test_ten_rounds_are_eleven_exchanges() -> None:
+    nodes = Nodes(adding_app(), 3)
+    _, done, _ = train(nodes, rounds=10)
+    assert len(done) == 11
+    assert nodes.exchanges == 11
 
 
-def test_the_final_evaluation_tells_the_round() -> None:
-    app, told = adding_app(), []
+def test_where_the_cohorts_differ_each_client_is_asked_for_its_part() -> None:
+    types: list[str] = []
+
+    class Noted(Nodes):
+        def push_messages(self, messages: Any) -> Any:
+            messages = list(messages)
+            types.append(",".join(sorted({m.metadata.message_type for m in messages})))
+            return super().push_messages(messages)
+
+    nodes = Noted(adding_app(), 10)
+    _, done, _ = train(nodes, 3, seed=1, fraction_train=0.5, fraction_evaluate=0.5)
+    assert types == ["evaluate,train,train.together"] * 3 + ["evaluate"]
+    assert [len(round_.evaluate.usable) for round_ in done] == [5] * 4
+    assert [len(round_.train.usable) for round_ in done] == [0, 5, 5, 5]
+    assert [set(round_.train.usable) == set(round_.evaluate.usable) for round_ in done[1:]] == [
+        False
+    ] * 3
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.2, 0.0])
+def test_the_last_evaluation_may_ask_everyone(fraction: float) -> None:
+    told = []
 
     def note(message: Message, context: Context) -> Message:
-        told.append((message.metadata.message_type, message.content["config"]["server-round"]))
-        return app(message, context)
+        told.append(dict(message.content.config_records.get("config", {})))
+        return adding_app()(message, context)
 
-    nodes = Nodes(note, 1)
-    result, _, loop = train(nodes)
-    rounds = [number for phase, number in told if phase == "evaluate"]
-    loop.evaluate_all(nodes, result.arrays, ConfigRecord({"final": True}), 9)
-    assert told[-1] == ("evaluate", rounds[-1])
+    nodes = Nodes(note, 10)
+    _, done, loop = train(nodes, 1, fraction_evaluate=fraction, ask_everyone=True)
+
+    assert nodes.asked[-1] == ("evaluate", [str(i) for i in range(10)])
+    assert told[-10:] == [{"final": True, "server-round": 1}] * 10
+    assert list(loop.final.usable) == [str(i) for i in range(10)]
+    assert len(done[-1].evaluate.usable) == int(10 * fraction)  # still those of the cohort
+    assert nodes.exchanges == 2
+
+
+def test_the_strategy_is_asked_in_flowers_order() -> None:
+    said: list[tuple[str, int]] = []
+
+    class Noted(FedAvg):
+        def configure_train(self, server_round: int, *args: Any) -> Any:
+            said.append(("configure train", server_round))
+            return super().configure_train(server_round, *args)
+
+        def aggregate_train(self, server_round: int, *args: Any) -> Any:
+            said.append(("aggregate train", server_round))
+            return super().aggregate_train(server_round, *args)
+
+        def configure_evaluate(self, server_round: int, *args: Any) -> Any:
+            said.append(("configure evaluate", server_round))
+            return super().configure_evaluate(server_round, *args)
+
+        def aggregate_evaluate(self, server_round: int, *args: Any) -> Any:
+            said.append(("aggregate evaluate", server_round))
+            return super().aggregate_evaluate(server_round, *args)
+
+    train(Nodes(adding_app(), 2), 2, strategy=Noted(), ask_everyone=True)
+    kinds = ["configure train", "aggregate train", "configure evaluate", "aggregate evaluate"]
+    for number, expected in ((0, kinds[2:]), (1, kinds), (2, kinds)):
+        assert [what for what, at in said if at == number] == expected
+
+
+def test_no_record_is_changed_once_it_has_been_sent() -> None:
+    """Flower 1.42 would send what it was before, if that is sent as well."""
+    sent: list[tuple[ConfigRecord, ConfigRecord]] = []
+
+    class Noted(Nodes):
+        def push_messages(self, messages: Any) -> Any:
+            messages = list(messages)
+            for message in messages:
+                configs = message.content.config_records.values()
+                sent.extend((config, ConfigRecord({**config})) for config in configs)
+            return super().push_messages(messages)
+
+    config = ConfigRecord({"learning-rate": 0.1})
+    loop = Loop((nodes := Noted(adding_app(), 2)).by_name, ask_everyone=True)
+    loop.run(FedAvg(), nodes, record(START), 3, train_config=config, evaluate_config=config)
+    assert len(sent) == 20
+    assert all(now == then for now, then in sent)
+
+
+def test_an_app_that_cannot_answer_together_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    app = ClientApp()
+    app.train()(lambda message, context: reply(message, START, num_examples=1))
+    app.evaluate()(lambda message, context: reply(message, num_examples=1, score=0.0))
+    with pytest.raises(RoundFailedError, match="0 of 2 clients"):
+        train(Nodes(app, 2))
+    assert "No train function registered with name 'together'" in caplog.text
 
 
 # ---- failures -----------------------------------------------------------------------------
@@ -492,8 +567,13 @@ def test_a_run_in_two_parts_equals_one(tmp_path: Path, make: type[FedAvg], split
 
     assert data(resumed) == data(whole)
     assert list(resumed.arrays) == ["z", "a", "m"]
-    assert [r.server_round for r in first + second] == [0, 1, 2, 3, 4]
-    assert [r.averages for r in first + second] == [r.averages for r in all_rounds]
+    # The last model of the first part is evaluated again, with the training of the next round.
+    assert [r.server_round for r in first] == list(range(split + 1))
+    assert [r.server_round for r in second] == list(range(split, 5))
+    averages = [r.averages for r in all_rounds]
+    assert [r.averages for r in first] == averages[: split + 1]
+    assert [r.averages for r in second] == averages[split:]
+    assert list(second[0].train.usable) == list(first[-1].train.usable)
 
 
 def test_the_first_round_to_be_done_is_told(tmp_path: Path) -> None:
@@ -509,16 +589,19 @@ def test_the_first_round_to_be_done_is_told(tmp_path: Path) -> None:
     _, done, _ = train(
         Nodes(adding_app(), 1), 6, checkpoints=Checkpoints(tmp_path), on_start=firsts.append
     )
-    assert firsts == [0, 1, 3, 3, 5]
-    assert [round_.server_round for round_ in done] == [5, 6]
+    # What a checkpoint has is evaluated anew, with the training of the next round or alone.
+    assert firsts == [0, 0, 2, 2, 4]
+    assert [round_.server_round for round_ in done] == [4, 5, 6]
 
 
-def test_with_all_rounds_done_a_run_only_gives_its_model(tmp_path: Path) -> None:
+def test_with_all_rounds_done_a_run_only_evaluates_its_model(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     train(Nodes(adding_app(), 1), 2, checkpoints=checkpoints)
     nodes = Nodes(adding_app(), 1)
     result, done, _ = train(nodes, 2, checkpoints=checkpoints)
-    assert (values(result.arrays)["w"], done, nodes.asked) == ([2.0, 2.0], [], [])
+    assert values(result.arrays)["w"] == [2.0, 2.0]
+    assert [round_.server_round for round_ in done] == [2]
+    assert nodes.asked == [("evaluate", ["0"])]
 
 
 def test_a_run_that_was_killed_when_it_had_stopped_stays_so(tmp_path: Path) -> None:
@@ -532,7 +615,7 @@ def test_a_run_that_was_killed_when_it_had_stopped_stays_so(tmp_path: Path) -> N
 
     _, _, first = stopped()
     result, done, again = stopped()
-    assert done == []
+    assert [round_.server_round for round_ in done] == [3]
     assert again.reason == first.reason != ""
     assert values(result.arrays)["w"] == [3.0, 3.0]
 
@@ -553,7 +636,7 @@ def test_patience_goes_on_after_a_resume(tmp_path: Path) -> None:
         return [round_.server_round for round_ in done]
 
     assert part(3) == [0, 1, 2, 3]
-    assert part(9) == [4, 5]
+    assert part(9) == [3, 4, 5]
 
 
 class Killed(BaseException):

@@ -13,8 +13,9 @@ SCORES = (0.5, 0.7, 0.6, 0.7, 0.8)
 def rounds_until(rules: StopRules, values: tuple[float, ...], part: str = "valid") -> int | None:
     """The round after which the rules want to stop; a round takes 10 s."""
     for number, value in enumerate(values):
-        rules.note(number, {f"{part}_{rules.watch}": value}, 10.0 * (number + 1))
-        if rules.reason():
+        rules.note(number, {f"{part}_{rules.watch}": value})
+        rules.memory.seconds = 10.0 * (number + 1)
+        if rules.reason(number):
             return number
     return None
 
@@ -77,8 +78,9 @@ def test_the_best_round_is_the_first_of_equals() -> None:
     ],
 )
 def test_reasons_name_the_rule_and_the_figures(rules: StopRules, reason: str) -> None:
-    rounds_until(rules, SCORES)
-    assert rules.reason() == reason
+    stops = rounds_until(rules, SCORES)
+    assert stops is not None
+    assert rules.reason(stops) == reason
 
 
 def test_test_metrics_decide_nothing() -> None:
@@ -89,9 +91,9 @@ def test_test_metrics_decide_nothing() -> None:
 
 def test_the_servers_validation_part_goes_before_the_clients() -> None:
     rules = StopRules("score")
-    rules.note(1, {"valid_score": 0.9, "server_valid_score": 0.4, "test_score": 1.0}, 1.0)
+    rules.note(1, {"valid_score": 0.9, "server_valid_score": 0.4, "test_score": 1.0})
     assert (rules.memory.name, rules.memory.value) == ("server_valid_score", 0.4)
-    rules.note(2, {"valid_score": 0.9, "server_valid_score": NAN}, 2.0)
+    rules.note(2, {"valid_score": 0.9, "server_valid_score": NAN})
     assert (rules.memory.name, rules.memory.value) == ("valid_score", 0.9)
 
 
@@ -108,16 +110,16 @@ def test_rules_that_have_nothing_to_go_by_say_so(
     metrics = {"test_distance": 9.0, "valid_loss": 3.0, "valid_auroc": 0.4, "valid_f1": NAN}
     metrics["server_valid_auroc"] = 0.5
     quiet = StopRules("distance", max_seconds=50.0)
-    quiet.note(0, metrics, 1.0)
+    quiet.note(0, metrics)
     assert not caplog.messages
     watching = StopRules("distance", **rules)
-    watching.note(0, metrics, 1.0)
+    watching.note(0, metrics)
     assert caplog.messages == [
         "round 0: distance has had no value on validation examples, so neither target nor "
         "patience can end the run, and no checkpoint is the best; metrics with a value: auroc, loss"
     ]
-    watching.note(1, {**metrics, "valid_distance": 1.0}, 2.0)
-    watching.note(2, metrics, 3.0)
+    watching.note(1, {**metrics, "valid_distance": 1.0})
+    watching.note(2, metrics)
     assert len(caplog.messages) == 1
 
 
@@ -132,9 +134,10 @@ def test_restored_rules_go_on_as_if_nothing_had_been() -> None:
     after.restore(before.state())
 
     assert after.memory == before.memory
-    assert after.reason() == ""
-    after.note(3, {"valid_score": 0.7}, 40.0)
-    assert after.reason().startswith("patience")
+    assert after.memory.seconds == 30.0
+    assert after.reason(2) == ""
+    after.note(3, {"valid_score": 0.7})
+    assert after.reason(3).startswith("patience")
 
 
 def test_restored_rules_may_have_changed() -> None:
@@ -142,4 +145,28 @@ def test_restored_rules_may_have_changed() -> None:
     assert rounds_until(before, SCORES) == 1
     after = StopRules("score", target=0.75)
     after.restore(before.state())
-    assert after.reason() == ""
+    assert after.reason(1) == ""
+
+
+def test_a_round_that_is_not_noted_yet_ends_by_time_alone() -> None:
+    rules = StopRules("score", target=0.7, max_seconds=20.0)
+    rules.note(0, {"valid_score": 0.9})
+    assert rules.reason(0).startswith("target")
+    assert rules.reason(1) == ""
+    rules.memory.seconds = 20.0
+    assert rules.reason(1).startswith("max-seconds")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "decide"),
+    [
+        ({"server_valid_score": 0.1}, True),
+        ({"server_valid_score": NAN, "test_score": 1.0}, False),
+        ({"valid_score": 1.0}, False),
+        ({}, False),
+    ],
+)
+def test_the_servers_own_metrics_decide_if_they_have_the_value(
+    metrics: dict[str, float], decide: bool
+) -> None:
+    assert StopRules("score").decided_by(metrics) == decide

@@ -17,6 +17,7 @@ from celeba_fl.client_app import app as client_app
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import InlineGrid, run_inline
+from celeba_fl.rounds.parts import answer_together
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as server_app
@@ -200,11 +201,12 @@ def adding_app(step: Callable[[int, int], Any] = lambda client, number: client +
         first = next(iter(message.content["arrays"].values())).numpy().ravel()[0]
         return reply(message, num_examples=client + 1, score=float(first) + client)
 
+    answer_together(app)
     return app
 
 
 class Nodes(InlineGrid):
-    """An InlineGrid that notes who is asked, and in which replies can get lost or come late.
+    """An InlineGrid that notes who is asked for what, and can lose or delay replies.
 
     Parameters
     ----------
@@ -233,13 +235,18 @@ class Nodes(InlineGrid):
         self.by_name = {str(i): node for i, node in enumerate(self.get_node_ids())}
         self.silent = {self.by_name[str(i)] for i in silent}
         self.asked: list[tuple[str, list[str]]] = []
+        self.exchanges = 0
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         messages = list(messages)
+        asked: dict[str, list[str]] = {}
         names = {node: name for name, node in self.by_name.items()}
-        asked = sorted(names[message.metadata.dst_node_id] for message in messages)
-        if messages:
-            self.asked.append((messages[0].metadata.message_type, asked))
+        for message in messages:
+            together: Any = message.content.config_records.get("parts", {})
+            for part in together.get("names", [message.metadata.message_type]):
+                asked.setdefault(part, []).append(names[message.metadata.dst_node_id])
+        self.asked += [(part, sorted(asked[part])) for part in sorted(asked)]
+        self.exchanges += bool(messages)
         return super().push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

@@ -12,6 +12,7 @@ from celeba_fl.client_app import app as honest
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
+from celeba_fl.rounds.parts import answer_together
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.server_app import app as server_app
 
@@ -42,6 +43,7 @@ def with_attacks(attacks: Attacks) -> ClientApp:
 
     for register in (app.query, app.train, app.evaluate):
         register()(handle)
+    answer_together(app)
     return app
 
 

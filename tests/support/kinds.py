@@ -60,6 +60,7 @@ def left(path: Path) -> dict[str, Any]:
             with safe_open(file, "numpy") as read:
                 metadata = json.loads(read.metadata()["checkpoint"])
                 metadata["state"].pop("seconds")
+                metadata.pop("trained")  # with seconds of every client
                 tensors = {key: read.get_tensor(key).tobytes() for key in read.keys()}  # noqa: SIM118
                 found[name] = metadata, tensors
         elif name == "run.json":

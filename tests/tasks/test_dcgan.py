@@ -527,7 +527,7 @@ def test_rules_know_which_metrics_are_losses(make):
     task = make()
     rules = StopRules("generator_loss", lower_is_better=task.lower_is_better)
     for number, value in enumerate((3.0, 2.0, 2.5)):
-        rules.note(number, {"valid_generator_loss": value}, 0)
+        rules.note(number, {"valid_generator_loss": value})
     assert rules.memory.best_round == 1
 
 

@@ -1,0 +1,44 @@
+"""A round: a model that a cohort has trained, and what it is worth."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import ArrayRecord, MetricRecord
+
+from celeba_fl.rounds.checkpoints import Checkpoint
+from celeba_fl.rounds.exchange import Replies
+from celeba_fl.rounds.messages import TRAIN
+
+
+@dataclass
+class Round:
+    """A round; round 0 is the model that training starts from.
+
+    Its model is evaluated in the exchange that trains the next one.
+    """
+
+    server_round: int
+    arrays: ArrayRecord  # the global model after it
+    train: Replies = field(default_factory=Replies)  # without arrays: those are in the model
+    seconds: float = 0.0  # wall time until the model was there
+    evaluated: bool = False  # whether the rest is there too
+    evaluate: Replies = field(default_factory=Replies)
+    averages: MetricRecord = field(default_factory=MetricRecord)  # the strategy's, of `evaluate`
+    central: MetricRecord = field(default_factory=MetricRecord)  # of `evaluate_fn`, if there is one
+
+    def trained(self) -> dict[str, Any]:
+        """What is known of its training, for a checkpoint: only later is there a record of it."""
+        return {"replies": self.train.state(), "seconds": self.seconds}
+
+    @classmethod
+    def restored(cls, checkpoint: Checkpoint) -> "Round":
+        """The round of a checkpoint, to be evaluated, unless that was done before."""
+        number, arrays, trained = checkpoint.server_round, checkpoint.arrays, checkpoint.trained
+        if not trained:
+            return cls(number, arrays, evaluated=True)
+        return cls(number, arrays, Replies.restored(trained["replies"], TRAIN), trained["seconds"])
+
+
+def averaged_metrics(done: Round) -> dict[str, float]:
+    """The clients' averaged evaluation metrics as ``valid_<metric>``, for the stop rules."""
+    return {f"valid_{k}": v for k, v in done.averages.items() if isinstance(v, int | float)}
