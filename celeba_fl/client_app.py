@@ -9,13 +9,13 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from celeba_fl.common.bundle import PACKAGE, code_hash, code_path
-from celeba_fl.common.errors import InputError, for_others
+from celeba_fl.common.errors import InputError, for_others, printable
 from celeba_fl.common.files import clean_up
 from celeba_fl.common.log import LOG
 from celeba_fl.common.threads import one_thread
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds import messages
-from celeba_fl.rounds.checking import printable, told_hashes
+from celeba_fl.rounds.checking import told_hashes
 from celeba_fl.rounds.parts import answer_together
 from celeba_fl.task import Task, Trained, client_name, derived_seed, load_task
 

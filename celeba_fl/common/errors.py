@@ -10,6 +10,8 @@ from types import TracebackType
 
 # Files whose names say nothing of an image or a person.
 TABLES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".safetensors"}
+# Of what others say, so many characters are shown.
+WORDS_LENGTH = 300
 
 
 class InputError(ValueError):
@@ -27,6 +29,13 @@ class InputError(ValueError):
 def encodable(text: str) -> str:
     """The text with escapes for what no UTF-8 can say, such as a byte of a foreign file name."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def printable(words: object) -> str:
+    """Words of others on one line, without control characters; of long ones the end."""
+    shown = "".join(c if c.isprintable() else " " for c in str(words))
+    line = " ".join(shown.split())
+    return line if len(line) <= WORDS_LENGTH else f"... {line[-WORDS_LENGTH:]}"
 
 
 def for_others(error: BaseException, known: Mapping[str, object] | None = None) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 
 from celeba_fl.common.arrays import FULL, Arrays, overflow
-from celeba_fl.common.errors import InputError
+from celeba_fl.common.errors import InputError, printable
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.messages import METRICS, NUM_EXAMPLES, SUMS, TRAIN, Introduction
 
@@ -21,7 +21,7 @@ from celeba_fl.rounds.messages import METRICS, NUM_EXAMPLES, SUMS, TRAIN, Introd
 LARGEST = 1e15
 MOST_EXAMPLES = 10**9
 HASH = re.compile("[0-9a-f]{64}")
-NAME_LENGTH, WORDS_LENGTH = 100, 300
+NAME_LENGTH = 100
 EPOCH_COLUMN = re.compile("(train|valid)_[A-Za-z0-9_]{1,60}")
 
 
@@ -213,13 +213,6 @@ def told_hashes(instructions: Mapping[str, Any]) -> set[str]:
     """The SHA-256 (hex) in some instructions: those of files that a client may lack."""
     said = (value for of in instructions.values() for value in (of if type(of) is list else [of]))
     return {value for value in said if isinstance(value, str) and HASH.fullmatch(value)}
-
-
-def printable(words: object) -> str:
-    """Words of a client's on one line, without control characters; of long ones the end."""
-    shown = "".join(c if c.isprintable() else " " for c in str(words))
-    line = " ".join(shown.split())
-    return line if len(line) <= WORDS_LENGTH else f"... {line[-WORDS_LENGTH:]}"
 
 
 def difference(received: Mapping[str, Any], expected: Mapping[str, Any]) -> str:

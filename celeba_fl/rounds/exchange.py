@@ -12,8 +12,8 @@ import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
+from celeba_fl.common.errors import printable
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds.checking import printable
 from celeba_fl.rounds.parts import answers, join
 
 POLL_SECONDS = 0.1

@@ -9,7 +9,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from celeba_fl.common.errors import InputError
+from celeba_fl.common.errors import InputError, printable
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.checking import (
@@ -19,7 +19,6 @@ from celeba_fl.rounds.checking import (
     check_reply,
     fault,
     largest_sum,
-    printable,
     told_hashes,
 )
 from celeba_fl.rounds.exchange import PhaseProgress, send_and_wait

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from celeba_fl.common.errors import InputError, for_others
+from celeba_fl.common.errors import WORDS_LENGTH, InputError, for_others, printable
 
 TABLE = Path("/srv/meier/list_attr_celeba.txt")
 ROW = "anna meier.jpg -1 1, line 7: x"
@@ -123,3 +123,11 @@ def test_of_any_other_error_the_kind_and_the_place_in_the_code(fail: Callable[[]
     kind = "KeyError" if fail is bad_mapping else "ValueError"
     assert told(fail).startswith(f"{kind} in test_errors.py, line ")
     assert "meier" not in told(fail)
+
+
+def test_words_of_others_are_one_line_without_control_characters() -> None:
+    assert printable("a\n\x1b[31m b\0\t c\u202e") == "a [31m b c"
+    long = printable("x" * 1000 + " KeyError: the end")
+    assert long.endswith("the end")
+    assert len(long) == WORDS_LENGTH + 4
+    assert printable(None) == "None"

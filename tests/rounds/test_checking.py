@@ -10,7 +10,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.rounds.checking import (
-    WORDS_LENGTH,
     Client,
     Expectations,
     Judge,
@@ -19,7 +18,6 @@ from celeba_fl.rounds.checking import (
     check_reply,
     fault,
     largest_sum,
-    printable,
     told_hashes,
 )
 
@@ -140,14 +138,6 @@ def test_metrics_can_be_added_up(metric: Any) -> None:
 @pytest.mark.parametrize("name", ["0", "hospital-a", "Krankenhaus Köln 3", "a" * 100, "北京", "."])
 def test_names_of_people_and_places(name: str) -> None:
     assert check_name("site", name) == name
-
-
-def test_words_of_others_are_one_line_without_control_characters() -> None:
-    assert printable("a\n\x1b[31m b\0\t c\u202e") == "a [31m b c"
-    long = printable("x" * 1000 + " KeyError: the end")
-    assert long.endswith("the end")
-    assert len(long) == WORDS_LENGTH + 4
-    assert printable(None) == "None"
 
 
 def test_hashes_are_those_that_were_told() -> None:
