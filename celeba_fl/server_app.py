@@ -10,6 +10,7 @@ from celeba_fl.common.arrays import add_exactly, sum_counts
 from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import clean_up
+from celeba_fl.common.flower import look_by_node
 from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.client_keys import name_check
@@ -36,6 +37,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run the experiment that the run config describes."""
     config = RunConfig.load(context.run_config)
     clean_up(config.home_dir)
+    look_by_node(grid)
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
         check_strategy(config.strategy)
         task = load_task(config)

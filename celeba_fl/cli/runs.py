@@ -4,11 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
-from celeba_fl.common.errors import InputError
+from celeba_fl.common.errors import InputError, encodable, printable
 from celeba_fl.launch.app import app_here
 from celeba_fl.launch.experiments import SIMULATION, absolute_paths, num_supernodes, read_experiment
 from celeba_fl.launch.flower import run_flower
@@ -62,17 +59,20 @@ def runs() -> None:
     """List the runs in the results directory, the newest first."""
     metrics = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "auroc": "AUROC"}
     keys = ("task", "dataset")
-    about = ("status", "rounds", *keys, "partitioner")
-    table = Table(Column("run", overflow="fold", min_width=20), *about, *metrics.values())
+    header = "run", "status", "rounds", *metrics.values(), *keys, "partitioner", "reason"
+    rows: list[tuple[object, ...]] = [header]
     for info in read_runs(app_here().places().runs_dir):
-        config, summary = info.config, info.summary
-        figures = [summary.get(f"test_{metric}") for metric in metrics]
-        table.add_row(
-            info.path.name,
-            escape(info.standing),
-            str("" if info.rounds is None else info.rounds),
-            *(escape(str(config.get(key, ""))) for key in keys),
-            escape(dealing(config)),
-            *("" if figure is None else f"{figure:.3f}" for figure in figures),
+        figures = [info.summary.get(f"test_{metric}") for metric in metrics]
+        rows.append(
+            (
+                *(info.path.name, info.status, "" if info.rounds is None else info.rounds),
+                *("" if figure is None else f"{figure:.3f}" for figure in figures),
+                *(info.config.get(key, "") for key in keys),
+                *(dealing(info.config), info.reason),
+            )
         )
-    Console().print(table)
+    # In plain lines, since a table of rich's with hundreds of rows takes longer than reading them.
+    cells = [[printable(encodable(str(cell))) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())

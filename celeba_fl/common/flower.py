@@ -6,7 +6,9 @@ that starts nothing does not wait for Flower.
 
 import copy
 import secrets
+from collections import deque
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +82,40 @@ def _openssh(pem: bytes) -> str:
         return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     except (ValueError, UnsupportedAlgorithm):
         return ""
+
+
+def look_by_node(grid: Any) -> None:
+    """Let the engine of a simulation find the messages of a node by the node.
+
+    Flower's looks through all messages for each node, again and again: with 10,000 nodes that takes
+    2.5 s in a round of 100 and minutes in the roll call. Any other grid is left as it is.
+    """
+    from flwr.server.superlink.linkstate import InMemoryLinkState
+
+    state = getattr(grid, "state", None)
+    if not isinstance(state, InMemoryLinkState):
+        return
+    store = state.store_message_ins
+    waiting: dict[int, deque[Message]] = {}
+
+    def store_message_ins(message: "Message") -> str | None:
+        key = store(message)
+        if key:
+            waiting.setdefault(message.metadata.dst_node_id, deque()).append(message)
+        return key
+
+    def get_message_ins(node_id: int, limit: int | None, **_: Any) -> list["Message"]:
+        queue = waiting.get(node_id)
+        found: list[Message] = []
+        while queue and (limit is None or len(found) < limit):
+            message = queue.popleft()
+            if message.metadata.message_id in state.message_ins_store:  # else it has expired
+                message.metadata.delivered_at = datetime.now(UTC).isoformat()
+                found.append(message)
+        return found
+
+    state.store_message_ins = store_message_ins  # type: ignore[method-assign]
+    state.get_message_ins = get_message_ins  # type: ignore[method-assign]
 
 
 def connections() -> dict[str, Any]:

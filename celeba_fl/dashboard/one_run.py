@@ -16,7 +16,7 @@ from celeba_fl.report.heading import notes, title_of
 from celeba_fl.report.names import name_of
 from celeba_fl.report.pictures.attributes import group_rates
 from celeba_fl.report.pictures.curves import client_curves
-from celeba_fl.report.reading import Run, bounds, floats, number, rows_of
+from celeba_fl.report.reading import MOST_CLIENTS, Run, bounds, floats, number, rows_of
 from celeba_fl.report.sections.attributes import attributes
 from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.report.sections.corrections import corrections
@@ -35,6 +35,7 @@ PHASES = {
 }
 MOST_HIGHLIGHTED = 7  # colours
 ODDS = "equalized_odds_difference"
+MANY = f" {MOST_CLIENTS} of them have a line of their own here, and any that is highlighted."
 LATER = ["This is measured at the end of the run."]
 
 
@@ -144,6 +145,7 @@ def _clients(run: Run) -> None:
         f"{sentence(columns[column])} of {len(names)} clients by round; after round {last} the "
         f"median is {median}, from {low} to {high}"
         f"{''.join(f'; {one}' for one in highlighted)}."
+        f"{MANY if len(names) > MOST_CLIENTS else ''}"
     )
     drawn = client_curves(run.clients, column, set(chosen))
     show_chart(drawn, f"Line chart: {summary}", summary, "client-curves")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from celeba_fl.report.names import PARTS, rank
 from celeba_fl.runs.reading import RunInfo, read_run
 from celeba_fl.runs.tables import read_csv
 
+T = TypeVar("T")
 Rows = Sequence[Mapping[str, str]]
 
 # Tables that the sections know; the task's own tables are all others, and the epochs.
@@ -24,6 +25,8 @@ TABLES = (
     *("corrections", "teacher"),
 )
 OTHERS = {*TABLES, "nodes"} - {"epochs"}
+# Clients that a picture shows each for itself; of more it shows a sample.
+MOST_CLIENTS = 200
 # Columns without which a row says nothing.
 KEYS = {
     "rounds": ("round",),
@@ -140,6 +143,19 @@ def bounds(row: Mapping[str, str], column: str) -> tuple[float, float]:
 def floats(rows: Rows, column: str) -> np.ndarray:
     """A column; NaN where it is empty or missing."""
     return np.array([number(row, column) for row in rows])
+
+
+def sampled(rows: Rows, column: str) -> Rows:
+    """`MOST_CLIENTS` rows of more: the lowest in a column, the highest, and quantiles between."""
+    if len(rows) <= MOST_CLIENTS:
+        return rows
+    return spaced([rows[i] for i in np.argsort(floats(rows, column), kind="stable")])
+
+
+def spaced(sequence: Sequence[T]) -> list[T]:
+    """`MOST_CLIENTS` of more, evenly spaced, the first and the last among them."""
+    places = np.linspace(0, len(sequence) - 1, min(len(sequence), MOST_CLIENTS))
+    return [sequence[i] for i in places.round().astype(int).tolist()]
 
 
 def rows_of(rows: Rows, split: str = "test") -> Rows:

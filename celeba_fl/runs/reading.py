@@ -1,21 +1,21 @@
 """Run directories, read for everything downstream of a run."""
 
-import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import BEFORE, RunConfig
-from celeba_fl.rounds.exchange import PhaseProgress
-from celeba_fl.runs.tables import read_csv
-from celeba_fl.task import task_class, unread
+from celeba_fl.config import BEFORE, RunConfig, keys_of
+from celeba_fl.runs.tables import count_rows
+
+if TYPE_CHECKING:
+    from celeba_fl.rounds.exchange import PhaseProgress
 
 STALE_SECONDS = 60.0
 # Keys of `run.json` by the type of their value.
@@ -87,7 +87,7 @@ def read_run(path: Path) -> RunInfo:
             status = "interrupted"
         rounds = _num_rounds(path / "rounds.csv")
         summary = read_json(path / "summary.json") if (path / "summary.json").exists() else {}
-    except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         return RunInfo(path, "unreadable", str(error))
     kinds = {key: kind for kind, keys in KINDS.items() for key in keys}
     known = {key: info[key] for key, kind in kinds.items() if isinstance(info.get(key), kind)}
@@ -115,8 +115,10 @@ def find_directory(name: str, folder: Path) -> Path:
     return path
 
 
-def progress(path: Path) -> PhaseProgress | None:
+def progress(path: Path) -> "PhaseProgress | None":
     """The exchange in progress in a run directory; None if there is none that can be read."""
+    from celeba_fl.rounds.exchange import PhaseProgress  # Flower, for which no list need wait
+
     try:
         return PhaseProgress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -179,10 +181,13 @@ def dealing(config: Mapping[str, Any]) -> str:
     """How a run's images were dealt to clients, in a word; empty where its task deals by itself."""
     if config.get("dataset") == "none":
         return "sites of their own"
+    task = str(config.get("task", RunConfig.task))
     try:
-        return "" if "partitioner" not in keys_read(config) else str(config["partitioner"])
+        # What a task of ours reads is known without it: a list of runs need not wait for it.
+        read = "partitioner" in (keys_of(task) or keys_read(config))
     except InputError:  # a task that is not installed here
         return ""
+    return str(config.get("partitioner", "")) if read else ""
 
 
 def keys_read(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,6 +196,8 @@ def keys_read(config: Mapping[str, Any]) -> dict[str, Any]:
     The others have today's defaults, which may have changed since. A key that is newer than the run
     is there only where its default is not what the run did.
     """
+    from celeba_fl.task import task_class, unread
+
     task = task_class(str(config.get("task", RunConfig.task)))
     used = {**RunConfig.defaults(), **config}
     mattered = {
@@ -216,6 +223,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _num_rounds(path: Path) -> int:
     try:
-        return max(len(read_csv(path)) - 1, 0)  # round 0 does not count
-    except (ValueError, OSError, csv.Error) as error:
+        return max(count_rows(path) - 1, 0)  # round 0 does not count
+    except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error

@@ -1,6 +1,6 @@
 """Rounds become rows: the measurements of a run, as its run directory stores them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class Recorder:
         if not done.server_round:
             self.run.write_model("base", self.task.kept_arrays(to_arrays(done.arrays)), {})
         counts = _counts(done.evaluate)
-        total = _total(counts)
+        total = _total(counts.values())
         row: dict[str, Any] = {"round": done.server_round}
         for part in ("train", "valid"):
             metrics = self.task.metrics(total[part]) if part in total else {}
@@ -124,7 +124,7 @@ class Recorder:
     def finish(self, model: ArrayRecord, final: Replies) -> None:
         """Write the tables, the summary and the arrays of the final model."""
         arrays = self.task.kept_arrays(to_arrays(model))
-        tables = self.task.finish(arrays, _total(_counts(final)))
+        tables = self.task.finish(arrays, _total(_each(final)))
         base = self.run.read_model("base")
         changed = self.task.compare(base, arrays) if base else {}
         for name, rows in {**tables.csv, **changed}.items():
@@ -137,13 +137,21 @@ class Recorder:
 
 def _counts(replies: Replies) -> dict[str, dict[str, Arrays]]:
     """The counts of an evaluation, by client and part."""
-    return {name: messages.counts(reply.content) for name, reply in replies.usable.items()}
+    return dict(zip(replies.usable, _each(replies), strict=True))
 
 
-def _total(counts: Mapping[str, Mapping[str, Arrays]]) -> dict[str, Arrays]:
+def _each(replies: Replies) -> Iterator[dict[str, Arrays]]:
+    """The counts of one client after the other: those of thousands would take gigabytes."""
+    return (messages.counts(reply.content) for reply in replies.usable.values())
+
+
+def _total(counts: Iterable[Mapping[str, Arrays]]) -> dict[str, Arrays]:
     """The counts summed over the clients, by part."""
-    parts = next(iter(counts.values()), {})
-    return {part: sum_counts([of_client[part] for of_client in counts.values()]) for part in parts}
+    total: dict[str, Arrays] = {}
+    for of_client in counts:
+        for part, more in of_client.items():
+            total[part] = sum_counts([total.get(part, {}), more])
+    return total
 
 
 def _headline(row: Mapping[str, Any]) -> str:

@@ -28,13 +28,15 @@ MB = 2**20
 class Run:
     """One run: wall seconds, seconds of its rounds, and memory of its largest worker.
 
-    Of the wall seconds, those of ours that drew the report, once the run was completed.
+    Of the wall seconds, those of ours from its directory to the list of its clients, and those that
+    drew the report, once the run was completed.
     """
 
     seconds: float
     rounds: list[float]
     memory: dict[str, float] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
+    begin: float = 0.0
     report: float = 0.0
 
     @property
@@ -83,12 +85,16 @@ def run_app(flower: Flower, app: Path, settings: Mapping[str, Any], nodes: int) 
     return Run(seconds, rounds, result=result)
 
 
-def run_ours(flower: Flower, settings: Mapping[str, Any], nodes: int) -> Run:
-    """`flwr run` of this project."""
+def run_ours(flower: Flower, settings: Mapping[str, Any], nodes: int, inline: bool = False) -> Run:
+    """`flwr run` of this project, or its run in one process."""
     runs = flower.folder / "runs"
     weigher = Weigher(flower, "ray::ClientApp")
     weigher.start()
-    seconds = timed_run(flower, APP, {**settings, "results-dir": str(runs)}, nodes)
+    settings = {**settings, "results-dir": str(runs)}
+    if inline:
+        seconds = timed_inline(flower, settings, nodes)
+    else:
+        seconds = timed_run(flower, APP, settings, nodes)
     weigher.ended.set()
     weigher.join()
     return read_run(max(runs.iterdir()), seconds, weigher.most)
@@ -107,8 +113,12 @@ def read_run(path: Path, seconds: float, memory: dict[str, float] | None = None)
         "bytes_down": int(rows[1]["bytes_down"]) // cohort,
     }
     finished = datetime.fromisoformat(info["finished"]).timestamp()
+    result["report_kb"] = (path / "report.html").stat().st_size / 1000
+    started = datetime.fromisoformat(info["started"]).timestamp()
+    begin = (path / "partitions.csv").stat().st_mtime - started
     report = (path / "report.html").stat().st_mtime - finished
-    return Run(seconds, [float(row["seconds"]) for row in rows[1:]], memory or {}, result, report)
+    seconds_of = [float(row["seconds"]) for row in rows[1:]]
+    return Run(seconds, seconds_of, memory or {}, result, begin, report)
 
 
 def timed_run(flower: Flower, app: Path, settings: Mapping[str, Any], nodes: int) -> float:
@@ -123,6 +133,17 @@ def timed_run(flower: Flower, app: Path, settings: Mapping[str, Any], nodes: int
     if not run_id or flower.status(run_id[1]) != "finished:completed":
         raise SystemExit(f"{app.name} failed:\n{done.stdout}\n{done.stderr}")
     return seconds
+
+
+def timed_inline(flower: Flower, settings: Mapping[str, Any], nodes: int) -> float:
+    """Wall seconds of a `celeba-fl run --inline`."""
+    experiment, federation = flower.folder / "inline.toml", str(flower.federation(nodes))
+    experiment.write_text(tomli_w.dumps(settings))
+    start = time.perf_counter()
+    done = flower.call("celeba-fl", "run", str(experiment), "--inline", "--federation", federation)
+    if done.returncode:
+        raise SystemExit(f"{experiment} failed:\n{done.stdout}\n{done.stderr}")
+    return time.perf_counter() - start
 
 
 def in_new_process(code: str, repeats: int = 3) -> dict[str, float]:

@@ -4,7 +4,10 @@ import ast
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -42,9 +45,43 @@ def test_runs_and_messages() -> None:
     message = Message(RecordDict(), 1, "train")
     sent = flower.send(message)
     assert message.metadata.message_id == sent != flower.send(Message(RecordDict(), 1, "train"))
-    reply = Message(flower.failure(ValueError("no power")), reply_to=message)
-    assert reply.error.reason == "ValueError('no power')"
+    reply = Message(flower.failure("no power"), reply_to=message)
+    assert reply.error.reason == "no power"
     assert reply.metadata.reply_to_message_id == sent
+
+
+def test_a_simulation_finds_messages_by_their_node() -> None:
+    state_class: Any = import_module("flwr.server.superlink.linkstate").InMemoryLinkState
+
+    class State(state_class):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.message_ins_store: dict[str, Message] = {}
+
+        def store_message_ins(self, message: Message) -> str:
+            self.message_ins_store[flower.send(message)] = message
+            return str(message.metadata.message_id)
+
+    flower.new_run()
+    state = State()
+    flower.look_by_node(SimpleNamespace(state=state))
+    sent = [Message(RecordDict(), node, "train") for node in (1, 2, 1, 1)]
+    keys = [state.store_message_ins(message) for message in sent]
+    del state.message_ins_store[keys[2]]
+
+    assert state.get_message_ins(node_id=3, limit=1) == []
+    assert state.get_message_ins(node_id=1, limit=1) == [sent[0]]
+    assert sent[0].metadata.delivered_at
+    assert not sent[1].metadata.delivered_at
+    assert state.get_message_ins(node_id=1, limit=None) == [sent[3]]
+    assert state.get_message_ins(node_id=1, limit=1) == []
+    assert state.get_message_ins(node_id=2, limit=1) == [sent[1]]
+
+
+def test_any_other_grid_stays_as_it_is() -> None:
+    grid = SimpleNamespace(state=SimpleNamespace(store_message_ins=1))
+    flower.look_by_node(grid)
+    flower.look_by_node(object())
+    assert vars(grid.state) == {"store_message_ins": 1}
 
 
 def test_connections_of_flowers_commands() -> None:

@@ -105,6 +105,19 @@ def test_clients_can_be_highlighted(run: Path, page: Open) -> None:
     ]
 
 
+def test_of_many_clients_a_sample_has_a_line_each(going: Path, page: Open) -> None:
+    names = range(1000)
+    rows = [f"1,{name},3,{name / 1000}" for name in names]
+    (going / "clients.csv").write_text(
+        "\n".join(["round,client,num_examples,valid_accuracy", *rows, ""])
+    )
+    opened = show(page("one_run"), "Clients")
+    opened.multiselect(key="highlighted").set_value(["7"]).run()
+    assert "200 of them have a line of their own here, and any that is" in text_of(opened)
+    assert "the median is 0.499, from 0.000 to 0.999" in text_of(opened)
+    assert len(numbers(opened, "client-curves")) == 200 + 2
+
+
 def test_any_attribute_can_be_compared_over_groups(run: Path, page: Open) -> None:
     opened = show(page("one_run"), "Groups")
     opened.selectbox(key="grouping").set_value("Young").run()

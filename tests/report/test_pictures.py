@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from celeba_fl.report.drawing import Drawer, drawer
 from celeba_fl.report.html import Pictures
 from celeba_fl.report.pictures import attributes, clients, curves
 from celeba_fl.report.pictures.curves import sweep
-from celeba_fl.report.reading import Run, by_prevalence, floats, rows_of
+from celeba_fl.report.reading import MOST_CLIENTS, Run, by_prevalence, floats, rows_of
 from celeba_fl.report.sections.attributes import attributes as attribute_section
 from celeba_fl.report.sections.clients import clients as client_section
 from celeba_fl.report.sections.clients import partitions as partition_section
@@ -92,6 +93,17 @@ def test_clients_are_thin_lines_around_their_median_and_the_chosen_stand_out() -
     }
     assert [row["validation loss"] for row in rows[4:]] == [9, 2, 9, 6]
     assert list(scale(chart, "color")) == ["other clients", "median of the clients", "client c"]
+
+
+def test_of_many_clients_a_sample_has_a_line_and_all_count_in_the_median() -> None:
+    rows = [
+        {"round": "1", "client": str(i), "valid_loss": str(i)} for i in range(10 * MOST_CLIENTS)
+    ]
+    shown = table(curves.client_curves(rows, "valid_loss", {"7"}))
+    by_series = {row["series"]: row for row in shown}
+    assert list(by_series) == ["200 of 1,999 other clients", "median of the clients", "client 7"]
+    assert by_series["median of the clients"]["validation loss"] == 999.5
+    assert len(shown) == MOST_CLIENTS + 2
 
 
 def test_bands_are_quantiles_over_the_clients() -> None:
@@ -235,6 +247,43 @@ def test_every_picture_of_a_report_has_rows_and_words(whole: Run) -> None:
         assert picture.source.to_dict()  # which checks all of it
         assert table(picture.source)
         assert len(picture.alt) > 20
+
+
+def test_a_page_of_many_clients_shows_a_sample_of_them_and_says_so(whole: Run) -> None:
+    many = [
+        {**whole.partitions[0], "client": str(i), "num_examples": str((7 * i) % 1000)}
+        for i in range(1000)
+    ]
+    last = max(whole.clients, key=lambda row: int(row["round"]))
+    served = [
+        {
+            **last,
+            "client": str(i),
+            "num_examples": "5",
+            "valid_accuracy": str(((7 * i) % 1000) / 1e3),
+        }
+        for i in range(1000)
+    ]
+    run = replace(whole, partitions=many, clients=served)
+
+    text, held = partition_section(run)
+    about, rated = client_section(run)
+
+    assert isinstance(held, Pictures)
+    assert isinstance(rated, Pictures)
+    which = "200 of the 1,000 clients, evenly spaced from the"
+    bars, shares = held.pictures
+    assert f"{which} smallest to the largest, by group" in bars.caption
+    assert which in shares.caption
+    assert f"{which} lowest accuracy to the highest" in rated.pictures[0].caption
+    assert "1000 clients hold" in str(text)
+    assert "1000 clients evaluated" in str(about)
+    shown = table(rated.pictures[0].source)
+    values = [row["validation accuracy"] for row in shown if row["series"] == "a client"]
+    assert (min(values), max(values), len(values)) == (0.0, 0.999, MOST_CLIENTS)
+    for picture in (*held.pictures, *rated.pictures):
+        assert not isinstance(picture.source, bytes)
+        assert len(draw(picture.source)) < 350_000
 
 
 def texts(value: Any) -> Iterator[str]:

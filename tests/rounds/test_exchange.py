@@ -1,5 +1,6 @@
 """Questions and replies."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,16 @@ def test_clients_are_asked_by_name() -> None:
     messages = [Message(content, nodes.by_name[name], "train") for name in "2031"]
     send_and_wait(nodes, {"train": messages}, names, server_round=1, phase="train", timeout=9)
     assert order == [0, 1, 2, 3]
+
+
+def test_the_more_are_awaited_the_less_often_they_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(exchange, "POLL_SECONDS_EACH", 5.0)
+    put(Nodes(adding_app(), 3, silent=[1, 2]), timeout=0.02)
+    assert 10.0 in waits
 
 
 def test_answers_that_are_taken_come_one_by_one_and_need_not_be_kept() -> None:

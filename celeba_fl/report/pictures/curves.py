@@ -22,7 +22,7 @@ from celeba_fl.report.charts import (
     values_axis,
 )
 from celeba_fl.report.names import PARTS, name_of
-from celeba_fl.report.reading import Rows, floats
+from celeba_fl.report.reading import Rows, floats, spaced
 
 MEDIAN = "median of the clients"
 
@@ -40,11 +40,18 @@ def compared_rounds(runs: Mapping[str, Rows], part: str, metric: str) -> alt.Lay
 
 
 def client_curves(rows: Rows, metric: str, chosen: Collection[str]) -> alt.LayerChart:
-    """A column of `clients.csv` by round: the chosen clients, among thin lines of all others."""
+    """A column of `clients.csv` by round: the chosen clients, among thin lines of others.
+
+    Of many others, the lines are a sample.
+    """
     title = name_of(metric.replace("valid_", "validation "))
     others = "other clients" if chosen else "each client"
     names = sorted({row["client"] for row in rows}.intersection(chosen))
     known = [row for row in rows if row.get(metric)]
+    rest = [name for name in dict.fromkeys(row["client"] for row in known) if name not in names]
+    sample = {*spaced(rest)}
+    if len(sample) < len(rest):
+        others = f"{len(sample)} of {len(rest):,} {'other ' if chosen else ''}clients"
     numbers, values = floats(known, "round"), floats(known, metric)
     front: list[dict[str, Any]] = [
         {"series": MEDIAN, "client": "", "round": at, title: np.median(values[numbers == at])}
@@ -56,7 +63,7 @@ def client_curves(rows: Rows, metric: str, chosen: Collection[str]) -> alt.Layer
         line = {"client": client, "round": at, title: value}
         if client in names:
             front.append({"series": f"client {client}", **line})
-        else:
+        elif client in sample:
             back.append({"series": others, **line})
     looks = {name: look(i) for i, name in enumerate([MEDIAN, *(f"client {n}" for n in names)])}
     series = Series({others: Look(REFERENCE, shape=LINE)} | looks)

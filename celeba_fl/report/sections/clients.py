@@ -5,7 +5,7 @@ import numpy as np
 from celeba_fl.report.html import Block, Picture, Pictures
 from celeba_fl.report.pictures import clients as pictures
 from celeba_fl.report.pictures.curves import client_spread
-from celeba_fl.report.reading import Run, floats
+from celeba_fl.report.reading import Rows, Run, floats, sampled
 from celeba_fl.report.words import figure
 
 
@@ -32,26 +32,35 @@ def partitions(run: Run) -> list[Block]:
             f"{100 * moved:.0f} % of the examples would have to change their group. "
             f"{np.sum(shares.max(axis=1) == 1)} clients hold one group only."
         )
+    drawn = sampled(rows, "num_examples")
+    which = _which(drawn, rows, "the smallest to the largest")
     shown = [
         Picture(
             "partitions",
-            f"Bar chart of the train examples of {len(rows)} clients"
+            f"Bar chart of the train examples of {len(drawn)} clients"
             + (f", stacked by {len(names)} groups" if names else "")
             + f", from {sizes.min():.0f} to {sizes.max():.0f}.",
-            "Train examples of each client" + (" by group." if names else "."),
-            pictures.partitions(rows),
+            f"Train examples of {which}" + (" by group." if names else "."),
+            pictures.partitions(drawn),
         )
     ]
     if names:
         shown.append(
             Picture(
                 "partitions_shares",
-                f"Bar chart of the share of {len(names)} groups in each of {len(rows)} clients.",
-                "Share of each group in a client's train examples.",
-                pictures.partitions(rows, shares=True),
+                f"Bar chart of the share of {len(names)} groups in each of {len(drawn)} clients.",
+                f"Share of each group in the train examples of {which}.",
+                pictures.partitions(drawn, shares=True),
             )
         )
     return [text, Pictures(shown)]
+
+
+def _which(drawn: Rows, rows: Rows, order: str) -> str:
+    """The clients that a picture shows, in words."""
+    if len(drawn) == len(rows):
+        return "each client"
+    return f"{len(drawn)} of the {len(rows):,} clients, evenly spaced from {order},"
 
 
 def clients(run: Run) -> list[Block]:
@@ -73,13 +82,15 @@ def clients(run: Run) -> list[Block]:
         f"{figure(worst_value)}, with {worst['num_examples']} train examples. Small clients "
         f"validate on few examples, so part of the spread is chance."
     )
+    drawn = sampled(rows, f"valid_{metric}")
+    which = _which(drawn, rows, f"the lowest {metric} to the highest")
     shown = [
         Picture(
             "clients",
-            f"Scatter plot of validation {metric} over train examples of {len(rows)} clients, from "
-            f"{figure(values.min())} to {figure(values.max())}.",
-            f"Validation {metric} of each client after round {number}, over its size.",
-            pictures.clients(rows, metric),
+            f"Scatter plot of validation {metric} over train examples of {len(drawn)} clients, "
+            f"from {figure(values.min())} to {figure(values.max())}.",
+            f"Validation {metric} of {which} after round {number}, over its size.",
+            pictures.clients(drawn, metric),
         ),
         Picture(
             "clients_rounds",
