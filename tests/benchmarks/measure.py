@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import subprocess
 import sys
@@ -41,8 +42,8 @@ class Run:
 
     @property
     def later(self) -> float:
-        """Mean seconds of a round after the first."""
-        return mean(self.rounds[1:])
+        """Mean seconds of a round after the first; NaN if there is none."""
+        return mean(self.rounds[1:] or [math.nan])
 
 
 class Weigher(threading.Thread):

@@ -171,6 +171,7 @@ def main() -> None:
 def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """All figures."""
     flower, ours = Flower(folder), {**settings, **CLASSIC}
+    defaults = {key: value for key, value in settings.items() if key != "image-size"}
     try:
         print("ours, cold", file=sys.stderr)
         cold = run_ours(flower, ours, CLIENTS)
@@ -180,13 +181,19 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         noop = run_app(flower, APPS / "noop", {"rounds": ROUNDS}, CLIENTS)
         print("ours, warm, again", file=sys.stderr)
         again = run_ours(flower, ours, CLIENTS)
+        print("ours, with the default features", file=sys.stderr)
+        default_cold = run_ours(flower, defaults, CLIENTS)
+        default_warm = run_ours(flower, defaults, CLIENTS)
         print("a plain Flower app", file=sys.stderr)
         plain = run_app(flower, APPS / "plain", {**settings, "rounds": PLAIN_ROUNDS}, CLIENTS)
     finally:
         flower.close()
     warm = min(warm, again, key=lambda run: run.seconds)
     print("inline, and the floors", file=sys.stderr)
-    one_process = inline(ours, folder)
+    one_process, default_inline = inline(ours, folder), inline(defaults, folder)
+    closed, default_closed = (
+        inline({**keys, "strategy": "closed-form"}, folder) for keys in (ours, defaults)
+    )
     loop = bare_loop(ours, folder / "home")
     speeds = extraction(settings, folder)
     imports = {
@@ -209,6 +216,11 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
             "cold": _figures(cold, cold.seconds),
             "warm": _figures(warm, warm.seconds),
             "inline": _figures(one_process, one_process.seconds),
+            "closed": _figures(closed, closed.seconds),
+            "default_cold": _figures(default_cold, default_cold.seconds),
+            "default_warm": _figures(default_warm, default_warm.seconds),
+            "default_inline": _figures(default_inline, default_inline.seconds),
+            "default_closed": _figures(default_closed, default_closed.seconds),
         },
         "bytes": {key: warm.result[key] for key in ("bytes_up", "bytes_down")},
         "test_accuracy_after_round_2": {
@@ -235,6 +247,11 @@ def print_table(figures: dict[str, Any]) -> None:
         "warm": "ours, features there",
         "noop": "an app that does nothing",
         "inline": "ours, features there, `--inline`",
+        "closed": "the same, `strategy=closed-form`",
+        "default_cold": "ours, default features, not there yet",
+        "default_warm": "ours, default features, there",
+        "default_inline": "ours, default features, there, `--inline`",
+        "default_closed": "the same, `strategy=closed-form`",
     }
     print("| | seconds | of these the report | first round | later round | plain / this |")
     print("|---|---|---|---|---|---|")
