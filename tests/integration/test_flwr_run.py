@@ -144,7 +144,8 @@ def test_failing_clients_cost_the_others_nothing(
 
     assert ended.exit_status == 0, ended.output
     rows = read_csv(ended.path / "rounds.csv")
-    assert [row["failures"] for row in rows] == ["0", "0", "14"]
+    # Client 13 says nothing of the model of round 1 either: it was asked for both at once.
+    assert [row["failures"] for row in rows] == ["0", "1", "14"]
     for reason in ("4 is left out: RuntimeError: client ... has no power", "NaN or infinite"):
         assert reason in ended.output
     assert "client 13 is left out: no answer within 50 s" in ended.output

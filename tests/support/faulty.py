@@ -37,11 +37,19 @@ class Faulty(Attributes):
 
 
 class Impatient(Faulty):
-    """The same, but that 13 raises."""
+    """The same, but that 13 raises, also at the model before, asked about in the same exchange."""
 
     def hang(self) -> None:
         """Do not answer."""
         raise RuntimeError("no patience")
+
+    def evaluate(
+        self, arrays: Arrays, node: NodeConfig, instructions: Instructions
+    ) -> tuple[dict[str, Arrays], int]:
+        """Evaluate, or do not answer."""
+        if instructions["server-round"] == self.since - 1 and node["partition-id"] == 13:
+            self.hang()
+        return super().evaluate(arrays, node, instructions)
 
 
 class Broken(Attributes):
