@@ -6,6 +6,7 @@ that starts nothing does not wait for Flower.
 
 import copy
 import secrets
+import sys
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -90,10 +91,9 @@ def look_by_node(grid: Any) -> None:
     Flower's looks through all messages for each node, again and again: with 10,000 nodes that takes
     2.5 s in a round of 100 and minutes in the roll call. Any other grid is left as it is.
     """
-    from flwr.server.superlink.linkstate import InMemoryLinkState
-
-    state = getattr(grid, "state", None)
-    if not isinstance(state, InMemoryLinkState):
+    engine = sys.modules.get("flwr.server.superlink.linkstate")  # half a second, where it is not
+    state: Any = getattr(grid, "state", None)
+    if engine is None or not isinstance(state, engine.InMemoryLinkState):
         return
     store = state.store_message_ins
     waiting: dict[int, deque[Message]] = {}
@@ -114,8 +114,8 @@ def look_by_node(grid: Any) -> None:
                 found.append(message)
         return found
 
-    state.store_message_ins = store_message_ins  # type: ignore[method-assign]
-    state.get_message_ins = get_message_ins  # type: ignore[method-assign]
+    state.store_message_ins = store_message_ins
+    state.get_message_ins = get_message_ins
 
 
 def connections() -> dict[str, Any]:
