@@ -62,6 +62,7 @@ class FeatureExtractor:
 
     def __exit__(self, *_: object) -> None:
         self._pool.terminate()
+        self._pool.join()  # a thread may be at its last images still
 
     def __call__(self, images: Iterator[bytes]) -> Iterator[np.ndarray | None]:
         """The features (dim,) of each image in order, None for one that cannot be read."""

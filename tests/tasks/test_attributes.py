@@ -761,5 +761,3 @@ def test_a_site_with_photographs_does_not_take_drawn_weights(
     told = {"preprocessing": preprocessing, "precision": "fp32", "weights": "0" * 64}
     with pytest.raises(InputError, match=r"the images of '/srv/faces' are others"):
         task.describe({"site": "a", "data-path": "/srv/faces"}, told)
-    node = {"partition-id": 0, "num-partitions": 3}
-    assert task.describe(node, told).missing == "0" * 64
