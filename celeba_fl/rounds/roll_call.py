@@ -134,14 +134,16 @@ def roll_call(
         present: dict[str, Introduction] = {}
         for node, reply in replies.usable.items():
             if chosen and SITS_OUT in reply.content.config_records:
-                said = reply.content.config_records[SITS_OUT]
-                if reason := fault(own_name, node, said):
-                    failures[node] = reason
-                else:
-                    sitting_out.append(own_name(node, said))
-            elif reason := fault(introduce, node, reply.content, present):
+                reason = fault(sit_out, node, reply.content)
+            else:
+                reason = fault(introduce, node, reply.content, present)
+            if reason:
                 failures[node] = reason
         return present
+
+    def sit_out(node: str, content: RecordDict) -> None:
+        """Note who has said that it does not take part."""
+        sitting_out.append(own_name(node, content.config_records[SITS_OUT]))
 
     def own_name(node: str, said: ConfigRecord) -> str:
         """The name that a node says, which can be one and may be its own."""
