@@ -1,0 +1,59 @@
+"""Keys: who takes part, how long, and what a round survives."""
+
+from dataclasses import dataclass
+
+from celeba_fl.common.keys import Keyed, key
+
+
+@dataclass(frozen=True)
+class RoundKeys(Keyed):
+    """Who takes part, how long, and what a round survives."""
+
+    seed: int = key("seed for partitions, cohorts, the initial model and local training", 42, low=0)
+    clients: str = key(
+        "names of the clients that take part, comma-separated; empty: all of them", "", empty=True
+    )
+    num_server_rounds: int = key("number of rounds", 10, low=1)
+    fraction_train: float = key(
+        "fraction of the clients that train in a round", 1.0, above=0, high=1
+    )
+    fraction_evaluate: float = key(
+        "fraction of the clients that evaluate the model of a round", 1.0, low=0, high=1
+    )
+    min_train_clients: int = key("smallest number of clients that train", 1, low=1)
+    min_evaluate_clients: int = key("smallest number of clients that evaluate", 1, low=0)
+    min_available_clients: int = key(
+        "number of clients (nodes, if `clients` names some) to wait for before round 1", 2, low=1
+    )
+    wait_seconds: float = key(
+        "seconds to wait for so many nodes in a deployment before the run fails", 3600.0, above=0
+    )
+    round_timeout: float = key("seconds to wait for a client's reply", 3600.0, above=0)
+    min_replies: float = key(
+        "smallest fraction of the cohort that must return a usable model for the round to count",
+        0.5,
+        low=0,
+        high=1,
+    )
+    max_update_norm: float = key(
+        "norm of a client's update, in medians of its cohort, beyond which it is left out; 0: none",
+        100.0,
+        low=0,
+    )
+    round_retries: int = key("number of times a failed round is tried again", 1, low=0)
+    watch: str = key("metric that target, patience and the best checkpoint are judged by", "loss")
+    target: float = key("value of the watched metric at which the run ends; 0: none", 0.0, low=0)
+    patience: int = key(
+        "number of rounds without a better value after which the run ends; 0: no limit", 0, low=0
+    )
+    max_seconds: float = key(
+        "seconds after which the run ends with its current round; 0: no limit", 0.0, low=0
+    )
+    keep_checkpoints: int = key("number of latest checkpoints to keep, besides the best", 2, low=1)
+    resume: str = key(
+        "run directory to continue, or `latest`; empty: none",
+        "",
+        kind="run",
+        words=("latest",),
+        empty=True,
+    )
