@@ -19,8 +19,9 @@ from flwr.app import ConfigRecordValues
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.names import client_name as client_name
 from celeba_fl.config import RunConfig
-from celeba_fl.rounds.checking import Client, Expectations, check_name
+from celeba_fl.rounds.checking import Client, Expectations
 
 TASKS = {
     "attributes": "celeba_fl.tasks.attributes:Attributes",
@@ -315,23 +316,6 @@ def unread(task: type[Task]) -> list[str]:
 def starting_arrays(task: Task) -> Arrays:
     """The arrays that a run starts from, by its `init`; the closed form comes after them."""
     return task.public_arrays() if task.config.init == "public" else task.initial_arrays()
-
-
-def client_name(node: NodeConfig) -> str:
-    """The one name of a client: its `site`, else its partition id.
-
-    Raises
-    ------
-    InputError
-        If the node config has neither, or the name cannot stand in a list of names.
-    """
-    for key in ("site", "partition-id"):
-        if key in node:
-            return check_name(key, str(node[key]))
-    raise InputError(
-        "this node has no name: start it with --node-config 'partition-id=0 num-partitions=2' "
-        'or with \'site="hospital-a" data-path="/srv/faces"\''
-    )
 
 
 def derived_seed(*parts: object) -> int:

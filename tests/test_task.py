@@ -8,7 +8,7 @@ from celeba_fl import task
 from celeba_fl.common.arrays import Arrays, sum_counts
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig, keys_of
-from celeba_fl.task import Task, client_name, derived_seed, load_task
+from celeba_fl.task import Task, derived_seed, load_task
 from celeba_fl.tasks.attributes import Attributes
 
 
@@ -124,31 +124,6 @@ def test_what_a_task_need_not_do():
         tiny.receive("abc", b"")
     with pytest.raises(InputError, match="has no closed form"):
         tiny.zero_sums()
-
-
-@pytest.mark.parametrize(
-    ("node", "name"),
-    [
-        ({"partition-id": 3, "num-partitions": 5}, "3"),
-        ({"partition-id": 3, "site": "Ulm"}, "Ulm"),
-        ({"site": 7}, "7"),
-    ],
-)
-def test_name_of_a_client(node, name):
-    assert client_name(node) == name
-
-
-def test_a_client_without_a_name():
-    with pytest.raises(InputError, match="--node-config 'partition-id=0 num-partitions=2'"):
-        client_name({"num-partitions": 5})
-
-
-@pytest.mark.parametrize("name", ["a,b", " a", "", "=a", "@a", "a" * 101])
-def test_a_name_that_no_list_could_hold_is_refused(name):
-    with pytest.raises(
-        InputError, match=f"site = '{name}': a client's name has 1 to 100 printable"
-    ):
-        client_name({"site": name})
 
 
 def test_derived_seeds_are_the_same_on_every_machine():

@@ -15,8 +15,8 @@ from flwr.serverapp import Grid
 
 from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.names import check_name
 from celeba_fl.data.text import read_text
-from celeba_fl.rounds.checking import check_name
 
 VARIABLE = "CELEBA_FL_CLIENT_KEYS"
 

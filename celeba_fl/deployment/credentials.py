@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import private
-from celeba_fl.rounds.checking import check_name
+from celeba_fl.common.names import check_name
 
 CA = "celeba-fl CA"
 # The SuperLink's own children call it here, and check its certificate as everyone does.

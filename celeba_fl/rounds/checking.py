@@ -21,7 +21,6 @@ from celeba_fl.rounds.messages import METRICS, NUM_EXAMPLES, SUMS, TRAIN, Introd
 LARGEST = 1e15
 MOST_EXAMPLES = 10**9
 HASH = re.compile("[0-9a-f]{64}")
-NAME_LENGTH = 100
 EPOCH_COLUMN = re.compile("(train|valid)_[A-Za-z0-9_]{1,60}")
 
 
@@ -195,18 +194,6 @@ def check_epochs(epochs: Mapping[str, Any]) -> None:
             raise InputError(f"{printable(repr(column))} is no column of figures of local epochs")
     if len({len(values) for values in epochs.values()}) > 1:
         raise InputError("its figures are of more local epochs in one column than in another")
-
-
-def check_name(key: str, name: object) -> str:
-    """The name of a client; InputError if it cannot stand in a list, a log or a table."""
-    right = isinstance(name, str) and 0 < len(name) <= NAME_LENGTH and name.isprintable()
-    if not right or name.strip() != name or "," in name or name[0] in "=+-@":  # type: ignore
-        raise InputError(
-            f"{key} = {printable(repr(name))}: a client's name has 1 to {NAME_LENGTH} printable "
-            f"characters, no comma in it and no space around it, so that `clients` can name it, "
-            f"and does not begin like a formula (= + - @)"
-        )
-    return str(name)
 
 
 def told_hashes(instructions: Mapping[str, Any]) -> set[str]:

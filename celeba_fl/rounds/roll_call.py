@@ -11,11 +11,11 @@ from flwr.serverapp import Grid
 
 from celeba_fl.common.errors import InputError, printable
 from celeba_fl.common.log import LOG
+from celeba_fl.common.names import check_name
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.checking import (
     Client,
     check_introduction,
-    check_name,
     check_reply,
     fault,
     largest_sum,

@@ -1,0 +1,37 @@
+"""The names of clients: one rule for all, and where a node has its own from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from celeba_fl.common.errors import InputError, printable
+
+NAME_LENGTH = 100
+
+
+def check_name(key: str, name: object) -> str:
+    """The name of a client; InputError if it cannot stand in a list, a log or a table."""
+    right = isinstance(name, str) and 0 < len(name) <= NAME_LENGTH and name.isprintable()
+    if not right or name.strip() != name or "," in name or name[0] in "=+-@":  # type: ignore
+        raise InputError(
+            f"{key} = {printable(repr(name))}: a client's name has 1 to {NAME_LENGTH} printable "
+            f"characters, no comma in it and no space around it, so that `clients` can name it, "
+            f"and does not begin like a formula (= + - @)"
+        )
+    return str(name)
+
+
+def client_name(node: Mapping[str, Any]) -> str:
+    """The one name of a client: its `site`, else its partition id.
+
+    Raises
+    ------
+    InputError
+        If the node config has neither, or the name cannot stand in a list of names.
+    """
+    for key in ("site", "partition-id"):
+        if key in node:
+            return check_name(key, str(node[key]))
+    raise InputError(
+        "this node has no name: start it with --node-config 'partition-id=0 num-partitions=2' "
+        'or with \'site="hospital-a" data-path="/srv/faces"\''
+    )
