@@ -28,7 +28,7 @@ def credentials(
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="validity of the certificates, in days")] = 365,
 ) -> None:
-    """Make a CA, the server's certificate, and a key pair for each SuperNode, with its name."""
+    """Make a CA, the server's certificate, and two key pairs for each SuperNode, with its name."""
     from celeba_fl.deployment.credentials import write_credentials
 
     sites = site or []
@@ -41,10 +41,10 @@ def credentials(
     clients = [*sites, *map(str, range(partitions))]
     expiry = write_credentials(out, clients, host, days)
     print(f"{out}: ca.crt and server.crt for {', '.join(host)}, valid until {expiry:%Y-%m-%d}")
-    keys = ", ".join(f"node-{i}.key (client {client})" for i, client in enumerate(clients))
-    print(f"Copy to each node: ca.crt and its own key: {keys}")
+    keys = [f"node-{i}.key, node-{i}-signing.key (client {name})" for i, name in enumerate(clients)]
+    print(f"Copy to each node: ca.crt, roster.toml and its own keys: {'; '.join(keys)}")
     print("Copy to the server: ca.crt, server.crt, server.key, client-keys and all .pub")
-    print("Copy to nowhere: ca.key")
+    print("Copy to nowhere: ca.key; and no key of a node to the server")
 
 
 def local(

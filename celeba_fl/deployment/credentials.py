@@ -1,9 +1,10 @@
-"""Credentials of a secured federation: a CA, a server certificate, and a key pair for each node.
+"""Credentials of a secured federation: a CA, a server certificate, and the keys of each node.
 
 Nodes and users check the server's certificate by the CA's; the SuperLink knows a SuperNode by a
 P-384 key in OpenSSH format, whose public half was registered:
 https://flower.ai/docs/framework/how-to-authenticate-supernodes.html. Which client's key it is, the
-app's own server knows by a list (`client_keys`).
+app's own server knows by a list (`client_keys`). By another list the sites know each other, without
+trust in the server (`celeba_fl.privacy.roster`).
 """
 
 import re
@@ -12,8 +13,10 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
+import tomli_w
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -25,11 +28,12 @@ from cryptography.hazmat.primitives.serialization import (
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import private
 from celeba_fl.common.names import check_name
+from celeba_fl.privacy.roster import TABLE
 
 CA = "celeba-fl CA"
 # The SuperLink's own children call it here, and check its certificate as everyone does.
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-CLIENT_KEYS = "client-keys"
+CLIENT_KEYS, ROSTER = "client-keys", "roster.toml"
 
 
 def write_credentials(
@@ -38,9 +42,10 @@ def write_credentials(
     """Write `ca.crt`, `server.crt` and `node-0.pub`, `node-1.pub`..., each with its `.key`.
 
     The public key of a node has the name of its client after it, and `client-keys` is the list of
-    them all. The folder is new; only its owner may enter it, or read what is in it. Sites reach the
-    server by the names and IP addresses of `hosts`. The certificates expire after so many days, at
-    the time that is returned; the nodes' keys do not expire.
+    them all. What a client signs with is `node-0-signing.key` and so on, and `roster.toml` has the
+    public halves. The folder is new; only its owner may enter it, or read what is in it. Sites
+    reach the server by the names and IP addresses of `hosts`. The certificates expire after so many
+    days, at the time that is returned; the nodes' keys do not expire.
 
     Raises
     ------
@@ -67,15 +72,18 @@ def write_credentials(
     for name, key, certificate in (("ca", ca_key, ca), ("server", server_key, server)):
         _write(folder / f"{name}.key", _private(key, PrivateFormat.PKCS8))
         _write(folder / f"{name}.crt", certificate.public_bytes(Encoding.PEM))
-    listed = b""
+    listed, roster = b"", {}
     for node, client in enumerate(clients):
         key = ec.generate_private_key(ec.SECP384R1())
-        public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        line = public + f" {client}\n".encode()
+        line = _public(key) + f" {client}\n".encode()
         _write(folder / f"node-{node}.key", _private(key, PrivateFormat.OpenSSH))
         _write(folder / f"node-{node}.pub", line)
         listed += line
+        signing = Ed25519PrivateKey.generate()
+        _write(folder / f"node-{node}-signing.key", _private(signing, PrivateFormat.OpenSSH))
+        roster[client] = _public(signing).decode()
     _write(folder / CLIENT_KEYS, listed)
+    _write(folder / ROSTER, tomli_w.dumps({TABLE: roster}).encode())
     return expiry
 
 
@@ -135,7 +143,11 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
 
 
-def _private(key: ec.EllipticCurvePrivateKey, form: PrivateFormat) -> bytes:
+def _public(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+
+
+def _private(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey, form: PrivateFormat) -> bytes:
     return key.private_bytes(Encoding.PEM, form, NoEncryption())
 
 

@@ -23,8 +23,9 @@ from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import private
 from celeba_fl.deployment.client_keys import VARIABLE
-from celeba_fl.deployment.credentials import CLIENT_KEYS, write_credentials
+from celeba_fl.deployment.credentials import CLIENT_KEYS, ROSTER, write_credentials
 from celeba_fl.launch.flower import flower_environment, flower_json
+from celeba_fl.privacy import roster
 from celeba_fl.task import client_name
 
 HOST = "127.0.0.1"
@@ -163,8 +164,12 @@ class LocalDeployment:
     def start_node(self, node: int) -> None:
         """Start a SuperNode, also again."""
         config = self.folder / f"node-{node}.toml"
+        identity = {
+            roster.ROSTER: str(self.credentials / ROSTER),
+            roster.SIGNING_KEY: str(self.credentials / f"node-{node}-signing.key"),
+        }
         with open(config, "wb", opener=private) as file:
-            tomli_w.dump(self.nodes[node], file)
+            tomli_w.dump({**self.nodes[node], **identity}, file)
         self._spawn(
             f"node-{node}",
             "flower-supernode",

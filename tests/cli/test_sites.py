@@ -16,10 +16,7 @@ def test_credentials_tell_their_expiry_and_who_gets_what(
     expiry = datetime.now(UTC) + timedelta(days=9)
     assert f"fl.example.org, 10.0.0.7, valid until {expiry:%Y-%m-%d}" in printed
     assert sorted(path.name for path in (tmp_path / "c").glob("node-*")) == [
-        "node-0.key",
-        "node-0.pub",
-        "node-1.key",
-        "node-1.pub",
+        f"node-{node}{end}" for node in (0, 1) for end in ("-signing.key", ".key", ".pub")
     ]
     assert call("credentials", *words, "--out", str(tmp_path / "c")) == 2
     assert "is there already" in capsys.readouterr().err
@@ -30,7 +27,8 @@ def test_credentials_belong_to_sites_by_name_and_then_to_partitions(
 ) -> None:
     words = ["--host", "a", "--site", "St. Mary", "--site", "hospital-b"]
     assert call("credentials", *words, "--out", str(tmp_path / "c")) == 0
-    assert "node-0.key (client St. Mary), node-1.key (client hospital-b)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "node-0.key, node-0-signing.key (client St. Mary); node-1.key, node-1-s" in printed
     assert call("credentials", *words, "--nodes", "4", "--out", str(tmp_path / "d")) == 0
     lines = (tmp_path / "d" / "client-keys").read_text().splitlines()
     assert [line.split(maxsplit=2)[2] for line in lines] == ["St. Mary", "hospital-b", "0", "1"]

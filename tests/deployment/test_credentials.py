@@ -12,6 +12,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from celeba_fl.common.errors import InputError
 from celeba_fl.deployment.client_keys import read_client_keys
 from celeba_fl.deployment.credentials import write_credentials
+from celeba_fl.privacy.roster import read_roster, read_signing_key
 
 CLIENTS = ["hospital-a", "0"]
 HOSTS = ["fl.example.org", "10.0.0.7", "2001:db8::7"]
@@ -69,6 +70,12 @@ def test_the_list_has_the_name_of_each_key(folder):
     assert read_client_keys(folder / "client-keys") == dict(zip(keys, CLIENTS, strict=True))
 
 
+def test_the_roster_has_the_public_half_of_what_each_client_signs_with(folder):
+    signing = [read_signing_key(folder / f"node-{i}-signing.key") for i in (0, 1)]
+    public = [key.public_key() for key in signing]
+    assert read_roster(folder / "roster.toml") == dict(zip(CLIENTS, public, strict=True))
+
+
 @pytest.mark.parametrize(
     ("clients", "reason"),
     [(["a", "a"], "--site a: there are two"), (["a,b"], "--site = 'a,b': a client's name")],
@@ -82,7 +89,7 @@ def test_each_client_has_a_name_of_its_own(tmp_path, clients, reason):
 def test_only_the_owner_reads_any_of_it(folder):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
-    assert {path.suffix for path in folder.iterdir()} == {".key", ".crt", ".pub", ""}
+    assert {path.suffix for path in folder.iterdir()} == {".key", ".crt", ".pub", ".toml", ""}
 
 
 def test_the_expiry_that_is_told_is_that_of_both_certificates(tmp_path):

@@ -1,0 +1,1 @@
+"""What leaves a client: sums over many of them alone, and under keys that their owners signed."""
