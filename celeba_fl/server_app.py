@@ -23,6 +23,7 @@ from celeba_fl.rounds.loop import Loop, Retries
 from celeba_fl.rounds.messages import RUN, to_record
 from celeba_fl.rounds.roll_call import roll_call
 from celeba_fl.rounds.stopping import StopRules
+from celeba_fl.runs.audit import Audit
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.recorder import Recorder
 from celeba_fl.runs.resuming import last_recorded
@@ -39,6 +40,8 @@ def main(grid: Grid, context: Context) -> None:
     clean_up(config.home_dir)
     look_by_node(grid)
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
+        if config.audit:
+            Audit(run.path).listen(grid)
         check_strategy(config.strategy)
         task = load_task(config)
         module = type(task).__module__

@@ -57,3 +57,7 @@ class RoundKeys(Keyed):
         words=("latest",),
         empty=True,
     )
+    audit: bool = key(
+        "whether to keep each message as the server receives it, for whoever asks what it sees",
+        False,
+    )
