@@ -4,11 +4,13 @@ A plain run must be found out by every search, which shows that the searches can
 """
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from kinds import keys_of_kinds
 from seen_by_server import (
     RARE,
     Seen,
@@ -23,6 +25,7 @@ from seen_by_server import (
 
 from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
+from celeba_fl.common.bundle import PACKAGE
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.runs.reading import read_runs
@@ -165,3 +168,29 @@ def test_plain_numbers_are_found() -> None:
 def test_attributes_with_values_are_found() -> None:
     text = "count of Bald = 12; Wearing_Hat: 3, Young alone, 4 Male"
     assert attributes_with_values(text) == ["Bald = 1", "Wearing_Hat: 3"]
+
+
+# ---- the page ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_page_names_every_field_of_every_message(toy: dict[str, Any], tmp_path: Path) -> None:
+    page = (PACKAGE / "privacy" / "README.md").read_text()
+    told = set(
+        re.findall(r"`([\w-]+)`", page.partition("## Field by field")[2].partition("## ")[0])
+    )
+    sent = set()
+    for kind, keys in keys_of_kinds(toy, tmp_path).items():
+        own = {"audit": True, "num-server-rounds": 1, "results-dir": str(tmp_path / kind)}
+        run_inline(RunConfig.load({**keys, **own}), 3, server_app.app, client_app)
+        (run,) = read_runs(tmp_path / kind)
+        for seen in audit_of(run.path):
+            sent |= {key for record in seen.said["records"].values() for key in record}
+            sent |= {field(name) for name in seen.arrays}
+    assert sent - told == set()
+
+
+def field(name: str) -> str:
+    """The field of an array; of a model's arrays, which have names of their own, their record."""
+    *records, key = name.split("/")
+    return "arrays" if "arrays" in records and "_x" not in key else key
