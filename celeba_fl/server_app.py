@@ -40,13 +40,13 @@ def main(grid: Grid, context: Context) -> None:
     clean_up(config.home_dir)
     look_by_node(grid)
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
-        if config.audit:
-            Audit(run.path).listen(grid)
         check_strategy(config.strategy)
         task = load_task(config)
         module = type(task).__module__
         run.update(code=code_description(module))
         _check_watch(config, task)
+        if config.audit:
+            Audit(run.path).listen(grid)
         prepared = task.prepare()
         run.set_provenance(prepared.provenance)
         clients = roll_call(

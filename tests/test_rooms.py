@@ -15,8 +15,6 @@ ROOMS = (
     *("client_app", "strategy", "launch", "runs", "vision", "models", "teach", "deployment"),
     *("report", "inference", "tasks", "server_app", "studies", "dashboard", "cli"),
 )
-# These can be lifted out, with `common`, into another Flower app.
-LIFTABLE = ("rounds", "privacy")
 FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 
 
@@ -82,13 +80,6 @@ def test_every_room_has_a_floor() -> None:
 
 def test_imports_lead_down() -> None:
     assert upward(package()) == []
-
-
-@pytest.mark.parametrize("room", LIFTABLE)
-def test_what_can_be_lifted_out_imports_common_alone(room: str) -> None:
-    modules = {name: source for name, source in package().items() if room_of(name) == room}
-    imported = {room_of(t) for source in modules.values() for t in imports(source, anywhere=True)}
-    assert imported <= {room, "common"}
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

@@ -1,1 +1,1 @@
-"""What leaves a client: sums over many of them alone, and under keys that their owners signed."""
+"""Only sums leave a client: secure aggregation, exact to the bit; see README.md."""
