@@ -6,7 +6,8 @@ have.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,18 @@ from celeba_fl.data.schema import ATTRIBUTES
 
 # A run has some thousand statistics; one that is as rare as this by chance is not chance.
 RARE = 1e-9
-# It says how long a reply took.
-HARMLESS = {"seconds"}
+# They say how long a reply took, and which code a client runs.
+HARMLESS = {"seconds", "code", "path"}
+# Part of two arrays of bytes that may be equal by chance.
+SAME = 0.25
+HEXADECIMAL = re.compile(r"\b(?:[0-9a-f]{2}){16,}\b")
 LOOKED_FOR = 16  # numbers of an array, from the first that is not 0
 ATTRIBUTE_AND_VALUE = re.compile(rf"\b({'|'.join(ATTRIBUTES)})\b\W{{0,5}}\d")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A reply as it arrived."""
+    """A reply as it arrived; JSON that came as an array of bytes is one of the records."""
 
     exchange: str
     client: str
@@ -40,26 +44,42 @@ class Seen:
         """Its place in the audit."""
         return f"{self.exchange}/{self.client}"
 
-    def numbers(self) -> Iterator[tuple[str, int | float]]:
-        """The numbers in its records, with their keys; those of a list one by one."""
-        for record in self.said.get("records", {}).values():
-            for key, value in record.items():
-                for number in value if isinstance(value, list) else [value]:
-                    if type(number) in (int, float) and key not in HARMLESS:
-                        yield key, number
+    @property
+    def text(self) -> str:
+        """Its records, but for what is harmless."""
+        records = self.said.get("records", {}).items()
+        kept = {
+            name: {key: value for key, value in record.items() if key not in HARMLESS}
+            for name, record in records
+        }
+        return json.dumps(kept)
 
-    def hexadecimal(self) -> Iterator[str]:
-        """The bytes in its records."""
-        return (m[1] for m in re.finditer(r'"((?:[0-9a-f]{2}){16,})"', json.dumps(self.said)))
+    @property
+    def numbers(self) -> set[int | float]:
+        """The numbers in its records that are not 0."""
+        found: set[int | float] = set()
+        _collect(json.loads(self.text), found)
+        return found
+
+    @property
+    def data(self) -> Arrays:
+        """Its arrays that are not all 0, and the bytes that are written in hexadecimal."""
+        found = {name: array for name, array in self.arrays.items() if array.any()}
+        written = b"".join(bytes.fromhex(text) for text in HEXADECIMAL.findall(self.text))
+        return found | ({"hexadecimal": np.frombuffer(written, np.uint8)} if written else {})
 
 
 def audit_of(run: Path) -> list[Seen]:
     """All replies of a run, by exchange and client."""
     replies = []
     for path in sorted(run.glob("audit/*/*.json")):
-        arrays = path.with_suffix(".safetensors")
-        found = load_file(arrays) if arrays.exists() else {}
-        replies.append(Seen(path.parent.name, path.stem, json.loads(path.read_text()), found))
+        said, file = json.loads(path.read_text()), path.with_suffix(".safetensors")
+        arrays = load_file(file) if file.exists() else {}
+        for name in [name for name, array in arrays.items() if array.dtype == np.uint8]:
+            with suppress(ValueError):
+                said["records"][name] = {"json": json.loads(arrays[name].tobytes())}
+                del arrays[name]
+        replies.append(Seen(path.parent.name, path.stem, said, arrays))
     assert replies, f"{run} has no audit"
     return replies
 
@@ -71,20 +91,19 @@ def plain_data(audit: Iterable[Seen], plain: Iterable[Seen]) -> list[str]:
     numbers among all numbers.
     """
     forms: dict[str, dict[bytes, str]] = {}
-    numbers = set()
+    numbers: dict[str, set[int | float]] = {}
     for seen in plain:
         for name, array in seen.arrays.items():
             forms.setdefault(seen.client, {}).update(dict.fromkeys(_forms(array), name))
-        numbers |= {(seen.client, number) for _, number in seen.numbers() if number}
+        numbers.setdefault(seen.client, set()).update(seen.numbers)
     findings = []
     for seen in audit:
-        hay = {name: array.tobytes() for name, array in seen.arrays.items()}
-        hay["its records"] = b"".join(bytes.fromhex(text) for text in seen.hexadecimal())
-        for form, what in forms.get(seen.client, {}).items():
-            places = (place for place, data in hay.items() if form in data)
-            findings += [f"{seen.where}: {place} has {what}" for place in places]
-        told = ((key, n) for key, n in seen.numbers() if (seen.client, n) in numbers)
-        findings += [f"{seen.where}: {key} = {number}" for key, number in told]
+        for place, array in seen.data.items():
+            hay = array.tobytes()
+            found = [what for form, what in forms.get(seen.client, {}).items() if form in hay]
+            findings += [f"{seen.where}: {place} has {what}" for what in found]
+        told = sorted(seen.numbers & numbers.get(seen.client, set()))
+        findings += [f"{seen.where}: its records have {number}" for number in told]
     return findings
 
 
@@ -98,10 +117,10 @@ def unmasked(audit: Iterable[Seen]) -> list[str]:
     arrays: dict[tuple[str, str], list[np.ndarray]] = {}
     findings = []
     for seen in audit:
-        for name, array in seen.arrays.items():
+        for name, array in seen.data.items():
             if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
                 arrays.setdefault((seen.exchange, name), []).append(array.ravel())
-            elif array.size:
+            elif name in seen.arrays:
                 findings.append(f"{seen.where}: {name} holds {array.dtype}, not words of 64 bits")
     for (exchange, name), words in arrays.items():
         if (chance := uniformity(np.concatenate(words))) < RARE:
@@ -109,19 +128,22 @@ def unmasked(audit: Iterable[Seen]) -> list[str]:
     return findings
 
 
-def told_apart(audit: Iterable[Seen], other: Sequence[Seen]) -> list[str]:
+def told_apart(audit: Iterable[Seen], other: Iterable[Seen]) -> list[str]:
     """Replies of two runs, in the same places, that a statistic tells apart, or that are equal."""
     others = {seen.where: seen for seen in other}
     findings = []
     for seen in audit:
-        for name, array in seen.arrays.items():
-            twin = others[seen.where].arrays[name]
-            if array.shape != twin.shape or array.dtype != twin.dtype:
-                findings.append(f"{seen.where}: {name} has another form")
-            elif array.size and (array == twin).mean() > 0.01:
-                findings.append(f"{seen.where}: {name} is the same in both")
-            elif array.size and (chance := homogeneity(array, twin)) < RARE:
-                findings.append(f"{seen.where}: {name} is distributed otherwise (p = {chance:.1g})")
+        where, twin = seen.where, others[seen.where]
+        if HEXADECIMAL.sub("", seen.text) != HEXADECIMAL.sub("", twin.text):
+            findings.append(f"{where}: its records say {seen.text}, and {twin.text} in the other")
+        for name, array in seen.data.items():
+            again = twin.data.get(name, np.zeros(0))
+            if array.shape != again.shape or array.dtype != again.dtype:
+                findings.append(f"{where}: {name} has another form")
+            elif (array == again).mean() > SAME:
+                findings.append(f"{where}: {name} is the same in both")
+            elif (chance := homogeneity(array, again)) < RARE:
+                findings.append(f"{where}: {name} is distributed otherwise (p = {chance:.1g})")
     return findings
 
 
@@ -149,6 +171,14 @@ def _forms(array: np.ndarray) -> set[bytes]:
     values = array.ravel()
     first = int(np.flatnonzero(values)[0]) if values.any() else 0
     piece = values[first : first + LOOKED_FOR]
-    if np.count_nonzero(piece) < 4:
-        return set()
-    return {piece.astype(kind).tobytes() for kind in (array.dtype, np.int64, np.float64)}
+    forms = (piece.astype(kind) for kind in (array.dtype, np.int64, np.float64))
+    return {form.tobytes() for form in forms if np.count_nonzero(form) >= 4}
+
+
+def _collect(value: Any, found: set[int | float]) -> None:
+    """Add the numbers in a JSON value that are not 0."""
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            _collect(one, found)
+    elif type(value) in (int, float) and value:
+        found.add(value)
