@@ -32,7 +32,8 @@ class Audit:
     def __init__(self, run: Path) -> None:
         self.folder = run / FOLDER
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        self._exchanges = len(list(self.folder.iterdir()))
+        before = (int(path.name) for path in self.folder.glob("[0-9]*"))
+        self._exchanges = max(before, default=0)
         self._names: dict[int, str] = {}  # of nodes that have introduced themselves
         self._asked: dict[str, int] = {}  # the node that each message is for
         LOG.info("audit = true: every reply is kept in %s, which shows what it says", self.folder)

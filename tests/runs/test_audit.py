@@ -85,6 +85,7 @@ def test_an_error_without_content(tmp_path: Path) -> None:
 def test_a_resumed_run_goes_on_in_its_folder(tmp_path: Path) -> None:
     path = run(tmp_path, 2, audit=True, **{"num-server-rounds": 1})
     first = len(list(path.glob("audit/*")))
+    (path / "audit" / "0001").rename(tmp_path / "an exchange that nobody answered")
     run(tmp_path, 2, audit=True, **{"num-server-rounds": 2, "resume": str(path)})
     assert said(path / "audit" / f"{first + 1:04d}" / "0.json")["type"] == "query"
 
