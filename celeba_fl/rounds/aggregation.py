@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Strategy
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.checking import check_arrays, fault
 from celeba_fl.rounds.exchange import Replies
-from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples
+from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples, unpack
 
 
 class RoundFailedError(RuntimeError):
@@ -61,11 +61,11 @@ def leave_out_strides(replies: Replies, before: Mapping[str, Array], times: floa
     """
     if not times:
         return
-    sent = {key: array.numpy() for key, array in before.items()}
+    sent = {key: unpack(array) for key, array in before.items()}
     norms = {}
     for client, message in replies.usable.items():
         (model,) = message.content.array_records.values()
-        moved = (model[key].numpy().astype(np.float64) - array for key, array in sent.items())
+        moved = (unpack(model[key]).astype(np.float64) - array for key, array in sent.items())
         norms[client] = math.sqrt(sum(float(np.square(step).sum()) for step in moved))
     usual = [norm for norm in norms.values() if norm > 0]
     median = statistics.median(usual) if len(usual) > 2 else math.inf
@@ -91,7 +91,7 @@ def cast(arrays: ArrayRecord, dtypes: Mapping[str, str]) -> ArrayRecord:
     """
     cast = {}
     for key, name in dtypes.items():
-        dtype, values = np.dtype(name), arrays[key].numpy()
+        dtype, values = np.dtype(name), unpack(arrays[key])
         cast[key] = Array(
             (np.rint(values) if dtype.kind in "iu" else values).astype(dtype, order="C")
         )

@@ -140,7 +140,7 @@ def check_arrays(arrays: ArrayRecord, largest: float = LARGEST) -> None:
     for key, array in arrays.items():
         name = f"array {printable(repr(key))}"
         try:
-            values = array.numpy()
+            values = messages.unpack(array)
             form = values.shape, str(values.dtype)
         except Exception as error:  # a client may send anything
             raise InputError(f"{name} cannot be read: {error}") from error
