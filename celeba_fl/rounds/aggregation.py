@@ -40,7 +40,8 @@ def aggregate(
         return before, MetricRecord()
     for message in replies.usable.values():
         for name, arrays in list(message.content.array_records.items()):
-            message.content[name] = cast(arrays, dict.fromkeys(before, "float64"))
+            message.content[name] = wide = ArrayRecord()
+            wide.update({key: InDouble(arrays[key]) for key in before})
         if uniform:
             for reported in message.content.metric_records.values():
                 reported[NUM_EXAMPLES] = min(1, num_examples(message.content))
@@ -51,6 +52,17 @@ def aggregate(
     if wrong := fault(check_arrays, model):
         raise RoundFailedError(f"round {server_round}: the strategy returned a model whose {wrong}")
     return model, metrics or MetricRecord()
+
+
+class InDouble(Array):
+    """An array of a reply that a strategy reads in double precision; widened when it is read."""
+
+    def __init__(self, packed: Array) -> None:
+        super().__init__(packed.dtype, packed.shape, packed.stype, packed.data)
+
+    def numpy(self) -> np.ndarray:
+        """Its values as float64."""
+        return unpack(self).astype(np.float64, order="C")
 
 
 def leave_out_strides(replies: Replies, before: Mapping[str, Array], times: float) -> None:

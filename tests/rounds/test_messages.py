@@ -122,5 +122,5 @@ def test_an_array_is_unpacked_as_flower_does_it(array: np.ndarray) -> None:
 )
 def test_what_is_no_array_is_not_unpacked(shape: tuple[int, ...], data: bytes) -> None:
     head = Array(np.zeros(1)).data[:-8].replace(b"(1,),", f"{shape},".encode())
-    with pytest.raises(ValueError, match="smaller|negative"):
+    with pytest.raises(ValueError, match=r"smaller|negative"):
         messages.unpack(Array("float64", shape, "numpy.ndarray", head + data))
