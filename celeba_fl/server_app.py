@@ -1,5 +1,6 @@
 """The ServerApp: run config -> task -> clients -> strategy -> run directory."""
 
+import importlib
 from contextlib import suppress
 from functools import partial
 
@@ -29,6 +30,7 @@ from celeba_fl.runs.resuming import last_recorded
 from celeba_fl.strategy import ClosedForm, check_strategy, make_strategy
 from celeba_fl.task import Task, load_task, starting_arrays
 
+PAGE = "celeba_fl.report.page"  # half a second, for the end of a run
 app = ServerApp()
 
 
@@ -73,6 +75,7 @@ def main(grid: Grid, context: Context) -> None:
         instructions = {**prepared.instructions, **totals, RUN: run.path.name}
         strategy = make_strategy(config, task)
         loop = _loop(config, task, clients, run, recorder, Judge(task, clients, instructions))
+        _get_ready_to_draw()
         result = loop.run(
             strategy,
             grid,
@@ -128,14 +131,18 @@ def _loop(
 
 
 def _on_progress(run: RunDirectory, progress: PhaseProgress) -> None:
-    """Write down how far the run is; as it ends, let what draws load meanwhile."""
+    """Write down how far the run is; while all clients evaluate, load what makes the report."""
     run.progress(progress)
     if progress.phase == FINAL_EVALUATION:
-        _get_ready_to_draw()
+        with suppress(ImportError):  # then the report says it
+            importlib.import_module(PAGE)
 
 
 def _get_ready_to_draw() -> None:
-    """Start the process that draws; if it cannot start, the report says why."""
+    """Start the process that draws, which takes as long to load as several rounds.
+
+    If it cannot start, the report says why.
+    """
     with suppress(OSError):
         drawer()
 
@@ -143,8 +150,6 @@ def _get_ready_to_draw() -> None:
 def _draw_report(run: RunDirectory) -> None:
     """Write the report; the run counts as completed without it."""
     try:
-        from celeba_fl.report.page import write_report
-
-        LOG.info("Report: %s", write_report(run.path))
+        LOG.info("Report: %s", importlib.import_module(PAGE).write_report(run.path))
     except Exception as error:
         LOG.warning("The report could not be written: %r", error)
