@@ -52,7 +52,9 @@ NPY = npy.magic(1, 0)  # what a file of NumPy's begins with; then the length of 
 
 def to_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Arrays as a record."""
-    return ArrayRecord({key: Array(array) for key, array in arrays.items()})
+    record = ArrayRecord()  # which copies the arrays of a dictionary
+    record.update({key: Array.from_numpy_ndarray(array) for key, array in arrays.items()})
+    return record
 
 
 def to_arrays(record: ArrayRecord) -> Arrays:
