@@ -71,6 +71,21 @@ def test_a_run_is_submitted_followed_and_asked_for_its_status(
     assert "Run 77: finished:completed" in out
 
 
+@pytest.mark.parametrize("status", ["completed", "stopped", "failed", "running"])
+def test_a_run_on_this_machine_need_not_be_asked_about_once_it_is_done(
+    call: Call, flwr: Flwr, capfd: Capture, tmp_path: Path, status: str
+) -> None:
+    """If it failed, what Flower says of it is read to the end."""
+    (tmp_path / "run.json").write_text(json.dumps({"status": status}))
+    line = f"INFO :      Run directory: {tmp_path}"
+    flwr.says(log=f"{line}\nrounds\n{line}\nthe engine ends")
+    assert call("run", "drawn-iid") == 0
+    done, out = status in ("completed", "stopped"), capfd.readouterr().out
+    assert [words[0] for words in flwr.asked] == ["run", "log"] + ["ls"] * (not done)
+    assert ("the engine ends" in out) is not done
+    assert f"Run 77: {status if done else 'finished:completed'}" in out
+
+
 def test_paths_are_those_of_the_command_and_not_of_the_superlink(
     call: Call, monkeypatch: pytest.MonkeyPatch, flwr: Flwr, tmp_path: Path
 ) -> None:
