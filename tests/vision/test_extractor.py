@@ -89,11 +89,11 @@ def by_hooks(whole, images, items):
 @pytest.mark.parametrize(
     ("features", "items"),
     [
-        ("13:2x2", [(13, 2, 2)]),
-        ("13:3x2", [(13, 3, 2)]),
+        pytest.param("13:2x2", [(13, 2, 2)], marks=pytest.mark.slow),
+        pytest.param("13:3x2", [(13, 3, 2)], marks=pytest.mark.slow),
         ("0:4x4+10:6x1+13:2x2+17:3x3", [(0, 4, 4), (10, 6, 1), (13, 2, 2), (17, 3, 3)]),
         ("2:1x1+last", [(2, 1, 1), (18, 1, 1)]),
-        ("18:1x1", [(18, 1, 1)]),
+        pytest.param("18:1x1", [(18, 1, 1)], marks=pytest.mark.slow),
     ],
 )
 def test_a_cut_network_sees_what_torchvisions_whole_one_does(lively, images, features, items):
@@ -176,6 +176,7 @@ def test_token_grids_of_a_transformer(tmp_path, images):
     np.testing.assert_allclose(found, torch.cat(expected).numpy(), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow  # of noise under random weights: test_features_are_those_of_eager_pytorch
 def test_photographs_under_imagenet_weights(shared_data, tmp_path):
     photographs = sorted(shared_data("celeba").glob("img_align_celeba/*.jpg"))[:3]
     sha256 = resolve_weights(
