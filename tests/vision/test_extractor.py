@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -198,6 +200,22 @@ def test_backbone_is_exported_once(home, weights, monkeypatch):
     assert (home / "onnx" / f"{weights}-{SIZE}.onnx").exists()
 
 
+def test_without_a_gpu_what_is_exported_needs_no_torch(home, weights, images):
+    code = f"""
+import sys
+from pathlib import Path
+from celeba_fl.vision import extractor
+from celeba_fl.vision.views import make_view
+extractor.GPUS = ()
+view = make_view({NAME!r}, "last", {SIZE})
+with extractor.FeatureExtractor(Path({str(home)!r}), view, {weights!r}) as run:
+    assert len(list(run(iter([{images[0]!r}])))) == 1
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n", done.stderr
+
+
 def test_batches_on_a_gpu_have_one_shape(home, images, weights, monkeypatch):
     shapes = []
 
@@ -208,6 +226,7 @@ def test_batches_on_a_gpu_have_one_shape(home, images, weights, monkeypatch):
 
         return run
 
+    monkeypatch.setattr(extractor, "GPUS", ("/dev/null",))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(extractor, "_cuda_runner", fake_runner)
     monkeypatch.setattr(extractor, "GPU_BATCH", 10)
