@@ -1,6 +1,5 @@
 """The ServerApp: run config -> task -> clients -> strategy -> run directory."""
 
-import importlib
 from contextlib import suppress
 from functools import partial
 
@@ -30,7 +29,6 @@ from celeba_fl.runs.resuming import last_recorded
 from celeba_fl.strategy import ClosedForm, check_strategy, make_strategy
 from celeba_fl.task import Task, load_task, starting_arrays
 
-PAGE = "celeba_fl.report.page"  # half a second, for the end of a run
 app = ServerApp()
 
 
@@ -135,7 +133,7 @@ def _on_progress(run: RunDirectory, progress: PhaseProgress) -> None:
     run.progress(progress)
     if progress.phase == FINAL_EVALUATION:
         with suppress(ImportError):  # then the report says it
-            importlib.import_module(PAGE)
+            import celeba_fl.report.page  # noqa: F401
 
 
 def _get_ready_to_draw() -> None:
@@ -150,6 +148,8 @@ def _get_ready_to_draw() -> None:
 def _draw_report(run: RunDirectory) -> None:
     """Write the report; the run counts as completed without it."""
     try:
-        LOG.info("Report: %s", importlib.import_module(PAGE).write_report(run.path))
+        from celeba_fl.report.page import write_report
+
+        LOG.info("Report: %s", write_report(run.path))
     except Exception as error:
         LOG.warning("The report could not be written: %r", error)

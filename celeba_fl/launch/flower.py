@@ -79,7 +79,7 @@ def run_flower(
         run_id = flower_json(command, environment)["run-id"]
     where = [run_id, *superlink]
     try:
-        if status := _follow(["flwr", "log", *where, "--stream"], environment):
+        if status := _follow(["flwr", "log", *where, "--stream"], environment, int(run_id)):
             print(f"Run {run_id}: {status}")
             return 0
     except KeyboardInterrupt:
@@ -101,7 +101,7 @@ def without_noise(lines: Iterable[str]) -> Iterator[str]:
         warned = noise is not None and "FutureWarning" in noise[0]
 
 
-def _follow(command: Sequence[str], environment: Mapping[str, str]) -> str:
+def _follow(command: Sequence[str], environment: Mapping[str, str], run_id: int) -> str:
     """Print what a command prints, as it comes, until it ends or a run on this machine is done.
 
     Then the run's directory says how; what Flower tidies up after that takes seconds. Empty if
@@ -120,16 +120,17 @@ def _follow(command: Sequence[str], environment: Mapping[str, str]) -> str:
         for line in without_noise(process.stdout or ()):
             print(line, end="", flush=True)
             if found := DIRECTORY.search(line):
-                if found[1] in named and (status := _success(Path(found[1]))):
+                if found[1] in named and (status := _success(Path(found[1]), run_id)):
                     process.terminate()
                     return status
                 named.add(found[1])
     return ""
 
 
-def _success(directory: Path) -> str:
-    """``completed`` or ``stopped`` if a run directory says so."""
-    with suppress(OSError, ValueError):
-        status = str(json.loads((directory / "run.json").read_text(encoding="utf-8"))["status"])
-        return status if status in ("completed", "stopped") else ""
+def _success(directory: Path, run_id: int) -> str:
+    """``completed`` or ``stopped`` if the run's directory says so."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        info = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        if info["flwr_run_ids"][-1] == run_id and info["status"] in ("completed", "stopped"):
+            return str(info["status"])
     return ""
