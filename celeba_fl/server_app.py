@@ -76,6 +76,7 @@ def main(grid: Grid, context: Context) -> None:
         instructions = {**prepared.instructions, **totals, RUN: run.path.name}
         strategy = make_strategy(config, task)
         loop = _loop(config, task, clients, run, recorder, Judge(task, clients, instructions))
+        _get_ready_to_draw()
         result = loop.run(
             strategy,
             grid,
@@ -131,14 +132,18 @@ def _loop(
 
 
 def _on_progress(run: RunDirectory, progress: PhaseProgress) -> None:
-    """Write down how far the run is; as it ends, let what draws load meanwhile."""
+    """Write down how far the run is; while all clients evaluate, load what makes the report."""
     run.progress(progress)
     if progress.phase == FINAL_EVALUATION:
-        _get_ready_to_draw()
+        with suppress(ImportError):  # then the report says it
+            import celeba_fl.report.page  # noqa: F401
 
 
 def _get_ready_to_draw() -> None:
-    """Start the process that draws; if it cannot start, the report says why."""
+    """Start the process that draws, which takes as long to load as several rounds.
+
+    If it cannot start, the report says why.
+    """
     with suppress(OSError):
         drawer()
 

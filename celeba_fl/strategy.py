@@ -19,7 +19,7 @@ from celeba_fl.common.arrays import Arrays, add_exactly
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
-from celeba_fl.rounds.messages import SUMS, to_record
+from celeba_fl.rounds.messages import SUMS, to_record, unpack
 from celeba_fl.task import Instructions, Task
 
 
@@ -63,7 +63,7 @@ class ClosedForm(flower.FedAvg):
         """Add a client's sums and delete them; InputError if the total does not fit into int64."""
         (name,) = content.array_records
         sums = content.array_records[name]
-        add_exactly(self._total, {key: sums[key].numpy() for key in self._total})
+        add_exactly(self._total, {key: unpack(sums[key]) for key in self._total})
         del content[name]
 
     def aggregate_train(

@@ -30,6 +30,10 @@ NUM_BINS = 128
 ZERO_BIN = NUM_BINS // 2
 # The thresholds that counts know: the lower edges of all bins but the first.
 EDGES = BIN_WIDTH * (np.arange(1, NUM_BINS) - ZERO_BIN)
+# The least and the most loss of an example with, and of one without an attribute, by bin.
+INNER, OUTER = np.append(EDGES, np.inf), np.insert(EDGES, 0, -np.inf)
+YES_LOSS = np.logaddexp(0, -INNER), np.logaddexp(0, -OUTER)
+NO_LOSS = np.logaddexp(0, OUTER), np.logaddexp(0, INNER)
 # A client may claim any number of examples, and a table of harmonic numbers takes 8 bytes each.
 LARGEST_TABLE = 10**7
 
@@ -127,16 +131,11 @@ class Counts:
 
         A score beyond the last edges may be wrong by any amount. Rounding is allowed for.
         """
-        inner, outer = np.append(EDGES, np.inf), np.insert(EDGES, 0, -np.inf)
         low = high = np.zeros(self.n.shape)
-        for histogram, best, worst in (
-            (self.positives, -inner, -outer),
-            (self.negatives, outer, inner),
-        ):
-            low = low + histogram @ np.logaddexp(0, best)
+        for histogram, (best, worst) in ((self.positives, YES_LOSS), (self.negatives, NO_LOSS)):
+            low = low + histogram @ best
             # No example in a bin of unlimited loss is no loss.
-            filled = np.where(histogram > 0, np.logaddexp(0, worst), 0.0)
-            high = high + (histogram * filled).sum(axis=-1)
+            high = high + (histogram * np.where(histogram > 0, worst, 0.0)).sum(axis=-1)
         return low - 1e-3 * (self.n + low), high + 1e-3 * (self.n + high)
 
     def mean_loss(self) -> Floats:

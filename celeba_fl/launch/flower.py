@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ FLOWER_ENVIRONMENT = {
 }
 # Ray puts sockets there, of names of 66 characters, and Linux takes paths of 107.
 MAX_TMPDIR = 40
+# The first and the last line of a run's own.
+DIRECTORY = re.compile(r"Run directory: (.+)")
 # Lines of the simulation engine that say nothing of a run.
 NOISE = re.compile(r"FutureWarning: .*Ray|Manually terminating ClientAppActor")
 
@@ -76,7 +79,9 @@ def run_flower(
         run_id = flower_json(command, environment)["run-id"]
     where = [run_id, *superlink]
     try:
-        _follow(["flwr", "log", *where, "--stream"], environment)
+        if status := _follow(["flwr", "log", *where, "--stream"], environment, int(run_id)):
+            print(f"Run {run_id}: {status}")
+            return 0
     except KeyboardInterrupt:
         print(f"\nThe run goes on; stop it with: flwr stop {' '.join(where)}")
         return 130
@@ -96,9 +101,14 @@ def without_noise(lines: Iterable[str]) -> Iterator[str]:
         warned = noise is not None and "FutureWarning" in noise[0]
 
 
-def _follow(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Print what a command prints, as it comes."""
+def _follow(command: Sequence[str], environment: Mapping[str, str], run_id: int) -> str:
+    """Print what a command prints, as it comes, until it ends or a run on this machine is done.
+
+    Then the run's directory says how; what Flower tidies up after that takes seconds. Empty if
+    there is no directory here, or the run failed and there is more to read.
+    """
     unbuffered = {**environment, "PYTHONUNBUFFERED": "1"}
+    named: set[str] = set()
     with subprocess.Popen(
         command,
         env=unbuffered,
@@ -109,3 +119,18 @@ def _follow(command: Sequence[str], environment: Mapping[str, str]) -> None:
     ) as process:
         for line in without_noise(process.stdout or ()):
             print(line, end="", flush=True)
+            if found := DIRECTORY.search(line):
+                if found[1] in named and (status := _success(Path(found[1]), run_id)):
+                    process.terminate()
+                    return status
+                named.add(found[1])
+    return ""
+
+
+def _success(directory: Path, run_id: int) -> str:
+    """``completed`` or ``stopped`` if the run's directory says so."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        info = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        if info["flwr_run_ids"][-1] == run_id and info["status"] in ("completed", "stopped"):
+            return str(info["status"])
+    return ""

@@ -89,16 +89,22 @@ def train_head(
 
 def _adam(weights: np.ndarray, learning_rate: float) -> Callable[[np.ndarray], None]:
     """Steps of Adam (Kingma and Ba, ICLR 2015), which change `weights` in place."""
-    mean, square = np.zeros_like(weights), np.zeros_like(weights)
+    mean, square, work = (np.zeros_like(weights) for _ in range(3))
     steps = 0
 
     def step(gradient: np.ndarray) -> None:
-        nonlocal mean, square, steps
+        """Take a step; in place, as memory for results of this size costs as much as the sums."""
+        nonlocal steps
         steps += 1
-        mean += (1 - BETA1) * (gradient - mean)
-        square = BETA2 * square + (1 - BETA2) * gradient**2
-        root = np.sqrt(square) / (1 - BETA2**steps) ** 0.5 + EPSILON
-        weights[...] -= learning_rate / (1 - BETA1**steps) * mean / root
+        np.subtract(gradient, mean, out=work)
+        np.add(mean, np.multiply(work, 1 - BETA1, out=work), out=mean)
+        np.multiply(np.square(gradient, out=gradient), 1 - BETA2, out=gradient)
+        np.add(np.multiply(square, BETA2, out=square), gradient, out=square)
+        root = np.divide(np.sqrt(square, out=work), (1 - BETA2**steps) ** 0.5, out=work)
+        root += EPSILON
+        moved = np.multiply(mean, learning_rate / (1 - BETA1**steps), out=gradient)
+        moved /= root
+        weights[...] -= moved
 
     return step
 
@@ -123,5 +129,6 @@ def _permutation(random: RandomState, n: int) -> np.ndarray:
 
 def _kept(random: RandomState, shape: tuple[int, int], dropout: float) -> np.ndarray:
     """Factors of inputs, as those of `torch.nn.functional.dropout`: 0 for what is dropped."""
-    draws = random.randint(2**64, size=shape, dtype=np.uint64) & np.uint64(2**53 - 1)
+    draws = random.randint(2**64, size=shape, dtype=np.uint64)
+    draws &= np.uint64(2**53 - 1)
     return (draws < (1 - dropout) * 2**53) / np.float32(1 - dropout)

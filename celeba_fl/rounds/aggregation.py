@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Strategy
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.checking import check_arrays, fault
 from celeba_fl.rounds.exchange import Replies
-from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples
+from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples, unpack
 
 
 class RoundFailedError(RuntimeError):
@@ -40,7 +40,8 @@ def aggregate(
         return before, MetricRecord()
     for message in replies.usable.values():
         for name, arrays in list(message.content.array_records.items()):
-            message.content[name] = cast(arrays, dict.fromkeys(before, "float64"))
+            message.content[name] = wide = ArrayRecord()
+            wide.update({key: InDouble(arrays[key]) for key in before})
         if uniform:
             for reported in message.content.metric_records.values():
                 reported[NUM_EXAMPLES] = min(1, num_examples(message.content))
@@ -53,6 +54,17 @@ def aggregate(
     return model, metrics or MetricRecord()
 
 
+class InDouble(Array):
+    """An array of a reply that a strategy reads in double precision; widened when it is read."""
+
+    def __init__(self, packed: Array) -> None:
+        super().__init__(packed.dtype, packed.shape, packed.stype, packed.data)
+
+    def numpy(self) -> np.ndarray:
+        """Its values as float64."""
+        return unpack(self).astype(np.float64, order="C")
+
+
 def leave_out_strides(replies: Replies, before: Mapping[str, Array], times: float) -> None:
     """Move models that are too far from the one `before` from `usable` to `failures`.
 
@@ -61,11 +73,11 @@ def leave_out_strides(replies: Replies, before: Mapping[str, Array], times: floa
     """
     if not times:
         return
-    sent = {key: array.numpy() for key, array in before.items()}
+    sent = {key: unpack(array) for key, array in before.items()}
     norms = {}
     for client, message in replies.usable.items():
         (model,) = message.content.array_records.values()
-        moved = (model[key].numpy().astype(np.float64) - array for key, array in sent.items())
+        moved = (unpack(model[key]).astype(np.float64) - array for key, array in sent.items())
         norms[client] = math.sqrt(sum(float(np.square(step).sum()) for step in moved))
     usual = [norm for norm in norms.values() if norm > 0]
     median = statistics.median(usual) if len(usual) > 2 else math.inf
@@ -91,7 +103,7 @@ def cast(arrays: ArrayRecord, dtypes: Mapping[str, str]) -> ArrayRecord:
     """
     cast = {}
     for key, name in dtypes.items():
-        dtype, values = np.dtype(name), arrays[key].numpy()
+        dtype, values = np.dtype(name), unpack(arrays[key])
         cast[key] = Array(
             (np.rint(values) if dtype.kind in "iu" else values).astype(dtype, order="C")
         )

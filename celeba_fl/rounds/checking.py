@@ -74,12 +74,13 @@ class Judge:
 
     def __call__(self, name: str, phase: str, content: RecordDict) -> None:
         client = self.clients[name]
-        if {*content.metric_records} != {METRICS} or content.config_records:
+        records = content.metric_records
+        if {*records} != {METRICS} or content.config_records:
             raise InputError("it does not have the records of a reply")
         epochs = messages.epochs(content)
         known = {NUM_EXAMPLES, messages.SECONDS, messages.LOCAL_LOSS}
         known |= {f"{messages.EPOCH}{column}" for column in epochs}
-        if strange := {*content.metric_records[METRICS]} - known:
+        if strange := {*records[METRICS]} - known:
             raise InputError(f"nobody asked for the metrics {printable(sorted(strange))}")
         most = client.num_valid
         if phase == TRAIN:
@@ -117,20 +118,21 @@ def check_reply(
     `largest` or beyond. Trained arrays must have the names, shapes and types of the `expected`
     ones, which were sent.
     """
-    if len(content.metric_records) != 1:
-        raise InputError(f"{len(content.metric_records)} MetricRecords instead of one")
-    metrics = next(iter(content.metric_records.values()))
+    reported, records = content.metric_records, content.array_records.values()
+    if len(reported) != 1:
+        raise InputError(f"{len(reported)} MetricRecords instead of one")
+    metrics = next(iter(reported.values()))
     for values in metrics.values():
         _check_size("a metric", np.asarray(values), LARGEST)
     if messages.num_examples(content) < 0:
         raise InputError(f"{NUM_EXAMPLES} = {metrics.get(NUM_EXAMPLES)!r} is not a count")
     if expected is not None:
-        if len(content.array_records) != 1:
-            raise InputError(f"{len(content.array_records)} ArrayRecords instead of one")
-        (received,) = content.array_records.values()
+        if len(records) != 1:
+            raise InputError(f"{len(records)} ArrayRecords instead of one")
+        (received,) = records
         if different := difference(received, expected):
             raise InputError(different)
-    for arrays in content.array_records.values():
+    for arrays in records:
         check_arrays(arrays, largest)
 
 
@@ -139,7 +141,7 @@ def check_arrays(arrays: ArrayRecord, largest: float = LARGEST) -> None:
     for key, array in arrays.items():
         name = f"array {printable(repr(key))}"
         try:
-            values = array.numpy()
+            values = messages.unpack(array)
             form = values.shape, str(values.dtype)
         except Exception as error:  # a client may send anything
             raise InputError(f"{name} cannot be read: {error}") from error

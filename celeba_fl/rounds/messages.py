@@ -14,6 +14,9 @@ A client that is to do both gets them as one message, see `celeba_fl.rounds.part
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from io import BytesIO
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ from flwr.app import (
     MetricRecordValues,
     RecordDict,
 )
+from numpy.lib import format as npy
 
 from celeba_fl.common.arrays import Arrays
 
@@ -43,16 +47,46 @@ NUM_EXAMPLES, NUM_VALID, LOCAL_LOSS, SECONDS = "num-examples", "num-valid", "loc
 EPOCH = "epoch-"
 
 NAN = float("nan")
+NPY = npy.magic(1, 0)  # what a file of NumPy's begins with; then the length of its header
 
 
 def to_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Arrays as a record."""
-    return ArrayRecord({key: Array(array) for key, array in arrays.items()})
+    record = ArrayRecord()  # which copies the arrays of a dictionary
+    record.update({key: Array.from_numpy_ndarray(array) for key, array in arrays.items()})
+    return record
 
 
 def to_arrays(record: ArrayRecord) -> Arrays:
     """The arrays of a record."""
-    return {key: array.numpy() for key, array in record.items()}
+    return {key: unpack(array) for key, array in record.items()}
+
+
+def unpack(packed: Array) -> np.ndarray:
+    """What `packed.numpy()` returns, in a fifth of its time; a ValueError if that is no array.
+
+    A round reads thousands of small arrays, of which NumPy reads each header as Python.
+    """
+    data = packed.data
+    if packed.stype != "numpy.ndarray" or not data.startswith(NPY):
+        return packed.numpy()
+    start = 10 + int.from_bytes(data[8:10], "little")
+    shape, by_columns, dtype = _form(data[:start])
+    number = prod(shape)
+    values = np.frombuffer(data, dtype, number, start) if number else np.empty(0, dtype)
+    values = values.copy()
+    return values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
+
+
+@lru_cache(maxsize=256)
+def _form(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type in the first bytes of a file of NumPy's."""
+    file = BytesIO(head)
+    npy.read_magic(file)
+    shape, by_columns, dtype = npy.read_array_header_1_0(file)
+    if min(shape, default=0) < 0:
+        raise ValueError("negative dimensions are not allowed")
+    return shape, by_columns, dtype
 
 
 def received_config(content: RecordDict) -> dict[str, ConfigRecordValues]:
@@ -67,7 +101,7 @@ def received_arrays(content: RecordDict) -> Arrays:
 
 def received_files(content: RecordDict) -> dict[str, bytes]:
     """The files in a query, by their SHA-256."""
-    return {sha: file.numpy().tobytes() for sha, file in content.array_records[FILES].items()}
+    return {sha: unpack(file).tobytes() for sha, file in content.array_records[FILES].items()}
 
 
 def query(config: ConfigRecord, files: Mapping[str, bytes]) -> RecordDict:

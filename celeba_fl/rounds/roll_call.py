@@ -45,7 +45,7 @@ def wait_for_nodes(grid: Grid, minimum: int, seconds: float, key: str) -> list[i
     start, last_log = time.monotonic(), 0.0
     while True:
         now, waited = sorted(grid.get_node_ids()), time.monotonic() - start
-        if now == before and len(now) >= minimum:
+        if (now == before or 0.0 in known) and len(now) >= minimum:
             return now
         if now == before and waited >= patience:
             cure = "start more nodes, or set it lower"

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 GPU_BATCH = 64
 # Images that a thread takes at a time: at a thousand a second, handing over each costs a tenth.
 TOGETHER = 8
+# Files of the drivers of NVIDIA's GPUs, of any under Windows' Linux, and of AMD's.
+GPUS = "/dev/nvidiactl", "/dev/dxg", "/dev/kfd"
 
 
 class FeatureExtractor:
@@ -45,13 +47,11 @@ class FeatureExtractor:
         weights: str,
         version: tuple[int, int] | None = None,
     ) -> None:
-        import torch
-
         self.image_size, self.version = view.image_size, version
         self._reducing = view.precision != FP32
         # Ray gives a worker its share of the cores through OMP_NUM_THREADS.
         cores = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
-        if torch.cuda.is_available() and view.precision == FP32:
+        if view.precision == FP32 and _has_gpu():
             self._run, self._batch = _cuda_runner(home, view, weights), GPU_BATCH
         else:
             self._run, self._batch = _onnx_runner(home, view, weights, cores), 1
@@ -96,6 +96,15 @@ class FeatureExtractor:
                 pixels[i] = 0 if image is None else image
             features = self._run(pixels)
             yield from (None if p is None else f for p, f in zip(part, features, strict=False))
+
+
+def _has_gpu() -> bool:
+    """Whether PyTorch has a GPU; to hear that it has none, it need not be imported for seconds."""
+    if not any(Path(device).exists() for device in GPUS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _seeing(home: Path, view: View, weights: str) -> "nn.Module":

@@ -74,6 +74,8 @@ class Versions:
         return self.shape[0]
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        if len(self._parts) == 1:
+            return self._parts[0][index]
         version, row = np.divmod(np.arange(len(self))[index], self._each)
         rows = np.empty((len(row), *self.shape[1:]), np.float32)
         for number in np.unique(version):

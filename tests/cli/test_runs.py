@@ -71,6 +71,25 @@ def test_a_run_is_submitted_followed_and_asked_for_its_status(
     assert "Run 77: finished:completed" in out
 
 
+@pytest.mark.parametrize(
+    ("status", "number"),
+    [("completed", 77), ("stopped", 77), ("failed", 77), ("running", 77), ("completed", 78)],
+)
+def test_a_run_on_this_machine_need_not_be_asked_about_once_it_is_done(
+    call: Call, flwr: Flwr, capfd: Capture, tmp_path: Path, status: str, number: int
+) -> None:
+    """If it failed, or the directory is another run's, what Flower says is read to the end."""
+    info = {"status": status, "flwr_run_ids": [5, number]}
+    (tmp_path / "run.json").write_text(json.dumps(info))
+    line = f"INFO :      Run directory: {tmp_path}"
+    flwr.says(log=f"{line}\nrounds\n{line}\nthe engine ends")
+    assert call("run", "drawn-iid") == 0
+    done, out = number == 77 and status in ("completed", "stopped"), capfd.readouterr().out
+    assert [words[0] for words in flwr.asked] == ["run", "log"] + ["ls"] * (not done)
+    assert ("the engine ends" in out) is not done
+    assert f"Run 77: {status if done else 'finished:completed'}" in out
+
+
 def test_paths_are_those_of_the_command_and_not_of_the_superlink(
     call: Call, monkeypatch: pytest.MonkeyPatch, flwr: Flwr, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_run_completes_from_the_bundle_and_equals_the_inline_one(
     assert_equal_runs(ended.path, inline(settings, NODES, tmp_path / "inline"))
 
 
+@pytest.mark.slow  # without an engine: tests/cli/test_runs.py
 def test_a_failing_run_exits_with_1_and_gives_its_reason(
     flower: Flower, settings: dict[str, Any]
 ) -> None:
@@ -115,6 +116,7 @@ def kill_and_resume(flower: Flower, settings: dict[str, Any], rounds: int, delay
     return Path(run.path)
 
 
+@pytest.mark.slow  # in one process: tests/app/test_killing.py
 def test_a_killed_run_resumes_and_ends_with_the_same_model(
     flower: Flower, settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -167,7 +167,7 @@ def test_scores_of_another_model_give_no_interval(run: Path) -> None:
 
 @pytest.mark.usefixtures("reports")
 def test_it_is_written_at_the_end_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What draws it has been loaded meanwhile."""
+    """What draws it has been started before."""
     ready: list[bool] = []
     monkeypatch.setattr("celeba_fl.server_app.drawer", lambda: ready.append(True))
     path = run_adding(tmp_path)

@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
+import pytest
 from adding import record, values
-from flwr.app import ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ConfigRecord, MetricRecord, RecordDict
 
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.messages import Introduction
@@ -91,3 +92,35 @@ def test_counts_by_part() -> None:
 
 def test_a_reply_without_a_time_has_none() -> None:
     assert math.isnan(messages.seconds(RecordDict({"metrics": MetricRecord({"num-examples": 1})})))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.float32).reshape(2, 3),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(12, dtype=np.int16).reshape(2, 3, 2).transpose(2, 0, 1),
+        np.array(3.5),
+        np.zeros((0, 3)),
+        np.array([True, False]),
+        np.array(["text"]),
+    ],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)
+def test_an_array_is_unpacked_as_flower_does_it(array: np.ndarray) -> None:
+    packed = Array(array)
+    unpacked, expected = messages.unpack(packed), packed.numpy()
+    np.testing.assert_array_equal(unpacked, expected)
+    assert (unpacked.dtype, unpacked.strides) == (expected.dtype, expected.strides)
+    assert unpacked.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [((3,), b"1234"), ((-1,), bytes(8)), ((10**12,), bytes(8))],
+    ids=["cut off", "negative", "larger than memory"],
+)
+def test_what_is_no_array_is_not_unpacked(shape: tuple[int, ...], data: bytes) -> None:
+    head = Array(np.zeros(1)).data[:-8].replace(b"(1,),", f"{shape},".encode())
+    with pytest.raises(ValueError, match=r"smaller|negative"):
+        messages.unpack(Array("float64", shape, "numpy.ndarray", head + data))

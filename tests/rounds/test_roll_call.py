@@ -328,6 +328,11 @@ def test_nodes_are_awaited_until_no_more_come_in() -> None:
     assert wait_for_nodes(Coming(coming), 2, 9, "min-available-clients") == [1, 2, 3, 4]
 
 
+def test_in_one_process_all_are_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celeba_fl.rounds.roll_call.SETTLE_SECONDS", -1)  # an error to sleep
+    assert len(wait_for_nodes(Nodes(clients_who(), 3), 3, 9, "clients")) == 3
+
+
 def test_in_a_deployment_they_are_awaited_for_so_many_seconds() -> None:
     with pytest.raises(InputError, match=r"^clients: needs 3 nodes, and there are 2; .*wait-sec"):
         wait_for_nodes(Coming([[1, 2]] * 10**6), 3, 0.2, "clients")

@@ -97,9 +97,13 @@ class Flower:
         return str(json.loads(done.stdout[done.stdout.index("{") :])["run-id"])
 
     def status(self, run_id: str) -> str:
-        """The status that Flower reports for a run, e.g. ``finished:completed``."""
-        done = self.call("flwr", "ls", "--run-id", run_id, "--format", "json")
-        return str(json.loads(done.stdout[done.stdout.index("{") :])["runs"][0]["status"])
+        """The status that Flower reports for a run once it has ended, ``finished:completed``."""
+        for _ in range(20):
+            done = self.call("flwr", "ls", "--run-id", run_id, "--format", "json")
+            said = json.loads(done.stdout[done.stdout.index("{") :])["runs"][0]["status"]
+            if said != "running":
+                break
+        return str(said)
 
     def kill(self, name: str) -> None:
         """SIGKILL to our processes whose command line has `name` in it."""

@@ -15,7 +15,8 @@ with open({log!r}, "a") as file:
 if "--run-config" in words:
     shutil.copy(words[words.index("--run-config") + 1], {config!r})
 print("a line of Flower's own")
-print(json.dumps(said[words[0]]) if words[0] in said else "the log")
+answer = said.get(words[0], "the log")
+print(answer if isinstance(answer, str) else json.dumps(answer))
 """
 
 

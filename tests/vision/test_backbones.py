@@ -52,6 +52,7 @@ def store(name, state, home, tmp_path):
     return resolve_weights(name, str(tmp_path / f"{name}.pt"), home, never)
 
 
+@pytest.mark.slow  # a small one of the same code is below
 def test_features_of_vit_b_16_are_torchvisions_and_older_files_are_read(home, tmp_path):
     torch.manual_seed(0)
     whole = vit_b_16()
