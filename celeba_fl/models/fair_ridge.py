@@ -33,6 +33,9 @@ from celeba_fl.models.scaling import ROUNDING
 # An output that is true of all members of a group, for each but the first, of which none is. The
 # marks are the outputs that define the groups.
 Marks = Sequence[int]
+# A cell of class and group with fewer examples, by weight, is left out: the mean of so few is
+# chance, and to make the scores of those few equal costs accuracy and helps nobody else.
+FEWEST = 10
 
 
 def with_groups(labels: NDArray[np.bool_], member: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -91,9 +94,9 @@ class FairRidge:
     ----------
     penalised : np.ndarray
         (outputs,) bool. The others are left as they are: those that define the groups, and those
-        of which a class has examples in fewer than two groups.
-    empty : np.ndarray
-        (outputs,) bool: whether a group has no example of a class, which is then left out.
+        of which a class has `FEWEST` examples in fewer than two groups.
+    smallest : np.ndarray
+        (outputs,) examples in the smallest cell.
     """
 
     def __init__(self, train: Arrays, valid: Arrays, factor: Floats | None, marks: Marks) -> None:
@@ -109,9 +112,9 @@ class FairRidge:
                 problem.vectors.T, (sums.reshape(len(scale), -1) * scale).reshape(sums.shape), 1
             )
         self._n = of[:, :, -1] * STEP  # (2, groups, outputs)
-        two = ((self._n > 0).sum(axis=1) > 1).all(axis=0)
+        two = ((self._n >= FEWEST).sum(axis=1) > 1).all(axis=0)
         self.penalised = two & ~np.isin(np.arange(outputs), marks)
-        self.empty = (self._n == 0).any(axis=(0, 1))
+        self.smallest = self._n.min(axis=(0, 1))
 
     @property
     def ratio(self) -> float:
@@ -128,7 +131,7 @@ class FairRidge:
         problem = self._chosen.problem
         shrunk = problem.shrunk(self.ratio)
         w = problem.rotated / shrunk
-        for output in np.flatnonzero(self.penalised) if rho else ():
+        for output in np.flatnonzero(self.penalised).tolist() if rho else ():
             u = self._conditions(output)
             pulled, weight = u / shrunk, rho * problem.n
             inner = np.eye(u.shape[1]) + weight * (u.T @ pulled)
@@ -139,7 +142,7 @@ class FairRidge:
         """The columns whose products with w are to be small, in the eigenvectors' coordinates."""
         columns = []
         for of_class in (0, 1):
-            there = self._n[of_class, :, output] > 0
+            there = self._n[of_class, :, output] >= FEWEST
             means = self._sums[:, of_class, there, output] / self._n[of_class, there, output]
             columns.append(np.sqrt(there.sum()) * (means - means.mean(axis=1, keepdims=True)))
         return np.hstack(columns)

@@ -21,7 +21,7 @@ from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import scores
 from celeba_fl.models.scaling import Scaling, fold, scaled, unfold
 from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables
-from celeba_fl.tasks import closed_form, start, weighting
+from celeba_fl.tasks import closed_form, fairer, start, weighting
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.examples import CENTRAL, Examples, FeatureStores, backbone_weights
 from celeba_fl.tasks.honest_faces import HonestFaces
@@ -134,14 +134,32 @@ class Attributes(HonestFaces):
 
     def zero_sums(self) -> Arrays:
         """Zeros for the train sums; for validation sums too where the server has no such split."""
-        parts = ("train",) if len(self._central["server_valid"]) else ("train", "valid")
-        return closed_form.zero_sums(self.features.view.dim, parts)
+        judged = len(self._central["server_valid"])
+        fairer.check_budget(self.config, judged)
+        parts = ("train",) if judged else ("train", "valid")
+        return closed_form.zero_sums(self.features.view.dim, parts, self.config.fair)
 
     def solve(self, sums: Arrays, instructions: Instructions) -> Arrays:
         """Ridge regression, with lambda and the calibration to logits by validation examples."""
-        valid, weigh = self._central["server_valid"], weighting.weigh(self.config, instructions)
-        fraction, scaling = self.config.valid_fraction, start.told(instructions)
-        return unfold(closed_form.solve(sums, valid, weigh, fraction, scaling), scaling)
+        valid = self._central["server_valid"]
+        return self.solve_again(closed_form.complete(self.config, sums, valid, instructions))
+
+    def solve_again(self, kept: Arrays) -> Arrays:
+        """The model that the run config asks for, of complete sums, such as a run has kept."""
+        if self.config.fair:
+            head = fairer.solve(self.config, kept, self._central["server_valid"])
+        else:
+            head = closed_form.solve(kept)
+        return unfold(head, self._scaling)
+
+    def sums_to_keep(self, sums: Arrays, instructions: Instructions) -> Arrays:
+        """With `fair-groups` all that `solve_again` needs for another penalty."""
+        config, valid = self.config, self._central["server_valid"]
+        return closed_form.complete(config, sums, valid, instructions) if config.fair else {}
+
+    def review(self, kept: Arrays) -> dict[str, list[dict[str, Any]]]:
+        """Heads of other penalties, and what else makes groups equal, on the server's splits."""
+        return fairer.review(self.config, kept, self._central)
 
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Means over the attributes, AUROC from score bins."""
@@ -293,7 +311,8 @@ class Attributes(HonestFaces):
     def summarise(self, node: NodeConfig, instructions: Instructions) -> tuple[Arrays, int]:
         """Sums over the train images, and over the validation images if those are asked for."""
         parts, names = self._parts(node, instructions), instructions["sums"]
-        sums = closed_form.sums_of(parts, names, weighting.weigh(self.config, instructions))  # type: ignore[arg-type]
+        weigh = weighting.weigh(self.config, instructions)
+        sums = closed_form.sums_of(parts, names, weigh, self.config.fair)  # type: ignore[arg-type]
         return sums, len(parts["train"])
 
     def evaluate(

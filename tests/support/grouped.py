@@ -30,6 +30,6 @@ def summed(x: np.ndarray, y: np.ndarray, of: int) -> Arrays:
 
 
 def fair(of: int, factor: np.ndarray | None = None) -> tuple[FairRidge, np.ndarray, np.ndarray]:
-    (x, y), (other, truth) = faces(200), faces(90, 1)
+    (x, y), (other, truth) = faces(600), faces(90, 1)
     valid = sums_of(other, truth, np.ones(len(other)))
     return FairRidge(summed(x, y, of), valid, factor, MARKS[of]), x.astype(float), y
