@@ -31,8 +31,8 @@ SHOWN = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "equalized_odds_difference": "equalized odds difference",
-    "widest_equalized_odds_difference": "the same, the ten widest",
-    "widest_balanced_accuracy": "balanced accuracy, the ten widest",
+    "widest_equalized_odds_difference": "the same, of the widest",
+    "widest_balanced_accuracy": "balanced accuracy of the widest",
 }
 
 

@@ -21,7 +21,7 @@ from celeba_fl.tasks.closed_form import Grouping, marks_of, part_of
 from celeba_fl.tasks.examples import Examples
 
 # The path: from hardly any difference to where little is left to gain.
-PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 # What thresholds by group may cost each attribute of its accuracy on validation.
 THRESHOLD_COST = 0.01
 RIDGE, ERASED, BY_GROUP = "ridge", "LEACE", "thresholds by group"
@@ -45,11 +45,8 @@ def fair_ridge(config: RunConfig, sums: Arrays) -> FairRidge:
 def solve(config: RunConfig, sums: Arrays, valid: Examples) -> Arrays:
     """The head of the penalty that the run config asks for."""
     problem = fair_ridge(config, sums)
-    why = reasons(problem, config)
-    LOG.info(
-        "Left as they are: %s",
-        "; ".join(f"{name} ({reason})" for name, reason in why.items() if reason) or "none",
-    )
+    left = [name for name, why in reasons(problem, config).items() if why]
+    LOG.info("Left as they are, since they make the groups or have too few: %s", ", ".join(left))
     penalty = chosen_penalty(config, problem, valid)
     LOG.info("Solved with lambda = %.3g of the mean diagonal, rho = %g", problem.ratio, penalty)
     return problem.head(penalty)
@@ -58,13 +55,10 @@ def solve(config: RunConfig, sums: Arrays, valid: Examples) -> Arrays:
 def reasons(problem: FairRidge, config: RunConfig) -> dict[str, str]:
     """Why each attribute is left as it is; empty for those that are penalised."""
     why = {}
+    too_few = f"fewer than {FEWEST} train images with it, or without it, in all groups but one"
     for name, penalised in zip(ATTRIBUTES, problem.penalised.tolist(), strict=True):
         by_group = "it makes the groups" if name in config.fair else ""
-        why[name] = (
-            ""
-            if penalised
-            else by_group or f"of a class, fewer than two groups have {FEWEST} examples"
-        )
+        why[name] = "" if penalised else by_group or too_few
     return why
 
 
@@ -72,15 +66,12 @@ def chosen_penalty(config: RunConfig, problem: FairRidge, valid: Examples) -> fl
     """`fairness-penalty`, or the largest of the path that `fairness-budget` pays for."""
     if not config.fairness_budget:
         return config.fairness_penalty
-    best, *others = [
-        float(((scores(problem.head(rho), valid.features) > 0) == valid.labels).mean())
+    least, *wrong = [
+        int(((scores(problem.head(rho), valid.features) > 0) != valid.labels).sum())
         for rho in (0.0, *PENALTIES)
     ]
-    paid = [
-        rho
-        for rho, accuracy in zip(PENALTIES, others, strict=True)
-        if 100 * (best - accuracy) <= config.fairness_budget
-    ]
+    may = config.fairness_budget * valid.labels.size / 100
+    paid = [rho for rho, more in zip(PENALTIES, wrong, strict=True) if more - least <= may]
     if not paid:
         LOG.warning(
             "fairness-budget = %g: a penalty of %g costs more on validation, so there is none",

@@ -14,7 +14,7 @@ from celeba_fl.report.charts import (
 )
 from celeba_fl.report.reading import Rows, bounds, number
 
-GAP, COST = "mean gap of the ten (points)", "accuracy, less the plain head's (points)"
+GAP, COST = "gap of the widest (points)", "accuracy, less the plain head's (points)"
 RIDGE = "fair ridge, by penalty"
 LOOKS = {
     "LEACE": Look(COLOURS[1], shape="square"),

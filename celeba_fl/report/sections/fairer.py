@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from celeba_fl.evaluation.fair_heads import FEWEST, WIDEST
 from celeba_fl.report.html import Block, Cell, Picture, Pictures, Table
 from celeba_fl.report.pictures import fairer as pictures
 from celeba_fl.report.reading import Rows, Run, bounds, number, rows_of
@@ -13,9 +14,9 @@ COLUMNS = {
     "accuracy_difference": ("less the plain head's", difference),
     "balanced_accuracy": ("balanced accuracy", figure),
     "equalized_odds_difference": ("gap of all", figure),
-    "widest_equalized_odds_difference": ("gap of the ten", figure),
+    "widest_equalized_odds_difference": ("gap of the widest", figure),
     "widest_ratio": ("as a part of the plain head's", figure),
-    "widest_balanced_accuracy": ("balanced accuracy of the ten", figure),
+    "widest_balanced_accuracy": ("balanced accuracy of the widest", figure),
 }
 
 
@@ -30,11 +31,14 @@ def fairer(run: Run) -> list[Block]:
         f"The closed form can be made to score the groups of {groups} alike: a penalty pulls "
         f"together their mean scores among the images with an attribute, and among those without "
         f"it. All heads here follow from the sums of one round, and each answers yes at a score "
-        f"above 0. A gap is the mean of the equalized odds differences of attributes: of the "
-        f"{rows[0]['compared']} with 20 images in each cell of group and label, and of the ten of "
-        f"these that are farthest apart by the plain head. Chance is in it, so it never reaches 0.",
-        _cost(rows),
+        f"above 0. Here {rows[0]['compared']} attributes can be compared, which are those with "
+        f"{FEWEST} images in each cell of group and label. A gap is the mean of their equalized "
+        f"odds differences; the widest are those of them, {WIDEST} at most, that are farthest "
+        f"apart by the plain head. Chance is in a gap, so it never reaches 0.",
     ]
+    if rows[0]["compared"] == "0":
+        return blocks
+    blocks.append(_cost(rows))
     if any(row["head"] == "thresholds by group" for row in rows):
         blocks.append(
             "Thresholds by group, chosen on the validation split, need to know the group of "
@@ -76,9 +80,9 @@ def _cost(rows: Rows) -> str:
     points = 100 * number(row, "accuracy_difference")
     return (
         f"{which} with a penalty of {float(row['penalty']):g} has "
-        f"{figure(number(row, 'widest_ratio'))} {ratio} times the plain head's gap of the ten, "
+        f"{figure(number(row, 'widest_ratio'))} {ratio} times the plain head's gap of the widest, "
         f"for {points:+.2f} points of mean accuracy over all attributes. Balanced accuracy is part "
-        f"of the price: on the ten it goes from {figure(before)} to {figure(after)}."
+        f"of the price: on the widest it goes from {figure(before)} to {figure(after)}."
     ).replace("-", "\N{MINUS SIGN}")
 
 
