@@ -38,7 +38,7 @@ class TrainingKeys(Keyed):
         empty=True,
     )
     fair_groups: str = key(
-        "attributes between whose groups the closed form makes equal odds; empty: off",
+        "attributes whose groups get more equal odds from the closed form; empty: off",
         "",
         of=HEAD,
         empty=True,

@@ -24,6 +24,7 @@ from safetensors.numpy import load_file
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.evaluation.fair_heads import WIDEST, compare_heads
 from celeba_fl.launch.experiments import parse_pair
+from celeba_fl.models.heads import scores
 from celeba_fl.runs.reading import config_of
 from celeba_fl.tasks import fairer
 from celeba_fl.tasks.attributes import Attributes
@@ -53,7 +54,7 @@ class Judged:
 
 
 def judge(settings: Settings, clients: int) -> Judged:
-    """Run the closed form, and answer by each head that follows from its sums."""
+    """Run the closed form, and answer by each head of its sums, and by that of group weights."""
     with finished_run(settings, clients) as run:
         config = config_of(run)
         task = Attributes(config)
@@ -61,9 +62,12 @@ def judge(settings: Settings, clients: int) -> Judged:
         valid, test = (task._central[part] for part in ("server_valid", "test"))
         kept = load_file(run.path / "closed_form.safetensors")
     found = fairer.candidates(config, fairer.fair_ridge(config, kept), valid)
-    answers = np.stack([one.answers(test, config.fair) for one in found])
+    answers = [one.answers(test, config.fair) for one in found]
     names = [one.head if one.penalty is None else f"rho {one.penalty:g}" for one in found]
-    return Judged(names, answers, test.labels, test.celeb_id)
+    with finished_run({**settings, "group-weighting": config.fair_groups}, clients) as run:
+        answers.append(scores(load_file(run.path / "model.safetensors"), test.features) > 0)
+    names.append("group weights")
+    return Judged(names, np.stack(answers), test.labels, test.celeb_id)
 
 
 def figure(row: Mapping[str, Any], name: str, form: str, factor: float = 1) -> str:
