@@ -10,6 +10,7 @@ from celeba_fl.report.charts import table
 from celeba_fl.report.html import Pictures, Table
 from celeba_fl.report.pictures import fairer as pictures
 from celeba_fl.report.reading import Run
+from celeba_fl.report.sections.curves import curves
 from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.runs.tables import csv_text
 
@@ -81,6 +82,12 @@ def test_without_a_penalty_it_says_what_one_would_give(tmp_path: Path) -> None:
 def test_where_nothing_can_be_compared_there_is_no_figure(tmp_path: Path) -> None:
     (words,) = fairer(read(tmp_path, [{**one, "compared": 0} for one in ROWS]))
     assert "Here 0 attributes can be compared" in str(words)
+
+
+def test_a_head_of_kept_sums_has_no_rounds(tmp_path: Path) -> None:
+    run = Run.read(write_run(tmp_path / "run", info={"made_from": "2026-11-26_a"}))
+    (words,) = curves(run)
+    assert str(words).endswith("it follows from the sums of the run 2026-11-26_a.")
 
 
 def test_the_picture_is_of_the_rows(tmp_path: Path) -> None:
