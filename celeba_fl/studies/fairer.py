@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.numpy import load
@@ -65,7 +66,10 @@ def make_fairer(run: RunInfo, penalty: float, budget: float) -> Path:
     with RunDirectory(config, secrets.randbits(62)) as new:
         new.update(made_from=run.path.name)
         new.set_provenance(prepared.provenance)
-        new.set_partitions(read_csv(run.path / "partitions.csv"))
+        held = read_csv(run.path / "partitions.csv")
+        new.set_partitions(held)
+        counts = np.array([sum(int(row[name]) for row in held) for name in task.count_names])
+        task.instruct(counts, sum(int(row["num_examples"]) for row in held))
         new.keep_closed_form(arrays)
         task.instruct_from_sums(new.keep_sums(_kept(run, "sums")))
         head = task.solve_again(arrays)
