@@ -9,6 +9,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.evaluation import fair_heads
+from celeba_fl.rounds.checking import Client
 from celeba_fl.tasks import closed_form, fairer
 from celeba_fl.tasks.attributes import Attributes
 
@@ -99,9 +100,17 @@ def test_all_heads_are_judged(
     task = Attributes(RunConfig.load({**toy, **keys}))
     told = task.prepare().instructions
     node = {"partition-id": 0, "num-partitions": 1}
-    task.describe(node, told)
+    about = task.describe(node, told)
     asked = {**told, "sums": list(task.zero_sums())}
-    kept = task.sums_to_keep(task.summarise(node, asked)[0], asked)
+    sums, _ = task.summarise(node, asked)
+    # Honest sums pass, and none of a group that is larger than all.
+    client = Client(0, about.num_train, about.num_valid, about.counts)
+    task.check_sums(client, sums, asked)
+    lie = {**sums, "train_xy": sums["train_xy"].copy()}
+    lie["train_xy"][-1, 40 + MALE] += about.num_train * 2**36
+    with pytest.raises(InputError, match="sums for the closed form"):
+        task.check_sums(client, lie, asked)
+    kept = task.sums_to_keep(sums, asked)
     tables = task.review(kept)
     rows = [row for row in tables["fairer.csv"] if row["split"] == "test"]
     path = [0.0, 0.1, 0.3, 1.0, 2.0, 3.0, 10.0]
