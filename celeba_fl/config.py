@@ -54,6 +54,11 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
         return split_names(self.group_weighting)
 
     @property
+    def fair(self) -> tuple[str, ...]:
+        """The attributes named in `fair-groups`; none: off."""
+        return split_names(self.fair_groups)
+
+    @property
     def demographics(self) -> tuple[tuple[str, ...], ...]:
         """The attributes of each grouping in `groupings`."""
         return tuple(split_names(part) for part in self.groupings.split(";") if part.strip())

@@ -74,7 +74,7 @@ def main(grid: Grid, context: Context) -> None:
             add_exactly(sums, client.sums)
         totals = {**totals, **task.instruct_from_sums(run.keep_sums(sums))}
         instructions = {**prepared.instructions, **totals, RUN: run.path.name}
-        strategy = make_strategy(config, task)
+        strategy = make_strategy(config, task, run.keep_closed_form)
         loop = _loop(config, task, clients, run, recorder, Judge(task, clients, instructions))
         _get_ready_to_draw()
         result = loop.run(

@@ -6,7 +6,7 @@ is named in the run config as ``strategy = "my_package.my_module:MyStrategy"``.
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,13 +22,16 @@ from celeba_fl.config import RunConfig
 from celeba_fl.rounds.messages import SUMS, to_record, unpack
 from celeba_fl.task import Instructions, Task
 
+Keep = Callable[[Arrays], None]
+
 
 class ClosedForm(flower.FedAvg):
     """One round in which clients send sums, from which the task solves for the model.
 
     Fed3R (Fani et al., ICML 2024, arXiv 2406.01116) and AFL (He et al., CVPR 2025, arXiv
     2405.16240); the mathematics are the task's own, see `celeba_fl.models.ridge`. The sums are
-    added up as they arrive, so that memory holds one set of them and not fifty.
+    added up as they arrive, so that memory holds one set of them and not fifty. `keep` gets what
+    the task keeps of them.
 
     Raises
     ------
@@ -38,9 +41,9 @@ class ClosedForm(flower.FedAvg):
 
     num_rounds = 1  # there is no second one, see `Loop`
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, keep: Keep | None = None) -> None:
         super().__init__()
-        self.task = task
+        self.task, self._keep = task, keep
         task.zero_sums()  # fails here, not in the first round
         self._total: Arrays = {}
         self._instructions: Instructions = {}
@@ -71,6 +74,9 @@ class ClosedForm(flower.FedAvg):
     ) -> tuple[ArrayRecord, MetricRecord]:
         """Solve for the model, and drop the sums."""
         total, self._total = self._total, {}
+        kept = self.task.sums_to_keep(total, self._instructions) if self._keep else {}
+        if self._keep and kept:
+            self._keep(kept)
         head = self.task.solve(total, self._instructions)
         return to_record(head), MetricRecord()
 
@@ -128,8 +134,8 @@ def check_strategy(name: str) -> Entry:
     return Entry(strategy)
 
 
-def make_strategy(config: RunConfig, task: Task) -> Strategy:
-    """The strategy that a run config names, with its own keys.
+def make_strategy(config: RunConfig, task: Task, keep: Keep | None = None) -> Strategy:
+    """The strategy that a run config names, with its own keys; `keep` is for the closed form.
 
     Raises
     ------
@@ -146,6 +152,7 @@ def make_strategy(config: RunConfig, task: Task) -> Strategy:
     }
     if entry.strategy is ClosedForm:
         LOG.info("The closed form takes one round, whatever num-server-rounds")
+        arguments["keep"] = keep
     try:
         return entry.strategy(**arguments)
     except TypeError as error:

@@ -203,6 +203,14 @@ class Task(Expectations, ABC):
         """The model from the total sums of all clients, which had these instructions."""
         raise NotImplementedError
 
+    def sums_to_keep(self, sums: Arrays, instructions: Instructions) -> Arrays:
+        """What the run directory keeps of the sums of `solve`, for its owner's eyes alone."""
+        return {}
+
+    def review(self, kept: Arrays) -> dict[str, list[dict[str, Any]]]:
+        """Rows of CSV files, by file name, about what else could be made of the kept sums."""
+        return {}
+
     @abstractmethod
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Metrics by name, NaN if undefined, from the total counts of `evaluate`."""

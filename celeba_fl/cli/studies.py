@@ -31,6 +31,33 @@ def baseline(
     print(write_report(info.path))
 
 
+def fairer(
+    run: Annotated[str, typer.Argument(help="a run directory, or its name")] = "latest",
+    penalty: Annotated[
+        float | None, typer.Option(min=0, help="fairness-penalty of the new head")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="or the points of mean accuracy on validation that it may cost"),
+    ] = None,
+) -> None:
+    """Make another head of a finished run with strategy = 'closed-form' and fair-groups.
+
+    It follows from the sums that the run has kept, and no client is asked. The head gets a run
+    directory of its own, which `predict`, `report` and `compare` take like any other.
+    """
+    from celeba_fl.report.page import write_report
+    from celeba_fl.studies.fairer import can_be_fairer, fairer_table, make_fairer
+
+    if (penalty is None) == (budget is None):
+        raise InputError("fairer: give either --penalty or --budget, such as --penalty 3")
+    info = find_run(run, app_here().places().runs_dir, can_be_fairer)
+    made = make_fairer(info, penalty or 0.0, budget or 0.0)
+    if table := fairer_table(info.path, made):
+        Console().print(table)
+    print(write_report(made))
+
+
 def sweep(
     experiment: Annotated[str, typer.Argument(help="as for `run`")],
     pairs: Annotated[

@@ -29,11 +29,11 @@ UNFINISHED = ".unfinished"
 DOWNLOADS = "hub"
 
 
-def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
+def write_bytes(path: Path, data: bytes, sync: bool = True, mode: int = 0o644) -> None:
     """Write a file so that no reader, and no kill, ever sees a part of it.
 
     With `sync`, no power cut leaves a part of it either. That costs milliseconds, which is too much
-    for a file that changes many times a second.
+    for a file that changes many times a second. Before it has its mode, only its owner reads it.
     """
     make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -44,7 +44,7 @@ def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)
+            os.chmod(name, mode)
             os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from celeba_fl.report.sections.attributes import attributes
 from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
+from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.report.sections.groups import groups
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.sections.tables import foundations, settings, task_tables
@@ -178,7 +179,7 @@ def _groups(run: Run) -> None:
     )
     drawn = group_rates([(named(attribute), shown)])
     show_chart(drawn, f"Dot chart: {summary}", summary, "rates")
-    show(groups(run), "groups")
+    show([*groups(run), *fairer(run)], "groups")
 
 
 def _samples(path: Path) -> list[Path]:

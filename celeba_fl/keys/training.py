@@ -37,6 +37,24 @@ class TrainingKeys(Keyed):
         of=HEAD,
         empty=True,
     )
+    fair_groups: str = key(
+        "attributes whose groups get more equal odds from the closed form; empty: off",
+        "",
+        of=HEAD,
+        empty=True,
+    )
+    fairness_penalty: float = key(
+        "how much a difference between mean scores of fair-groups costs the closed form",
+        0.0,
+        low=0,
+        of=HEAD,
+    )
+    fairness_budget: float = key(
+        "points of mean validation accuracy that the penalty may cost, chosen by it; 0: none",
+        0.0,
+        low=0,
+        of=HEAD,
+    )
     scaling: str = key(
         "images whose features give mean 0 and deviation 1: the clients' or the public ones",
         "clients",

@@ -20,6 +20,7 @@ accuracy 69.2 %, with moments of train examples 0.342 and 70.5 %, by Platt's log
 on validation scores 0.304 and 65.7 %. That one needs scores, which reveal more of each image.
 """
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -134,32 +135,74 @@ def solve(train: Arrays, valid: Arrays, factor: Floats | None = None) -> tuple[A
     features that are multiplied by it; sums and head are of features as they are. On one thread,
     so that the number of cores changes no digit.
     """
-    scale = np.ones(len(train["xy"])) if factor is None else np.append(factor, 1.0)
     with one_thread():
-        own, held_out = _matrices(train, scale), _matrices(valid, scale)
-        path = regressions(*own)
-        errors = [squared_error(w, *held_out).mean() for w in path]
-        best = int(np.argmin(errors))
-        logits = calibrate(path[best], own, held_out) * scale[:, None]
+        chosen = choose(train, valid, factor)
+        return chosen.head(chosen.problem.regression(chosen.ratio)), chosen.ratio
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The least squares of some sums, factored once for every lambda; the bias is free."""
+
+    n: float  # examples, by weight
+    mean: Floats  # (dim,) of the features
+    share: Floats  # (outputs,) of positives
+    values: Floats  # (dim,) eigenvalues of the centred X'X
+    vectors: Floats  # (dim, dim) its eigenvectors, in columns
+    rotated: Floats  # (dim, outputs) the centred X'Y in their coordinates
+    scale: float  # lambda is a ratio times so much
+
+    @classmethod
+    def of(cls, xx: Floats, xy: Floats) -> "Problem":
+        """Factor X'X (dim + 1, dim + 1) with X'Y (dim + 1, outputs), the constant last."""
+        mean, share = xx[:-1, -1] / xx[-1, -1], xy[-1] / xx[-1, -1]
+        centred = xx[:-1, :-1] - np.outer(mean, xx[-1, :-1])
+        values, vectors = np.linalg.eigh(centred)
+        scale = max(centred.trace() / len(centred), STEP)  # where all examples are alike it is 0
+        rotated = vectors.T @ (xy[:-1] - np.outer(mean, xy[-1]))
+        return cls(float(xx[-1, -1]), mean, share, values, vectors, rotated, scale)
+
+    def shrunk(self, ratio: float) -> Floats:
+        """The eigenvalues with lambda, in a column."""
+        column: Floats = (self.values + ratio * self.scale)[:, None]
+        return column
+
+    def regression(self, ratio: float) -> Floats:
+        """The minimum of ``|XW - Y|^2 + lambda |W|^2``, (dim + 1, outputs), the bias last."""
+        return self.turned_back(self.rotated / self.shrunk(ratio))
+
+    def turned_back(self, rotated: Floats) -> Floats:
+        """Weights with their bias, of weights in the coordinates of the eigenvectors."""
+        weight = self.vectors @ rotated
+        return np.vstack([weight, self.share - self.mean @ weight])
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A problem with the ratio of least squared error on validation."""
+
+    problem: Problem
+    ratio: float
+    scale: Floats  # (dim + 1,) by which features are multiplied in it; 1 for the constant
+    own: tuple[Floats, Floats]  # X'X and X'Y of train
+    held_out: tuple[Floats, Floats]  # and of validation
+
+    def head(self, w: Floats) -> Arrays:
+        """A head of logits on features as they are, of a regression (dim + 1, outputs)."""
+        logits = calibrate(w, self.own, self.held_out) * self.scale[:, None]
+        return {"weight": logits[:-1].T.astype(np.float32), "bias": logits[-1].astype(np.float32)}
+
+
+def choose(train: Arrays, valid: Arrays, factor: Floats | None = None) -> Chosen:
+    """Factor the sums of train and choose the ratio, as `solve` says, on the caller's threads."""
+    scale = np.ones(len(train["xy"])) if factor is None else np.append(factor, 1.0)
+    own, held_out = _matrices(train, scale), _matrices(valid, scale)
+    problem = Problem.of(*own)
+    errors = [squared_error(problem.regression(r), *held_out).mean() for r in RATIOS]
+    best = int(np.argmin(errors))
     if best in (0, len(RATIOS) - 1):
         LOG.warning("lambda / mean diagonal = %g is the end of the grid", RATIOS[best])
-    head = {"weight": logits[:-1].T.astype(np.float32), "bias": logits[-1].astype(np.float32)}
-    return head, float(RATIOS[best])
-
-
-def regressions(xx: Floats, xy: Floats) -> list[Floats]:
-    """The minimum of ``|XW - Y|^2 + lambda |W|^2`` for each of `RATIOS`; the bias is free.
-
-    (dim + 1, outputs) each, from X'X (dim + 1, dim + 1) and X'Y (dim + 1, outputs), the constant
-    last.
-    """
-    mean, share = xx[:-1, -1] / xx[-1, -1], xy[-1] / xx[-1, -1]
-    centred = xx[:-1, :-1] - np.outer(mean, xx[-1, :-1])
-    values, vectors = np.linalg.eigh(centred)
-    scale = max(centred.trace() / len(centred), STEP)  # where all examples are alike it is 0
-    rotated = vectors.T @ (xy[:-1] - np.outer(mean, xy[-1]))
-    weights = [vectors @ (rotated / (values + r * scale)[:, None]) for r in RATIOS]
-    return [np.vstack([weight, share - mean @ weight]) for weight in weights]
+    return Chosen(problem, float(RATIOS[best]), scale, own, held_out)
 
 
 def squared_error(w: Floats, xx: Floats, xy: Floats) -> Floats:

@@ -12,6 +12,7 @@ from celeba_fl.report.sections.attributes import attributes
 from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
+from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.report.sections.groups import groups
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.sections.samples import samples
@@ -26,6 +27,7 @@ SECTIONS: Mapping[str, Callable[[Run], Sequence[Block]]] = {
     "Before and after": corrections,
     "Who holds which data": partitions,
     "Groups": groups,
+    "Fairer heads": fairer,
     "Clients": clients,
     "Tables of the task": task_tables,
     "Settings": settings,

@@ -239,6 +239,11 @@ class RunDirectory:
             raise InputError(f"resume: {path} holds other sums: {different}; start a new run")
         return kept
 
+    def keep_closed_form(self, sums: Arrays) -> None:
+        """Write the sums of the closed form into `closed_form.safetensors`, for the owner alone."""
+        data = pack_arrays(sums, {})
+        write_bytes(self.path / "closed_form.safetensors", data, mode=0o600)
+
     def read_model(self, name: str) -> dict[str, np.ndarray]:
         """Read the arrays of a model; empty if there is none, such as the base of an older run."""
         path = self.path / f"{name}.safetensors"

@@ -127,7 +127,9 @@ class Recorder:
         tables = self.task.finish(arrays, _total(_each(final)))
         base = self.run.read_model("base")
         changed = self.task.compare(base, arrays) if base else {}
-        for name, rows in {**tables.csv, **changed}.items():
+        kept = self.run.read_model("closed_form")
+        more = self.task.review(kept) if kept else {}
+        for name, rows in {**tables.csv, **changed, **more}.items():
             self.run.write_csv(name, rows)
         for name, columns in tables.parquet.items():
             self.run.write_parquet(name, columns)

@@ -19,13 +19,13 @@ from celeba_fl.evaluation.metrics import EACH_ROUND, METRICS, Counts, best_thres
 from celeba_fl.evaluation.resampling import Scores
 from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import scores
-from celeba_fl.models.scaling import Scaling, fold, scaled, unfold
+from celeba_fl.models.scaling import fold, scaled, unfold
 from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables
 from celeba_fl.tasks import closed_form, start, weighting
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.examples import CENTRAL, Examples, FeatureStores, backbone_weights
-from celeba_fl.tasks.honest_faces import HonestFaces
 from celeba_fl.tasks.settings import check_backbone, check_head
+from celeba_fl.tasks.solved_faces import SolvedFaces
 from celeba_fl.tasks.teaching import Teachers, targets
 from celeba_fl.vision.features import Versions, preprocessing_hash
 from celeba_fl.vision.precision import resolve
@@ -35,7 +35,7 @@ from celeba_fl.vision.weights import keep_weights, weights_path
 AGREEMENT = "teacher_agreement"
 
 
-class Attributes(HonestFaces):
+class Attributes(SolvedFaces):
     """40 binary attributes by one linear head on frozen features; only the head travels."""
 
     reads = keys_of("attributes")
@@ -47,9 +47,9 @@ class Attributes(HonestFaces):
         self.teachers = Teachers(config)
         self.features = FeatureStores(config)
         self._weights = ""
-        self._scaling: Scaling | None = None
+        self._scaling = None
         self._sums = self.description_sums()
-        self._central: dict[str, Examples] = {}
+        self._central = {}
 
     @property
     def count_names(self) -> tuple[str, ...]:
@@ -131,17 +131,6 @@ class Attributes(HonestFaces):
     def deliver(self, missing: str) -> bytes:
         """The backbone's weights."""
         return weights_path(self.config.home_dir, missing).read_bytes()
-
-    def zero_sums(self) -> Arrays:
-        """Zeros for the train sums; for validation sums too where the server has no such split."""
-        parts = ("train",) if len(self._central["server_valid"]) else ("train", "valid")
-        return closed_form.zero_sums(self.features.view.dim, parts)
-
-    def solve(self, sums: Arrays, instructions: Instructions) -> Arrays:
-        """Ridge regression, with lambda and the calibration to logits by validation examples."""
-        valid, weigh = self._central["server_valid"], weighting.weigh(self.config, instructions)
-        fraction, scaling = self.config.valid_fraction, start.told(instructions)
-        return unfold(closed_form.solve(sums, valid, weigh, fraction, scaling), scaling)
 
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Means over the attributes, AUROC from score bins."""
@@ -293,7 +282,8 @@ class Attributes(HonestFaces):
     def summarise(self, node: NodeConfig, instructions: Instructions) -> tuple[Arrays, int]:
         """Sums over the train images, and over the validation images if those are asked for."""
         parts, names = self._parts(node, instructions), instructions["sums"]
-        sums = closed_form.sums_of(parts, names, weighting.weigh(self.config, instructions))  # type: ignore[arg-type]
+        weigh = weighting.weigh(self.config, instructions)
+        sums = closed_form.sums_of(parts, names, weigh, self.config.fair)  # type: ignore[arg-type]
         return sums, len(parts["train"])
 
     def evaluate(

@@ -44,7 +44,7 @@ class HonestFaces(Task):
     def check_sums(self, client: Client, sums: Arrays, instructions: Mapping[str, Any]) -> None:
         """Sums for the closed form fit what it counted in the roll call."""
         numbers = self._sizes(client), client.num_valid, self._positives(client)
-        closed_form.check_sums(sums, *numbers, _weights(instructions))
+        closed_form.check_sums(sums, *numbers, _weights(instructions), self.config.fair)
 
     def check_counts(self, client: Client, counts: Mapping[str, Arrays], final: bool) -> None:
         """Scores are of its own images, and those of groups add up to them."""

@@ -67,6 +67,7 @@ def check_head(config: RunConfig) -> None:
             "class-weights = true: has no closed form (each attribute would need sums of its "
             "own); set it to false, or take another strategy and init"
         )
+    _check_fairness(config)
     if config.init == "public" and not config.public_fraction:
         raise InputError("init = 'public': needs a public-fraction above 0 to learn from")
     if config.scaling == "public" and not config.public_fraction:
@@ -90,6 +91,29 @@ def check_head(config: RunConfig) -> None:
             f"themselves; set it to 0, or take another strategy"
         )
     error_rates(config.teacher_error)
+
+
+def _check_fairness(config: RunConfig) -> None:
+    """Raise InputError if the closed form cannot be made fairer as the config says."""
+    penalty, budget = config.fairness_penalty, config.fairness_budget
+    if not config.fair_groups:
+        if penalty or budget:
+            raise InputError(
+                f"fairness-penalty = {penalty}, fairness-budget = {budget}: say between which "
+                f"groups, such as fair-groups = 'Male'"
+            )
+        return
+    _check_grouping("fair-groups", config.fair_groups, config.fair)
+    if config.strategy != "closed-form":
+        raise InputError(
+            f"fair-groups = {config.fair_groups!r}: is for strategy = 'closed-form' alone, and it "
+            f"is {config.strategy!r}: rounds of training know no penalty"
+        )
+    if penalty and budget:
+        raise InputError(
+            f"fairness-penalty = {penalty}, fairness-budget = {budget}: the budget chooses the "
+            f"penalty; set one of them to 0"
+        )
 
 
 def _check_grouping(key: str, value: str, grouping: tuple[str, ...]) -> None:

@@ -1,8 +1,8 @@
 """Folds of people: of a folder of faces, twelve data sets with other splits of the same images.
 
-The people of a folder in CelebA's official layout are dealt into 12 folds, whatever its splits
-are. In the data set of each fold it is the test split, the next one the validation split, and the
-other ten are train images.
+The people of a folder in CelebA's official layout are dealt into 12 folds, or as many as are asked
+for, whatever its splits are. In the data set of each fold it is the test split, the next one the
+validation split, and the others are train images.
 """
 
 import os
@@ -26,20 +26,20 @@ from celeba_fl.vision.precision import resolve
 FOLDS = 12
 
 
-def deal(celeb_id: np.ndarray) -> np.ndarray:
+def deal(celeb_id: np.ndarray, folds: int = FOLDS) -> np.ndarray:
     """The fold of each image, (n,): all images of a person are in the same one."""
     people = np.unique(celeb_id)
-    fold = np.random.default_rng(0).permutation(len(people)) % FOLDS
+    fold = np.random.default_rng(0).permutation(len(people)) % folds
     return fold[np.searchsorted(people, celeb_id)]
 
 
-def fold_datasets(config: RunConfig) -> list[Path]:
+def fold_datasets(config: RunConfig, folds: int = FOLDS) -> list[Path]:
     """The data set of each fold: a folder of links, and a store of features that are there.
 
     All folds share the features of the whole, computed once, by links to the same files.
     """
     home, whole = config.home_dir, load(config.dataset, config.home_dir)
-    folders = [_folder(Path(config.dataset), whole, k, home) for k in range(FOLDS)]
+    folders = [_folder(Path(config.dataset), whole, k, home, folds) for k in range(folds)]
     weights = backbone_weights(config)
     view = replace(view_of(config, config.features), precision=resolve(config.precision))
     tables = [load(str(folder), home) for folder in folders]
@@ -53,7 +53,7 @@ def fold_datasets(config: RunConfig) -> list[Path]:
     return folders
 
 
-def _folder(dataset: Path, whole: Table, k: int, home: Path) -> Path:
+def _folder(dataset: Path, whole: Table, k: int, home: Path, folds: int) -> Path:
     """A folder of which fold k is the test split."""
     parts = find(dataset)
     if not parts or not parts.identity:
@@ -61,8 +61,8 @@ def _folder(dataset: Path, whole: Table, k: int, home: Path) -> Path:
             f"dataset = {str(dataset)!r}: must be a folder in CelebA's official layout"
         )
     shared = (parts.images, parts.labels, parts.identity)
-    names = dict.fromkeys(range(FOLDS), "train") | {(k + 1) % FOLDS: "valid", k: "test"}
-    fold = deal(whole.celeb_id)
+    names = dict.fromkeys(range(folds), "train") | {(k + 1) % folds: "valid", k: "test"}
+    fold = deal(whole.celeb_id, folds)
     codes = [SPLITS.index(names[number]) for number in fold.tolist()]
 
     def create(new: Path) -> None:
@@ -72,7 +72,7 @@ def _folder(dataset: Path, whole: Table, k: int, home: Path) -> Path:
         lines = [f"{image} {code}\n" for image, code in zip(whole.image, codes, strict=True)]
         (new / "list_eval_partition.txt").write_text("".join(lines))
 
-    key = hash_key(str(dataset.resolve()), whole.fingerprint)
+    key = hash_key(str(dataset.resolve()), whole.fingerprint, *([folds] if folds != FOLDS else []))
     return keep(home / "people" / key / f"fold-{k:02}", create)
 
 

@@ -139,9 +139,10 @@ def cross_validate(
     clients: int,
     folds: Iterable[int],
     work: Callable[[Settings, int], T],
+    of: int = FOLDS,
 ) -> list[T]:
-    """Run an experiment on some folds; what `work` gives on each."""
-    datasets = fold_datasets(load_config(settings))
+    """Run an experiment on some folds, of so many in all; what `work` gives on each."""
+    datasets = fold_datasets(load_config(settings), of)
     planned = [pool.submit(work, {**settings, "dataset": str(datasets[k])}, clients) for k in folds]
     return [future.result() for future in planned]
 

@@ -66,3 +66,14 @@ def test_wrong_words_of_a_sweep(
 ) -> None:
     assert call("sweep", experiment, word) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--penalty", "1", "--budget", "1"]])
+def test_fairer_takes_a_penalty_or_a_budget(call: Call, capsys: Capture, words: list[str]) -> None:
+    assert call("fairer", *words) == 2
+    assert "give either --penalty or --budget" in capsys.readouterr().err
+
+
+def test_fairer_needs_a_run_that_kept_its_sums(call: Call, capsys: Capture, run_here: Path) -> None:
+    assert call("fairer", run_here.name, "--penalty", "1") == 2
+    assert "has kept no sums of groups; run it again with" in capsys.readouterr().err

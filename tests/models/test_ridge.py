@@ -12,7 +12,7 @@ from celeba_fl.common.arrays import add_exactly as add
 from celeba_fl.common.errors import InputError
 from celeba_fl.evaluation.metrics import bce_with_logits
 from celeba_fl.models import ridge, scaling
-from celeba_fl.models.ridge import RATIOS, calibrate, regressions, solve, squared_error, sums_of
+from celeba_fl.models.ridge import RATIOS, Problem, calibrate, solve, squared_error, sums_of
 
 UNIT = 2**36
 
@@ -38,6 +38,12 @@ def gram(x, y):
     """X'X and X'Y the direct way."""
     x = np.c_[rounded(x), np.ones(len(x))]
     return x.T @ x, x.T @ y
+
+
+def regressions(xx, xy):
+    """The regression of each ratio."""
+    problem = Problem.of(xx, xy)
+    return [problem.regression(ratio) for ratio in RATIOS]
 
 
 def test_sums_by_hand():

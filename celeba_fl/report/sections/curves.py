@@ -13,6 +13,8 @@ SHOWN = 4
 
 def curves(run: Run) -> list[Block]:
     """Each metric by round, and what the rounds cost."""
+    if made := run.info.more.get("made_from"):
+        return [f"No client was asked for this head: it follows from the sums of the run {made}."]
     if not run.rounds:
         return ["No round has been completed yet."]
     return [Pictures([_curve(run, name) for name in curve_metrics(run.metric_names())]), _cost(run)]
