@@ -81,7 +81,7 @@ def tables(measured: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     answers = [head(("head", "thresholds", "accuracy above majority", "balanced accuracy", "F1"))]
     for name, folds in measured.items():
 
-        def values(key: str, of: Sequence[Mapping[str, float]] = folds) -> np.ndarray:
+        def values(key: str, of: Sequence[Mapping[str, float]] = folds) -> Any:
             return np.array([fold[key] for fold in of])
 
         most = [values(key).max() for key in ("largest score", "off", "most off")]
