@@ -22,6 +22,7 @@ Rows = Sequence[Mapping[str, str]]
 # Tables that the sections know; the task's own tables are all others, and the epochs.
 TABLES = (
     *("rounds", "clients", "epochs", "partitions", "attributes", "groups", "fairness"),
+    "calibration",
     *("corrections", "teacher"),
 )
 OTHERS = {*TABLES, "nodes"} - {"epochs"}
@@ -52,6 +53,7 @@ class Run:
     epochs: Rows
     partitions: Rows
     attributes: Rows
+    calibration: Rows
     groups: Rows
     fairness: Rows
     corrections: Rows
