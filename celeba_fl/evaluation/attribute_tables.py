@@ -15,6 +15,8 @@ from celeba_fl.evaluation.intervals import draw_identities, interval
 from celeba_fl.evaluation.metrics import METRICS, Counts, Curves, Rows, means, ratio, rows_of
 from celeba_fl.evaluation.resampling import Scores
 
+# What a summary says at threshold 0, too, where thresholds are others.
+AT_THRESHOLDS = ("accuracy", "balanced_accuracy", "macro_f1")
 # Written even without a row.
 FILES = ("attributes.csv", "calibration.csv", "groups.csv", "fairness.csv")
 
@@ -28,6 +30,8 @@ def final_tables(
     groupings: Sequence[tuple[str, ...]],
 ) -> tuple[dict[str, float], dict[str, Rows]]:
     """Judge a finished model: means of the test metrics by name, and rows by CSV file.
+
+    Where thresholds are not 0, there are figures at 0 besides, such as ``accuracy_at_0``.
 
     `clients` are the summed counts of clients by part, of scores that are not calibrated yet:
     `Counts`, and if they are there those of `fairness.count_groups` and
@@ -56,6 +60,9 @@ def final_tables(
         counts = replace(counts, base_rates=base_rates)
         curves = ExactCurves(test.scores, test.labels)
         summary = means(counts, curves, METRICS)
+        if answers.thresholds.any():
+            at_zero = means(Counts.of(test.scores, test.labels), curves, METRICS)
+            summary |= {f"{name}_at_0": at_zero[name] for name in AT_THRESHOLDS}
         yes, people = test.scores > answers.thresholds, test.celeb_id
         bands = Reliability.of(test.scores, test.labels, ~test.labels)
         each = [

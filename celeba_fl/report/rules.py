@@ -12,9 +12,17 @@ def rule_of(config: Mapping[str, Any]) -> str:
     else:
         where = "at the threshold of each attribute that is best on validation"
     if rule == "capped":
-        points = f"{config.get('accuracy-cost', 1.0):g}"
-        where += f" and costs at most {points} points of accuracy there"
+        most = f"{config.get('accuracy-cost', 1.0):g}"
+        points = "point" if most == "1" else "points"
+        where += f" and costs at most {most} {points} of accuracy there"
     return where + (", of recalibrated scores" if recalibrated(config) else "")
+
+
+def at(config: Mapping[str, Any]) -> str:
+    """The same in brief, for a card."""
+    return (
+        "at threshold 0" if config.get("thresholds", "zero") == "zero" else "at chosen thresholds"
+    )
 
 
 def recalibrated(config: Mapping[str, Any]) -> bool:

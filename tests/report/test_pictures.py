@@ -240,8 +240,7 @@ def test_a_sweep_has_a_line_for_each_value_of_the_other_keys() -> None:
 
 def test_every_picture_of_a_report_has_rows_and_words(whole: Run) -> None:
     parts = (curve_section, attribute_section, partition_section, client_section, group_section)
-    parts += (probability_section,)
-    blocks = [block for make in parts for block in make(whole)]
+    blocks = [block for make in (*parts, probability_section) for block in make(whole)]
     shown = [p for block in blocks if isinstance(block, Pictures) for p in block.pictures]
     assert len(shown) == len({picture.name for picture in shown}) == 14
     for picture in shown:

@@ -1,6 +1,6 @@
 """The words for thresholds and probabilities."""
 
-from celeba_fl.report.rules import about_curves, about_rule, rule_of
+from celeba_fl.report.rules import about_curves, about_rule, at, rule_of
 
 
 def test_a_run_of_any_age_says_at_which_thresholds_it_stands() -> None:
@@ -9,6 +9,9 @@ def test_a_run_of_any_age_says_at_which_thresholds_it_stands() -> None:
     assert rule_of({"thresholds": "valid"}) == best
     capped = {"thresholds": "capped", "accuracy-cost": 0.5}
     assert rule_of(capped) == f"{best} and costs at most 0.5 points of accuracy there"
+    assert rule_of({"thresholds": "capped"}).endswith("at most 1 point of accuracy there")
+    assert at({}) == "at threshold 0"
+    assert at(capped) == "at chosen thresholds"
     both = {"thresholds": "valid", "calibration": "valid"}
     assert rule_of(both) == f"{best}, of recalibrated scores"
 

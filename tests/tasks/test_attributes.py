@@ -630,6 +630,9 @@ def test_thresholds_are_the_best_on_the_official_validation_split(
     assert np.any(found)
     truth, yes = table.labels[72:], scores(head, x[72:]) > found
     assert tables.summary["test_accuracy"] == pytest.approx((truth == yes).mean())
+    at_zero = server.evaluate_centrally(head)["test"]
+    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+        assert tables.summary[f"test_{name}_at_0"] == pytest.approx(at_zero[name])
     # Rounds are judged at 0, as they are for everyone.
     np.testing.assert_equal(task.evaluate_centrally(head), server.evaluate_centrally(head))
 

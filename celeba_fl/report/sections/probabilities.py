@@ -39,8 +39,8 @@ def probabilities(run: Run) -> list[Block]:
         f"mean over the attributes: so far, on average, is a probability from the share that it "
         f"should be. Of few images it is above 0 by chance alone. The loss is "
         f"{figure(mean(loss))} nats; that of always giving the base rates of the clients' train "
-        f"images is {figure(mean(base))}, and {worse} of {len(rows)} attributes are worse than "
-        f"theirs."
+        f"images is {figure(mean(base))}, and the model does worse than these on "
+        f"{worse} of {len(rows)} attributes."
     )
     far = max(next(iter(splits.values())), key=_apart)
     picture = Picture(

@@ -7,7 +7,7 @@ from celeba_fl.evaluation.resampling import Scores, difference_intervals, interv
 from celeba_fl.report.html import Block, Cards, Table
 from celeba_fl.report.names import FIRST, first_metrics, name_of
 from celeba_fl.report.reading import Run
-from celeba_fl.report.rules import about_rule
+from celeba_fl.report.rules import about_rule, at
 from celeba_fl.report.words import NONE, between, difference, figure
 
 # Scores whose figures are farther than this from those of the file belong to another model, and no
@@ -57,6 +57,8 @@ def results(run: Run) -> list[Block]:
     for name in shown:
         if name not in ("average_precision", "macro_f1"):
             details = [between(*own.get(name, NONE))]
+            if binary and name.endswith("accuracy") and run.info.summary:
+                details.append(at(run.info.config))
             if name in references:
                 which = "the base rates" if name == "loss" else "the majority's answer"
                 details.append(f"{which}: {figure(references[name])}")
@@ -73,7 +75,8 @@ def results(run: Run) -> list[Block]:
     )
     blocks: list[Block] = [Cards(cards), Table(caption, header, rows), text]
     if binary and "accuracy" in values and majority is not None:
-        blocks += [about_rule(run.info.config), _without_looking(majority, references.get("loss"))]
+        config = run.info.config if run.info.summary else {}
+        blocks += [about_rule(config), _without_looking(majority, references.get("loss"))]
     return blocks
 
 
