@@ -112,12 +112,15 @@ class Tables:
         Columns of parquet files, by file name.
     model_metadata : dict[str, str]
         Whatever is needed to predict with the final arrays.
+    model : dict[str, np.ndarray] (default: {})
+        The arrays to keep, where they are not those that were judged.
     """
 
     summary: dict[str, Any]
     csv: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     parquet: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     model_metadata: dict[str, str] = field(default_factory=dict)
+    model: Arrays = field(default_factory=dict)
 
 
 class Task(Expectations, ABC):

@@ -57,7 +57,7 @@ REFUSED: dict[str, list[tuple[object, str]]] = {
     "server-momentum": [(1.1, "at most 1")],
     "tau": [(0.0, "above 0")],
     "proximal-mu": [(-1.0, "at least 0")],
-    "thresholds": [("best", "one of zero, valid"), (False, "a text")],
+    "thresholds": [("best", "one of zero, valid, capped"), (False, "a text")],
     "groupings": [("", "a text that is not empty")],
     "home": [("", "a text that is not empty")],
 }

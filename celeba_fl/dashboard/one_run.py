@@ -23,6 +23,7 @@ from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
 from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.report.sections.groups import groups
+from celeba_fl.report.sections.probabilities import probabilities
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.sections.tables import foundations, settings, task_tables
 from celeba_fl.report.words import figure, named, sentence
@@ -60,6 +61,7 @@ def show_page() -> None:
         if warnings := notes(run):
             st.info(plain(" ".join(warnings)))
     empty = {"Images": not _samples(path), "Tables": not run.tables}
+    empty["Probabilities"] = not run.calibration
     empty["Before and after"] = not (run.corrections or run.teacher)
     parts = [title for title in PARTS if not empty.get(title)]
     chosen = st.segmented_control("Show", parts, default=parts[0], required=True, key="part")
@@ -204,6 +206,7 @@ PARTS: Mapping[str, Callable[[Run], None]] = {
     "Clients": _clients,
     "Data": lambda run: show(partitions(run), "data"),
     "Attributes": lambda run: show(attributes(run) or LATER, "attributes"),
+    "Probabilities": lambda run: show(probabilities(run), "probabilities"),
     "Groups": _groups,
     "Before and after": lambda run: show(corrections(run), "corrections"),
     "Images": _images,

@@ -44,7 +44,7 @@ def show_page() -> None:
         about = (
             f"{described(name)}: trained on {predictor.model.faces}. It knows faces that are "
             f"aligned and cropped as those are, and nothing else: of other pictures its answers "
-            f"mean little."
+            f"mean little. Its probabilities are {predictor.model.probabilities}."
         )
         st.markdown(plain(about))
     upload = st.file_uploader("A picture of a face (JPEG, PNG)", key="picture")

@@ -1,56 +1,116 @@
 """The tables of a finished run: every attribute on every split, and in every group."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from celeba_fl.common.arrays import Arrays, Floats
 from celeba_fl.evaluation import fairness
+from celeba_fl.evaluation.answers import Answers
+from celeba_fl.evaluation.calibration import BANDS, Reliability
 from celeba_fl.evaluation.corrections import teacher_rows
 from celeba_fl.evaluation.curves import ExactCurves
-from celeba_fl.evaluation.metrics import METRICS, Counts, Curves, Rows, means, rows_of
+from celeba_fl.evaluation.intervals import draw_identities, interval
+from celeba_fl.evaluation.metrics import METRICS, Counts, Curves, Rows, means, ratio, rows_of
 from celeba_fl.evaluation.resampling import Scores
 
+# What a summary says at threshold 0, too, where thresholds are others.
+AT_THRESHOLDS = ("accuracy", "balanced_accuracy", "macro_f1")
 # Written even without a row.
-FILES = ("attributes.csv", "groups.csv", "fairness.csv")
+FILES = ("attributes.csv", "calibration.csv", "groups.csv", "fairness.csv")
 
 
 def final_tables(
     clients: Mapping[str, Arrays],
     test: Scores | None,
-    thresholds: Floats,
+    answers: Answers,
+    base_rates: Floats | float,
     attributes: Sequence[str],
     groupings: Sequence[tuple[str, ...]],
 ) -> tuple[dict[str, float], dict[str, Rows]]:
     """Judge a finished model: means of the test metrics by name, and rows by CSV file.
 
-    `clients` are the summed counts of clients by part: `Counts`, and if they are there those of
-    `fairness.count_groups` and `corrections.count_answers`. `thresholds`, (attributes,) out of
-    `EDGES`, are scores above which an attribute is predicted.
+    Where thresholds are not 0, there are figures at 0 besides, such as ``accuracy_at_0``.
+
+    `clients` are the summed counts of clients by part, of scores that are not calibrated yet:
+    `Counts`, and if they are there those of `fairness.count_groups` and
+    `corrections.count_answers`. `test` has calibrated scores. `base_rates` are those of `Counts`.
     """
     tables: dict[str, Rows] = {name: [] for name in FILES}
     summary: dict[str, float] = {}
 
-    def add(rows: Rows, groups: tuple[Rows, Rows] = ([], [])) -> None:
-        for name, more in zip(FILES, (rows, *groups), strict=True):
+    def add(*rows: Rows) -> None:
+        for name, more in zip(FILES, rows, strict=False):
             tables[name] += more
 
     for part, total in clients.items():
-        judged = Counts.from_arrays(total).at(thresholds)
-        add(attribute_rows(part, attributes, judged, judged))
+        judged = answers.judge(Counts.from_arrays(total, base_rates))
+        bands = Reliability.of(judged.centres.T, judged.positives.T, judged.negatives.T)
+        groups: tuple[Rows, Rows] = ([], [])
         if "group_positives" in total:
-            grouped = fairness.grouped_counts(total).at(thresholds)
-            add([], fairness.compare_clients(part, grouped, attributes, groupings))
+            grouped = answers.judge(fairness.grouped_counts(total))
+            groups = fairness.compare_clients(part, grouped, attributes, groupings)
+        rows = attribute_rows(part, attributes, judged, judged)
+        add(rows, calibration_rows(part, attributes, bands), *groups)
         if "teacher_asked" in total:
             tables["teacher.csv"] = teacher_rows(part, total, attributes)
     if test is not None:
-        counts = Counts.of(test.scores, test.labels).at(thresholds)
+        counts = Counts.of(test.scores, test.labels, answers.thresholds)
+        counts = replace(counts, base_rates=base_rates)
         curves = ExactCurves(test.scores, test.labels)
         summary = means(counts, curves, METRICS)
-        yes, people = test.scores > thresholds, test.celeb_id
-        groups = fairness.compare_test(yes, test.labels, people, attributes, groupings)
-        add(attribute_rows("test", attributes, counts, curves), groups)
+        if answers.thresholds.any():
+            at_zero = means(Counts.of(test.scores, test.labels), curves, METRICS)
+            summary |= {f"{name}_at_0": at_zero[name] for name in AT_THRESHOLDS}
+        yes, people = test.scores > answers.thresholds, test.celeb_id
+        bands = Reliability.of(test.scores, test.labels, ~test.labels)
+        each = [
+            Reliability.of(test.scores[i], test.labels[i], ~test.labels[i])
+            for i in (np.flatnonzero(people == person) for person in np.unique(people))
+        ]
+        add(
+            attribute_rows("test", attributes, counts, curves),
+            calibration_rows("test", attributes, bands, each),
+            *fairness.compare_test(yes, test.labels, people, attributes, groupings),
+        )
     return summary, tables
+
+
+def calibration_rows(
+    split: str, attributes: Sequence[str], bands: Reliability, people: Sequence[Reliability] = ()
+) -> Rows:
+    """Rows of `calibration.csv`: for all attributes together, whose name is empty, and for each.
+
+    Bands without examples are left out. There are intervals where each person's are at hand.
+    """
+
+    def all_and_each(values: Floats) -> Floats:
+        return np.concatenate([values.sum(axis=-2, keepdims=True), values], axis=-2)
+
+    n, positives = all_and_each(bands.n), all_and_each(bands.positives)
+    low = high = np.full(n.shape, np.nan)
+    if people:
+        part, whole = (np.stack([getattr(of, key) for of in people]) for key in ("positives", "n"))
+        low, high = _interval(all_and_each(part), all_and_each(whole))
+    columns = {
+        "predicted": ratio(all_and_each(bands.predicted), n),
+        "observed": ratio(positives, n),
+        **{"observed_low": low, "observed_high": high},
+    }
+    return [
+        {"split": split, "attribute": name, "band": band / BANDS}
+        | {"n": int(n[i, band]), "positives": int(positives[i, band])}
+        | {key: column[i, band] for key, column in columns.items()}
+        for i, name in enumerate(("", *attributes))
+        for band in np.flatnonzero(n[i]).tolist()
+    ]
+
+
+def _interval(part: Floats, whole: Floats) -> tuple[Floats, Floats]:
+    """The interval of a share, from the sums of each person, on the first axis."""
+    drawn = draw_identities(len(whole))
+    return interval(ratio(np.tensordot(drawn, part, 1), np.tensordot(drawn, whole, 1)))
 
 
 def attribute_rows(split: str, attributes: Sequence[str], counts: Counts, curves: Curves) -> Rows:
@@ -61,9 +121,8 @@ def attribute_rows(split: str, attributes: Sequence[str], counts: Counts, curves
     columns: dict[str, np.ndarray] = {"n": counts.n, "positives": counts.p}
     # The reference comes before what is to be compared with it.
     for metric in sorted(METRICS, key=lambda metric: metric.rank is not None):
-        if metric.each_attribute:
-            columns[metric.column] = metric.values(counts, curves)
-            if metric.error:
-                columns[f"{metric.column}_error"] = metric.error(curves)
+        columns[metric.column] = metric.values(counts, curves)
+        if metric.error:
+            columns[f"{metric.column}_error"] = metric.error(curves)
     columns["threshold"] = counts.thresholds
     return rows_of(columns, attributes, split=split)

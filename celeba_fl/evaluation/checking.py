@@ -10,8 +10,9 @@ import numpy as np
 
 from celeba_fl.common.arrays import Arrays, Ints
 from celeba_fl.common.errors import InputError
+from celeba_fl.evaluation.bins import NUM_BINS
 from celeba_fl.evaluation.corrections import COUNTS
-from celeba_fl.evaluation.metrics import NUM_BINS, Counts
+from celeba_fl.evaluation.metrics import Counts
 
 Names = tuple[str, ...]
 WHOLE, FRACTION = "iu", "f"

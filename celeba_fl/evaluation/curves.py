@@ -1,7 +1,7 @@
-"""Areas under the ROC and the precision-recall curve, exact: from the scores themselves.
+"""Areas under the ROC and the precision-recall curve, and the calibration error, from scores.
 
-Where the scores stay on the clients, `celeba_fl.evaluation.metrics.Counts` has the same areas from
-score bins, with the most that they can be off.
+Where the scores stay on the clients, `celeba_fl.evaluation.metrics.Counts` has the same from score
+bins, with the most that areas can be off.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celeba_fl.common.arrays import Floats, Ints
+from celeba_fl.evaluation.calibration import Reliability
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class ExactCurves:
     def average_precision_error(self) -> Floats:
         """0, NaN where `average_precision` is."""
         return 0 * self.average_precision()
+
+    def calibration_error(self) -> Floats:
+        """How far probabilities are from shares, NaN without examples."""
+        return Reliability.of(self.scores, self.labels, ~self.labels).error()
 
     @cached_property
     def _points(self) -> list[tuple[Ints, Ints]]:

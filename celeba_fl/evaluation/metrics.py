@@ -18,24 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celeba_fl.common.arrays import Arrays, Floats, Ints
+from celeba_fl.evaluation.bins import CENTRES, EDGES, NUM_BINS, ZERO_BIN, bins_of
+from celeba_fl.evaluation.calibration import Calibration, Reliability
 from celeba_fl.evaluation.curves import ExactCurves
+from celeba_fl.evaluation.harmonic import harmonic_numbers
 
 Rows = list[dict[str, Any]]
 
-# Scores (logits) are counted in bins (edge, next edge] of width 1/8 over [-8, 8]; the outer bins
-# take what lies beyond. Binary fractions make the edges exact, and 0 is one of them, so confusion
-# counts at threshold 0, or any other edge, are exact however the examples are spread over clients.
-BIN_WIDTH = 0.125
-NUM_BINS = 128
-ZERO_BIN = NUM_BINS // 2
-# The thresholds that counts know: the lower edges of all bins but the first.
-EDGES = BIN_WIDTH * (np.arange(1, NUM_BINS) - ZERO_BIN)
 # The least and the most loss of an example with, and of one without an attribute, by bin.
 INNER, OUTER = np.append(EDGES, np.inf), np.insert(EDGES, 0, -np.inf)
 YES_LOSS = np.logaddexp(0, -INNER), np.logaddexp(0, -OUTER)
 NO_LOSS = np.logaddexp(0, OUTER), np.logaddexp(0, INNER)
-# A client may claim any number of examples, and a table of harmonic numbers takes 8 bytes each.
-LARGEST_TABLE = 10**7
 
 
 @dataclass(frozen=True)
@@ -51,23 +44,35 @@ class Counts:
         (attributes,) float64, the summed binary cross-entropy in nats.
     first : np.ndarray | int
         (attributes,) the lowest bin that predicts the attribute; `at` sets it.
+    slope, offset : np.ndarray | float
+        (attributes,) what is in the bins is a score less its offset, divided by its slope.
+    base_rates : np.ndarray | float
+        (attributes,) shares of positives that were known beforehand: those of the train examples.
     """
 
     positives: Ints
     negatives: Ints
     loss: Floats
     first: Ints | int = ZERO_BIN
+    slope: Floats | float = 1.0
+    offset: Floats | float = 0.0
+    base_rates: Floats | float = np.nan
 
     @classmethod
-    def of(cls, scores: Floats, labels: NDArray[np.bool_]) -> "Counts":
-        """Count examples, by their logits and labels, (n, attributes) each."""
+    def of(
+        cls, scores: Floats, labels: NDArray[np.bool_], thresholds: Floats | float = 0.0
+    ) -> "Counts":
+        """Count examples, by their logits and labels, (n, attributes) each.
+
+        The bins begin at the thresholds, (attributes,), so that what is above them is exact.
+        """
         attributes = labels.shape[1]
-        bins = np.clip(np.ceil(scores / BIN_WIDTH) + (ZERO_BIN - 1), 0, NUM_BINS - 1)
-        cells = bins.astype(np.int64) + np.arange(attributes) * NUM_BINS
+        cells = bins_of(scores - thresholds) + np.arange(attributes) * NUM_BINS
         shape = (attributes, NUM_BINS)
         positives = np.bincount(cells[labels], minlength=attributes * NUM_BINS).reshape(shape)
         negatives = np.bincount(cells[~labels], minlength=attributes * NUM_BINS).reshape(shape)
-        return cls(positives, negatives, bce_with_logits(scores, labels).sum(axis=0))
+        loss = bce_with_logits(scores, labels).sum(axis=0)
+        return cls(positives, negatives, loss, offset=thresholds)
 
     @classmethod
     def stack(cls, counts: Sequence["Counts"]) -> "Counts":
@@ -76,8 +81,29 @@ class Counts:
         return cls(*(np.stack(arrays) for arrays in zip(*of, strict=True)))
 
     def at(self, thresholds: Floats) -> "Counts":
-        """These counts judged at other thresholds, (attributes,) out of `EDGES`."""
-        return replace(self, first=np.searchsorted(EDGES, thresholds) + 1)
+        """These counts judged at the edges that are nearest to other thresholds, (attributes,)."""
+        edges = (thresholds - self.offset) / self.slope
+        return replace(self, first=np.abs(EDGES - edges[:, None]).argmin(axis=1) + 1)
+
+    def calibrated(self, by: Calibration) -> "Counts":
+        """Counts of the calibrated scores of the same examples, at the same threshold in numbers.
+
+        The change of the loss is that of the middles of the bins.
+        """
+        slope, offset = self.slope * by.slope, self.offset * by.slope + by.offset
+        moved = replace(self, slope=slope, offset=offset)
+        change = moved._binned_loss() - self._binned_loss()
+        return replace(moved, loss=self.loss + change).at(self.thresholds)
+
+    @property
+    def centres(self) -> Floats:
+        """Scores that stand for those of each bin, (attributes, NUM_BINS)."""
+        slope, offset = (np.asarray(value)[..., None] for value in (self.slope, self.offset))
+        return np.broadcast_to(slope * CENTRES + offset, self.positives.shape)
+
+    def _binned_loss(self) -> Floats:
+        with_it, without = (np.logaddexp(0, sign * self.centres) for sign in (-1, 1))
+        return (self.positives * with_it + self.negatives * without).sum(axis=-1)
 
     def to_arrays(self) -> Arrays:
         """For a message: integers in the smallest type that holds them."""
@@ -89,18 +115,20 @@ class Counts:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "Counts":
+    def from_arrays(cls, arrays: Arrays, base_rates: Floats | float = np.nan) -> "Counts":
         """Undo `to_arrays`."""
         return cls(
             arrays["positives"].astype(np.int64),
             arrays["negatives"].astype(np.int64),
             arrays["loss"].astype(np.float64),
+            base_rates=base_rates,
         )
 
     @property
     def thresholds(self) -> Floats:
         """Scores above which an attribute is predicted, (attributes,)."""
-        return np.broadcast_to(EDGES[np.asarray(self.first) - 1], self.n.shape[-1:])
+        edges = EDGES[np.asarray(self.first) - 1]
+        return np.broadcast_to(self.slope * edges + self.offset, self.n.shape[-1:])
 
     @cached_property
     def tp(self) -> Ints:
@@ -141,6 +169,15 @@ class Counts:
     def mean_loss(self) -> Floats:
         """Binary cross-entropy of an example, in nats."""
         return ratio(self.loss, self.n)
+
+    def base_rates_loss(self) -> Floats:
+        """The mean loss of always giving the base rates for the probabilities, in nats."""
+        with_it, without = np.log(self.base_rates), np.log1p(-np.asarray(self.base_rates))
+        return -ratio(self.p * with_it + (self.n - self.p) * without, self.n)
+
+    def calibration_error(self) -> Floats:
+        """How far probabilities are from shares, from the middles of the bins."""
+        return Reliability.of(self.centres.T, self.positives.T, self.negatives.T).error()
 
     def accuracy(self) -> Floats:
         """(TP + TN) / n."""
@@ -195,7 +232,7 @@ class Counts:
         bin come first, and of at most (t + m) / (t + m + f), where all come last. The sum of the
         former over j is m - (f + k) (H(t + f + k + m) - H(t + f + k)), H the harmonic numbers.
         """
-        harmonic = _harmonic(int(self.n.max(initial=0)))
+        harmonic = harmonic_numbers(int(self.n.max(initial=0)))
         m, k = self.positives[:, ::-1], self.negatives[:, ::-1]
         t, f = np.cumsum(m, axis=1) - m, np.cumsum(k, axis=1) - k
         most = m * np.nan_to_num(ratio(t + m, t + m + f))
@@ -207,30 +244,6 @@ class Counts:
 
 # Both areas of every attribute with the most that each can be off: from scores, or from bins.
 Curves = Counts | ExactCurves
-
-
-def best_thresholds(counts: Counts) -> Floats:
-    """The threshold of each attribute with the highest balanced accuracy, (attributes,) of `EDGES`.
-
-    Of equally good ones the nearest to 0, which is also where an attribute without positives or
-    without negatives stays. The examples that decide must not be those that are judged.
-    """
-    nearest = EDGES[np.argsort(np.abs(EDGES), kind="stable")]
-    number = len(counts.n)
-    reached = [counts.at(np.full(number, edge)).balanced_accuracy() for edge in nearest]
-    return nearest[np.nan_to_num(reached).argmax(axis=0)]
-
-
-def _harmonic(most: int) -> Callable[[Ints], Floats]:
-    """The harmonic numbers from 0 to `most`, by index; beyond a table by Euler's expansion."""
-    table = np.append(0, np.cumsum(1 / np.arange(1, min(most, LARGEST_TABLE) + 1)))
-
-    def numbers(index: Ints) -> Floats:
-        n = np.maximum(index, LARGEST_TABLE).astype(np.float64)
-        beyond = np.log(n) + np.euler_gamma + 1 / (2 * n)
-        return np.where(index < len(table), table[np.minimum(index, len(table) - 1)], beyond)
-
-    return numbers
 
 
 def bce_with_logits(scores: Floats, labels: NDArray[np.bool_]) -> Floats:
@@ -278,8 +291,8 @@ class Metric:
         The most that each value can be off: a column of its own in `attributes.csv`.
     lower_is_better : bool (default: False)
         Whether less is better.
-    each_round, each_attribute : bool (default: True)
-        Whether `rounds.csv` has its mean and `attributes.csv` its values.
+    each_round : bool (default: True)
+        Whether `rounds.csv` has its mean.
     """
 
     name: str
@@ -289,7 +302,6 @@ class Metric:
     error: Callable[[Curves], Floats] | None = None
     lower_is_better: bool = False
     each_round: bool = True
-    each_attribute: bool = True
 
     @property
     def column(self) -> str:
@@ -299,10 +311,10 @@ class Metric:
 
 # In the order of the columns of `rounds.csv`.
 METRICS = (
+    Metric(*("loss", "loss (nats)", lambda counts, _: counts.mean_loss(), 6), lower_is_better=True),
     Metric(
-        *("loss", "loss (nats)", lambda counts, _: counts.mean_loss(), 6),
+        *("base_rates_loss", "loss of the base rates", lambda c, _: c.base_rates_loss(), None),
         lower_is_better=True,
-        each_attribute=False,
     ),
     Metric("accuracy", "accuracy", lambda counts, _: counts.accuracy(), 5),
     Metric("majority_accuracy", "majority accuracy", lambda c, _: c.majority_accuracy(), None),
@@ -312,6 +324,11 @@ METRICS = (
     Metric(
         *("average_precision", "average precision", lambda _, c: c.average_precision(), 3),
         error=lambda c: c.average_precision_error(),
+        each_round=False,
+    ),
+    Metric(
+        *("calibration_error", "calibration error", lambda _, c: c.calibration_error(), None),
+        lower_is_better=True,
         each_round=False,
     ),
 )

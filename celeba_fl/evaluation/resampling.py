@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from celeba_fl.evaluation.bins import CENTRES, NUM_BINS
 from celeba_fl.evaluation.intervals import draw_identities, interval
-from celeba_fl.evaluation.metrics import BIN_WIDTH, NUM_BINS, RANKED, ZERO_BIN, Counts, mean
+from celeba_fl.evaluation.metrics import RANKED, Counts, mean
 
 # Identities below which no claim about demographic groups rests on a split.
 FEW_IDENTITIES = 100
@@ -57,8 +58,8 @@ class Scores:
     @cached_property
     def values(self) -> dict[str, float]:
         """Metrics of the images as they are, means over the attributes."""
-        counts = [Counts.of(scores, self.labels) for scores in (self.scores, self._ranks)]
-        return {name: mean(values) for name, values in self._judge(*counts).items()}
+        counts = self._counts(np.arange(len(self.labels)))
+        return {name: mean(values) for name, values in _judge(*counts).items()}
 
     @cached_property
     def draws(self) -> dict[str, np.ndarray]:
@@ -73,11 +74,9 @@ class Scores:
         """Metrics of each draw and attribute, each of shape ``(draws, attributes)``."""
         people = [np.flatnonzero(self.celeb_id == person) for person in np.unique(self.celeb_id)]
         drawn = draw_identities(len(people))
-        at_scores, by_rank = (
-            _drawn_counts(drawn, [Counts.of(scores[i], self.labels[i]) for i in people])
-            for scores in (self.scores, self._ranks)
-        )
-        judged = [self._judge(*counts) for counts in zip(at_scores, by_rank, strict=True)]
+        at_scores, by_rank = zip(*(self._counts(rows) for rows in people), strict=True)
+        both = zip(_drawn_counts(drawn, at_scores), _drawn_counts(drawn, by_rank), strict=True)
+        judged = [_judge(*counts) for counts in both]
         return {name: np.array([draw[name] for draw in judged]) for name in judged[0]}
 
     @cached_property
@@ -86,12 +85,13 @@ class Scores:
         ordered = np.sort(self.scores, axis=0)
         columns = zip(ordered.T, self.scores.T, strict=True)
         ranks = np.column_stack([np.searchsorted(row, column) for row, column in columns])
-        return (ranks * NUM_BINS // len(ranks) - ZERO_BIN + 0.5) * BIN_WIDTH
+        return CENTRES[ranks * NUM_BINS // len(ranks)]
 
-    def _judge(self, counts: Counts, by_rank: Counts) -> dict[str, np.ndarray]:
-        """Metrics per attribute; AUROC and average precision from 128 bins of equal size."""
-        judged = counts if self.thresholds is None else counts.at(self.thresholds)
-        return {metric.name: metric.values(judged, by_rank) for metric in RANKED}
+    def _counts(self, rows: np.ndarray) -> tuple[Counts, Counts]:
+        """Counts of some images at the thresholds, and of their ranks."""
+        above = 0.0 if self.thresholds is None else self.thresholds
+        labels = self.labels[rows]
+        return Counts.of(self.scores[rows], labels, above), Counts.of(self._ranks[rows], labels)
 
 
 def read_scores(path: Path) -> Scores:
@@ -134,6 +134,11 @@ def intervals(draws: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]
 def difference_intervals(one: Scores, other: Scores) -> dict[str, tuple[float, float]]:
     """The 95 % interval of the difference `other` - `one` of each metric, by paired draws."""
     return intervals({name: other.draws[name] - values for name, values in one.draws.items()})
+
+
+def _judge(counts: Counts, by_rank: Counts) -> dict[str, np.ndarray]:
+    """Metrics per attribute; AUROC and average precision from 128 bins of equal size."""
+    return {metric.name: metric.values(counts, by_rank) for metric in RANKED}
 
 
 def _drawn_counts(drawn: np.ndarray, people: Sequence[Counts]) -> Iterator[Counts]:

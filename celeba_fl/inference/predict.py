@@ -27,14 +27,21 @@ from celeba_fl.vision.weights import weights_path
 
 # Images that are in memory at once.
 CHUNK = 64
+# What probabilities were recalibrated on, by the part that a model file names.
+DECIDED = {
+    "server_valid": "the official validation images",
+    "valid": "the clients' validation images",
+}
+AS_GIVEN = "as the head gives them, not recalibrated"
 
 
 @dataclass(frozen=True)
 class Prediction:
     """A model's answer for one attribute of an image.
 
-    The score is the logit, and the probability its sigmoid, as well calibrated as the model is. The
-    attribute is present if the score is above the model's threshold.
+    The score is the logit, and the probability its sigmoid, as well calibrated as the model is,
+    which `Model.probabilities` tells. The attribute is present if the score is above the model's
+    threshold.
     """
 
     score: float
@@ -57,6 +64,7 @@ class Model:
     weights: str  # SHA-256 (hex) of the backbone's weights
     home: Path  # where those weights are kept
     faces: str  # those that it was trained on, in words
+    probabilities: str  # whether they were recalibrated, in words
 
 
 def load_model(run: RunInfo) -> Model:
@@ -77,7 +85,9 @@ def load_model(run: RunInfo) -> Model:
         precision = metadata.get("precision", FP32)
         chosen = json.loads(metadata.get("thresholds", "null"))
         thresholds = np.array(chosen or [0.0] * len(attributes))
-    except (KeyError, ValueError) as error:
+        calibration = json.loads(metadata.get("calibration", "null"))
+        decided = DECIDED[calibration["by"]] if calibration else None
+    except (KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{run.path.name}: its model is not one of the task attributes: {error!r}"
         ) from error
@@ -95,7 +105,8 @@ def load_model(run: RunInfo) -> Model:
         )
     drawn = run.config["dataset"] == "drawn"
     faces = "drawn faces, not photographs" if drawn else f"aligned faces ({run.dataset['name']})"
-    return Model(head, attributes, thresholds, view, weights, home, faces)
+    probabilities = f"recalibrated on {decided}" if decided else AS_GIVEN
+    return Model(head, attributes, thresholds, view, weights, home, faces, probabilities)
 
 
 def can_predict(run: RunInfo) -> bool:
@@ -150,7 +161,9 @@ def predictions_table(
     model: Model, predictions: Sequence[tuple[Path, Mapping[str, Prediction]]]
 ) -> Table:
     """Attributes by images: yes or no, and the probability."""
-    caption = escape(f"The model was trained on {model.faces}")
+    caption = escape(
+        f"The model was trained on {model.faces}; its probabilities are {model.probabilities}"
+    )
     table = Table("attribute", *(escape(path.name) for path, _ in predictions), caption=caption)
     yes = {True: "[bold]yes[/bold]", False: "no "}
     for name in model.attributes:
@@ -163,6 +176,7 @@ def predictions_json(model: Model, answers: Mapping[Path, Answer]) -> dict[str, 
     """Predictions for programs, and the files that could not be read with the reasons."""
     return {
         "trained_on": model.faces,
+        "probabilities": model.probabilities,
         "images": {
             str(path): {name: asdict(prediction) for name, prediction in answer.items()}
             for path, answer in answers.items()

@@ -44,5 +44,5 @@ def rank(metric: str) -> int:
 def first_metrics(names: Sequence[str], number: int) -> list[str]:
     """The metrics to draw: those that people look at first, or a task's own."""
     known = [name for name in FIRST if name in names]
-    own = [name for name in names if not name.startswith(("majority", "real"))]
+    own = [name for name in names if not name.startswith(("majority", "base_rates", "real"))]
     return (known or own)[:number]

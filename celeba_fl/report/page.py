@@ -14,6 +14,7 @@ from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
 from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.report.sections.groups import groups
+from celeba_fl.report.sections.probabilities import probabilities
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.sections.samples import samples
 from celeba_fl.report.sections.tables import foundations, settings, task_tables
@@ -24,6 +25,7 @@ SECTIONS: Mapping[str, Callable[[Run], Sequence[Block]]] = {
     "Learning curves": curves,
     "Generated pictures": samples,
     "Attributes": attributes,
+    "Probabilities": probabilities,
     "Before and after": corrections,
     "Who holds which data": partitions,
     "Groups": groups,

@@ -22,7 +22,7 @@ Rows = Sequence[Mapping[str, str]]
 # Tables that the sections know; the task's own tables are all others, and the epochs.
 TABLES = (
     *("rounds", "clients", "epochs", "partitions", "attributes", "groups", "fairness"),
-    *("corrections", "teacher", "fairer"),
+    *("calibration", "corrections", "teacher", "fairer"),
 )
 OTHERS = {*TABLES, "nodes"} - {"epochs"}
 # Clients that a picture shows each for itself; of more it shows a sample.
@@ -52,6 +52,7 @@ class Run:
     epochs: Rows
     partitions: Rows
     attributes: Rows
+    calibration: Rows
     groups: Rows
     fairness: Rows
     corrections: Rows

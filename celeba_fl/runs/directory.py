@@ -35,7 +35,7 @@ from celeba_fl.rounds.checking import difference
 from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs.reading import read_json
 from celeba_fl.runs.resuming import directory_to_resume
-from celeba_fl.runs.tables import csv_text, defined, read_csv, write_csv, write_parquet
+from celeba_fl.runs.tables import columns_of, csv_text, defined, read_csv, write_csv, write_parquet
 
 HEARTBEAT_SECONDS = 5.0
 PARTITIONS = "partitions.csv"
@@ -189,10 +189,19 @@ class RunDirectory:
             LOG.warning("%s: not written, and the run goes on: %s", self.path, error)
 
     def append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows to a CSV file; the first rows create it with its header."""
+        """Add rows to a CSV file; the first rows create it with its header.
+
+        A file that lacks a column, as that of a run of an earlier version, gets it first.
+        """
         path = self.path / name
-        if rows:
-            append_bytes(path, csv_text(rows, header=not path.exists()).encode())
+        if not rows:
+            return
+        before = columns_of(path) if path.exists() else []
+        columns = dict.fromkeys((*rows[0], *before))
+        if before and before != [*columns]:
+            self.write_csv(name, [{**columns, **row} for row in read_csv(path)])
+        text = csv_text([{**columns, **row} for row in rows], header=not before)
+        append_bytes(path, text.encode())
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write a whole CSV file."""

@@ -133,7 +133,7 @@ class Recorder:
             self.run.write_csv(name, rows)
         for name, columns in tables.parquet.items():
             self.run.write_parquet(name, columns)
-        self.run.write_model("model", arrays, tables.model_metadata)
+        self.run.write_model("model", tables.model or arrays, tables.model_metadata)
         self.run.write_summary(tables.summary)
 
 

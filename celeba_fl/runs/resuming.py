@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.log import LOG
 from celeba_fl.config import RESUMABLE, RunConfig
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.runs.reading import RunInfo, find_run, keys_read
@@ -41,6 +42,12 @@ def directory_to_resume(config: RunConfig) -> Path:
         )
     if why := _nothing_left(config, run, before):
         raise InputError(f"resume = {config.resume!r}: {path.name} {why}")
+    if config.task == "attributes" and "calibration" not in run.config:
+        LOG.warning(
+            "%s was begun when histograms of scores ended at 8: in its rounds until now, AUROC on "
+            "the clients' images may be too low",
+            path.name,
+        )
     return path
 
 

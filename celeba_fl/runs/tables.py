@@ -85,6 +85,12 @@ def csv_text(rows: Iterable[Mapping[str, Any]], header: bool) -> str:
     return encodable(text.getvalue())
 
 
+def columns_of(path: Path) -> list[str]:
+    """The columns of a CSV file, from its first line."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [_plain(name) for name in next(csv.reader(file), [])]
+
+
 def _quoted(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

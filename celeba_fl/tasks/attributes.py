@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES, group_names, membership
 from celeba_fl.data.teacher import teacher_provenance
 from celeba_fl.evaluation import corrections, fairness
+from celeba_fl.evaluation.answers import Answers, decide
 from celeba_fl.evaluation.attribute_tables import final_tables
 from celeba_fl.evaluation.curves import ExactCurves
-from celeba_fl.evaluation.metrics import EACH_ROUND, METRICS, Counts, best_thresholds, means
+from celeba_fl.evaluation.metrics import EACH_ROUND, METRICS, Counts, means
 from celeba_fl.evaluation.resampling import Scores
 from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import scores
@@ -50,6 +52,7 @@ class Attributes(SolvedFaces):
         self._scaling = None
         self._sums = self.description_sums()
         self._central = {}
+        self._base_rates: float | np.ndarray = np.nan
 
     @property
     def count_names(self) -> tuple[str, ...]:
@@ -115,6 +118,7 @@ class Attributes(SolvedFaces):
 
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
         """The weights that `class-weights` and `group-weighting` ask for."""
+        self._base_rates = (counts[-len(ATTRIBUTES) :] + 0.5) / (num_train + 1)
         by_name = dict(zip(self.count_names, counts.tolist(), strict=True))
         return weighting.instruct(self.config, by_name, num_train)
 
@@ -134,7 +138,7 @@ class Attributes(SolvedFaces):
 
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Means over the attributes, AUROC from score bins."""
-        total = Counts.from_arrays(counts)
+        total = Counts.from_arrays(counts, self._base_rates)
         taught = {AGREEMENT: corrections.agreement(counts)} if "teacher_asked" in counts else {}
         return {**means(total, total, EACH_ROUND), **taught}
 
@@ -144,8 +148,8 @@ class Attributes(SolvedFaces):
         for part, examples in self._central.items():
             if len(examples):
                 outputs, labels = scores(head, examples.features), examples.labels
-                counts, curves = Counts.of(outputs, labels), ExactCurves(outputs, labels)
-                result[part] = means(counts, curves, EACH_ROUND)
+                counts = replace(Counts.of(outputs, labels), base_rates=self._base_rates)
+                result[part] = means(counts, ExactCurves(outputs, labels), EACH_ROUND)
         return result
 
     def kept_arrays(self, arrays: Arrays) -> Arrays:
@@ -155,17 +159,21 @@ class Attributes(SolvedFaces):
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
         """Judge every attribute on every split and in every group, and keep the test scores."""
         config, view = self.config, self.features.view
-        thresholds = self._thresholds(arrays, counts)
+        answers = self._answers(arrays, counts)
+        head = answers.head(arrays)
         test, judged, parquet = self._central["test"], None, {}
         if len(test):
-            image, outputs = self.faces.table.image[test.rows], scores(arrays, test.features)
+            image, outputs = self.faces.table.image[test.rows], scores(head, test.features)
             judged = Scores(image, test.celeb_id, ATTRIBUTES, test.labels, outputs)
             parquet["test_scores.parquet"] = judged.columns()
-        summary, csv = final_tables(counts, judged, thresholds, ATTRIBUTES, config.demographics)
+        summary, csv = final_tables(
+            counts, judged, answers, self._base_rates, ATTRIBUTES, config.demographics
+        )
         return Tables(
             summary={f"test_{name}": value for name, value in summary.items()},
             csv=csv,
             parquet=parquet,
+            model=head,
             model_metadata={
                 "attributes": json.dumps(ATTRIBUTES),
                 "backbone": view.backbone,
@@ -173,40 +181,44 @@ class Attributes(SolvedFaces):
                 "features": view.features,
                 "image-size": str(view.image_size),
                 "precision": view.precision,
-                "thresholds": json.dumps(thresholds.tolist()),
+                **answers.metadata(),
             },
         )
 
     def compare(self, base: Arrays, arrays: Arrays) -> dict[str, list[dict[str, Any]]]:
         """Compare both models on the test images, unless the rounds started from chance.
 
-        Each head with the thresholds that are its own; so nothing where those were chosen on the
-        clients' validation images, which know the final head only.
+        Each head with the thresholds and the calibration that are its own; so nothing where those
+        were chosen on the clients' validation images, which know the final head only.
         """
-        test = self._central["test"]
-        by_clients = self.config.thresholds == "valid" and not len(self._central["server_valid"])
-        if self.config.init in ("base-rates", "random") or by_clients or not len(test):
+        test, config = self._central["test"], self.config
+        chosen = config.thresholds != "zero" or config.calibration != "none"
+        by_clients = chosen and not len(self._central["server_valid"])
+        if config.init in ("base-rates", "random") or by_clients or not len(test):
             return {}
         base_yes, yes = (
-            scores(head, test.features) > self._thresholds(head, {}) for head in (base, arrays)
+            scores(answers.head(head), test.features) > answers.thresholds
+            for head in (base, arrays)
+            for answers in [self._answers(head, {})]
         )
         rows = corrections.compare(
-            base_yes, yes, test.labels, test.celeb_id, ATTRIBUTES, self.config.demographics
+            base_yes, yes, test.labels, test.celeb_id, ATTRIBUTES, config.demographics
         )
         return {"corrections.csv": rows}
 
-    def _thresholds(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> np.ndarray:
-        """The scores above which the final model sees an attribute, (attributes,).
+    def _answers(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Answers:
+        """What becomes of the scores of a final model, by `calibration` and `thresholds`.
 
-        With ``thresholds = "valid"`` those of the best balanced accuracy on the official validation
-        split, or where the server does not have it, on the clients' validation images.
+        The official validation split decides, or where the server does not have it, the clients'
+        validation images.
         """
-        valid = self._central["server_valid"]
-        if self.config.thresholds == "valid" and len(valid):
-            return best_thresholds(Counts.of(scores(arrays, valid.features), valid.labels))
-        if self.config.thresholds == "valid" and "valid" in counts:
-            return best_thresholds(Counts.from_arrays(counts["valid"]))
-        return np.zeros(len(ATTRIBUTES))
+        config, valid, parts = self.config, self._central["server_valid"], {}
+        if len(valid):
+            parts["server_valid"] = Counts.of(scores(arrays, valid.features), valid.labels)
+        if "valid" in counts:
+            parts["valid"] = Counts.from_arrays(counts["valid"])
+        rules = config.calibration == "valid", config.thresholds, config.accuracy_cost / 100
+        return decide(parts, len(ATTRIBUTES), *rules)
 
     # ---- on a client -----------------------------------------------------------------------
 

@@ -61,6 +61,11 @@ def check_head(config: RunConfig) -> None:
         raise InputError(f"groupings = {config.groupings!r}: must name each grouping once")
     if config.group_weighting:
         _check_grouping("group-weighting", config.group_weighting, config.weighted)
+    if config.thresholds != "capped" and config.accuracy_cost != config.defaults()["accuracy-cost"]:
+        raise InputError(
+            f"accuracy-cost = {config.accuracy_cost}: is read with thresholds = 'capped' only, and "
+            f"thresholds = {config.thresholds!r}"
+        )
     closed = "closed-form" in (config.strategy, config.init)
     if config.class_weights and closed:
         raise InputError(

@@ -75,6 +75,7 @@ def run(request, toy, tmp_path_factory):
     head = spread_head(store.read(np.arange(len(table)))[:])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Attributes, "initial_arrays", lambda self: head)
+        patch.setattr("celeba_fl.evaluation.thresholds.FEW", 1)  # there are 12 validation images
         run_inline(config, 3, server_app.app, client_app)
     return read_runs(folder / "runs")[0].path
 
@@ -191,7 +192,15 @@ def test_summary(run, saved):
         sklearn.log_loss(saved[a], 1 / (1 + np.exp(-saved[f"{a}_score"])), labels=[False, True])
         for a in ATTRIBUTES
     ]
-    assert summary == {"test_loss": pytest.approx(np.mean(losses))}
+    assert summary.pop("test_loss") == pytest.approx(np.mean(losses))
+    at_zero = {
+        name: summary.pop(f"test_{name}_at_0", None)
+        for name in ("accuracy", "balanced_accuracy", "macro_f1")
+    }
+    assert summary.keys() == {"test_base_rates_loss", "test_calibration_error"}
+    if at_zero["accuracy"] is not None:
+        right = [((saved[f"{a}_score"] > 0) == saved[a]).mean() for a in ATTRIBUTES]
+        assert at_zero["accuracy"] == pytest.approx(np.mean(right))
 
 
 def test_groups(run, saved, frames):

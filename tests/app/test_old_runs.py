@@ -47,14 +47,20 @@ def resume(tmp_path: Path, **keys: Any) -> None:
 def rounds(path: Path) -> dict[str, list[float]]:
     """The columns of `rounds.csv`, but for times and for bytes, of which there are fewer now."""
     rows, apart = read_csv(path / "rounds.csv"), {"seconds", "bytes_up", "bytes_down"}
-    return {name: [float(row[name]) for row in rows] for name in rows[0] if name not in apart}
+    return {
+        name: [float(row[name] or "nan") for row in rows] for name in rows[0] if name not in apart
+    }
 
 
 def same_as_three_rounds(path: Path) -> None:
-    """Floats may differ between machines, and columns may have been added since."""
+    """Floats may differ between machines, columns may have been added since, and bins are others.
+
+    Of some twenty images, the AUROC of clients depends on which share a bin.
+    """
     columns = rounds(path)
     for name, column in rounds(OLD / "three_rounds").items():
-        assert columns[name] == pytest.approx(column, rel=1e-4), name
+        near = {"abs": 0.02} if name in ("train_auroc", "valid_auroc") else {"rel": 1e-4}
+        assert columns[name] == pytest.approx(column, **near), name
     model = load_file(path / "model.safetensors")
     for key, array in load_file(OLD / "three_rounds" / "model.safetensors").items():
         np.testing.assert_allclose(model[key], array, rtol=1e-3, atol=1e-5)
@@ -68,7 +74,10 @@ def test_it_is_listed(old: Path, tmp_path: Path) -> None:
 
 
 def test_it_resumes_to_the_model_of_a_run_that_was_never_interrupted(
-    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    old: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """From its checkpoint and with its features."""
 
@@ -81,6 +90,7 @@ def test_it_resumes_to_the_model_of_a_run_that_was_never_interrupted(
     (info,) = read_runs(tmp_path / "runs")
     assert (info.path, info.status, len(info.flwr_run_ids)) == (old, "completed", 2)
     same_as_three_rounds(old)
+    assert "when histograms of scores ended at 8" in caplog.text
 
 
 def test_a_new_run_of_its_settings_is_the_same(old: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
-from celeba_fl.evaluation import metrics
+from celeba_fl.evaluation import harmonic
+from celeba_fl.evaluation.bins import EDGES, NUM_BINS
 from celeba_fl.evaluation.checking import (
     check_answers,
     check_confusion,
@@ -19,7 +20,7 @@ from celeba_fl.evaluation.checking import (
 )
 from celeba_fl.evaluation.corrections import count_answers
 from celeba_fl.evaluation.fairness import count_groups
-from celeba_fl.evaluation.metrics import NUM_BINS, Counts
+from celeba_fl.evaluation.metrics import Counts
 
 NAMES = ("a", "b", "c")
 
@@ -41,7 +42,7 @@ def test_honest_scores_pass(n: int, spread: float) -> None:
 
 
 def test_scores_on_the_edges_of_bins_pass() -> None:
-    scores = np.repeat(metrics.EDGES[:, None], 3, axis=1)
+    scores = np.repeat(EDGES[:, None], 3, axis=1)
     for labels in (np.ones_like(scores, bool), np.zeros_like(scores, bool)):
         check_scores(Counts.of(scores, labels).to_arrays(), len(scores), 3, labels.sum(axis=0))
 
@@ -131,7 +132,7 @@ def test_a_client_may_claim_any_number_of_examples(monkeypatch: pytest.MonkeyPat
     scores, labels = examples(300)
     counts = Counts.of(scores, labels)
     whole = counts.average_precision_error()
-    monkeypatch.setattr(metrics, "LARGEST_TABLE", 100)
+    monkeypatch.setattr(harmonic, "LARGEST_TABLE", 100)
     np.testing.assert_allclose(counts.average_precision_error(), whole, rtol=0, atol=1e-4)
     monkeypatch.undo()
     bins = np.full((3, NUM_BINS), 2**40)

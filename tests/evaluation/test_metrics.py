@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,18 +10,14 @@ from sklearn import metrics as sklearn
 from toys import nothing_counted
 
 from celeba_fl.common.arrays import sum_counts
+from celeba_fl.evaluation.bins import EDGES, NUM_BINS, bins_of
 from celeba_fl.evaluation.curves import ExactCurves
 from celeba_fl.evaluation.metrics import (
-    BIN_WIDTH,
     EACH_ROUND,
-    EDGES,
     METRICS,
-    NUM_BINS,
     RANKED,
-    ZERO_BIN,
     Counts,
     bce_with_logits,
-    best_thresholds,
     mean,
     means,
     ratio,
@@ -66,20 +63,6 @@ def test_another_threshold_by_hand():
     assert counts.auroc() == Counts.of(SCORES, LABELS).auroc()
 
 
-def test_best_threshold_by_hand():
-    # Above -2: all three positives, one of five negatives; -1.125 to -1.875 say the same.
-    found = best_thresholds(Counts.of(SCORES, LABELS))
-    assert found == [-1.125]
-    assert Counts.of(SCORES, LABELS).at(found).balanced_accuracy() == (1 + 4 / 5) / 2
-
-
-def test_best_threshold_is_0_where_nothing_tells_another():
-    labels = np.array([[True, False, True], [True, False, False]])
-    counts = Counts.of(np.array([[3.0, 3, 5], [-3, -3, -5]]), labels)
-    assert best_thresholds(counts).tolist() == [0, 0, 0]
-    assert best_thresholds(nothing_counted(2)).tolist() == [0, 0]
-
-
 def test_stacked_counts_are_the_single_ones():
     one, other = Counts.of(SCORES, LABELS), Counts.of(-SCORES, LABELS)
     both = Counts.stack([one, other])
@@ -121,14 +104,6 @@ def test_a_score_of_zero_predicts_no_and_any_above_it_yes():
     assert Counts.of(scores, ~labels).fp.tolist() == [0, 0, 1, 0, 1]
 
 
-def test_bins_are_open_below_and_closed_above():
-    edge = 3 * BIN_WIDTH
-    scores = np.array([[edge, np.nextafter(edge, 1), -8.0, -1e6, 8.0, 1e6]])
-    counts = Counts.of(scores, np.ones((1, 6), bool))
-    bins = counts.positives.argmax(axis=1).tolist()
-    assert bins == [ZERO_BIN + 2, ZERO_BIN + 3, 0, 0, NUM_BINS - 1, NUM_BINS - 1]
-
-
 def test_scores_of_one_bin_count_as_ties():
     scores = np.array([[0.11], [0.12]])
     for labels, exact in (([[True], [False]], 0.0), ([[False], [True]], 1.0)):
@@ -143,9 +118,9 @@ def test_scores_of_one_bin_count_as_ties():
 def test_undefined_is_nan():
     nothing = nothing_counted(2)
     for metric in (
-        nothing.mean_loss, nothing.accuracy, nothing.majority_accuracy, nothing.balanced_accuracy,
-        nothing.f1, nothing.auroc, nothing.auroc_error, nothing.average_precision,
-        nothing.average_precision_error,
+        nothing.mean_loss, nothing.base_rates_loss, nothing.calibration_error, nothing.accuracy,
+        nothing.majority_accuracy, nothing.balanced_accuracy, nothing.f1, nothing.auroc,
+        nothing.auroc_error, nothing.average_precision, nothing.average_precision_error,
     ):  # fmt: skip
         assert np.isnan(metric()).tolist() == [True, True]
 
@@ -198,21 +173,6 @@ def test_confusion_counts_are_exact_at_every_edge(drawn, data):
     np.testing.assert_array_equal(counts.n, len(labels))
 
 
-@given(examples(bound=2.0))
-def test_no_edge_is_better_than_the_best(drawn):
-    scores, labels = drawn
-    found = best_thresholds(Counts.of(scores, labels))
-    for truth, score, best in zip(labels.T, scores.T, found, strict=True):
-        if truth.all() or not truth.any():
-            assert best == 0
-            continue
-        reached = {
-            edge: (score > edge)[truth].mean() / 2 + (score <= edge)[~truth].mean() / 2
-            for edge in EDGES.tolist()
-        }
-        assert reached[best] == pytest.approx(max(reached.values()))
-
-
 @given(examples(bound=1.0, least=2))
 def test_binned_auroc_is_within_its_error_of_the_exact_one(drawn):
     scores, labels = drawn
@@ -243,7 +203,7 @@ def test_errors_of_many_examples_are_small():
 def test_binned_curves_are_scikit_learns_of_the_binned_scores(drawn):
     scores, labels = drawn
     counts = Counts.of(scores, labels)
-    binned = np.ceil(scores / BIN_WIDTH)
+    binned = bins_of(scores).astype(np.float64)
     exact = ExactCurves(binned, labels)
     np.testing.assert_allclose(counts.average_precision(), exact.average_precision(), rtol=1e-12)
     np.testing.assert_allclose(counts.auroc(), exact.auroc(), rtol=1e-12)
@@ -308,23 +268,29 @@ def test_mean_leaves_out_what_is_undefined():
 
 
 def test_the_table_of_metrics_says_which_are_where_and_in_which_order() -> None:
-    names = ["loss", "accuracy", "majority_accuracy", "balanced_accuracy", "macro_f1", "auroc"]
+    names = ["loss", "base_rates_loss", "accuracy", "majority_accuracy", "balanced_accuracy"]
+    names += ["macro_f1", "auroc"]
     assert [metric.name for metric in EACH_ROUND] == names
-    assert [metric.name for metric in METRICS] == [*names, "average_precision"]
+    assert [metric.name for metric in METRICS] == [*names, "average_precision", "calibration_error"]
     assert [metric.name for metric in RANKED] == [
         *("balanced_accuracy", "auroc", "average_precision", "macro_f1", "accuracy", "loss")
     ]
-    assert [metric.name for metric in METRICS if metric.lower_is_better] == ["loss"]
+    lower = [metric.name for metric in METRICS if metric.lower_is_better]
+    assert lower == ["loss", "base_rates_loss", "calibration_error"]
 
 
 def test_means_are_of_each_metric_over_the_attributes_that_have_it() -> None:
     scores = np.hstack([SCORES, SCORES])
     labels = np.hstack([LABELS, np.zeros_like(LABELS)])  # AUROC and F1 of the second: undefined
     counts = Counts.of(scores, labels)
-    found = means(counts, ExactCurves(scores, labels), METRICS)
+    counts = replace(counts, base_rates=np.array([0.25, 0.5]))
+    curves = ExactCurves(scores, labels)
+    found = means(counts, curves, METRICS)
     assert found == pytest.approx(
         {
             "loss": counts.mean_loss().mean(),
+            "base_rates_loss": (3 / 8 * np.log(4) + 5 / 8 * np.log(4 / 3) + np.log(2)) / 2,
+            "calibration_error": curves.calibration_error().mean(),
             "accuracy": (6 / 8 + 5 / 8) / 2,
             "majority_accuracy": (5 / 8 + 1) / 2,
             "balanced_accuracy": (2 / 3 + 4 / 5) / 2,

@@ -29,6 +29,7 @@ from celeba_fl.inference.predict import (
     can_predict,
     load_model,
     predict_files,
+    predictions_json,
     predictions_table,
 )
 from celeba_fl.launch.inline import run_inline
@@ -132,6 +133,19 @@ def test_thresholds(whole: RunInfo, tmp_path: Path) -> None:
 def test_models_without_thresholds(whole: RunInfo, tmp_path: Path) -> None:
     model = load_model(rewritten(whole, tmp_path, thresholds=None))
     assert model.thresholds.tolist() == [0.0] * 40
+
+
+def test_it_says_what_its_probabilities_are(whole: RunInfo, tmp_path: Path) -> None:
+    plain = load_model(whole)
+    assert plain.probabilities == "as the head gives them, not recalibrated"
+    about = json.dumps({"by": "valid", "slope": [0.5] * 40, "offset": [0.0] * 40})
+    model = load_model(rewritten(whole, tmp_path, calibration=about))
+    assert model.probabilities == "recalibrated on the clients' validation images"
+    assert predictions_json(model, {})["probabilities"] == model.probabilities
+    assert model.probabilities in str(predictions_table(model, []).caption)
+    for broken in ('{"by": "test"}', "[1]", "{"):
+        with pytest.raises(InputError, match="not one of the task attributes"):
+            load_model(rewritten(whole, tmp_path, calibration=broken))
 
 
 def test_any_form_and_size(whole: RunInfo) -> None:

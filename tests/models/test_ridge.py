@@ -154,28 +154,61 @@ def test_calibration_is_discriminant_analysis_of_the_score(seed):
         np.testing.assert_allclose(logits[:, i], expected, rtol=1e-6, atol=1e-9)
 
 
-def test_moments_are_of_validation_and_the_share_of_train():
-    # Train: s = 0, 0, 0, 1; validation: s = 0 and 2 without the attribute, 2 and 4 with it.
-    def one(scores, labels):
-        return gram(np.array(scores)[:, None], np.array(labels)[:, None] > 0)
+def columns(scores, labels):
+    """Sums whose features are the scores of the outputs, given by column."""
+    return gram(np.array(scores).T, np.array(labels).T > 0)
 
-    train, valid = one([0, 0, 0, 1], [0, 0, 0, 1]), one([0, 2, 2, 4], [0, 0, 1, 1])
+
+def test_moments_are_of_validation_and_the_share_of_train():
+    # Train: means 0 and 1, variance 1/2, p = 1.5 / 5. Validation: means 1 and 3, variance 1.
+    train = columns([[-1, 0, 1, 1]], [[0, 0, 0, 1]])
+    valid = columns([[0, 2, 2, 4]], [[0, 0, 1, 1]])
     slope, shift = calibrate(np.array([[1.0], [0.0]]), train, valid)[:, 0]
-    # Means 1 and 3, variance 1, p = 1.5 / 5.
     assert slope == pytest.approx(2)
     assert shift == pytest.approx(-2 * 2 + np.log(1.5 / 3.5))
 
 
-@pytest.mark.parametrize(
-    "labels", [[0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]], ids=["none", "all", "wrong way round"]
-)
+@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [1, 1, 1, 1]], ids=["none", "all"])
 def test_where_validation_says_nothing_the_moments_are_of_train(labels):
-    def one(scores, labels):
-        return gram(np.array(scores)[:, None], np.array(labels)[:, None] > 0)
-
-    train = one([0, 2, 2, 4], [0, 0, 1, 1])
-    slope, _ = calibrate(np.array([[1.0], [0.0]]), train, one([0, 2, 2, 4], labels))[:, 0]
+    train = columns([[0, 2, 2, 4]], [[0, 0, 1, 1]])
+    slope, _ = calibrate(np.array([[1.0], [0.0]]), train, columns([[0, 2, 2, 4]], [labels]))[:, 0]
     assert slope == pytest.approx(2)
+
+
+def test_a_score_that_is_the_wrong_way_round_says_nothing():
+    train = columns([[0, 2, 2, 4]], [[0, 0, 1, 1]])
+    valid = columns([[0, 2, 2, 4]], [[1, 1, 0, 0]])
+    assert calibrate(np.array([[1.0], [0.0]]), train, valid)[:, 0].tolist() == [0, 0]
+
+
+def test_an_attribute_that_validation_lacks_is_corrected_as_the_others_are():
+    """Its slope is not the one of train, which is too sure of what it has seen."""
+    # Of the first, train says d = 2 and v = 1, validation d = 1 and v = 2.
+    train = columns([[0, 2, 2, 4], [0, 4, 4, 8]], [[0, 0, 1, 1]] * 2)
+    root = np.sqrt(2)
+    valid = columns([[-root, root, 1 - root, 1 + root], [0, 2, 4, 6]], [[0, 0, 1, 1], [0, 0, 0, 0]])
+    w = np.vstack([np.eye(2), np.zeros(2)])
+    logits = calibrate(w, train, valid)
+    # Of the second, train says d = 4 and v = 4: half of d, twice v.
+    np.testing.assert_allclose(logits[:2], [[1 / 2, 0], [0, 2 / 8]], rtol=1e-3, atol=1e-9)
+    # It is centred where its negatives on validation would be if the positives were d above them.
+    np.testing.assert_allclose(logits[2], [-1 / 2 * 1 / 2, -2 / 8 * (3 + 1)], rtol=1e-3)
+
+
+def test_few_examples_count_by_their_number():
+    """D is 2 on train and 1 on validation where it is known well; the other has one positive."""
+    train = columns([[0, 2, 2, 4] * 2] * 2, [[0, 0, 1, 1] * 2] * 2)
+    many = [[0, 2, 1, 3] * 50, [0, 2] * 99 + [1, 21]]
+    valid = columns(many, [[0, 0, 1, 1] * 50, [0] * 199 + [1]])
+    w = np.vstack([np.eye(2), np.zeros(2)])
+    slope = np.diag(calibrate(w, train, valid)[:2])
+    known, own = np.array([50, 199 / 200]), np.array([[2, 2], [1, 1]])
+    second = np.array(many[1])
+    gap = np.array([1, 21 - second[:-1].mean()])
+    within = np.array([1, second[:-1].var() * 199 / 200])
+    prior = [(known @ a) / (known @ b) * b for a, b in zip((gap, within), own, strict=True)]
+    d, v = ((known * a + 30 * b) / (known + 30) for a, b in zip((gap, within), prior, strict=True))
+    np.testing.assert_allclose(slope, d / v, rtol=1e-3)
 
 
 def test_an_attribute_that_train_never_shows_has_its_share_for_a_score():

@@ -94,6 +94,31 @@ def test_settings_that_differ(scored: MakeRun, tmp_path: Path) -> None:
     assert "All settings are the same." in compare(tmp_path, one, one).text
 
 
+def test_runs_of_other_thresholds_are_also_compared_at_one_rule(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    """Both have scores that are all right at 0; at the threshold of one, half of them are."""
+    columns = score_columns("xxxxxxxx")
+    one = make_run(
+        "one",
+        info={"config": {"seed": 1}},
+        summary={"test_accuracy": 1.0, "test_auroc": 1.0},
+        scores=columns,
+    )
+    other = make_run(
+        "other",
+        info={"config": {"seed": 1, "thresholds": "valid"}},
+        summary={"test_accuracy": 0.5, "test_auroc": 1.0},
+        scores=columns,
+        csv={"attributes": "split,attribute,threshold\ntest,Smiling,2.0\n"},
+    )
+    parsed = compare(tmp_path, one, other)
+    assert "not judged by one rule: A at threshold 0, a probability of one half; B" in parsed.text
+    rows = parsed.tables[next(c for c in parsed.tables if "all at threshold 0" in c)]
+    assert [row[1] for row in rows[1:]] == ["1.000", "1.000"]
+    assert "judged by one rule" not in compare(tmp_path, one, one).text
+
+
 def test_mean_and_deviation_over_seeds(scored: MakeRun, tmp_path: Path) -> None:
     paths = [
         scored("one", "x-x-x-x-", seed=1),

@@ -67,14 +67,23 @@ def test_figures_are_those_of_the_files(run: Path) -> None:
         assert float(low) <= float(high)
         assert rest[:3] == ["\N{EN DASH}"] * 3
     assert parsed.row(RESULTS, "accuracy")[-1] == three(summary["test_majority_accuracy"])
+    assert parsed.row(RESULTS, "loss (nats)")[-1] == three(summary["test_base_rates_loss"])
+    assert f"base rates: {three(summary['test_base_rates_loss'])}" in parsed.text
+    assert "and the rates of groups are at threshold 0, a probability of one half" in parsed.text
+    assert "All curves are at threshold 0." in parsed.text
+    error = three(summary["test_calibration_error"])
+    assert f"The expected calibration error is {error} on the test split" in parsed.text
+    assert "Probabilities are as the head gives them" in parsed.text
     assert "celeba-fl baseline" in parsed.text
     assert "No claim about demographic groups" in parsed.text
 
     for row in read_csv(run / "attributes.csv"):
         if row["split"] == "test":
             shown = parsed.row("All figures of the test split", row["attribute"].replace("_", " "))
-            columns = ("accuracy", "majority_accuracy", "balanced_accuracy", "f1", "auroc")
-            expected = [three(row[key]) for key in (*columns, "average_precision")]
+            columns = ["loss", "base_rates_loss", "accuracy", "majority_accuracy"]
+            columns += ["balanced_accuracy", "f1", "auroc", "average_precision"]
+            columns += ["calibration_error", "threshold"]
+            expected = [three(row[key]) for key in columns]
             assert shown == [row["n"], row["positives"], *expected]
 
     sizes = [int(row["num_examples"]) for row in read_csv(run / "partitions.csv")]
@@ -362,7 +371,7 @@ def test_figures_of_the_clients_splits_say_how_exact_they_are(run: Path) -> None
         name = {"valid": "validation"}.get(split, split)
         shown = parsed.row(f"All figures of the clients' {name} split", "Smiling")
         row = rows[split, "Smiling"]
-        assert shown[-2:] == [
+        assert shown[-4:-2] == [
             f"{three(row[key])} ± {float(row[f'{key}_error']):.4f}"
             for key in ("auroc", "average_precision")
         ]

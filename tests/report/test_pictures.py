@@ -21,6 +21,7 @@ from celeba_fl.report.sections.clients import clients as client_section
 from celeba_fl.report.sections.clients import partitions as partition_section
 from celeba_fl.report.sections.curves import curves as curve_section
 from celeba_fl.report.sections.groups import groups as group_section
+from celeba_fl.report.sections.probabilities import probabilities as probability_section
 
 ROUNDS = [
     {"round": "0", "valid_loss": "0.7", "test_loss": ""},
@@ -239,9 +240,9 @@ def test_a_sweep_has_a_line_for_each_value_of_the_other_keys() -> None:
 
 def test_every_picture_of_a_report_has_rows_and_words(whole: Run) -> None:
     parts = (curve_section, attribute_section, partition_section, client_section, group_section)
-    blocks = [block for make in parts for block in make(whole)]
+    blocks = [block for make in (*parts, probability_section) for block in make(whole)]
     shown = [p for block in blocks if isinstance(block, Pictures) for p in block.pictures]
-    assert len(shown) == len({picture.name for picture in shown}) == 12
+    assert len(shown) == len({picture.name for picture in shown}) == 14
     for picture in shown:
         assert not isinstance(picture.source, bytes)
         assert picture.source.to_dict()  # which checks all of it

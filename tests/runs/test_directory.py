@@ -156,6 +156,16 @@ def test_rows_are_added_below_one_header(tmp_path: Path) -> None:
     assert (run.path / "rounds.csv").read_text() == "round,loss\n0,0.5\n1,0.5\n2,0.5\n"
 
 
+def test_a_file_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
+    """Rows are never written under the names of other columns."""
+    with open_run(tmp_path) as run:
+        (run.path / "rounds.csv").write_text("round,accuracy,gone\n0,0.5,7\n")
+        run.append("rounds.csv", [{"round": 1, "loss": 0.3, "accuracy": 0.6}])
+        run.append("rounds.csv", [{"round": 2, "loss": 0.2, "accuracy": 0.7}])
+        text = (run.path / "rounds.csv").read_text()
+    assert text == "round,loss,accuracy,gone\n0,,0.5,7\n1,0.3,0.6,\n2,0.2,0.7,\n"
+
+
 def test_no_rows_make_no_header(tmp_path: Path) -> None:
     with open_run(tmp_path) as run:
         run.append("clients.csv", [])

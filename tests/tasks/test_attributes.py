@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn
+from sklearn.calibration import calibration_curve
 from toys import nothing_counted, spread_head, write_sites
 
 from celeba_fl.common.arrays import sum_counts
@@ -15,8 +16,11 @@ from celeba_fl.data import partitions
 from celeba_fl.data.draws import valid_mask
 from celeba_fl.data.schema import ATTRIBUTES, group_names
 from celeba_fl.data.sources import load
+from celeba_fl.evaluation.bins import NUM_BINS
+from celeba_fl.evaluation.calibration import fit
 from celeba_fl.evaluation.curves import ExactCurves
-from celeba_fl.evaluation.metrics import EACH_ROUND, NUM_BINS, Counts, best_thresholds, mean
+from celeba_fl.evaluation.metrics import EACH_ROUND, Counts, bce_with_logits, mean
+from celeba_fl.evaluation.thresholds import best_thresholds
 from celeba_fl.models import ridge
 from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import initial_head, scores
@@ -309,7 +313,7 @@ def test_counts_of_all_clients_are_those_of_the_pool(server, described, held, ta
         np.testing.assert_allclose(total.loss, pooled.loss, rtol=1e-9)
         found = server.metrics(pooled.to_arrays())
         assert tuple(found) == server.metric_names == METRICS
-        assert server.lower_is_better == ("loss",)
+        assert server.lower_is_better[0] == "loss"
         truth, yes = table.labels[rows], scores(head, x[rows]) > 0
         assert found["accuracy"] == pytest.approx((truth == yes).mean())
         assert found["auroc"] == mean(pooled.auroc())
@@ -492,6 +496,8 @@ def test_central_metrics_are_those_of_the_official_splits(server, prepared, tabl
 
 
 def test_final_rows_are_scikit_learns_on_the_test_scores(server, prepared, table, x, head):
+    counted = np.concatenate([np.zeros(4, np.int64), table.labels[:60].sum(axis=0)])
+    server.instruct(counted, 60)
     tables = server.finish(head, {})
     saved = tables.parquet["test_scores.parquet"]
     assert [*saved][:3] == ["image", "celeb_id", ATTRIBUTES[0]]
@@ -504,10 +510,18 @@ def test_final_rows_are_scikit_learns_on_the_test_scores(server, prepared, table
         truth, score = saved[row["attribute"]], saved[f"{row['attribute']}_score"]
         np.testing.assert_array_equal(truth, table.labels[72:, i])
         np.testing.assert_array_equal(score, scores(head, x[72:])[:, i])
-        yes = score > 0
+        yes, chance = score > 0, 1 / (1 + np.exp(-score))
+        observed, said = calibration_curve(truth, chance, n_bins=10)
+        of_band = np.histogram(chance, np.linspace(0, 1, 11))[0]
+        of_band = of_band[of_band > 0] / 24
         assert (row["n"], row["positives"]) == (24, truth.sum())
         assert {key: row[key] for key in [*row][4:]} == pytest.approx(
             {
+                "loss": sklearn.log_loss(truth, chance, labels=[False, True]),
+                "base_rates_loss": sklearn.log_loss(
+                    truth, np.full(24, (table.labels[:60, i].sum() + 0.5) / 61)
+                ),
+                "calibration_error": (of_band * np.abs(observed - said)).sum(),
                 "majority_accuracy": max(truth.mean(), 1 - truth.mean()),
                 "accuracy": sklearn.accuracy_score(truth, yes),
                 "balanced_accuracy": sklearn.balanced_accuracy_score(truth, yes),
@@ -525,10 +539,12 @@ def test_summary_is_the_mean_over_the_attributes(server, prepared, head):
     tables = server.finish(head, {})
     rows = tables.csv["attributes.csv"]
     central = server.evaluate_centrally(head)["test"]
-    precision = np.mean([row["average_precision"] for row in rows])
+    at_the_end = {
+        f"test_{key}": np.mean([row[key] for row in rows])
+        for key in ("average_precision", "calibration_error")
+    }
     assert tables.summary == pytest.approx(
-        {f"test_{key}": value for key, value in central.items()}
-        | {"test_average_precision": precision}
+        {f"test_{key}": value for key, value in central.items()} | at_the_end, nan_ok=True
     )
     assert tables.summary["test_macro_f1"] == pytest.approx(np.mean([row["f1"] for row in rows]))
 
@@ -565,7 +581,10 @@ def test_clients_count_groups_of_the_final_model_only(server, told, described, h
 
 
 @pytest.mark.parametrize("thresholds", ["zero", "valid"])
-def test_groups_of_the_clients_are_those_of_the_pool(make, described, held, table, x, thresholds):
+def test_groups_of_the_clients_are_those_of_the_pool(
+    make, described, held, table, x, thresholds, monkeypatch
+):
+    monkeypatch.setattr("celeba_fl.evaluation.thresholds.FEW", 1)
     head = spread_head(x)
     task = make(thresholds=thresholds, groupings="Young,Bald; Male")
     told = {**task.prepare().instructions, "final": True}
@@ -597,7 +616,10 @@ def test_groups_of_the_clients_are_those_of_the_pool(make, described, held, tabl
     assert fairness == ["train"] * 80 + ["valid"] * 80 + ["test"] * 80
 
 
-def test_thresholds_are_the_best_on_the_official_validation_split(make, server, prepared, table, x):
+def test_thresholds_are_the_best_on_the_official_validation_split(
+    make, server, prepared, table, x, monkeypatch
+):
+    monkeypatch.setattr("celeba_fl.evaluation.thresholds.FEW", 1)
     head = spread_head(x)
     task = make(thresholds="valid")
     task.prepare()
@@ -608,8 +630,87 @@ def test_thresholds_are_the_best_on_the_official_validation_split(make, server, 
     assert np.any(found)
     truth, yes = table.labels[72:], scores(head, x[72:]) > found
     assert tables.summary["test_accuracy"] == pytest.approx((truth == yes).mean())
+    at_zero = server.evaluate_centrally(head)["test"]
+    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+        assert tables.summary[f"test_{name}_at_0"] == pytest.approx(at_zero[name])
     # Rounds are judged at 0, as they are for everyone.
-    assert task.evaluate_centrally(head) == server.evaluate_centrally(head)
+    np.testing.assert_equal(task.evaluate_centrally(head), server.evaluate_centrally(head))
+
+
+def test_a_capped_threshold_costs_no_more_than_it_may(make, prepared, table, x, monkeypatch):
+    monkeypatch.setattr("celeba_fl.evaluation.thresholds.FEW", 1)
+    truth, outputs = table.labels[60:72], scores(spread_head(x), x[60:72])
+    right = ((outputs > 0) == truth).mean(axis=0)
+    costs = {}
+    for cost in (0.0, 10.0, 100.0):
+        task = make(thresholds="capped", **{"accuracy-cost": cost})
+        task.prepare()
+        metadata = task.finish(spread_head(x), {}).model_metadata
+        above = np.array(json.loads(metadata["thresholds"]))
+        costs[cost] = (right - ((outputs > above) == truth).mean(axis=0)).max()
+        assert costs[cost] <= cost / 100 + 1e-9
+    assert costs[0.0] < costs[10.0] < costs[100.0]
+    with pytest.raises(
+        InputError, match=r"accuracy-cost = 2\.0: is read with thresholds = 'capped'"
+    ):
+        make(thresholds="valid", **{"accuracy-cost": 2.0})
+
+
+def test_a_calibrated_model_is_kept_and_judged_as_such(make, prepared, table, x):
+    """By the official validation split; thresholds are of the calibrated scores."""
+    head = {key: 3 * array for key, array in spread_head(x).items()}
+    task = make(calibration="valid", thresholds="valid")
+    task.prepare()
+    tables = task.finish(head, {})
+    about = json.loads(tables.model_metadata["calibration"])
+    valid = Counts.of(scores(head, x[60:72]), table.labels[60:72])
+    by = fit(valid.positives, valid.negatives)
+    assert about == {"by": "server_valid", "slope": by.slope.tolist(), "offset": by.offset.tolist()}
+    assert (by.slope < 0.9).all()
+    np.testing.assert_array_equal(tables.model["weight"], by.head(head)["weight"])
+    saved = tables.parquet["test_scores.parquet"]
+    outputs = scores(tables.model, x[72:])
+    np.testing.assert_array_equal(saved["Smiling_score"], outputs[:, ATTRIBUTES.index("Smiling")])
+    assert tables.summary["test_loss"] == pytest.approx(
+        bce_with_logits(outputs, table.labels[72:]).mean()
+    )
+    raw = bce_with_logits(scores(head, x[72:]), table.labels[72:]).mean()
+    assert tables.summary["test_loss"] < raw
+
+
+def test_clients_of_a_server_without_images_calibrate_by_histograms(make, celeba_folder, head):
+    """Their figures are of the calibrated scores too."""
+    task = make(dataset=str(celeba_folder(splits="0" * 12)), calibration="valid")
+    told = task.prepare().instructions
+    task.describe(node(0, of=1), told)
+    counts, _ = task.evaluate(head, node(0, of=1), {**told, "final": True})
+    tables = task.finish(head, counts)
+    assert json.loads(tables.model_metadata["calibration"])["by"] == "valid"
+    raw = Counts.from_arrays(counts["valid"])
+    by = fit(raw.positives, raw.negatives)
+    rows = [row for row in tables.csv["attributes.csv"] if row["split"] == "valid"]
+    found = [row["loss"] for row in rows]
+    np.testing.assert_allclose(found, raw.calibrated(by).mean_loss())
+    assert np.mean(found) < raw.mean_loss().mean()
+    assert json.loads(tables.model_metadata["thresholds"]) == [0] * 40
+    # What cannot be decided stays as it is.
+    assert "calibration" not in task.finish(head, {}).model_metadata
+
+
+def test_base_rates_are_those_of_the_train_images_of_all_clients(make, prepared, table, x):
+    task = make()
+    task.prepare()
+    counts = np.concatenate([np.zeros(4, np.int64), table.labels[:60].sum(axis=0)])
+    task.instruct(counts, 60)
+    share = (table.labels[:60].sum(axis=0) + 0.5) / 61
+    for part, rows in (("server_valid", np.arange(60, 72)), ("test", np.arange(72, 96))):
+        found = task.evaluate_centrally(spread_head(x))[part]["base_rates_loss"]
+        chances = np.tile(share, (len(rows), 1))
+        each = [
+            sklearn.log_loss(truth, chance, labels=[False, True])
+            for truth, chance in zip(table.labels[rows].T, chances.T, strict=True)
+        ]
+        assert found == pytest.approx(np.mean(each))
 
 
 def test_what_is_needed_to_predict_goes_with_the_model(server, prepared, head):

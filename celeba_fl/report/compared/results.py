@@ -12,6 +12,7 @@ from celeba_fl.report.html import Block, Cards, Cell, Picture, Pictures, Table
 from celeba_fl.report.names import first_metrics, name_of
 from celeba_fl.report.pictures.attributes import differences
 from celeba_fl.report.reading import Run
+from celeba_fl.report.rules import rule_of
 from celeba_fl.report.sections.results import (
     gap_intervals,
     no_central_model,
@@ -68,6 +69,7 @@ def results(runs: Mapping[str, Run]) -> list[Block]:
     if any(run.baseline for run in runs.values()):
         blocks.append(_gaps(runs, metrics[0]))
     blocks += [Table(caption, ("model", *map(name_of, metrics)), rows), _about_pairs(runs, models)]
+    blocks += _rules(runs)
     if forest:
         values = "; ".join(f"{name} {difference(value)}" for name, value, *_ in forest)
         alt = f"Differences in {name_of(metrics[0])} to A: {values}."
@@ -108,6 +110,31 @@ def _references(runs: Mapping[str, Run]) -> list[Model]:
         for key, model in models.items()
         if model.values
     ]
+
+
+def _rules(runs: Mapping[str, Run]) -> list[Block]:
+    """At which thresholds the runs are judged; where those differ, figures of all at 0."""
+    judged = {name: run for name, run in runs.items() if "auroc" in run.results().values}
+    rules: dict[str, str] = {}
+    for name, run in judged.items():
+        rule = rule_of(run.info.config) if run.info.summary else "at threshold 0"
+        rules[rule] = f"{rules.get(rule, '')} {name.partition(':')[0]}"
+    if len(rules) < 2:
+        return []
+    listed = "; ".join(f"{names.strip()} {rule}" for rule, names in rules.items())
+    scores = {name: run.scores for name, run in judged.items() if own_scores(run)}
+    text = (
+        f"The runs are not judged by one rule: {listed}. How they differ in accuracy, balanced "
+        f"accuracy and F1 above is a matter of their thresholds too; below, all stand at 0."
+    )
+    metrics = ("accuracy", "balanced_accuracy", "macro_f1")
+    at_zero = [
+        (name, *(figure(replace(of, thresholds=None).values[metric]) for metric in metrics))
+        for name, of in scores.items()
+        if of
+    ]
+    header = ("run", *map(name_of, metrics))
+    return [text, Table("The same models, all at threshold 0", header, at_zero)]
 
 
 def _about_pairs(runs: Mapping[str, Run], models: Sequence[Model]) -> str:

@@ -12,7 +12,7 @@ from celeba_fl.report.reading import Rows, Run, by_prevalence, floats, number, r
 from celeba_fl.report.words import figure, named
 
 CLIENTS = {"valid": "the clients' validation split", "train": "the clients' train split"}
-MEASURES = tuple(metric.column for metric in METRICS if metric.each_attribute)
+MEASURES = (*(metric.column for metric in METRICS), "threshold")
 
 
 def attributes(run: Run) -> list[Block]:

@@ -6,9 +6,10 @@ from celeba_fl.report.html import Block, Picture, Pictures
 from celeba_fl.report.names import first_metrics, name_of
 from celeba_fl.report.pictures import curves as pictures
 from celeba_fl.report.reading import Run, floats, number
+from celeba_fl.report.rules import about_curves
 from celeba_fl.report.words import figure, sentence
 
-SHOWN = 4
+SHOWN = 5
 
 
 def curves(run: Run) -> list[Block]:
@@ -17,7 +18,9 @@ def curves(run: Run) -> list[Block]:
         return [f"No client was asked for this head: it follows from the sums of the run {made}."]
     if not run.rounds:
         return ["No round has been completed yet."]
-    return [Pictures([_curve(run, name) for name in curve_metrics(run.metric_names())]), _cost(run)]
+    pictures = Pictures([_curve(run, name) for name in curve_metrics(run.metric_names())])
+    binary = "auroc" in run.metric_names()
+    return [pictures, *([about_curves(run.info.config)] if binary else []), _cost(run)]
 
 
 def curve_metrics(names: list[str]) -> list[str]:
@@ -32,6 +35,8 @@ def _curve(run: Run, metric: str) -> Picture:
     levels = {"central model, test": central[metric]} if metric in central else {}
     if metric == "accuracy":
         levels["majority's answer, test"] = number(last, "test_majority_accuracy")
+    if metric == "loss":
+        levels["base rates of train, on test"] = number(last, "test_base_rates_loss")
     levels["real to real, test to validation"] = number(last, f"test_real_{metric}")
     ends = [
         f"{part} {figure(value)}"

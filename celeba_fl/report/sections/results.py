@@ -7,6 +7,7 @@ from celeba_fl.evaluation.resampling import Scores, difference_intervals, interv
 from celeba_fl.report.html import Block, Cards, Table
 from celeba_fl.report.names import FIRST, first_metrics, name_of
 from celeba_fl.report.reading import Run
+from celeba_fl.report.rules import about_rule, at
 from celeba_fl.report.words import NONE, between, difference, figure
 
 # Scores whose figures are farther than this from those of the file belong to another model, and no
@@ -29,6 +30,8 @@ def results(run: Run) -> list[Block]:
     binary = "auroc" in values  # else there may be any number of classes
     if binary and majority:
         references |= dict.fromkeys(("balanced_accuracy", "auroc"), 0.5)
+    if "base_rates_loss" in values:
+        references["loss"] = values["base_rates_loss"]
 
     def gap(name: str) -> tuple[str, str]:
         less = values[name] - central.get(name, nan)
@@ -44,7 +47,7 @@ def results(run: Run) -> list[Block]:
             figure(references.get(name, nan)),
         )
         for name, value in values.items()
-        if name != "majority_accuracy"
+        if name not in ("majority_accuracy", "base_rates_loss")
     ]
     missing, hint = no_central_model(run)
     shown = first_metrics(list(values), 6)
@@ -54,11 +57,14 @@ def results(run: Run) -> list[Block]:
     for name in shown:
         if name not in ("average_precision", "macro_f1"):
             details = [between(*own.get(name, NONE))]
+            if binary and name.endswith("accuracy") and run.info.summary:
+                details.append(at(run.info.config))
             if name in references:
-                details.append(f"the majority's answer: {figure(references[name])}")
+                which = "the base rates" if name == "loss" else "the majority's answer"
+                details.append(f"{which}: {figure(references[name])}")
             cards.append((name_of(name), figure(values[name]), "; ".join(filter(None, details))))
     caption = f"Figures of {judged.where}, with 95 % intervals where people can be resampled"
-    header = ("metric", "this run", "central model", "gap", "each client alone", "majority")
+    header = ("metric", "this run", "central model", "gap", "each client alone", "without looking")
     clients = run.baseline.get("local", {}).get("clients") if central else None
     text = (
         f"The central model is trained on the same examples in one place. Each client alone is "
@@ -69,12 +75,25 @@ def results(run: Run) -> list[Block]:
     )
     blocks: list[Block] = [Cards(cards), Table(caption, header, rows), text]
     if binary and "accuracy" in values and majority is not None:
-        blocks.append(
-            "Accuracy alone misleads here: most attributes are rare, so that always giving the "
-            f"majority's answer already scores {figure(majority)}, although the balanced accuracy "
-            "and the AUROC of that answer are 0.500."
-        )
+        config = run.info.config if run.info.summary else {}
+        blocks += [about_rule(config), _without_looking(majority, references.get("loss"))]
     return blocks
+
+
+def _without_looking(majority: float, loss: float | None) -> str:
+    """What answers are worth that look at no image."""
+    text = (
+        "Accuracy alone misleads here: most attributes are rare, so that always giving the "
+        f"majority's answer already scores {figure(majority)}, although the balanced accuracy "
+        "and the AUROC of that answer are 0.500. The majority is the one of these very images, "
+        "which nobody knows beforehand."
+    )
+    if loss is not None:
+        text += (
+            f" Always giving the base rates of the clients' train images for probabilities has a "
+            f"loss of {figure(loss)}: probabilities with a higher one mislead."
+        )
+    return text
 
 
 def no_central_model(run: Run) -> tuple[str, str]:
