@@ -1,7 +1,7 @@
 """The main task: CelebA's 40 attributes from the features of a frozen, pretrained backbone."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -165,14 +165,22 @@ class Attributes(HonestFaces):
 
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
         """Judge every attribute on every split and in every group, and keep the test scores."""
+        return self.finish_by_clients(arrays, counts, ())
+
+    def finish_by_clients(
+        self, arrays: Arrays, counts: Mapping[str, Arrays], each: Iterable[Mapping[str, Arrays]]
+    ) -> Tables:
+        """The same; clients that share no person tell how sure the rates of groups are."""
         config, view = self.config, self.features.view
+        apart = config.partitioner == "natural" or config.dataset == "none"
         thresholds = self._thresholds(arrays, counts)
         test, judged, parquet = self._central["test"], None, {}
         if len(test):
             image, outputs = self.faces.table.image[test.rows], scores(arrays, test.features)
             judged = Scores(image, test.celeb_id, ATTRIBUTES, test.labels, outputs)
             parquet["test_scores.parquet"] = judged.columns()
-        summary, csv = final_tables(counts, judged, thresholds, ATTRIBUTES, config.demographics)
+        told = counts, judged, thresholds, ATTRIBUTES, config.demographics
+        summary, csv = final_tables(*told, each if apart else ())
         return Tables(
             summary={f"test_{name}": value for name, value in summary.items()},
             csv=csv,
