@@ -8,7 +8,7 @@ of your own, ``task = "my_app.task:MyTask"``; celeba_fl/tasks/README.md explains
 import hashlib
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -241,6 +241,12 @@ class Task(Expectations, ABC):
 
         `counts` are the totals of all clients for it, by part.
         """
+
+    def finish_by_clients(
+        self, arrays: Arrays, counts: Mapping[str, Arrays], each: Iterable[Mapping[str, Arrays]]
+    ) -> Tables:
+        """As `finish`, where the counts of each client, one after the other, tell more."""
+        return self.finish(arrays, counts)
 
     def compare(self, base: Arrays, arrays: Arrays) -> dict[str, list[dict[str, Any]]]:
         """Rows of CSV files, by file name, that compare the final model with that after round 0.

@@ -133,4 +133,8 @@ def toy_run(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("toy-runs")
     run_inline(RunConfig.load({**toy, "results-dir": str(folder)}), 3, server_app.app, client_app)
     (said,) = read_runs(folder)
+    # Its test images are of too few people to compare groups: the pages show them as if there were
+    # enough, or there would be nothing to look at.
+    fairness = said.path / "fairness.csv"
+    fairness.write_text(fairness.read_text().replace("too small", "yes"))
     return said.path

@@ -12,6 +12,7 @@ from celeba_fl.dashboard import watching
 from celeba_fl.dashboard.all_runs import label, status
 from celeba_fl.dashboard.blocks import live, part, plain, show, show_chart
 from celeba_fl.launch.app import app_here
+from celeba_fl.report.gaps import ODDS, against_chance, compared, standing
 from celeba_fl.report.heading import notes, title_of
 from celeba_fl.report.names import name_of
 from celeba_fl.report.pictures.attributes import group_rates
@@ -36,7 +37,6 @@ PHASES = {
     "evaluate": "evaluating",
 }
 MOST_HIGHLIGHTED = 7  # colours
-ODDS = "equalized_odds_difference"
 MANY = f" {MOST_CLIENTS} of them have a line of their own here, and any that is highlighted."
 LATER = ["This is measured at the end of the run."]
 
@@ -166,18 +166,20 @@ def _groups(run: Run) -> None:
     grouping = left.selectbox("Compare by", groupings, format_func=named, key="grouping")
     rows = [row for row in rates if row["grouping"] == grouping]
     names = sorted({row["attribute"] for row in rows})
-    gaps = {r["attribute"]: r for r in rows_of(run.fairness) if r["grouping"] == grouping}
-    widest = max(names, key=lambda n: np.nan_to_num(bounds(gaps.get(n, {}), ODDS)[0], nan=-1.0))
-    attribute = right.selectbox(
-        "Attribute", names, names.index(widest), format_func=named, key="attribute"
-    )
+    fairness = [r for r in rows_of(run.fairness) if r["grouping"] == grouping]
+    gaps, known = {r["attribute"]: r for r in fairness}, compared(fairness, rates)
+    first = names.index(known[0]["attribute"]) if known else 0
+    attribute = right.selectbox("Attribute", names, first, format_func=named, key="attribute")
     shown = [row for row in rows if row["attribute"] == attribute]
     gap = gaps.get(attribute, {})
     value, low, high = map(figure, (number(gap, ODDS), *bounds(gap, ODDS)))
     title = f"{named(attribute)} by {named(grouping)}"
+    against = against_chance(gap, ODDS)
+    if gap and gap not in known:
+        against = f"not compared: {standing(gap, rates)}"
     summary = (
         f"{title}: true and false positive rates with 95 % intervals; the equalized odds "
-        f"difference is {value}, between {low} and {high}."
+        f"difference is {value}, between {low} and {high}{against and f' ({against})'}."
     )
     drawn = group_rates([(named(attribute), shown)])
     show_chart(drawn, f"Dot chart: {summary}", summary, "rates")

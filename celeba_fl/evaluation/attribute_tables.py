@@ -1,19 +1,28 @@
 """The tables of a finished run: every attribute on every split, and in every group."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from celeba_fl.common.arrays import Arrays, Floats
-from celeba_fl.evaluation import fairness
+from celeba_fl.evaluation import fairness, group_tables
 from celeba_fl.evaluation.answers import Answers
 from celeba_fl.evaluation.calibration import BANDS, Reliability
 from celeba_fl.evaluation.corrections import teacher_rows
 from celeba_fl.evaluation.curves import ExactCurves
-from celeba_fl.evaluation.intervals import draw_identities, interval
-from celeba_fl.evaluation.metrics import METRICS, Counts, Curves, Rows, means, ratio, rows_of
-from celeba_fl.evaluation.resampling import Scores
+from celeba_fl.evaluation.intervals import Ends, Estimate, ratio_moments
+from celeba_fl.evaluation.metrics import (
+    METRICS,
+    RANKED,
+    Counts,
+    Curves,
+    Rows,
+    means,
+    ratio,
+    rows_of,
+)
+from celeba_fl.evaluation.resampling import Scores, attribute_intervals
 
 # What a summary says at threshold 0, too, where thresholds are others.
 AT_THRESHOLDS = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -28,6 +37,7 @@ def final_tables(
     base_rates: Floats | float,
     attributes: Sequence[str],
     groupings: Sequence[tuple[str, ...]],
+    each: Iterable[Mapping[str, Arrays]] = (),
 ) -> tuple[dict[str, float], dict[str, Rows]]:
     """Judge a finished model: means of the test metrics by name, and rows by CSV file.
 
@@ -36,6 +46,8 @@ def final_tables(
     `clients` are the summed counts of clients by part, of scores that are not calibrated yet:
     `Counts`, and if they are there those of `fairness.count_groups` and
     `corrections.count_answers`. `test` has calibrated scores. `base_rates` are those of `Counts`.
+    `each` are the counts of every client by part, where nobody is with two clients: then the
+    clients show how sure a rate is.
     """
     tables: dict[str, Rows] = {name: [] for name in FILES}
     summary: dict[str, float] = {}
@@ -44,13 +56,15 @@ def final_tables(
         for name, more in zip(FILES, rows, strict=False):
             tables[name] += more
 
+    moments = group_tables.client_moments(each, answers.judge)
     for part, total in clients.items():
         judged = answers.judge(Counts.from_arrays(total, base_rates))
         bands = Reliability.of(judged.centres.T, judged.positives.T, judged.negatives.T)
         groups: tuple[Rows, Rows] = ([], [])
         if "group_positives" in total:
             grouped = answers.judge(fairness.grouped_counts(total))
-            groups = fairness.compare_clients(part, grouped, attributes, groupings)
+            of_clients = grouped, attributes, groupings, moments.get(part)
+            groups = group_tables.compare_clients(part, *of_clients)
         rows = attribute_rows(part, attributes, judged, judged)
         add(rows, calibration_rows(part, attributes, bands), *groups)
         if "teacher_asked" in total:
@@ -65,14 +79,16 @@ def final_tables(
             summary |= {f"{name}_at_0": at_zero[name] for name in AT_THRESHOLDS}
         yes, people = test.scores > answers.thresholds, test.celeb_id
         bands = Reliability.of(test.scores, test.labels, ~test.labels)
-        each = [
+        own = [
             Reliability.of(test.scores[i], test.labels[i], ~test.labels[i])
             for i in (np.flatnonzero(people == person) for person in np.unique(people))
         ]
+        values = {metric.name: metric.values(counts, curves) for metric in RANKED}
+        sure = attribute_intervals(replace(test, thresholds=answers.thresholds), values)
         add(
-            attribute_rows("test", attributes, counts, curves),
-            calibration_rows("test", attributes, bands, each),
-            *fairness.compare_test(yes, test.labels, people, attributes, groupings),
+            attribute_rows("test", attributes, counts, curves, sure),
+            calibration_rows("test", attributes, bands, own),
+            *group_tables.compare_test(yes, test.labels, people, attributes, groupings),
         )
     return summary, tables
 
@@ -92,7 +108,8 @@ def calibration_rows(
     low = high = np.full(n.shape, np.nan)
     if people:
         part, whole = (np.stack([getattr(of, key) for of in people]) for key in ("positives", "n"))
-        low, high = _interval(all_and_each(part), all_and_each(whole))
+        moments = ratio_moments(all_and_each(part), all_and_each(whole)).sum(axis=0)
+        low, high = Estimate.of_ratio(moments).share_interval()
     columns = {
         "predicted": ratio(all_and_each(bands.predicted), n),
         "observed": ratio(positives, n),
@@ -107,17 +124,19 @@ def calibration_rows(
     ]
 
 
-def _interval(part: Floats, whole: Floats) -> tuple[Floats, Floats]:
-    """The interval of a share, from the sums of each person, on the first axis."""
-    drawn = draw_identities(len(whole))
-    return interval(ratio(np.tensordot(drawn, part, 1), np.tensordot(drawn, whole, 1)))
-
-
-def attribute_rows(split: str, attributes: Sequence[str], counts: Counts, curves: Curves) -> Rows:
+def attribute_rows(
+    split: str,
+    attributes: Sequence[str],
+    counts: Counts,
+    curves: Curves,
+    intervals: Mapping[str, Ends] | None = None,
+) -> Rows:
     """Rows of `attributes.csv` for one split, from counts at the thresholds of the run.
 
-    `curves` are the exact ones, or `counts` where there are only counts.
+    `curves` are the exact ones, or `counts` where there are only counts; `intervals` are those of
+    metrics by name, where people are known.
     """
+    unknown = np.full(counts.n.shape, np.nan)
     columns: dict[str, np.ndarray] = {"n": counts.n, "positives": counts.p}
     # The reference comes before what is to be compared with it.
     for metric in sorted(METRICS, key=lambda metric: metric.rank is not None):
@@ -125,4 +144,7 @@ def attribute_rows(split: str, attributes: Sequence[str], counts: Counts, curves
         if metric.error:
             columns[f"{metric.column}_error"] = metric.error(curves)
     columns["threshold"] = counts.thresholds
+    for metric in RANKED:
+        low, high = (intervals or {}).get(metric.name, (unknown, unknown))
+        columns |= {f"{metric.column}_low": low, f"{metric.column}_high": high}
     return rows_of(columns, attributes, split=split)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from celeba_fl.common.arrays import Arrays, Floats
 from celeba_fl.data.schema import group_names, membership
 from celeba_fl.data.teacher import UNASKED, Answers
-from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval
+from celeba_fl.evaluation.intervals import Estimate, identity_sums, ratio_moments
 from celeba_fl.evaluation.metrics import Rows, ratio, rows_of
 
 Bools = NDArray[np.bool_]
@@ -56,11 +56,11 @@ def compare(
     """Rows of `corrections.csv`: what the final model fixed and broke of the base's answers.
 
     For all images (group empty) and each group, and for all attributes together (attribute
-    empty) and each: accuracies, their difference with its 95 % interval from drawing identities,
-    and McNemar's test, also after Holm's correction for the attributes of one group (1979, "A
-    Simple Sequentially Rejective Multiple Test Procedure", Scand. J. Stat. 6(2), 65-70). The test
-    takes images for independent, which those of one person are not: where the two disagree,
-    believe the interval. All attributes together have no p: answers on one image go together.
+    empty) and each: accuracies, their difference with its 95 % interval over identities, and
+    McNemar's test, also after Holm's correction for the attributes of one group (1979, "A Simple
+    Sequentially Rejective Multiple Test Procedure", Scand. J. Stat. 6(2), 65-70). The test takes
+    images for independent, which those of one person are not: where the two disagree, believe the
+    interval. All attributes together have no p: answers on one image go together.
     """
     before, after = base == labels, final == labels
     members = [("", "", np.ones(len(labels), bool))]
@@ -82,9 +82,10 @@ def _columns(sums: Floats, images: Floats) -> dict[str, np.ndarray]:
     together = np.concatenate([sums.sum(axis=1, keepdims=True), sums], axis=1)
     n = images.sum() * np.array([sums.shape[1], *np.ones(sums.shape[1], int)])
     right, now, fixed, broken = together.sum(axis=0).astype(np.int64).T
-    drawn = draw_identities(len(images))
-    gains = np.tensordot(drawn, together[:, :, 2] - together[:, :, 3], 1)
-    low, high = interval(ratio(gains, np.outer(drawn @ images, n / max(images.sum(), 1))))
+    gains = together[:, :, 2] - together[:, :, 3]
+    own = np.outer(images, n / max(images.sum(), 1))  # answers of each identity
+    ends = Estimate.of_ratio(ratio_moments(gains, own).sum(axis=0)).interval()
+    low, high = np.clip(ends, -1, 1)
     p = np.array([*map(mcnemar, fixed[1:].tolist(), broken[1:].tolist())])
     return {
         "n": n.astype(np.int64),

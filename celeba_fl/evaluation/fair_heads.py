@@ -1,7 +1,7 @@
 """Heads compared by how equal their odds are between groups, and what that costs.
 
-All are judged on the same images: intervals come from drawing their people, with the same draws for
-each head, so what a head changes is paired.
+All are judged on the same images. Intervals come from leaving out one person at a time, for
+each head alike, so what a head changes is paired.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from celeba_fl.common.arrays import Floats
 from celeba_fl.data.schema import membership
 from celeba_fl.evaluation import fairness
-from celeba_fl.evaluation.intervals import draw_identities, identity_sums, interval
+from celeba_fl.evaluation.intervals import Estimate, identity_sums
 from celeba_fl.evaluation.metrics import Rows, ratio
 
 Answers = NDArray[np.bool_]  # (n, attributes): whether each is predicted
@@ -52,8 +52,10 @@ def compare_heads(
     member = membership(labels, attributes, grouping)
     compared = comparable(labels, member, attributes, grouping)
     sums = [identity_sums(fairness.outcomes(one, labels, member), celeb_id) for one in answers]
-    drawn = np.vstack([np.ones(len(sums[0])), draw_identities(len(sums[0]))])
-    judged = [_judge(np.tensordot(drawn, one, 1)) for one in sums]
+    people = len(sums[0])
+    # Of all people, and without each of them.
+    weights = np.vstack([np.ones(people), 1 - np.eye(people)])
+    judged = [_judge(np.tensordot(weights, one, 1)) for one in sums]
     gaps = np.array([np.where(compared, gap[0], np.nan) for _, _, gap in judged])
     order = np.argsort(-np.nan_to_num(gaps[0], nan=-1.0), kind="stable")
     widest = order[: min(WIDEST, int(compared.sum()))]
@@ -74,7 +76,7 @@ def compare_heads(
             values[f"{name}ratio"] = ratio(values[column], plain[column])
         row: dict[str, object] = {"compared": int(compared.sum())}
         for name, draws in values.items():
-            low, high = interval(draws[1:])
+            low, high = Estimate.of_replicates(draws[0], draws[1:], np.array(people)).interval()
             row |= {name: draws[0], f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
     return rows, gaps

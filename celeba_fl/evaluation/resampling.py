@@ -1,23 +1,29 @@
-"""Resampling the people of the test split: how far the figures of a run would move with others.
+"""The test split without one person at a time: how far a run's figures would move with others.
 
-Identities are drawn with replacement (`celeba_fl.evaluation.intervals`), their counts are added
-up, and the task's own metrics are computed from the sums. The same identities give the same draws,
-so the draws of two models that were judged on the same images are paired.
+A person's counts are taken off those of all, and the task's own metrics are computed from the
+rest; the intervals are those of `celeba_fl.evaluation.intervals`. Two models that were judged on
+the same images miss the same people in turn, so their differences are paired.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from celeba_fl.common.arrays import Floats
 from celeba_fl.evaluation.bins import CENTRES, NUM_BINS
-from celeba_fl.evaluation.intervals import draw_identities, interval
-from celeba_fl.evaluation.metrics import RANKED, Counts, mean
+from celeba_fl.evaluation.intervals import Ends, Estimate
+from celeba_fl.evaluation.metrics import RANKED, Counts, Metric, mean
 
 # Identities below which no claim about demographic groups rests on a split.
 FEW_IDENTITIES = 100
+# People who are left out one at a time; more are left out in so many sets of people.
+MOST_REPLICATES = 1000
+# Metrics on which everybody bears, and not only as many as are with and without an attribute.
+OF_ALL = ("accuracy", "loss")
+BY_NAME = {metric.name: metric for metric in RANKED}
 
 
 @dataclass(frozen=True)
@@ -58,26 +64,51 @@ class Scores:
     @cached_property
     def values(self) -> dict[str, float]:
         """Metrics of the images as they are, means over the attributes."""
-        counts = self._counts(np.arange(len(self.labels)))
-        return {name: mean(values) for name, values in _judge(*counts).items()}
+        return {name: mean(values) for name, values in self.attribute_values.items()}
 
     @cached_property
-    def draws(self) -> dict[str, np.ndarray]:
-        """Metrics of each draw, means over the attributes, each of shape ``(draws,)``."""
+    def attribute_values(self) -> dict[str, Floats]:
+        """Metrics of the images as they are, (attributes,) each."""
+        return _judge(*self._everyone)
+
+    @cached_property
+    def _everyone(self) -> tuple[Counts, Counts]:
+        return self._counts(np.arange(len(self.labels)))
+
+    @cached_property
+    def replicates(self) -> dict[str, Floats]:
+        """Metrics without each person, means over the attributes, each of shape ``(people,)``."""
         return {
-            name: np.array([mean(draw) for draw in values])
-            for name, values in self.attribute_draws.items()
+            name: np.array([mean(replicate) for replicate in values])
+            for name, values in self.attribute_replicates.items()
         }
 
     @cached_property
-    def attribute_draws(self) -> dict[str, np.ndarray]:
-        """Metrics of each draw and attribute, each of shape ``(draws, attributes)``."""
-        people = [np.flatnonzero(self.celeb_id == person) for person in np.unique(self.celeb_id)]
-        drawn = draw_identities(len(people))
-        at_scores, by_rank = zip(*(self._counts(rows) for rows in people), strict=True)
-        both = zip(_drawn_counts(drawn, at_scores), _drawn_counts(drawn, by_rank), strict=True)
-        judged = [_judge(*counts) for counts in both]
-        return {name: np.array([draw[name] for draw in judged]) for name in judged[0]}
+    def attribute_replicates(self) -> dict[str, Floats]:
+        """Metrics without each person, each of shape ``(people, attributes)``."""
+        judged = [
+            _judge(*map(_without, self._everyone, self._counts(rows))) for rows in self._people
+        ]
+        return {name: np.array([one[name] for one in judged]) for name in judged[0]}
+
+    @cached_property
+    def _people(self) -> list[np.ndarray]:
+        """The rows of each person, or of each of `MOST_REPLICATES` sets of people."""
+        people, which = np.unique(self.celeb_id, return_inverse=True)
+        # Numbers that follow each other may be alike, so neighbours go to different sets.
+        which = which % MOST_REPLICATES
+        return [np.flatnonzero(which == i) for i in range(min(len(people), MOST_REPLICATES))]
+
+    def people_of(self, metric: str) -> np.ndarray:
+        """How many people the metric of each attribute rests on, (attributes,).
+
+        The fewer of those with and those without it: of an attribute that three people have, a
+        true positive rate is known no better than from three people.
+        """
+        if metric in OF_ALL:
+            return np.full(len(self.attributes), len(self._people))
+        seen = [(self.labels[i].any(axis=0), ~self.labels[i].all(axis=0)) for i in self._people]
+        return np.sum(seen, axis=0).min(axis=0)
 
     @cached_property
     def _ranks(self) -> np.ndarray:
@@ -125,15 +156,32 @@ def read_scores(path: Path) -> Scores:
         raise ValueError(f"{error!r}") from error
 
 
-def intervals(draws: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of each metric."""
-    ends = {name: interval(values) for name, values in draws.items()}
-    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+def intervals(scores: Scores) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of each metric, a mean over the attributes."""
+    return {
+        name: _pair(_ends(metric, np.array(scores.values[name]), scores.replicates[name]))
+        for name, metric in BY_NAME.items()
+    }
+
+
+def attribute_intervals(scores: Scores, values: Mapping[str, Floats]) -> dict[str, Ends]:
+    """The 95 % intervals of metrics of each attribute, whose `values` are (attributes,)."""
+    found = {}
+    for name, value in values.items():
+        replicates, people = scores.attribute_replicates[name], scores.people_of(name)
+        found[name] = _ends(BY_NAME[name], value, replicates, people)
+    return found
 
 
 def difference_intervals(one: Scores, other: Scores) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of the difference `other` - `one` of each metric, by paired draws."""
-    return intervals({name: other.draws[name] - values for name, values in one.draws.items()})
+    """The 95 % interval of the difference `other` - `one` of each metric, paired by person."""
+    found = {}
+    for name in BY_NAME:
+        value = np.array(other.values[name] - one.values[name])
+        replicates = other.replicates[name] - one.replicates[name]
+        people = np.array(len(replicates))
+        found[name] = _pair(Estimate.of_replicates(value, replicates, people).interval())
+    return found
 
 
 def _judge(counts: Counts, by_rank: Counts) -> dict[str, np.ndarray]:
@@ -141,15 +189,27 @@ def _judge(counts: Counts, by_rank: Counts) -> dict[str, np.ndarray]:
     return {metric.name: metric.values(counts, by_rank) for metric in RANKED}
 
 
-def _drawn_counts(drawn: np.ndarray, people: Sequence[Counts]) -> Iterator[Counts]:
-    """The summed counts of each draw of people."""
-    # Sums of images are whole numbers, which float32 knows up to 16 million, in half the time.
-    kinds = {"positives": np.float32, "negatives": np.float32, "loss": np.float64}
-    sums = [
-        np.tensordot(
-            drawn.astype(kind), np.stack([getattr(one, name) for one in people]).astype(kind), 1
-        )
-        for name, kind in kinds.items()
-    ]
-    for positives, negatives, loss in zip(*sums, strict=True):
-        yield Counts(positives.astype(np.int64), negatives.astype(np.int64), loss)
+def attribute_difference_intervals(one: Scores, other: Scores, metric: str) -> Ends:
+    """The same of a metric of each attribute, (attributes,) each."""
+    replicates = other.attribute_replicates[metric] - one.attribute_replicates[metric]
+    value = other.attribute_values[metric] - one.attribute_values[metric]
+    return Estimate.of_replicates(value, replicates, one.people_of(metric)).interval()
+
+
+def _ends(
+    metric: Metric, value: Floats, replicates: Floats, people: np.ndarray | None = None
+) -> Ends:
+    number = np.array(len(replicates)) if people is None else people
+    estimate = Estimate.of_replicates(value, replicates, number)
+    return estimate.interval() if metric.lower_is_better else estimate.share_interval()
+
+
+def _pair(ends: Ends) -> tuple[float, float]:
+    low, high = ends
+    return float(low), float(high)
+
+
+def _without(counts: Counts, own: Counts) -> Counts:
+    """The counts of all, without those of someone."""
+    positives, negatives = counts.positives - own.positives, counts.negatives - own.negatives
+    return replace(counts, positives=positives, negatives=negatives, loss=counts.loss - own.loss)

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 FOOTER = (
     "Made by celeba-fl from the files of the run directory alone. The 95 % intervals come from "
-    "resampling the people of the test split, not their images, with replacement; an attribute "
-    "that is undefined in a sample does not count in it. They show how much a figure would change "
-    "with other people, not with another seed."
+    "leaving out one person of the test split at a time, and Student's t for as many people; an "
+    "attribute that is undefined without someone does not count then. They show how much a figure "
+    "would change with other people like these, not with another seed, and they hold one by one: "
+    "of twenty, one is expected to miss the truth."
 )
 # A text, or a text and lines of small print below it.
 Cell = str | tuple[str, ...]

@@ -24,6 +24,11 @@ def between(low: float, high: float, write: Callable[[float], str] = figure) -> 
     return f"[{write(low)}, {write(high)}]" if low == low and high == high else ""
 
 
+def chance(p: float) -> str:
+    """A p-value."""
+    return "< 0.001" if p < 0.001 else figure(p)
+
+
 def sentence(text: str) -> str:
     """With a capital first letter."""
     return text[:1].upper() + text[1:]

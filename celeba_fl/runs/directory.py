@@ -108,8 +108,7 @@ class RunDirectory:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._ended.set()
-        self._heart.join()
+        self._stop_heart()
         if error:
             reason = encodable(str(error) or repr(error))
             LOG.error("The run failed: %s", reason)
@@ -127,7 +126,12 @@ class RunDirectory:
         """Record how the run ended: ``stopped`` for a reason, or ``completed`` without one."""
         self._close("stopped" if reason else "completed", reason)
 
+    def _stop_heart(self) -> None:
+        self._ended.set()
+        self._heart.join()
+
     def _close(self, status: str, reason: str) -> None:
+        self._stop_heart()  # `seconds` end where `finished` is; the report comes after both
         finished = _iso(datetime.now(UTC))
         self.update(status=status, reason=reason, finished=finished, seconds=self.seconds)
 

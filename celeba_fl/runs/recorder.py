@@ -1,6 +1,7 @@
 """Rounds become rows: the measurements of a run, as its run directory stores them."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,10 @@ class Recorder:
                 for name, client in self.clients.items()
             ]
         )
-        sizes = sorted(client.num_train for client in self.clients.values())
+        sizes = [client.num_train for client in self.clients.values()]
         LOG.info(
-            "%d clients; train examples: smallest %d, median %d, largest %d",
-            *(len(sizes), sizes[0], sizes[len(sizes) // 2], sizes[-1]),
+            "%d clients; train examples: smallest %d, median %g, largest %d",
+            *(len(sizes), min(sizes), median(sizes), max(sizes)),
         )
         without = (np.array([c.counts for c in self.clients.values()]) == 0).sum(axis=0)
         named = sorted(zip(without, names, strict=True), reverse=True)
@@ -124,7 +125,7 @@ class Recorder:
     def finish(self, model: ArrayRecord, final: Replies) -> None:
         """Write the tables, the summary and the arrays of the final model."""
         arrays = self.task.kept_arrays(to_arrays(model))
-        tables = self.task.finish(arrays, _total(_each(final)))
+        tables = self.task.finish_by_clients(arrays, _total(_each(final)), _each(final))
         base = self.run.read_model("base")
         changed = self.task.compare(base, arrays) if base else {}
         kept = self.run.read_model("closed_form")

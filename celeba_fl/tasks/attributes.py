@@ -1,7 +1,7 @@
 """The main task: CelebA's 40 attributes from the features of a frozen, pretrained backbone."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -158,17 +158,23 @@ class Attributes(SolvedFaces):
 
     def finish(self, arrays: Arrays, counts: Mapping[str, Arrays]) -> Tables:
         """Judge every attribute on every split and in every group, and keep the test scores."""
+        return self.finish_by_clients(arrays, counts, ())
+
+    def finish_by_clients(
+        self, arrays: Arrays, counts: Mapping[str, Arrays], each: Iterable[Mapping[str, Arrays]]
+    ) -> Tables:
+        """The same; clients that share no person tell how sure the rates of groups are."""
         config, view = self.config, self.features.view
         answers = self._answers(arrays, counts)
         head = answers.head(arrays)
+        apart = config.partitioner == "natural" or config.dataset == "none"
         test, judged, parquet = self._central["test"], None, {}
         if len(test):
             image, outputs = self.faces.table.image[test.rows], scores(head, test.features)
             judged = Scores(image, test.celeb_id, ATTRIBUTES, test.labels, outputs)
             parquet["test_scores.parquet"] = judged.columns()
-        summary, csv = final_tables(
-            counts, judged, answers, self._base_rates, ATTRIBUTES, config.demographics
-        )
+        told = counts, judged, answers, self._base_rates, ATTRIBUTES, config.demographics
+        summary, csv = final_tables(*told, each if apart else ())
         return Tables(
             summary={f"test_{name}": value for name, value in summary.items()},
             csv=csv,

@@ -4,15 +4,16 @@ import csv
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from fairlearn import metrics as fairlearn
 from pyarrow import parquet
 from safetensors import safe_open
+from scipy.special import expit, logit
+from scipy.stats import t as student_t
 from sklearn import metrics as sklearn
-from toys import resample_weights, spread_head, write_celeba
+from toys import spread_head, write_celeba
 
 from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
@@ -88,7 +89,7 @@ def saved(run):
 
 def rows(path, split="test"):
     """Rows of a CSV file with figures as numbers, empty ones as NaN."""
-    texts = {"split", "attribute", "grouping", "group", "worst_group"}
+    texts = {"split", "attribute", "grouping", "group", "worst_group", "compared"}
     with path.open(newline="", encoding="utf-8") as file:
         return [
             {k: v if k in texts else float(v or "nan") for k, v in row.items()}
@@ -255,55 +256,48 @@ def test_fairness_is_what_fairlearn_says_where_every_rate_is_defined(
     assert checked > 30
 
 
-def test_intervals(run, saved, predicted):
-    """Every interval, from sample weights of the images."""
-    ids = saved["celeb_id"]
-    weights = resample_weights(ids).astype(np.float64)
-
-    def rates(name, here):
-        """Of each rate the images that it counts and those that it is a share of."""
-        truth, yes = saved[name], predicted[name]
-        right = truth == yes
-        pairs = (right, here), (yes, here & truth), (yes, here & ~truth), (yes, here)
-        return dict(zip(METRICS, pairs, strict=True))
-
-    def drawn(counted, among):
-        with np.errstate(invalid="ignore"):
-            return (weights[:, among] @ counted[among]) / weights[:, among].sum(axis=1)
-
-    def ends(draws):
-        return np.quantile(draws[~np.isnan(draws)], (0.025, 0.975))
-
-    draws: dict[tuple[str, str, str], list[Any]] = {}
+def test_intervals_of_groups(run, saved, predicted):
+    """Every interval, person by person: Student's t on the logit scale."""
+    _, person = np.unique(saved["celeb_id"], return_inverse=True)
+    ends = {}
     for row in rows(run / "groups.csv"):
         here = grouped(saved, row["grouping"]) == row["group"]
-        for rate, (counted, among) in rates(row["attribute"], here).items():
+        truth, yes = saved[row["attribute"]], predicted[row["attribute"]]
+        pairs = (truth == yes, here), (yes, here & truth), (yes, here & ~truth), (yes, here)
+        for rate, (counted, among) in zip(METRICS, pairs, strict=True):
+            a, b = (np.bincount(person, mask) for mask in (counted & among, among))
+            people, p = np.sum(b > 0), a.sum() / b.sum() if b.any() else NAN
             found = row[f"{rate}_low"], row[f"{rate}_high"]
-            draws.setdefault((row["grouping"], row["attribute"], rate), []).append(
-                drawn(counted, among)
-            )
-            if not among.any():
-                assert np.isnan(found).all()
-                continue
-            low, high = ends(drawn(counted, among))
-            if low == high:  # all draws agree
-                people = len(set(ids[among]))
-                low, high = wilson(row[rate] * people, people)
-            np.testing.assert_allclose(found, (low, high))
+            ends[row["grouping"], row["attribute"], row["group"], rate] = p, *found
+            residuals = np.where(b > 0, a - p * b, 0)
+            expected = np.full(2, NAN)
+            if people == 1 or (people and np.allclose(residuals, 0)):  # nothing varies
+                expected = np.array(wilson(p * people, people))
+            elif people:
+                error = np.sqrt((residuals**2).sum() * people / (people - 1)) / b.sum()
+                half = student_t.ppf(0.975, people - 1) * error / (p * (1 - p))
+                expected = expit(logit(p) + np.array([-half, half]))
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-12)
     for row in rows(run / "fairness.csv"):
-        for measure, rate in (
-            ("demographic_parity_difference", "selection_rate"),
-            ("equal_opportunity_difference", "tpr"),
-        ):
-            found = row[f"{measure}_low"], row[f"{measure}_high"]
-            each = np.array(draws[row["grouping"], row["attribute"], rate])
-            each = each[:, (~np.isnan(each)).sum(axis=0) > 1]
-            expected = NAN, NAN
-            if each.size:
-                expected = ends(np.nanmax(each, axis=0) - np.nanmin(each, axis=0))
-            if expected[0] == expected[1]:
-                expected = NAN, NAN
-            np.testing.assert_allclose(found, expected)
+        for rate in METRICS:
+            said = [row[f"{rate}_difference{end}"] for end in ("", "_low", "_high")]
+            if row["grouping"] != "Male":
+                assert np.isnan(said).all()
+                continue
+            (p, low, high), (q, below, above) = (
+                ends["Male", row["attribute"], f"Male={sex}", rate] for sex in (0, 1)
+            )
+            by_hand = (
+                q - p,
+                q - p - np.hypot(q - below, high - p),
+                q - p + np.hypot(above - q, p - low),
+            )
+            np.testing.assert_allclose(said, by_hand, atol=1e-12)
+        for gap in ("demographic_parity", "equal_opportunity", "equalized_odds"):
+            value, low, high = (row[f"{gap}_difference{end}"] for end in ("", "_low", "_high"))
+            assert np.isnan(value) == np.isnan(low) == np.isnan(high)
+            assert np.isnan(value) or 0 <= low <= value + 1e-12 <= high + 2e-12
+        assert (row["compared"] == "yes") == (row["equalized_odds_difference_p"] > 0)
 
 
 def test_thresholds_are_kept_for_prediction(run, thresholds):

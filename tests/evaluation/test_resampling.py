@@ -6,11 +6,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from scipy.special import expit, logit
+from scipy.stats import t as student_t
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
-from toys import resample_weights
+from toys import leave_out_weights
 
-from celeba_fl.evaluation.intervals import interval
-from celeba_fl.evaluation.resampling import Scores, difference_intervals, intervals, read_scores
+from celeba_fl.evaluation import resampling
+from celeba_fl.evaluation.intervals import wilson
+from celeba_fl.evaluation.resampling import (
+    Scores,
+    attribute_difference_intervals,
+    attribute_intervals,
+    difference_intervals,
+    intervals,
+    read_scores,
+)
 
 
 def make(scores: np.ndarray, labels: np.ndarray, people: np.ndarray | None = None) -> Scores:
@@ -53,13 +63,33 @@ def test_thresholds_move_what_is_predicted() -> None:
     assert moved.values["auroc"] == at_zero.values["auroc"] == 1.0
 
 
-def test_draws_are_those_of_the_people(random_scores: Scores) -> None:
+def jackknife(replicates: np.ndarray) -> np.ndarray:
+    n = len(replicates)
+    return np.sqrt((n - 1) / n * ((replicates - replicates.mean(axis=0)) ** 2).sum(axis=0))
+
+
+def test_intervals_are_those_of_leaving_people_out(random_scores: Scores) -> None:
+    """Each metric from scikit-learn's sample weights, then Student's t on the logit scale."""
     right = (random_scores.scores > 0) == random_scores.labels
-    weights = resample_weights(random_scores.celeb_id)
-    expected = (weights @ right.mean(axis=1)) / weights.sum(axis=1)
-    assert random_scores.draws["accuracy"] == pytest.approx(expected)
-    low, high = intervals(random_scores.draws)["accuracy"]
-    assert (low, high) == pytest.approx(tuple(map(float, interval(expected))))
+    weights = leave_out_weights(random_scores.celeb_id)
+    without = (weights @ right.mean(axis=1)) / weights.sum(axis=1)
+    assert random_scores.replicates["accuracy"] == pytest.approx(without)
+    aurocs = [
+        np.mean(
+            [
+                roc_auc_score(y, s, sample_weight=weight)
+                for y, s in zip(random_scores.labels.T, random_scores.scores.T, strict=True)
+            ]
+        )
+        for weight in weights
+    ]
+    for name, found in (("accuracy", without), ("auroc", np.array(aurocs))):
+        value = random_scores.values[name]
+        half = student_t.ppf(0.975, len(weights) - 1) * jackknife(found) / (value * (1 - value))
+        expected = expit(logit(value) - half), expit(logit(value) + half)
+        assert intervals(random_scores)[name] == pytest.approx(expected, rel=1e-4)
+    low, high = intervals(random_scores)["loss"]
+    assert low + high == pytest.approx(2 * random_scores.values["loss"])
 
 
 def test_images_of_one_person_count_as_one_person() -> None:
@@ -67,10 +97,44 @@ def test_images_of_one_person_count_as_one_person() -> None:
     right = np.repeat(rng.random(40) < 0.5, 10)[:, None]
     scores, labels = np.where(right, 1.0, -1.0), np.ones((400, 1), bool)
     people = np.repeat(np.arange(40), 10)
-    by_person = intervals(make(scores, labels, people).draws)["accuracy"]
-    by_image = intervals(make(scores, labels).draws)["accuracy"]
+    by_person = intervals(make(scores, labels, people))["accuracy"]
+    by_image = intervals(make(scores, labels))["accuracy"]
     ratio = (by_person[1] - by_person[0]) / (by_image[1] - by_image[0])
     assert ratio == pytest.approx(np.sqrt(10), rel=0.1)
+
+
+def test_an_attribute_rests_on_the_people_who_show_it() -> None:
+    people = np.repeat(np.arange(6), 4)
+    labels = np.zeros((24, 1), bool)
+    labels[[0, 4, 5]] = True  # two people with it, six without
+    rng = np.random.default_rng(0)
+    scores = make(rng.normal(size=(24, 1)), labels, people)
+    assert scores.people_of("balanced_accuracy").tolist() == [2]
+    assert scores.people_of("accuracy").tolist() == [6]
+    values = {name: scores.attribute_values[name] for name in ("balanced_accuracy", "accuracy")}
+    low, high = attribute_intervals(scores, values)["balanced_accuracy"]
+    replicates = scores.attribute_replicates["balanced_accuracy"]
+    value = values["balanced_accuracy"]
+    half = student_t.ppf(0.975, 1) * jackknife(replicates) / (value * (1 - value))
+    np.testing.assert_allclose(low, expit(logit(value) - half), rtol=1e-4)
+    np.testing.assert_allclose(high, expit(logit(value) + half), rtol=1e-4)
+
+
+def test_a_perfect_model_is_not_sure_of_other_people() -> None:
+    labels = np.tile([[True], [False]], (5, 1))
+    perfect = make(np.where(labels, 1.0, -1.0), labels, np.repeat(np.arange(5), 2))
+    five = tuple(float(end) for end in wilson(np.array(5), np.array(5)))
+    assert intervals(perfect)["accuracy"] == intervals(perfect)["auroc"] == five
+
+
+def test_more_people_are_left_out_in_sets(
+    random_scores: Scores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = intervals(random_scores)["accuracy"]
+    monkeypatch.setattr(resampling, "MOST_REPLICATES", 10)
+    again = make(random_scores.scores, random_scores.labels, random_scores.celeb_id)
+    assert len(again.replicates["accuracy"]) == 10
+    assert intervals(again)["accuracy"] == pytest.approx(wide, abs=0.05)
 
 
 def test_differences_are_paired() -> None:
@@ -81,6 +145,16 @@ def test_differences_are_paired() -> None:
     other = make(np.ones((8, 1)), labels, people)
     assert difference_intervals(one, other)["accuracy"] == (0.5, 0.5)
     assert difference_intervals(one, one)["loss"] == (0, 0)
+
+
+def test_differences_by_attribute(random_scores: Scores) -> None:
+    other = make(-random_scores.scores, random_scores.labels, random_scores.celeb_id)
+    low, high = attribute_difference_intervals(random_scores, other, "balanced_accuracy")
+    gap = 1 - 2 * random_scores.attribute_values["balanced_accuracy"]
+    replicates = 1 - 2 * random_scores.attribute_replicates["balanced_accuracy"]
+    people = random_scores.people_of("balanced_accuracy")
+    half = student_t.ppf(0.975, people - 1) * jackknife(replicates)
+    np.testing.assert_allclose((low, high), (gap - half, gap + half), rtol=1e-4)
 
 
 def test_what_can_be_paired(random_scores: Scores) -> None:

@@ -60,7 +60,8 @@ def test_differences_are_paired_on_the_same_images(scored: MakeRun, tmp_path: Pa
     assert parsed.row(RESULTS, "B: seed=1, natural") == ["1.000 +0.500 to A [+0.500, +0.500]"]
     value, gap, _, _, low, high = parsed.row(RESULTS, "C: seed=2, natural")[0].split()
     assert (value, gap) == ("0.500", "+0.000")
-    assert (low, high) == ("[\N{MINUS SIGN}0.375,", "+0.375]")
+    # Of the four, the differences are 1/2, -1/2, 0 and 0: 3.182 (t, 3 degrees) * 0.408 / 2.
+    assert (low, high) == ("[\N{MINUS SIGN}0.650,", "+0.650]")
     assert "paired on the same 8 test images of 4 people" in parsed.text
 
 
@@ -135,7 +136,9 @@ def test_a_repeat_of_a_seed_is_no_other_seed(scored: MakeRun, tmp_path: Path) ->
     one, two = scored("one", "x-x-x-x-", seed=1), scored("two", "xxxxxxx-", seed=2)
     again = scored("again", "x-x-x-x-", seed=1)
     caption = "Mean and sample standard deviation"
-    assert caption not in compare(tmp_path, one, again).text
+    text = compare(tmp_path, one, again).text
+    assert caption not in text
+    assert "B repeats A, with the same settings and the same seed, so only A counts" in text
     parsed = compare(tmp_path, one, again, two)
     assert parsed.row(caption, "A, C") == ["0.688 ± 0.265"]
 
@@ -165,8 +168,9 @@ def test_curves_groups_and_clients_side_by_side(make_run: MakeRun, tmp_path: Pat
             f"test,Bald,4,1,{rate},{rate}\ntest,Smiling,4,2,0.5,\n",
             "groups": f"split,grouping,group,attribute,n,accuracy,tpr\n"
             f"test,Male,Male=1,Bald,4,{rate},\ntest,Male,Male=1,Smiling,4,0.5,1\n",
-            "fairness": f"split,grouping,attribute,demographic_parity_difference\n"
-            f"test,Male,Bald,{rate}\ntest,Male,Smiling,0.5\n",
+            "fairness": f"split,grouping,attribute,demographic_parity_difference,compared\n"
+            f"test,Male,Bald,{rate},yes\ntest,Male,Smiling,0.5,yes\n"
+            f"test,Male,Mustache,0.9,too small\n",
         }
         return make_run(name, info={"config": {"name": name}}, csv=csv)
 

@@ -383,7 +383,7 @@ def test_names_of_clients_are_text(make_run: MakeRun) -> None:
     assert "2 clients hold 5 train examples" in parsed.text
     assert "2 clients hold one group only" in parsed.text
     # 2 of 5 are of group 0: each client is 3/5 or 2/5 away from that mix.
-    assert "48 % of the examples would have to change their group" in parsed.text
+    assert "48.0 % of the examples would have to change their group" in parsed.text
 
 
 def test_what_is_drawn_is_said(make_run: MakeRun) -> None:
@@ -400,23 +400,78 @@ def test_unknown_identities_are_said(make_run: MakeRun) -> None:
     assert "do not say who is who, so each image was taken for another person" in read(run).text
 
 
-def test_the_worst_group_gap_is_named(make_run: MakeRun) -> None:
-    gap = "equalized_odds_difference"
+GAP = "equalized_odds_difference"
+RATES = (
+    "split,grouping,group,attribute,n,positives,identities,accuracy,tpr,tpr_low,tpr_high\n"
+    "test,Male,Male=0,Smiling,40,20,6,0.9,0.75,0.7,0.8\n"
+    "test,Male,Male=1,Smiling,50,25,5,0.8,0.25,0.2,0.3\n"
+    "test,Male,Male=0,Bald,40,9,6,0.8,,,\n"
+    "test,Male,Male=1,Bald,50,20,5,0.8,,,\n"
+    "test,Male,Male=0,Male,40,0,6,0.8,,,\n"
+    "test,Male,Male=1,Male,50,50,5,0.8,,,\n"
+)
+
+
+def test_only_what_enough_people_show_is_ranked(make_run: MakeRun) -> None:
+    """Also of runs from before `fairness.csv` said so itself: Bald, 9 of a group, is too small."""
     fairness = (
-        f"split,grouping,attribute,{gap},{gap}_low,{gap}_high\n"
-        "test,Male,Bald,0.9,0.0,1.0\n"
-        "test,Male,Smiling,0.5,0.4,0.6\n"
-        "test,Male,Young,,,\n"
+        f"split,grouping,attribute,{GAP},{GAP}_low,{GAP}_high\n"
+        "test,Male,Bald,0.9,0.8,1.0\ntest,Male,Smiling,0.5,0.4,0.6\ntest,Male,Male,1.0,,\n"
         "train,Male,Bangs,1.0,1.0,1.0\n"
     )
-    groups = (
-        "split,grouping,group,attribute,n,accuracy,tpr,tpr_low,tpr_high\n"
-        "test,Male,Male=0,Smiling,10,0.9,0.75,0.7,0.8\n"
-        "test,Male,Male=1,Smiling,20,0.8,0.25,0.2,0.3\n"
-        "test,Male,Male=1,Bald,20,0.8,,,\n"
+    parsed = read(make_run(csv={"fairness": fairness, "groups": RATES}))
+    assert parsed.row("The largest difference", "Male")[-1] == "Smiling 0.500 [0.400, 0.600]"
+    first = "Smiling by Male, an equalized odds difference of 0.500 [0.400, 0.600]"
+    assert parsed.row(first, "Male=1")[4] == "0.250 [0.200, 0.300]"
+    assert parsed.row("Rates of each group", "Male=0")[:3] == ["40", "0.833", "0.750"]
+    left = parsed.table("Attributes that are not compared")
+    assert left[1:] == [["Male", "too small", "Bald"], ["Male", "defines the groups", "Male"]]
+    assert "1 of the 3 differences below. None of them was tested against chance." in parsed.text
+
+
+@pytest.mark.parametrize(("p", "found"), [(0.01, True), (0.2, False)])
+def test_a_difference_stands_beside_what_chance_gives(
+    make_run: MakeRun, p: float, found: bool
+) -> None:
+    signed = "tpr_difference,tpr_difference_low,tpr_difference_high"
+    fairness = (
+        f"split,grouping,attribute,{GAP},{GAP}_low,{GAP}_high,compared,{signed},"
+        f"{GAP}_chance,{GAP}_p,{GAP}_p_holm\n"
+        f"test,Male,Smiling,0.5,0.4,0.6,yes,-0.5,-0.6,-0.4,0.125,0.004,{p}\n"
+        "test,Male,Bald,0.9,0.8,1.0,too small,,,,,,\n"
     )
-    parsed = read(make_run(csv={"fairness": fairness, "groups": groups}))
-    assert parsed.row("The largest difference", "Male")[-1] == "Bald 0.900 [0.000, 1.000]"
-    worst = "Smiling by Male, an equalized odds difference of 0.500 [0.400, 0.600]"
-    assert parsed.row(worst, "Male=1")[4] == "0.250 [0.200, 0.300]"
-    assert parsed.row("Rates of each group", "Male=0")[:3] == ["10", "0.900", "0.750"]
+    parsed = read(make_run(csv={"fairness": fairness, "groups": RATES}))
+    cell = parsed.row("The largest difference", "Male")[-1]
+    assert cell == f"Smiling 0.500 [0.400, 0.600] chance 0.125, p {p:.3f}"
+    minus = "\N{MINUS SIGN}"
+    signed_cell = parsed.row("Male=1 less Male=0", "Smiling")[1]
+    assert signed_cell == f"{minus}0.500 [{minus}0.600, {minus}0.400]"
+    which = "Farther apart than by chance" if found else "The least likely by chance"
+    assert parsed.row(f"{which}: Smiling by Male", "Male=1")
+    beyond = "Chance alone hardly gives the odds of 1 of them: Smiling by Male."
+    assert (beyond in parsed.text) == found
+    nothing = "None of them has odds farther apart than chance alone may put them."
+    assert (nothing in parsed.text) != found
+
+
+def test_where_nobody_can_be_compared_nothing_is_ranked_or_drawn(make_run: MakeRun) -> None:
+    fairness = f"split,grouping,attribute,{GAP},compared\ntest,Male,Bald,0.9,too small\n"
+    path = make_run(csv={"fairness": fairness, "groups": RATES})
+    text = read(path).text
+    assert "0 of the 1 differences below" in text
+    assert "The largest difference" not in text
+    assert not (path / "plots" / "groups.svg").exists()
+
+
+def test_chance_moves_examples_between_groups_too(make_run: MakeRun) -> None:
+    """Two clients of one image each: by chance, each misses half a one in half of the deals."""
+    partitions = "client,num_examples,Male=0,Male=1\na,1,1,0\nb,1,0,1\n"
+    text = read(make_run(csv={"partitions": partitions})).text
+    assert "50.0 % of the examples would have to change their group; dealt at random" in text
+    assert "to clients of the same sizes, 50.0 %." in text
+    even = "client,num_examples,Male=0,Male=1\na,2,1,1\nb,2,1,1\n"
+    text = read(make_run("even", csv={"partitions": even})).text
+    # Of 4 images 2 are of each group: in 2 of 6 deals both clients hold one group only.
+    (share,) = map(float, re.findall(r"same sizes, ([\d.]+) %", text))
+    assert share == pytest.approx(100 / 6, abs=4)
+    assert "0.0 % of the examples" in text

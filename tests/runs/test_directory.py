@@ -58,6 +58,18 @@ def test_how_a_run_ended(tmp_path: Path, reason: str, status: str) -> None:
     assert said["seconds"] >= 0
 
 
+def test_seconds_end_when_the_run_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the report, during which the heart would write on."""
+    monkeypatch.setattr("celeba_fl.runs.directory.HEARTBEAT_SECONDS", 0.01)
+    with open_run(tmp_path) as run:
+        run.end("")
+        at_the_end = info(run)
+        time.sleep(0.1)
+    assert info(run) == at_the_end
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

@@ -16,7 +16,7 @@ DOCUMENTED = set(re.findall(r"`([^`\n]+)`", README))
 
 def covered(column: str) -> bool:
     """Whether a column is in the README, by itself or as one of a family that is."""
-    stem = re.sub(r"_(low|high)$", "", column)
+    stem = re.sub(r"_(low|high|chance|p|p_holm)$", "", column)
     part, _, metric = column.partition("_")
     metric = metric.removeprefix("valid_") if part == "server" else metric
     parts = ("train", "valid", "test", "server")

@@ -30,6 +30,15 @@ def test_who_holds_how_much_and_who_lacks_what(
     assert line.endswith("odd 3")
 
 
+def test_the_median_of_an_even_number_lies_between_the_two(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the report has it."""
+    run(tmp_path, 4, num_server_rounds=1)
+    (line,) = messages(caplog, "4 clients")
+    assert "smallest 1, median 2.5, largest 4" in line
+
+
 def test_nobody_lacks_what_all_have(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

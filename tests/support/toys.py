@@ -16,7 +16,6 @@ from pyarrow import parquet
 
 from celeba_fl.data.folder import annotations
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.evaluation.intervals import draw_identities
 from celeba_fl.evaluation.metrics import Counts
 
 
@@ -69,27 +68,9 @@ def nothing_counted(attributes: int) -> Counts:
     return Counts.of(np.empty((0, attributes)), np.empty((0, attributes), dtype=bool))
 
 
-def resample_weights(celeb_id: np.ndarray, draws: int = 1000, seed: int = 0) -> np.ndarray:
-    """How often each image is drawn when identities are drawn with replacement.
-
-    Sample weights of any metric: what `draw_identities` makes of sums, the long way.
-
-    Parameters
-    ----------
-    celeb_id : np.ndarray
-        The identity of each image, of shape ``(n,)``.
-    draws : int (default: 1000)
-        The number of resamples.
-    seed : int (default: 0)
-        Of the draws.
-
-    Returns
-    -------
-    np.ndarray
-        Whole numbers of shape ``(draws, n)``, float32.
-    """
-    identities, index = np.unique(celeb_id, return_inverse=True)
-    return draw_identities(len(identities), draws, seed).astype(np.float32)[:, index]
+def leave_out_weights(celeb_id: np.ndarray) -> np.ndarray:
+    """Sample weights (people, n) of images: without each person in turn, the long way."""
+    return (celeb_id != np.unique(celeb_id)[:, None]).astype(np.float64)
 
 
 def png(pixels: np.ndarray) -> bytes:

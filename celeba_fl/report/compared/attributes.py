@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from celeba_fl.evaluation.metrics import mean
-from celeba_fl.evaluation.resampling import intervals
+from celeba_fl.evaluation.resampling import attribute_difference_intervals
+from celeba_fl.report.gaps import compared
 from celeba_fl.report.html import Block, Cell, Picture, Pictures, Table
 from celeba_fl.report.names import GAPS, name_of
 from celeba_fl.report.pictures.attributes import compared_attributes
@@ -36,12 +37,17 @@ def attributes(runs: Mapping[str, Run]) -> list[Block]:
 def groups(runs: Mapping[str, Run]) -> list[Block]:
     """Rates of the groups, then the differences between them."""
     rates = {name: rows for name, run in runs.items() if (rows := rows_of(run.groups))}
-    gaps = {name: rows for name, run in runs.items() if (rows := rows_of(run.fairness))}
+    gaps: dict[str, Rows] = {
+        name: compared(rows, rates.get(name, []))
+        for name, run in runs.items()
+        if (rows := rows_of(run.fairness))
+    }
+    gaps = gaps if any(gaps.values()) else {}
     how = "of each group on test, mean over the attributes"
     blocks: list[Block] = [
         _means(rates, "group", rate, how) for rate in ("accuracy", "tpr") if rates
     ]
-    how = "on test: mean over the attributes, below it the largest"
+    how = "on test: mean over the attributes that can be compared, below it the largest"
     return blocks + [_means(gaps, "grouping", f"{gap}_difference", how) for gap in GAPS if gaps]
 
 
@@ -82,8 +88,10 @@ def _attribute_bounds(one: Run, other: Run) -> dict[str, tuple[float, float]]:
     mine, theirs = own_scores(one), own_scores(other)
     if mine is None or theirs is None or not mine.pairs_with(theirs):
         return {}
-    before, after = (scores.attribute_draws["balanced_accuracy"] for scores in (mine, theirs))
-    return intervals(dict(zip(mine.attributes, (after - before).T, strict=True)))
+    ends = attribute_difference_intervals(mine, theirs, "balanced_accuracy")
+    return dict(
+        zip(mine.attributes, zip(*(end.tolist() for end in ends), strict=True), strict=True)
+    )
 
 
 def _balanced(rows: Rows) -> list[float]:

@@ -53,7 +53,7 @@ def results(runs: Mapping[str, Run]) -> list[Block]:
             value = model.values.get(metric, np.nan)
             less = value - first.values[metric]
             if model is first:
-                own = intervals(first.scores.draws) if first.scores else {}
+                own = intervals(first.scores) if first.scores else {}
                 cells.append((figure(value), between(*own.get(metric, NONE))))
             else:
                 spread = f"± {figure(model.spread[metric])}" if metric in model.spread else ""
@@ -161,23 +161,34 @@ def _about_pairs(runs: Mapping[str, Run], models: Sequence[Model]) -> str:
 
 def seeds(runs: Mapping[str, Run]) -> list[Block]:
     """Mean and standard deviation over runs that differ by the seed only."""
-    alike: dict[str, dict[object, tuple[str, Run]]] = {}
+    alike: dict[str, dict[object, list[str]]] = {}
     for name, run in runs.items():
         config = {k: v for k, v in run.info.config.items() if k not in ("seed", *places())}
         if config and run.info.summary:
-            seeds_of = alike.setdefault(repr(sorted(config.items())), {})
-            # A repeat of a seed is no other seed: it would make the deviation look small.
-            seeds_of.setdefault(run.info.config.get("seed"), (name, run))
-    sets = [list(members.values()) for members in alike.values() if len(members) > 1]
+            of_seed = alike.setdefault(repr(sorted(config.items())), {})
+            of_seed.setdefault(run.info.config.get("seed"), []).append(name)
+    blocks: list[Block] = [
+        # A repeat of a seed is no other seed: it would make the deviation look small.
+        f"{_letters(again[1:])} repeat{'s' if len(again) == 2 else ''} {_letters(again[:1])}, with "
+        f"the same settings and the same seed, so only {_letters(again[:1])} counts as a seed."
+        for of_seed in alike.values()
+        for again in of_seed.values()
+        if len(again) > 1
+    ]
+    sets = [[names[0] for names in one.values()] for one in alike.values() if len(one) > 1]
     if not sets:
-        return []
-    metrics = first_metrics(list(sets[0][0][1].results().values), 6)
+        return blocks
+    metrics = first_metrics(list(runs[sets[0][0]].results().values), 6)
     rows = []
     for members in sets:
         cells: list[Cell] = []
         for metric in metrics:
-            values = [run.results().values.get(metric, float("nan")) for _, run in members]
+            values = [runs[name].results().values.get(metric, np.nan) for name in members]
             cells.append((figure(fmean(values)), f"± {figure(stdev(values))}"))
-        rows.append((", ".join(name.partition(":")[0] for name, _ in members), *cells))
+        rows.append((_letters(members), *cells))
     caption = "Mean and sample standard deviation over runs that differ by their seed only"
-    return [Table(caption, ("runs", *map(name_of, metrics)), rows)]
+    return [Table(caption, ("runs", *map(name_of, metrics)), rows), *blocks]
+
+
+def _letters(names: Sequence[str]) -> str:
+    return ", ".join(name.partition(":")[0] for name in names)

@@ -29,7 +29,8 @@ def partitions(run: Run) -> list[Block]:
         moved = np.average(apart, weights=counts.sum(axis=1))
         text += (
             f" For every client to have the same mix of groups as all clients together, "
-            f"{100 * moved:.0f} % of the examples would have to change their group. "
+            f"{100 * moved:.1f} % of the examples would have to change their group; dealt at "
+            f"random to clients of the same sizes, {100 * _moved_by_chance(counts):.1f} %. "
             f"{np.sum(shares.max(axis=1) == 1)} clients hold one group only."
         )
     drawn = sampled(rows, "num_examples")
@@ -54,6 +55,18 @@ def partitions(run: Run) -> list[Block]:
             )
         )
     return [text, Pictures(shown)]
+
+
+def _moved_by_chance(counts: np.ndarray) -> float:
+    """The share that would have to change its group, (clients, groups), if chance had dealt."""
+    sizes, number = np.unique(counts.sum(axis=1).astype(np.int64), return_counts=True)
+    rng, together = np.random.default_rng(0), counts.sum(axis=0).astype(np.int64)
+    moved = [
+        np.abs(rng.multivariate_hypergeometric(together, n, 200) - n * together / together.sum())
+        for n in sizes
+    ]
+    apart = np.array([deals.sum(axis=1).mean() / 2 for deals in moved])
+    return float(number @ apart / together.sum())
 
 
 def _which(drawn: Rows, rows: Rows, order: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from celeba_fl.report.html import Block, Cards, Cell, Picture, Pictures, Table
 from celeba_fl.report.pictures import attributes as pictures
 from celeba_fl.report.reading import Rows, Run, bounds, floats, number
-from celeba_fl.report.words import UNKNOWN, between, difference, figure, named
+from celeba_fl.report.words import UNKNOWN, between, chance, difference, figure, named
 
 LEVEL = 0.05
 
@@ -32,7 +32,7 @@ def corrections(run: Run) -> list[Block]:
     text = (
         f"After Holm's correction, McNemar's test finds {better} attributes better and {worse} "
         f"worse, at the level of 5 %. The test treats images as independent. Where an interval, "
-        f"which comes from resampling people, still contains 0, other people might show no change."
+        f"which is over people, still contains 0, other people might show no change."
     )
     picture = Picture(
         "corrections",
@@ -57,7 +57,11 @@ def corrections(run: Run) -> list[Block]:
             "All attributes, all images",
             ("attribute", *header, "p", "p, Holm"),
             [
-                (named(row["attribute"]), *_cells(row), _chance(row, "p"), _chance(row, "p_holm"))
+                (
+                    named(row["attribute"]),
+                    *_cells(row),
+                    *(chance(number(row, key)) for key in ("p", "p_holm")),
+                )
                 for row in rows
             ],
             folded=True,
@@ -94,8 +98,3 @@ def _cells(row: Mapping[str, str]) -> tuple[Cell, ...]:
 
 def _interval(row: Mapping[str, str]) -> str:
     return between(*bounds(row, "difference"), difference)
-
-
-def _chance(row: Mapping[str, str], column: str) -> str:
-    value = number(row, column)
-    return "< 0.001" if value < 0.001 else figure(value)

@@ -23,7 +23,7 @@ def results(run: Run) -> list[Block]:
     values, central = judged.values, run.reference("central")
     alone, spread = run.reference("local", "mean"), run.reference("local", "std")
     scores = own_scores(run)
-    own = intervals(scores.draws) if scores else {}
+    own = intervals(scores) if scores else {}
     gaps = gap_intervals(run)
     majority = values.get("majority_accuracy")
     references = {"accuracy": majority} if majority else {}
@@ -63,7 +63,8 @@ def results(run: Run) -> list[Block]:
                 which = "the base rates" if name == "loss" else "the majority's answer"
                 details.append(f"{which}: {figure(references[name])}")
             cards.append((name_of(name), figure(values[name]), "; ".join(filter(None, details))))
-    caption = f"Figures of {judged.where}, with 95 % intervals where people can be resampled"
+    people = f" of {scores.num_identities:,} people" if scores else ""
+    caption = f"Figures of {judged.where}{people}, with 95 % intervals where people are known"
     header = ("metric", "this run", "central model", "gap", "each client alone", "without looking")
     clients = run.baseline.get("local", {}).get("clients") if central else None
     text = (
