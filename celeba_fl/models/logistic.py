@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 # L2 in units of the mean variance of a feature, from where hardly anything is learned; as
 # celeba_fl.models.ridge has lambda: one grid for all sizes of data and scales of features.
 RATIOS = 10.0 ** np.arange(1.0, -5.25, -0.25)
-# So many worse ones in a row are the end of the search: the loss on validation has one valley.
-WORSE = 2
 # The gradient of the mean loss at which a head is the minimum.
 TOLERANCE = 1e-5
 # A direction whose variance is below so many parts of the largest is rounding.
@@ -45,21 +43,19 @@ def fit(
     valid_labels: NDArray[np.bool_],
     counted: NDArray[np.bool_] | None = None,
 ) -> Fitted:
-    """Fit a head for each L2 until the loss on validation rises, and take the best.
+    """Fit a head for each L2, from the strongest on, until the loss on validation rises.
 
     Features are (n, dim), labels (n, outputs); both parts have at least one example. `counted`,
     of the labels' shape, says which labels are learned from; all by default.
     """
     held_out = np.asarray(valid_features[:], np.float64)
-    best, worse = Fitted({}, np.nan, np.inf), 0
+    best = Fitted({}, np.nan, np.inf)
     for ratio, weight, bias in path(np.asarray(features[:], np.float64), labels, counted):
         loss = cross_entropy(held_out @ weight + bias, valid_labels)
-        worse = worse + 1 if loss >= best.loss else 0
-        if not worse:
-            head = {"weight": weight.T.astype(np.float32), "bias": bias.astype(np.float32)}
-            best = Fitted(head, ratio, loss)
-        if worse == WORSE:
+        if loss >= best.loss:
             break
+        head = {"weight": weight.T.astype(np.float32), "bias": bias.astype(np.float32)}
+        best = Fitted(head, ratio, loss)
     if best.ratio in (RATIOS[0], RATIOS[-1]):
         LOG.warning("L2 / mean variance = %g is the end of the grid", best.ratio)
     return best

@@ -148,7 +148,7 @@ def make_baseline(run: RunInfo) -> dict[str, Any]:
     central = {name: defined(value) for name, value in tables.summary.items()}
     if all(value is None for value in central.values()):
         raise InputError(f"{config.dataset} has no test examples here to compare anything on")
-    local = _local(clients, trained)
+    local = each_alone(clients, trained)
     majority = central.get("test_majority_accuracy")
     references = {
         "central": central,
@@ -204,8 +204,10 @@ def _best_of_rounds(everyone: SingleClient, rounds: int) -> tuple[Arrays, dict[s
     return best[1], chosen
 
 
-def _local(clients: Sequence[SingleClient], trained: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """Every client that trained, alone: mean and spread of its test metrics."""
+def each_alone(
+    clients: Sequence[SingleClient], trained: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """Every client that trained, alone in its rounds: mean and spread of its test metrics."""
     progress = Progress("Training each client alone", len(trained))
     values: dict[str, list[float]] = {}
     for client in clients:

@@ -88,9 +88,9 @@ def clients(run: Run) -> list[Block]:
     text = (
         f"After round {number}, {len(rows)} clients evaluated the model on their own validation "
         f"examples{_whose(run)}: the median {metric} is {figure(median)}, and the middle 80 % of "
-        f"the clients lie between {figure(low)} and {figure(high)}. Client {worst['client']} is served worst: "
-        f"{figure(worst_value)}, with {worst['num_examples']} train examples. Small clients "
-        f"validate on few examples, so part of the spread is chance."
+        f"the clients lie between {figure(low)} and {figure(high)}. Client {worst['client']} is "
+        f"served worst: {figure(worst_value)}, with {worst['num_examples']} train examples. Small "
+        f"clients validate on few examples, so part of the spread is chance."
     )
     drawn = sampled(rows, f"valid_{metric}")
     which = _which(drawn, rows, f"the lowest {metric} to the highest")
