@@ -34,6 +34,7 @@ def fit(
         known = targets(public.labels, None, None)
         labels, counted = np.vstack([labels, known[0]]), np.vstack([counted, known[1]])
         features = np.vstack([features, public.features[:]])
+    LOG.info("Fitting one head to the %d train images of all", len(features))
     found = logistic.fit(
         scaled(features, scaling), labels, scaled(valid.features, scaling), valid.labels, counted
     )
