@@ -255,6 +255,15 @@ class Task(Expectations, ABC):
         """
         return {}
 
+    def best_central(
+        self, node: NodeConfig, instructions: Instructions
+    ) -> tuple[Arrays, dict[str, Any]] | None:
+        """The best model of the examples of a node that holds all, for `celeba-fl baseline`.
+
+        The arrays that travel, and how they were chosen. None: the best of its rounds is taken.
+        """
+        return None
+
     # ---- on a client -----------------------------------------------------------------------
 
     @abstractmethod

@@ -18,9 +18,10 @@ def baseline(
 ) -> None:
     """Compare a run with reference points: central training, each client alone, the majority.
 
-    They use the data, the features and the settings of the run. The central model trains for as
-    many epochs, of which the best on validation is taken; a client alone trains for as many epochs
-    as it did in the run.
+    They use the data, the features and the settings of the run. The central model of attributes is
+    logistic regression, its L2 chosen on validation; for other tasks it trains for as many epochs
+    as the run, and the best on validation is taken. A client alone trains for as many epochs as it
+    did in the run.
     """
     from celeba_fl.report.page import write_report
     from celeba_fl.studies.baseline import baseline_table, make_baseline

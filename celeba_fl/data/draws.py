@@ -1,16 +1,36 @@
-"""Choices by chance that follow from an image alone, whoever holds it."""
+"""Choices by chance that follow from an image or a person alone, whoever holds it."""
 
 import numpy as np
 
-from celeba_fl.data.table import LabelledImages
+from celeba_fl.common.errors import InputError
+from celeba_fl.data.table import LabelledImages, Table
 
 # Apart from the keys of `valid_mask`, which are seeds.
 PUBLIC = 2**63
 
 
-def valid_mask(table: LabelledImages, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Choose the validation part of `rows`, each image with a chance of `fraction`; (k,) bool."""
-    return uniform(table.content[rows], seed) < fraction
+def valid_mask(
+    table: LabelledImages, rows: np.ndarray, fraction: float, seed: int, by: str = "image"
+) -> np.ndarray:
+    """Choose the validation part of `rows`; (k,) bool.
+
+    Each image has a chance of `fraction`, or `by` ``identity`` each person: then all of a person's
+    images are on one side, whichever clients hold them.
+
+    Raises
+    ------
+    InputError
+        If people are to be chosen and nobody knows who is who.
+    """
+    if by == "image":
+        return uniform(table.content[rows], seed) < fraction
+    if not isinstance(table, Table) or not table.identified:
+        raise InputError(
+            f"valid-by = {by!r}: keeps whole people for validation, and these images do not say "
+            f"who is who; set valid-by = 'image', or add their identities",
+            open_to_all=True,
+        )
+    return uniform(table.celeb_id[rows].astype(np.uint64), seed) < fraction
 
 
 def public_rows(table: LabelledImages, fraction: float, seed: int) -> np.ndarray:
@@ -23,7 +43,7 @@ def public_rows(table: LabelledImages, fraction: float, seed: int) -> np.ndarray
 
 
 def uniform(content: np.ndarray, key: int) -> np.ndarray:
-    """A number from [0, 1) for each image, (n,) float64, that follows from `key` and its bytes.
+    """A number from [0, 1) for each image, (n,) float64, that follows from `key` and 64 bits of it.
 
     So a choice does not depend on who holds an image, and copies of one are on the same side.
     """

@@ -47,6 +47,12 @@ class DataKeys(Keyed):
     valid_fraction: float = key(
         "fraction of a client's images that it validates on", 0.2, low=0, high=0.9, of=IMAGES
     )
+    valid_by: str = key(
+        "whether single images validate, or all images of a person: people not trained on",
+        "image",
+        choices=("image", "identity"),
+        of=FACES,
+    )
     bad_images: str = key(
         "whether a run skips an unreadable image or fails", "skip", choices=("skip", "fail")
     )

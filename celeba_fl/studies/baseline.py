@@ -65,6 +65,10 @@ class SingleClient:
         """What the client holds."""
         return self.task.describe(self.node, self.instructions)
 
+    def best(self) -> tuple[Arrays, dict[str, Any]] | None:
+        """The best model of its examples, and how it was chosen, if the task knows a way to it."""
+        return self.task.best_central(self.node, self._told())
+
     def _told(self) -> Instructions:
         """All instructions to the client, of which the task is the server from now on."""
         about = self.description
@@ -85,12 +89,14 @@ class SingleClient:
 def make_baseline(run: RunInfo) -> dict[str, Any]:
     """Train and judge the reference points of a run, and write them into its directory.
 
-    - ``central``: all clients' train examples in one place, for as many rounds of `local-epochs` as
-      the run had. The model after the round that is best on validation (by the run's `watch`) is
-      taken: with many more steps than a client it can overfit, and a weak reference would flatter
-      the run.
+    - ``central``: the best that the task makes of all clients' train examples in one place, as its
+      `best_central` says. Without that they are trained on for as many rounds of `local-epochs` as
+      the run had, and the model after the round that is best on validation (by the run's `watch`)
+      is taken: with many more steps than a client it can overfit, and a weak reference would
+      flatter the run.
     - ``local``: each client that trained in the run, alone, in the rounds in which it did.
-      Nothing is chosen. Mean and sample standard deviation over the clients.
+      Nothing is chosen. Mean and sample standard deviation over the clients. Under the closed form
+      none trained.
     - ``majority``: always answering what is more frequent in the test split.
 
     This gives the content of `baseline.json`; the scores of the central model are in
@@ -102,11 +108,6 @@ def make_baseline(run: RunInfo) -> dict[str, Any]:
         If the run has not trained yet, or the data and clients here are not the run's.
     """
     path, config = run.path, config_of(run)
-    if config.strategy == "closed-form":
-        raise InputError(
-            f"{path.name}: strategy = 'closed-form' solves for the same head however the examples "
-            f"are spread; take a run of another strategy"
-        )
     if config.clients:
         raise InputError(
             f"{path.name}: clients = {config.clients!r} took part alone, and nothing trained on "
@@ -116,7 +117,8 @@ def make_baseline(run: RunInfo) -> dict[str, Any]:
     for row in read_csv(path / "clients.csv"):
         if row["local_loss"]:  # it had something to train on
             trained.setdefault(row["client"], []).append(int(row["round"]))
-    if not trained or run.status == "running":
+    solved = config.strategy == "closed-form" and bool(run.rounds)
+    if not (trained or solved) or run.status == "running":
         raise InputError(f"{path} is {run.status}, and nothing can be compared with it yet")
     task = load_task(config)
     prepared = task.prepare()
@@ -134,11 +136,19 @@ def make_baseline(run: RunInfo) -> dict[str, Any]:
     everyone = SingleClient(whole, EVERYTHING, prepared.instructions)
     _check_clients(config, held, [client.description for client in clients], everyone.description)
 
-    tables, chosen = _central(everyone, run.rounds or 0)
+    found = everyone.best()
+    if not found and not trained:
+        raise InputError(
+            f"{path.name}: strategy = {config.strategy!r} solves for the same model however the "
+            f"examples are spread, and the task {config.task} knows no other way to the best one "
+            f"in one place; take a run of another strategy"
+        )
+    best, chosen = found or _best_of_rounds(everyone, run.rounds or 0)
+    tables = everyone.finish(best)
     central = {name: defined(value) for name, value in tables.summary.items()}
     if all(value is None for value in central.values()):
         raise InputError(f"{config.dataset} has no test examples here to compare anything on")
-    local = _local(clients, trained)
+    local = each_alone(clients, trained)
     majority = central.get("test_majority_accuracy")
     references = {
         "central": central,
@@ -168,8 +178,8 @@ def baseline_table(summary: Metrics, references: Mapping[str, Any]) -> Table:
     return table
 
 
-def _central(everyone: SingleClient, rounds: int) -> tuple[Tables, dict[str, Any]]:
-    """The best central model judged, and how it was chosen."""
+def _best_of_rounds(everyone: SingleClient, rounds: int) -> tuple[Arrays, dict[str, Any]]:
+    """The central model after its best round, and how it was chosen."""
     task = everyone.task
     rules = StopRules(task.config.watch, lower_is_better=task.lower_is_better)
     progress = Progress("Training centrally", rounds)
@@ -191,11 +201,13 @@ def _central(everyone: SingleClient, rounds: int) -> tuple[Tables, dict[str, Any
         "by": None if memory.best_round is None else memory.name,
         "value": memory.best_value,
     }
-    return everyone.finish(best[1]), chosen
+    return best[1], chosen
 
 
-def _local(clients: Sequence[SingleClient], trained: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """Every client that trained, alone: mean and spread of its test metrics."""
+def each_alone(
+    clients: Sequence[SingleClient], trained: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """Every client that trained, alone in its rounds: mean and spread of its test metrics."""
     progress = Progress("Training each client alone", len(trained))
     values: dict[str, list[float]] = {}
     for client in clients:

@@ -23,7 +23,7 @@ from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import scores
 from celeba_fl.models.scaling import fold, scaled, unfold
 from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables
-from celeba_fl.tasks import closed_form, start, weighting
+from celeba_fl.tasks import central, closed_form, start, weighting
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.examples import CENTRAL, Examples, FeatureStores, backbone_weights
 from celeba_fl.tasks.settings import check_backbone, check_head
@@ -225,6 +225,16 @@ class Attributes(SolvedFaces):
             parts["valid"] = Counts.from_arrays(counts["valid"])
         rules = config.calibration == "valid", config.thresholds, config.accuracy_cost / 100
         return decide(parts, len(ATTRIBUTES), *rules)
+
+    def best_central(
+        self, node: NodeConfig, instructions: Instructions
+    ) -> tuple[Arrays, dict[str, Any]] | None:
+        """Logistic regression with one L2."""
+        train, valid = self._parts(node, instructions).values()
+        answers = self.teachers.answers(node, train.table, train.rows)
+        public = self._public() if self.config.init == "public" else None
+        judge = self._central["server_valid"] or valid
+        return central.fit(train, answers, public, judge, start.told(instructions))
 
     # ---- on a client -----------------------------------------------------------------------
 

@@ -101,7 +101,7 @@ class ClientData(Generic[Images]):
         key = store.folder if store else table.fingerprint, *sorted(node.items())
         if key not in self._parts:
             rows = store.readable(self.held(node)) if store else self.held(node)
-            valid = valid_mask(table, rows, self.config.valid_fraction, self.config.seed)
+            valid = held_out(self.config, table, rows)
             self._parts[key] = rows[~valid], rows[valid]
         return self._parts[key]
 
@@ -129,5 +129,9 @@ def train_rows(config: RunConfig, nodes: int) -> tuple[Table, np.ndarray]:
     """A table of faces and its rows, ascending, that the clients of an experiment train on."""
     data = ClientData(config, sources.load)
     rows = np.flatnonzero(data.dealt(nodes) >= 0)
-    valid = valid_mask(data.table, rows, config.valid_fraction, config.seed)
-    return data.table, rows[~valid]
+    return data.table, rows[~held_out(config, data.table, rows)]
+
+
+def held_out(config: RunConfig, table: LabelledImages, rows: np.ndarray) -> np.ndarray:
+    """The rows on which clients validate instead of training, (k,) bool."""
+    return valid_mask(table, rows, config.valid_fraction, config.seed, config.valid_by)

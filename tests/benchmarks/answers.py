@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 from folds import FOLDS
-from partitionings import CLIENTS
 from people import cell, cross_validate, finished_run, head, line, number, workers
+from strategies import CLIENTS
 
 from celeba_fl.config import RunConfig
 from celeba_fl.evaluation.curves import ExactCurves

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from partitionings import CLIENTS
 from people import Settings, cross_validate, finished_run, head, line, workers
 from safetensors.numpy import load_file
+from strategies import CLIENTS
 
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.evaluation.fair_heads import WIDEST, compare_heads

@@ -173,13 +173,13 @@ def less(one: Sequence[float], other: Sequence[float]) -> list[float]:
     return [a - b for a, b in zip(one, other, strict=True)]
 
 
-def cell(column: str, values: Sequence[float]) -> str:
-    """A figure with its interval; what a run costs without one."""
+def cell(column: str, values: Sequence[float], sign: str = "") -> str:
+    """A figure with its interval; what a run costs without one. A difference has a sign."""
     middle, half = mean_and_half(values)
     if column in COSTS:
         return f"{middle:.3g}" if column == "rounds" else f"{middle:.1f}"
     digits = 4 if "loss" in column else 2
-    return f"{middle:.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
+    return f"{middle:{sign}.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
 
 
 def line(cells: Iterable[object]) -> str:

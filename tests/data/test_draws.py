@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import make_table
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.data import draws
 from celeba_fl.data.draws import public_rows, valid_mask
 
@@ -37,6 +38,25 @@ def test_valid_mask_depends_on_image_and_seed_alone() -> None:
     assert (valid_mask(table, np.arange(1000), 0.2, 43) != mask).any()
     # A larger fraction only adds.
     assert valid_mask(table, np.arange(1000), 0.3, 42)[mask].all()
+
+
+def test_whole_people_validate() -> None:
+    table = make_table(4000, identities=200)
+    rows = np.arange(4000)
+    mask = valid_mask(table, rows, 0.25, 42, "identity")
+    of_person = [mask[table.celeb_id == person] for person in range(200)]
+    assert all(own.all() or not own.any() for own in of_person)
+    assert 20 < sum(own.all() for own in of_person) < 80
+    # Whoever holds which of the images.
+    np.testing.assert_array_equal(valid_mask(table, rows[::3], 0.25, 42, "identity"), mask[::3])
+    assert (valid_mask(table, rows, 0.25, 43, "identity") != mask).any()
+    assert not valid_mask(table, rows, 0.0, 42, "identity").any()
+
+
+def test_nobody_can_be_kept_for_validation_where_nobody_is_known() -> None:
+    unknown = make_table(40, identities=40)
+    with pytest.raises(InputError, match=r"valid-by = 'identity': .* set valid-by = 'image'"):
+        valid_mask(unknown, np.arange(40), 0.25, 42, "identity")
 
 
 def test_what_is_public_tells_nothing_of_what_validates() -> None:

@@ -127,9 +127,10 @@ def test_mean_and_deviation_over_seeds(scored: MakeRun, tmp_path: Path) -> None:
         scored("else", "xxxxxxxx", seed=2, partitioner="natural"),
     ]
     # 0.5 and 0.875: the deviation is 0.375 / sqrt(2).
-    assert compare(tmp_path, *paths).row("Mean and sample standard deviation", "A, B") == [
-        "0.688 ± 0.265"
-    ]
+    parsed = compare(tmp_path, *paths)
+    assert parsed.row("Mean and sample standard deviation", "A, B") == ["0.688 ± 0.265"]
+    assert "not how far other people would" in parsed.text
+    assert "carries no claim about methods" in parsed.text
 
 
 def test_a_repeat_of_a_seed_is_no_other_seed(scored: MakeRun, tmp_path: Path) -> None:

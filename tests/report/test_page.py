@@ -134,7 +134,6 @@ def test_the_page_shows_the_pictures_in_plots(run: Path) -> None:
     ("key", "value", "why"),
     [
         ("clients", "0,1", "chosen clients"),
-        ("strategy", "closed-form", "the closed form"),
         ("exchange", "generator", "private discriminators"),
     ],
 )
@@ -165,6 +164,41 @@ def test_the_central_model_is_the_first_reference(run: Path) -> None:
     parsed = read(run)
     assert parsed.row(RESULTS, "accuracy")[2] == "+0.000 [+0.000, +0.000]"
     assert parsed.text.index("gap to the central model") < parsed.text.index("majority")
+
+
+def test_what_the_central_model_is(run: Path) -> None:
+    made = {"central": {"test_accuracy": 0.75}, "local": {"clients": 0, "mean": {}, "std": {}}}
+    (run / "baseline.json").write_text(json.dumps({**made, "chosen": {"by": "loss", "l2": 0.1}}))
+    text = read(run).text
+    assert "The central model is logistic regression on the same examples" in text
+    assert "Each client alone is" not in text
+    # As `celeba-fl baseline` once wrote it.
+    made |= {"local": {"clients": 3, "mean": {}, "std": {}}, "chosen": {"epochs": 5, "of": 50}}
+    (run / "baseline.json").write_text(json.dumps(made))
+    text = read(run).text
+    assert "is that of its best epoch on validation" in text
+    assert "over 3 models" in text
+
+
+def test_one_split_is_not_taken_for_a_comparison_of_methods(run: Path) -> None:
+    assert "not which method is better" in read(run).text
+    (run / "test_scores.parquet").unlink()
+    assert "not which method is better" not in read(run).text
+
+
+@pytest.mark.parametrize(
+    ("keys", "whose"),
+    [
+        ({}, "examples, other images of the people whom they train on"),
+        ({"valid-by": "identity"}, "examples, of people whom nobody trains on"),
+        ({"task": "lenet"}, "on their own validation examples: the median"),
+    ],
+)
+def test_whom_clients_validate_on(run: Path, keys: dict[str, str], whose: str) -> None:
+    info = json.loads((run / "run.json").read_text())
+    info["config"] |= {"task": "attributes", **keys}
+    (run / "run.json").write_text(json.dumps(info))
+    assert whose in read(run).text
 
 
 def test_scores_of_another_model_give_no_interval(run: Path) -> None:

@@ -8,19 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 from adding import Adding, settings
-from pyarrow import parquet
 from rich.console import Console
+from toys import write_celeba
 
 from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
+from celeba_fl.data.draws import valid_mask
+from celeba_fl.evaluation.resampling import read_scores
 from celeba_fl.launch.inline import run_inline
+from celeba_fl.models import logistic
+from celeba_fl.models.heads import scores
 from celeba_fl.runs.reading import RunInfo, config_of, find_run
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.studies.baseline import baseline_table, make_baseline
-from celeba_fl.task import Description, Instructions, NodeConfig, Tables
+from celeba_fl.task import Description, Instructions, NodeConfig, Tables, Task, load_task
+from celeba_fl.tasks.attributes import Attributes
 
 
 def run_of(nodes: int, keys: dict[str, Any]) -> RunInfo:
@@ -47,13 +52,12 @@ def test_a_run_of_chosen_clients_has_no_baseline(tmp_path: Path) -> None:
         {"init": "closed-form", "group-weighting": "Male"},
     ],
 )
-def test_a_run_with_one_client_is_its_own_baseline(
+def test_the_only_client_of_a_run_is_alone(
     toy: dict[str, Any], tmp_path: Path, keys: dict[str, Any]
 ) -> None:
     run = run_of(1, {**toy, "num-server-rounds": 1, "results-dir": str(tmp_path), **keys})
     made = make_baseline(run)
 
-    assert made["central"] == run.summary
     assert made["local"] == {
         "clients": 1,
         "mean": run.summary,
@@ -62,29 +66,36 @@ def test_a_run_with_one_client_is_its_own_baseline(
     assert made["majority"] == {"test_accuracy": run.summary["test_majority_accuracy"]}
     assert json.loads((run.path / "baseline.json").read_text()) == made
     own, central = (
-        parquet.read_table(run.path / f"{name}_scores.parquet") for name in ("test", "baseline")
+        read_scores(run.path / f"{name}_scores.parquet") for name in ("test", "baseline")
     )
-    assert own.equals(central)
+    assert own is not None
+    assert central is not None
+    assert own.pairs_with(central)
 
 
-def test_the_round_with_the_best_validation_is_taken(toy: dict[str, Any], tmp_path: Path) -> None:
-    keys = {**toy, "num-server-rounds": 3, "local-epochs": 2, "learning-rate": 0.05, "dropout": 0.0}
-    run = run_of(1, {**keys, "results-dir": str(tmp_path)})
+@pytest.mark.parametrize("server", [True, False])
+def test_the_central_head_is_logistic_regression_with_one_l2(
+    toy: dict[str, Any], tmp_path: Path, server: bool
+) -> None:
+    # Without validation images of the server the clients' choose the L2.
+    folder = write_celeba(
+        tmp_path / "faces", splits="0" * 60 + ("1" if server else "0") * 20 + "2" * 20
+    )
+    keys = {**toy, "dataset": str(folder), "group-weighting": "Male", "num-server-rounds": 1}
+    run = run_of(2, {**keys, "results-dir": str(tmp_path)})
     made = make_baseline(run)
 
-    rounds = read_csv(run.path / "rounds.csv")[1:]
-    best = min(rounds, key=lambda row: float(row["server_valid_loss"]))
-    assert best is not rounds[-1]  # of so small a data set it overfits
-    assert made["chosen"] == {
-        "epochs": 2 * int(best["round"]),
-        "of": 6,
-        "by": "server_valid_loss",
-        "value": float(best["server_valid_loss"]),
-    }
-    assert made["central"]["test_loss"] == float(best["test_loss"])
-    assert made["central"]["test_auroc"] == float(best["test_auroc"])
-    # Nothing is chosen for a client alone.
-    assert made["local"]["mean"]["test_loss"] == float(rounds[-1]["test_loss"])
+    store = next(iter(load_task(config_of(run)).features._opened.values()))  # type: ignore[attr-defined]
+    table, rows = store.table, store.table.rows("train")
+    held_out = valid_mask(table, rows, 0.2, 42)
+    train, valid = rows[~held_out], table.rows("valid") if server else rows[held_out]
+    x, y = store.read(train)[:], table.labels[train]
+    found = logistic.fit(x, y, store.read(valid), table.labels[valid])
+    assert made["chosen"] == {"by": "loss on validation", "value": found.loss, "l2": found.ratio}
+    central = read_scores(run.path / "baseline_scores.parquet")
+    assert central is not None
+    test = table.rows("test")[np.argsort(table.image[table.rows("test")])]
+    np.testing.assert_allclose(central.scores, scores(found.head, store.read(test)), atol=1e-5)
 
 
 def test_the_central_head_does_not_depend_on_who_holds_what(
@@ -99,10 +110,14 @@ def test_the_central_head_does_not_depend_on_who_holds_what(
     assert made[0]["local"] != made[1]["local"]
 
 
-def test_the_closed_form_is_its_own_baseline() -> None:
-    values = RunConfig.load({"strategy": "closed-form"}).to_dict()
-    with pytest.raises(InputError, match="r1: strategy = 'closed-form' solves for the same head"):
-        make_baseline(RunInfo(Path("r1"), "completed", config=values))
+def test_the_closed_form_has_a_central_head_and_no_client_alone(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    run = run_of(2, {**toy, "strategy": "closed-form", "results-dir": str(tmp_path)})
+    made = make_baseline(run)
+    assert made["local"] == {"clients": 0, "mean": {}, "std": {}}
+    other = run_of(2, {**toy, "num-server-rounds": 1, "results-dir": str(tmp_path / "fedavg")})
+    assert made["central"] == make_baseline(other)["central"]
 
 
 # ---- by hand ------------------------------------------------------------------------------
@@ -203,6 +218,15 @@ def test_the_table(tmp_path: Path) -> None:
 def test_a_task_whose_partitions_do_not_add_up(tmp_path: Path) -> None:
     run = run_of(3, settings(tmp_path))
     with pytest.raises(InputError, match=r"adding:Adding: .* holds 1 train examples, the 3 clie"):
+        make_baseline(run)
+
+
+def test_a_closed_form_without_a_better_way(
+    toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(1, {**toy, "strategy": "closed-form", "results-dir": str(tmp_path)})
+    monkeypatch.setattr(Attributes, "best_central", Task.best_central)
+    with pytest.raises(InputError, match="strategy = 'closed-form' solves for the same model"):
         make_baseline(run)
 
 

@@ -39,6 +39,27 @@ def test_train_rows_are_those_of_all_clients_without_their_validation_parts(
     np.testing.assert_array_equal(rows, np.sort(np.concatenate(parts)))
 
 
+def test_people_who_validate_are_not_trained_on(
+    make: Callable[..., RunConfig], celeba_folder: Callable[..., Path]
+) -> None:
+    folder = celeba_folder("many", splits="0" * 60, images_each=5)
+    config = make(**{"dataset": str(folder), "valid-by": "identity"})
+    data = ClientData(config, sources.load)
+    parts = [data.parts({"partition-id": i, "num-partitions": 3}) for i in range(3)]
+    train, valid = (
+        {*data.table.celeb_id[np.concatenate(rows)].tolist()} for rows in zip(*parts, strict=True)
+    )
+    assert train
+    assert valid
+    assert not train & valid
+    by_image = make(dataset=str(folder))
+    assert (
+        len(train_rows(by_image, 3)[1])
+        != len(train_rows(config, 3)[1])
+        == sum(len(rows) for rows, _ in parts)
+    )
+
+
 def test_rows_that_no_client_holds_are_no_train_rows(make: Callable[..., RunConfig]) -> None:
     table, rows = train_rows(make(**{"partition-size": 2, "valid-fraction": 0.0}), 3)
     assert (len(table.rows("train")), len(rows)) == (8, 6)

@@ -14,6 +14,7 @@ from celeba_fl.report.pictures.attributes import differences
 from celeba_fl.report.reading import Run
 from celeba_fl.report.rules import rule_of
 from celeba_fl.report.sections.results import (
+    CROSS_VALIDATION,
     gap_intervals,
     no_central_model,
     own_scores,
@@ -147,7 +148,8 @@ def _about_pairs(runs: Mapping[str, Run], models: Sequence[Model]) -> str:
     unlike = [m.name for m in others if m.scores and not first.scores.pairs_with(m.scores)]
     text = (
         f"Differences are paired on the same {len(first.scores.image):,} test images of "
-        f"{first.scores.num_identities:,} people."
+        f"{first.scores.num_identities:,} people. One split of people carries no claim about "
+        f"methods, for other people may turn it round: that takes {CROSS_VALIDATION}."
     )
     if missing:
         text += f" Without test scores, hence without an interval: {'; '.join(missing)}."
@@ -186,7 +188,10 @@ def seeds(runs: Mapping[str, Run]) -> list[Block]:
             values = [runs[name].results().values.get(metric, np.nan) for name in members]
             cells.append((figure(fmean(values)), f"± {figure(stdev(values))}"))
         rows.append((_letters(members), *cells))
-    caption = "Mean and sample standard deviation over runs that differ by their seed only"
+    caption = (
+        "Mean and sample standard deviation over runs that differ by their seed only: how far the "
+        "seed moves a figure, not how far other people would"
+    )
     return [Table(caption, ("runs", *map(name_of, metrics)), rows), *blocks]
 
 

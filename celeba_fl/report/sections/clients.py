@@ -76,6 +76,16 @@ def _which(drawn: Rows, rows: Rows, order: str) -> str:
     return f"{len(drawn)} of the {len(rows):,} clients, evenly spaced from {order},"
 
 
+def _whose(run: Run) -> str:
+    """Whether clients validate on people whom they train on, where examples are of people."""
+    config = run.info.config
+    if config.get("task") != "attributes":
+        return ""
+    if config.get("valid-by") == "identity":
+        return ", of people whom nobody trains on"
+    return ", other images of the people whom they train on, so that strangers are served worse"
+
+
 def clients(run: Run) -> list[Block]:
     """How the last round served each client."""
     metric = "accuracy" if any(row.get("valid_accuracy") for row in run.clients) else "loss"
@@ -90,10 +100,10 @@ def clients(run: Run) -> list[Block]:
     worst_value = float(worst[f"valid_{metric}"])
     text = (
         f"After round {number}, {len(rows)} clients evaluated the model on their own validation "
-        f"examples: the median {metric} is {figure(median)}, and the middle 80 % of the clients "
-        f"lie between {figure(low)} and {figure(high)}. Client {worst['client']} is served worst: "
-        f"{figure(worst_value)}, with {worst['num_examples']} train examples. Small clients "
-        f"validate on few examples, so part of the spread is chance."
+        f"examples{_whose(run)}: the median {metric} is {figure(median)}, and the middle 80 % of "
+        f"the clients lie between {figure(low)} and {figure(high)}. Client {worst['client']} is "
+        f"served worst: {figure(worst_value)}, with {worst['num_examples']} train examples. Small "
+        f"clients validate on few examples, so part of the spread is chance."
     )
     drawn = sampled(rows, f"valid_{metric}")
     which = _which(drawn, rows, f"the lowest {metric} to the highest")

@@ -13,6 +13,7 @@ from celeba_fl.report.words import NONE, between, difference, figure
 # Scores whose figures are farther than this from those of the file belong to another model, and no
 # interval may come from them. AUROC and average precision come from bins, hence not 0.
 BIN_ERROR = 0.01
+CROSS_VALIDATION = "cross-validation over people, as tests/benchmarks/strategies.py does it"
 
 
 def results(run: Run) -> list[Block]:
@@ -66,15 +67,13 @@ def results(run: Run) -> list[Block]:
     people = f" of {scores.num_identities:,} people" if scores else ""
     caption = f"Figures of {judged.where}{people}, with 95 % intervals where people are known"
     header = ("metric", "this run", "central model", "gap", "each client alone", "without looking")
-    clients = run.baseline.get("local", {}).get("clients") if central else None
-    text = (
-        f"The central model is trained on the same examples in one place. Each client alone is "
-        f"the mean and the standard deviation over {clients} models, each trained on one client's "
-        f"examples only."
-        if central
-        else hint
-    )
+    text = about_references(run) if central else hint
     blocks: list[Block] = [Cards(cards), Table(caption, header, rows), text]
+    if scores:
+        blocks.append(
+            f"One split of {scores.num_identities:,} people tells how this model serves them, not "
+            f"which method is better: that takes {CROSS_VALIDATION}."
+        )
     if binary and "accuracy" in values and majority is not None:
         config = run.info.config if run.info.summary else {}
         blocks += [about_rule(config), _without_looking(majority, references.get("loss"))]
@@ -97,12 +96,28 @@ def _without_looking(majority: float, loss: float | None) -> str:
     return text
 
 
+def about_references(run: Run) -> str:
+    """What the central model and each client alone are."""
+    chosen, clients = run.baseline.get("chosen", {}), run.baseline.get("local", {}).get("clients")
+    central = (
+        "is logistic regression on the same examples in one place, run to its end, with the one L2 "
+        "that is best on validation"
+        if "l2" in chosen
+        else "is trained on the same examples in one place, and is that of its best epoch on "
+        "validation"
+    )
+    alone = (
+        f" Each client alone is the mean and the standard deviation over {clients} models, "
+        f"each trained on one client's examples only."
+    )
+    return f"The central model {central}.{alone if clients else ''}"
+
+
 def no_central_model(run: Run) -> tuple[str, str]:
     """Why there is no central model to compare with, in brief and in full."""
     config = run.info.config
     without = {
         "chosen clients": config.get("clients"),
-        "the closed form": config.get("strategy") == "closed-form",
         "private discriminators": config.get("exchange") == "generator",
     }
     which = next((name for name, holds in without.items() if holds), None)
