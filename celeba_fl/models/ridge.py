@@ -192,7 +192,8 @@ class Chosen:
 
     def head(self, w: Floats) -> Arrays:
         """A head of logits on features as they are, of a regression (dim + 1, outputs)."""
-        logits = calibrate(w, self.own, self.held_out) * self.scale[:, None]
+        plain = self.problem.regression(self.ratio)
+        logits = calibrate(w, self.own, self.held_out, plain) * self.scale[:, None]
         return {"weight": logits[:-1].T.astype(np.float32), "bias": logits[-1].astype(np.float32)}
 
 
@@ -213,7 +214,12 @@ def squared_error(w: Floats, xx: Floats, xy: Floats) -> Floats:
     return ((w * (xx @ w - 2 * xy)).sum(axis=0) + xy[-1]) / xx[-1, -1]
 
 
-def calibrate(w: Floats, train: tuple[Floats, Floats], valid: tuple[Floats, Floats]) -> Floats:
+def calibrate(
+    w: Floats,
+    train: tuple[Floats, Floats],
+    valid: tuple[Floats, Floats],
+    plain: Floats | None = None,
+) -> Floats:
     """Turn scores into logits, by linear discriminant analysis of each score.
 
     With d the difference of the means of a score s with and without the attribute, v its variance
@@ -229,12 +235,14 @@ def calibrate(w: Floats, train: tuple[Floats, Floats], valid: tuple[Floats, Floa
     classes are not told apart, there is p only.
 
     `w` is (dim + 1, outputs), the bias last, and so is the result; `train` and `valid` are X'X and
-    X'Y of each.
+    X'Y of each. The factors are those of `plain`, a regression of the same problem, or without it
+    of `w` itself: so nothing that is done to an attribute changes another one.
     """
     held_out, own = _moments(w, *valid), _moments(w, *train)
     n, n1 = valid[0][-1, -1], valid[1][-1]
     known = n1 * (n - n1) / n
-    common = ratio(held_out @ known, own @ known)[:, None]
+    both = (held_out, own) if plain is None else (_moments(plain, *of) for of in (valid, train))
+    common = ratio(*(moments @ known for moments in both))[:, None]
     d, v = (held_out * known + np.nan_to_num(common, nan=1.0) * own * PRIOR) / (known + PRIOR)
     mean = w.T @ valid[0][-1] / n
     slope = np.where((d > 0) & (v > TINY * mean**2), ratio(d, v), 0.0)

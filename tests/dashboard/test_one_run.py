@@ -81,10 +81,11 @@ def test_every_part_is_shown_with_all_charts(run: Path, page: Open) -> None:
             assert "cannot be shown" not in said
             charts[part] = len(opened.get("vega_lite_chart"))
     assert charts == {
-        "Learning": 4,
+        "Learning": 5,
         "Clients": 3,
         "Data": 2,
         "Attributes": 2,
+        "Probabilities": 1,
         "Groups": 3,
         "Settings": 0,
     }

@@ -93,7 +93,7 @@ def test_clients_are_the_draws_of_their_counts(number: int) -> None:
     keys = ("group_positives", "group_negatives")
     total = {key: np.sum([one["valid"][key].astype(int) for one in sent], axis=0) for key in keys}
     counts = grouped_counts(total).at(thresholds)
-    moments = client_moments(sent, thresholds)["valid"]
+    moments = client_moments(sent, lambda counts: counts.at(thresholds))["valid"]
     rows, fairness = compare_clients("valid", counts, ATTRIBUTES, [("Young",)], moments)
     (row,) = (r for r in rows if (r["group"], r["attribute"]) == ("Young=1", "Smiling"))
     tp, p = young.sum(axis=0)
