@@ -33,7 +33,8 @@ GAPS = {
 
 def name_of(metric: str) -> str:
     """A metric for people."""
-    return TITLES.get(metric, metric.replace("_", " "))
+    metric, at_zero, _ = metric.partition("_at_0")
+    return TITLES.get(metric, metric.replace("_", " ")) + (" at 0" if at_zero else "")
 
 
 def rank(metric: str) -> int:

@@ -61,11 +61,11 @@ def test_a_factor_penalises_scaled_features(of: int) -> None:
     problem, x, y = fair(of, factor)
     scaled = x * factor
     penalty = problem.ratio * len(x) * scaled.var(axis=0).mean()
-    right = directly(scaled, y[:, 3], member_of(y, of), penalty, 1.0)
-    np.testing.assert_allclose(problem.regression(1.0)[:, 3], right, rtol=1e-8, atol=1e-8)
+    right = directly(scaled, y[:, 2], member_of(y, of), penalty, 1.0)
+    np.testing.assert_allclose(problem.regression(1.0)[:, 2], right, rtol=1e-8, atol=1e-8)
     # The head is of features as they are: a calibrated score is linear in the regression.
     head = problem.head(1.0)
-    logits, scores = x @ head["weight"][3] + head["bias"][3], scaled @ right[:-1] + right[-1]
+    logits, scores = x @ head["weight"][2] + head["bias"][2], scaled @ right[:-1] + right[-1]
     assert np.corrcoef(logits, scores)[0, 1] == pytest.approx(1, abs=1e-9)
 
 
