@@ -5,7 +5,7 @@ python tests/benchmarks/fairer.py dataset=/data/celeba weights=/data/mobilenet_v
 
 Cross-validated as people.py says, in five folds: one is tested, the next one is the validation
 split, three are trained on. All test images are judged together, each by the heads of the run that
-has not seen its person, and the intervals come from drawing people, with the same draws for every
+has not seen its person, and the intervals come from leaving people out, the same for every
 head. The gap is the mean equalised odds difference: of the ten attributes where it is largest by
 the plain head, and of all that have 20 images in each cell of group and label. Two minutes on
 2 cores.
