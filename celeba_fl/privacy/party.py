@@ -167,6 +167,11 @@ class Party:
                 given["keys"][name] = both[half:]
         return given
 
+    def number(self, serial: int) -> int:
+        """Of how many clients an exchange is."""
+        number: int = self._begun(serial)["number"]
+        return number
+
     def forget(self) -> None:
         """Delete all keys, at the end of a run."""
         self.memory.clear()
