@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 
@@ -114,7 +115,8 @@ class SecureClient:
     ) -> RecordDict:
         """What the app replies, masked; to a message without parts, how it introduced itself."""
         names = [part for one in said["sums"] for part in one["parts"]]
-        contents, taken = {}, 0.0
+        contents: dict[str, RecordDict] = {}
+        taken = 0.0
         if names:
             reply = _call(app, inner, context)
             together = PARTS in inner.content.config_records
@@ -150,9 +152,7 @@ class SecureClient:
         )
 
 
-def _share(
-    party: Party, said: Packet, inner: Message, context: Context, app: Answer
-) -> RecordDict:
+def _share(party: Party, said: Packet, inner: Message, context: Context, app: Answer) -> RecordDict:
     """Shares of secrets, for each exchange that is to come."""
     return RecordDict({SECURE: packed({"shared": _shared(party, said)})})
 

@@ -4,6 +4,7 @@
 kind         words
 ===========  ===============================================================================
 ``whole``    whole numbers as they are, one word each
+``small``    whole numbers of an unsigned type, two in a word
 ``exact``    fractions as they are, in `LIMBS` words each: their sum is that of the numbers,
              rounded once, as `math.fsum` gives it
 ``mean``     fractions times a weight, which is summed too, in steps of `STEP`, one word each
@@ -30,10 +31,11 @@ from celeba_fl.common.arrays import FULL, Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.privacy.masks import Words
 
-WHOLE, EXACT, MEAN = "whole", "exact", "mean"
+WHOLE, SMALL, EXACT, MEAN = "whole", "small", "exact", "mean"
 STEP = 2.0**-32
 # A fraction is a whole number of 2^-SCALE, which holds all digits of those above 2^-75.
 LIMBS, LIMB, SCALE = 6, 32, 128
+HALF = 32  # bits of a word
 LARGEST = 1e15
 
 
@@ -54,7 +56,7 @@ def encode(summands: Mapping[str, Summand], number: int) -> tuple[str, Words]:
         If one is not finite, or so large that the total of so many clients could wrap.
     """
     layout = [[name, one.kind, [*one.values.shape]] for name, one in sorted(summands.items())]
-    parts = [_encoded(name, one, FULL / number) for name, one in sorted(summands.items())]
+    parts = [_encoded(name, one, number) for name, one in sorted(summands.items())]
     return json.dumps(layout), np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
@@ -69,9 +71,10 @@ def decode(layout: str, words: Words) -> Arrays:
     sums, start = {}, 0
     try:
         for name, kind, shape in json.loads(layout):
-            size = math.prod(shape) * (LIMBS if kind == EXACT else 1)
+            number = math.prod(shape)
+            size = {EXACT: LIMBS * number, SMALL: (number + 1) // 2}.get(kind, number)
             part = words[start : start + size].view(np.int64)
-            sums[str(name)] = _decoded(kind, part).reshape(shape)
+            sums[str(name)] = _decoded(kind, part)[:number].reshape(shape)
             start += size
     except (ValueError, TypeError) as error:
         raise InputError("the words are not of the layout that they have") from error
@@ -80,11 +83,16 @@ def decode(layout: str, words: Words) -> Arrays:
     return sums
 
 
-def _encoded(name: str, one: Summand, largest: float) -> Words:
-    values = one.values.ravel()
+def _encoded(name: str, one: Summand, number: int) -> Words:
+    values, largest = one.values.ravel(), FULL / number
     if one.kind == WHOLE:
         _check(name, values, largest)
         return values.astype(np.int64).view(np.uint64)
+    if one.kind == SMALL:
+        _check(name, values, 2.0**HALF / number)
+        pairs = np.zeros(((len(values) + 1) // 2, 2), np.uint64)
+        pairs.ravel()[: len(values)] = values
+        return pairs[:, 0] | pairs[:, 1] << np.uint64(HALF)
     wide = values.astype(np.float64)
     if one.kind == MEAN:
         steps = wide * (one.weight / STEP)
@@ -100,11 +108,18 @@ def _encoded(name: str, one: Summand, largest: float) -> Words:
 def _decoded(kind: str, part: np.ndarray) -> np.ndarray:
     if kind == WHOLE:
         return part.copy()
+    if kind == SMALL:
+        whole = part.view(np.uint64)
+        return (
+            np.stack([whole & np.uint64(2**HALF - 1), whole >> np.uint64(HALF)], 1)
+            .astype(np.int64)
+            .ravel()
+        )
     if kind == MEAN:
         return part * STEP
     limbs = part.reshape(-1, LIMBS).tolist()
-    whole = [sum(limb << LIMB * i for i, limb in enumerate(of)) for of in limbs]
-    return np.array([n / (1 << SCALE) for n in whole], np.float64)
+    fractions = [sum(limb << LIMB * i for i, limb in enumerate(of)) for of in limbs]
+    return np.array([n / (1 << SCALE) for n in fractions], np.float64)
 
 
 def _check(name: str, values: np.ndarray, largest: float) -> None:

@@ -14,7 +14,7 @@ from math import comb
 
 COMPLETE = 20
 # Of the clients, so many may show the server all that they know, and as many may drop out.
-SHARE = 0.2
+SHARE = 0.1
 # The chances that this is not enough to keep a secret, and that an exchange is lost.
 SECRECY, LOSS = 2.0**-40, 2.0**-20
 
@@ -47,8 +47,8 @@ def plan(number: int) -> Plan:
     - and enough are left for everybody's shares: with at most n P[H(n - 1, d, k) > k - t] an
       exchange is lost, and tried again.
 
-    The first two are below 2^-40, the last is below 2^-20. For 50 clients that makes k = 22 and
-    t = 12, for 100 k = 40 and t = 21, for 1,000 k = 98 and t = 54.
+    The first two are below 2^-40, the last is below 2^-20. For 50 clients that makes k = 12 and
+    t = 7, for 100 k = 22 and t = 12, for 1,000 k = 46 and t = 26.
     """
     colluding = int(SHARE * number)
     if number > COMPLETE:

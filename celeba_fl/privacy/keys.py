@@ -31,12 +31,17 @@ def derive(secret: bytes, *context: object) -> bytes:
     return HKDF(hashes.SHA256(), LENGTH, salt=None, info=info).derive(secret)
 
 
-def public_key(private: bytes) -> bytes:
-    """The public key of a private one; both are 32 bytes."""
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+def private_key(secret: bytes) -> X25519PrivateKey:
+    """The private key that a secret of 32 bytes makes."""
+    return X25519PrivateKey.from_private_bytes(secret)
 
 
-def agree(private: bytes, public: bytes) -> bytes:
+def public_key(private: X25519PrivateKey) -> bytes:
+    """The public key of a private one, 32 bytes."""
+    return private.public_key().public_bytes_raw()
+
+
+def agree(private: X25519PrivateKey, public: bytes) -> bytes:
     """The secret that two share, each by its own private key and the other's public one.
 
     Raises
@@ -45,8 +50,7 @@ def agree(private: bytes, public: bytes) -> bytes:
         If the public one is no key, or one that makes the secret known to all.
     """
     try:
-        ours = X25519PrivateKey.from_private_bytes(private)
-        return ours.exchange(X25519PublicKey.from_public_bytes(public))
+        return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
         raise InputError(f"not a public key: {error}", open_to_all=True) from error
 

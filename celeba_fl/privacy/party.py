@@ -18,10 +18,21 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from celeba_fl.common.errors import InputError
 from celeba_fl.privacy.graph import least, plan
 from celeba_fl.privacy.identity import Identity
-from celeba_fl.privacy.keys import LENGTH, agree, derive, new_secret, public_key, seal, unseal
+from celeba_fl.privacy.keys import (
+    LENGTH,
+    agree,
+    derive,
+    new_secret,
+    private_key,
+    public_key,
+    seal,
+    unseal,
+)
 from celeba_fl.privacy.masks import Words, add_mask
 from celeba_fl.privacy.shamir import split
 
@@ -64,7 +75,7 @@ class Party:
         """Begin a run with new keys; the public one, signed if there is an identity."""
         self.memory.clear()
         self.memory.update(root=new_secret().hex(), last=0, peers={}, sums={})
-        key = public_key(self._derived("channel"))
+        key = public_key(self._private("channel"))
         return {"key": key.hex(), **self._signed(self._payload(self.name, "channel", 0, key))}
 
     def share(self, serial: int, number: int, peers: Packet) -> dict[str, Any]:
@@ -83,16 +94,17 @@ class Party:
                 f"{form.degree + 1}, among them {self.name}",
                 open_to_all=True,
             )
+        channel = self._private("channel")
         for name, said in peers.items():
-            self._meet(name, said)
-        seed, private = self._derived("seed", serial), self._derived("masks", serial)
-        key = public_key(private)
-        shares = [split(secret, form.threshold, len(peers)) for secret in (seed, private)]
+            self._meet(name, said, channel)
+        secrets = [self._derived(kind, serial) for kind in ("seed", "masks")]
+        key = public_key(private_key(secrets[1]))
+        shares = [split(secret, form.threshold, len(peers)) for secret in secrets]
         sealed = {}
         for index, name in enumerate(sorted(peers), start=1):
             content = shares[0][index] + shares[1][index]
             sealed[name] = seal(
-                self._channel(name, serial, self.name, name),
+                self._channel(channel, name, serial, self.name, name),
                 content,
                 self._payload(self.name, "masks", serial, key),
             ).hex()
@@ -100,7 +112,7 @@ class Party:
         self.memory["sums"][str(serial)] = {"number": number, "near": sorted(peers), "held": {}}
         for old in sorted(self.memory["sums"], key=int)[:-OPEN]:
             del self.memory["sums"][old]
-        return {"key": key.hex(), "sealed": sealed, "proof": proof_of(seed)}
+        return {"key": key.hex(), "sealed": sealed, "proof": proof_of(secrets[0])}
 
     def mask(self, serial: int, peers: Packet, words: Words) -> None:
         """Mask words, in place. `peers` have shared, and each has the key of its masks in here."""
@@ -119,18 +131,18 @@ class Party:
                 f"this client among them",
                 open_to_all=True,
             )
-        held = {}
+        held, channel = {}, self._private("channel")
         for name, said in sorted(peers.items()):
             try:
                 key, sealed = bytes.fromhex(said["key"]), bytes.fromhex(said["sealed"])
                 bound = self._payload(name, "masks", serial, key)
-                channel = self._channel(name, serial, name, self.name)
-                held[name] = unseal(channel, sealed, bound).hex()
+                opens = self._channel(channel, name, serial, name, self.name)
+                held[name] = unseal(opens, sealed, bound).hex()
             except (InputError, ValueError, KeyError, TypeError) as error:
                 raise InputError(
                     f"exchange {serial}: the share of {name} is refused: {error}", open_to_all=True
                 ) from error
-        private = self._derived("masks", serial)
+        private = self._private("masks", serial)
         for name, said in sorted(peers.items()):
             if name != self.name:
                 secret = agree(private, bytes.fromhex(said["key"]))
@@ -187,7 +199,7 @@ class Party:
                 open_to_all=True,
             )
 
-    def _meet(self, name: str, said: Packet) -> None:
+    def _meet(self, name: str, said: Packet, channel: X25519PrivateKey) -> None:
         """Remember a client's public key, which may not change in a run."""
         try:
             key, signature = bytes.fromhex(said["key"]), bytes.fromhex(said.get("signature", ""))
@@ -197,7 +209,7 @@ class Party:
         if known is None:
             if self.identity:
                 self.identity.check(name, self._payload(name, "channel", 0, key), signature)
-            own = name == self.name and key != public_key(self._derived("channel"))
+            own = name == self.name and key != public_key(channel)
             if own or key.hex() in self.memory["peers"].values():
                 raise InputError(f"the key of {name} is another's", open_to_all=True)
             self.memory["peers"][name] = key.hex()
@@ -220,9 +232,14 @@ class Party:
     def _derived(self, *context: object) -> bytes:
         return derive(bytes.fromhex(self.memory["root"]), self.run, *context)
 
-    def _channel(self, peer: str, serial: int, sender: str, receiver: str) -> bytes:
+    def _private(self, *context: object) -> X25519PrivateKey:
+        return private_key(self._derived(*context))
+
+    def _channel(
+        self, own: X25519PrivateKey, peer: str, serial: int, sender: str, receiver: str
+    ) -> bytes:
         """The key for what one of two clients seals for the other in an exchange."""
-        secret = agree(self._derived("channel"), bytes.fromhex(self.memory["peers"][peer]))
+        secret = agree(own, bytes.fromhex(self.memory["peers"][peer]))
         return derive(secret, self.run, "shares", serial, sender, receiver)
 
     def _payload(self, name: str, purpose: str, serial: int, key: bytes) -> bytes:

@@ -81,14 +81,14 @@ class SecureSums:
         """
         names = {client.node_id: name for name, client in clients.items()}
         requests = {QUERY: [Message(RecordDict(), node, QUERY) for node in names]}
-        about = {"server_round": 0, "phase": QUERY, "timeout": timeout}
-        (done,) = self.send_and_wait(grid, requests, names, **about).values()
+        done = self.send_and_wait(
+            grid, requests, names, server_round=0, phase=QUERY, timeout=timeout
+        )[QUERY]
         for name, why in done.failures.items():
             LOG.warning("client %s is not counted: %s", name, why)
         if done.total is None:
-            raise InputError(
-                f"secure-aggregation: the clients cannot be counted: {[*done.failures.values()][0]}"
-            )
+            why = next(iter(done.failures.values()))
+            raise InputError(f"secure-aggregation: the clients cannot be counted: {why}")
         total, _ = self.behind[QUERY]
         if wrong := fault(check, total):
             raise InputError(f"secure-aggregation: the total of all clients: {wrong}")
@@ -135,7 +135,8 @@ class SecureSums:
         steps.share(tallies.values())
         steps.mask(_requests(asked, parts_of, tallies), tallies.values(), on_progress, meanwhile)
         wrong = {members: fault(tally.check_enough) for members, tally in tallies.items()}
-        coming, last, everyone = [], phase == FINAL_EVALUATION, frozenset(keys)
+        coming: list[Tally] = []
+        last, everyone = phase == FINAL_EVALUATION, frozenset(keys)
         if wrong.get(everyone) == "" and not last:
             coming = [self._tally(everyone, keys)]
             self._begun[everyone] = coming[0]
@@ -143,27 +144,24 @@ class SecureSums:
 
         replies = {part: Replies() for part in asked}
         for members, tally in tallies.items():
-            of_all = {part: replies[part] for part in parts_of[members]}
+            of_group = {part: replies[part] for part in parts_of[members]}
             there = tally.survivors
-            for part, of_part in of_all.items():
-                last_part = part == parts_of[members][-1]
-                of_part.usable = {
-                    name: _shown(steps.seconds[name] if last_part else 0.0) for name in there
-                }
-                of_part.failures = {
-                    name: steps.failures.get(name, OTHER_FORM) for name in members - {*there}
-                }
-            if why := wrong[members] or fault(self._open, tally, of_all):
+            left_out = members - {*there}
+            for part, summed in of_group.items():
+                # One that answers several parts says once how long it took for all of them.
+                says = part == parts_of[members][-1]
+                summed.usable = {name: _shown(steps.seconds[name] * says) for name in there}
+                summed.failures = {name: steps.failures.get(name, OTHER_FORM) for name in left_out}
+            if why := wrong[members] or fault(self._open, tally, of_group):
                 refused = {steps.failures[name] for name in there if name in steps.failures}
-                for of_part in of_all.values():
-                    of_part.fail("; ".join([why, *sorted(refused)]))
-            for part, of_part in of_all.items():
-                if of_part.total and part in take:
-                    if why := take[part](TOTAL, of_part.total.content):
-                        of_part.fail(f"the total of all: {why}")
-                of_part.sort()
-        if asked:
-            traffic = replies[[*asked][-1]]
+                for summed in of_group.values():
+                    summed.fail("; ".join([why, *sorted(refused)]))
+        for part, summed in replies.items():
+            if summed.total and part in take and (why := take[part](TOTAL, summed.total.content)):
+                summed.fail(f"the total of all: {why}")
+            summed.sort()
+        if replies:
+            traffic = [*replies.values()][-1]
             traffic.bytes_down, traffic.bytes_up = steps.bytes_down, steps.bytes_up
         return replies
 
@@ -191,7 +189,8 @@ def _requests(
     """One message for each client that has shared: what it is asked for, and how to mask that."""
     messages = []
     for name in sorted({name for tally in tallies.values() for name in tally.shared}):
-        requests, sums = {}, []
+        requests: dict[str, Message] = {}
+        sums = []
         for members, tally in tallies.items():
             if name in tally.shared:
                 own = {part: asked[part][name] for part in parts_of[members]}

@@ -5,14 +5,13 @@ trained model and of its loss the weighted sums are, so that their total is a me
 the number of examples or, if `uniform`, 1 where there are any.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from flwr.app import MetricRecord, RecordDict
 
 from celeba_fl.common.arrays import Arrays
-from celeba_fl.privacy.encoding import EXACT, MEAN, WHOLE, Summand
+from celeba_fl.privacy.encoding import EXACT, MEAN, SMALL, WHOLE, Summand
 from celeba_fl.rounds.checking import Client
 from celeba_fl.rounds.messages import (
     COUNTS,
@@ -62,7 +61,7 @@ def summands(part: str, content: RecordDict, uniform: bool) -> dict[str, Summand
 
 
 def _kind(array: np.ndarray) -> str:
-    return WHOLE if array.dtype.kind in "biu" else EXACT
+    return {"u": SMALL, "b": WHOLE, "i": WHOLE}.get(array.dtype.kind, EXACT)
 
 
 def totals(sums: Arrays) -> tuple[Client, dict[str, RecordDict]]:

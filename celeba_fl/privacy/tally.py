@@ -9,7 +9,7 @@ import numpy as np
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.privacy.graph import holders, least, plan
-from celeba_fl.privacy.keys import LENGTH, agree, new_secret, public_key
+from celeba_fl.privacy.keys import LENGTH, agree, new_secret, private_key, public_key
 from celeba_fl.privacy.masks import Words, add_mask
 from celeba_fl.privacy.party import Packet, mask_key, proof_of, self_key
 from celeba_fl.privacy.shamir import combine
@@ -122,7 +122,7 @@ class Tally:
             near = [one for one in self.near[name] if one in survivors]
             if not near:
                 continue
-            private = self._combined(name, self.masks)
+            private = private_key(self._combined(name, self.masks))
             if public_key(private).hex() != self.shared[name]["key"]:
                 raise InputError(f"shares of the mask key of {name} are wrong")
             for one in near:

@@ -171,7 +171,11 @@ def _each(replies: Replies) -> Iterator[dict[str, Arrays]]:
 def _total(counts: Iterable[Mapping[str, Arrays]]) -> dict[str, Arrays]:
     """The counts summed over the clients, by part."""
     named = (
-        {f"{part}/{key}": array for part, of_part in of_client.items() for key, array in of_part.items()}
+        {
+            f"{part}/{key}": array
+            for part, of_part in of_client.items()
+            for key, array in of_part.items()
+        }
         for of_client in counts
     )
     total: dict[str, Arrays] = {}

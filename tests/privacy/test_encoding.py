@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.privacy.encoding import EXACT, MEAN, STEP, WHOLE, Summand, decode, encode
+from celeba_fl.privacy.encoding import EXACT, MEAN, SMALL, STEP, WHOLE, Summand, decode, encode
 
 LARGE = 2**61 - 2**9
 
@@ -29,6 +29,15 @@ def test_whole_numbers_are_summed_as_they_are() -> None:
     assert total.tolist() == [[2 * LARGE, -2]]
     assert total.dtype == np.int64
     assert summed(WHOLE, [np.uint8([200]), np.uint16([300])]).tolist() == [500]
+
+
+def test_two_small_whole_numbers_are_in_a_word() -> None:
+    _, words = encode({"x": Summand(SMALL, np.arange(5, dtype=np.uint8))}, 1)
+    assert len(words) == 3
+    most = 2**31 - 1
+    total = summed(SMALL, [np.uint32([[most, 1, 2]]), np.uint32([[most, most, 3]])])
+    assert total.tolist() == [[2 * most, 2**31, 5]]
+    assert total.dtype == np.int64
 
 
 def test_fractions_are_summed_to_the_last_bit() -> None:
@@ -53,6 +62,7 @@ def test_a_mean_is_off_by_half_a_step_for_each_client_over_the_weights_at_most()
     [
         (WHOLE, 2**61),
         (WHOLE, -(2**61)),
+        (SMALL, 2**31),
         (EXACT, math.nan),
         (EXACT, -math.inf),
         (EXACT, 1e15),

@@ -14,7 +14,8 @@ SECRET = bytes(range(32))
 
 
 def test_keys_agree_as_in_rfc_7748_section_6_1() -> None:
-    bob = bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
+    secret = bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
+    bob = keys.private_key(secret)
     alice = bytes.fromhex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
     agreed = "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
     assert keys.agree(bob, alice).hex() == agreed
@@ -25,7 +26,7 @@ def test_keys_agree_as_in_rfc_7748_section_6_1() -> None:
 @pytest.mark.parametrize("public", [bytes(32), bytes(31)])
 def test_a_key_that_makes_the_secret_known_to_all_is_refused(public: bytes) -> None:
     with pytest.raises(InputError, match="not a public key"):
-        keys.agree(SECRET, public)
+        keys.agree(keys.private_key(SECRET), public)
 
 
 def test_each_purpose_has_a_secret_of_its_own() -> None:
