@@ -34,7 +34,7 @@ class Watched(InlineGrid):
         super().__init__(client_app, nodes, keys)
         self.partition = {node: i for i, node in enumerate(self.get_node_ids())}
         self.lose, self.change = lose, change
-        self.seen: list[tuple[int, str, Message]] = []  # client, step and reply
+        self.seen: list[tuple[int, str, RecordDict]] = []  # client, step and reply
         self.errors: list[str] = []
 
     def _answer(self, message: Message) -> Message:
@@ -48,14 +48,14 @@ class Watched(InlineGrid):
         if reply.has_error():
             self.errors.append(str(reply.error.reason))
         else:
-            self.seen.append((client, said["step"], reply))
+            self.seen.append((client, said["step"], RecordDict({**reply.content})))
         return reply
 
     def bytes_seen(self) -> bytes:
         """All that the server got, but for masked words, in one piece."""
         parts = []
         for _, _, reply in self.seen:
-            for name, record in reply.content.items():
+            for name, record in reply.items():
                 if name != "masked":
                     parts.append(f"{name} {dict(record)}".encode())
                 for array in record.values():
@@ -76,7 +76,7 @@ def watch(
     context = Context(grid.run.run_id, 0, {}, RecordDict(), {**config.to_dict()})
     try:
         server_app(grid, context)
-    except Exception as error:  # noqa: BLE001 - how it ended stands in the run directory
+    except Exception as error:  # how it ended stands in the run directory too
         grid.errors.append(str(error))
     return grid, read_runs(Path(str(keys["results-dir"])))[0].path
 
