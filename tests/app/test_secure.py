@@ -227,7 +227,7 @@ def test_a_site_can_insist_on_secure_sums_and_on_how_many(
     nodes: list[dict[str, Any]] = [{"partition-id": i, "num-partitions": 4} for i in range(4)]
     nodes[1]["min-cohort"] = 3
     grid = InlineGrid(client_app, nodes, RunConfig.load(settings(tmp_path)).to_dict())
-    (answer,) = grid.send_and_receive([Message(RecordDict(), grid.get_node_ids()[1], "query")])  # type: ignore[index]
+    (answer,) = grid.send_and_receive([Message(RecordDict(), grid.get_node_ids()[1], "query")])
     assert "this site takes part in secure sums alone" in answer.error.reason
     nodes[1]["min-cohort"] = 4
     _, path = watch(settings(tmp_path, round_retries=0), nodes, lost(0, "mask", 2))
