@@ -4,9 +4,11 @@ from typing import Protocol
 
 
 class Identity(Protocol):
-    """A client's signing key, and the public ones of the others."""
+    """A client that can prove who it is, and check who others are."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The client's own name."""
 
     def sign(self, payload: bytes) -> bytes:
         """The signature of this client."""
