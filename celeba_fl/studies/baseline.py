@@ -107,6 +107,11 @@ def make_baseline(run: RunInfo) -> dict[str, Any]:
             f"{path.name}: strategy = 'closed-form' solves for the same head however the examples "
             f"are spread; take a run of another strategy"
         )
+    if config.secure_aggregation:
+        raise InputError(
+            f"{path.name}: secure-aggregation = True: what each client holds is not known here, "
+            f"and a reference of its own cannot be made"
+        )
     if config.clients:
         raise InputError(
             f"{path.name}: clients = {config.clients!r} took part alone, and nothing trained on "

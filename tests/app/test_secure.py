@@ -1,5 +1,7 @@
 """Runs in which only sums leave a client."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import InlineGrid, run_inline
 from celeba_fl.privacy.encoding import STEP
+from celeba_fl.report.reading import Run
+from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as server_app
@@ -118,6 +122,20 @@ def test_the_tables_say_what_is_known(tmp_path: Path) -> None:
         assert known == {"round", "client", "seconds"}
     assert info(path)["num_clients"] == 4
     assert [row["clients"] for row in read_csv(path / "rounds.csv")] == ["4"] * 5
+
+
+def test_the_report_explains_what_is_not_known(tmp_path: Path) -> None:
+    run_path = Run.read(run(tmp_path, 4, secure_aggregation=True))
+    (held,), (served,) = partitions(run_path), clients(run_path)
+    assert "4 clients hold 10 train examples together. What each of them holds is not" in str(held)
+    assert "How well each client is served is not known here: only sums leave" in str(served)
+
+
+def test_without_it_a_client_loads_no_cryptography() -> None:
+    code = "import sys, celeba_fl.client_app as c; print([m for m in sys.modules "
+    code += "if m.startswith('celeba_fl.privacy')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_cohorts_have_exchanges_of_their_own(tmp_path: Path) -> None:

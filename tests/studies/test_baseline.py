@@ -105,6 +105,12 @@ def test_the_closed_form_is_its_own_baseline() -> None:
         make_baseline(RunInfo(Path("r1"), "completed", config=values))
 
 
+def test_a_run_of_secure_sums_has_none() -> None:
+    values = RunConfig.load({"secure-aggregation": True}).to_dict()
+    with pytest.raises(InputError, match="r1: secure-aggregation = True: what each client holds"):
+        make_baseline(RunInfo(Path("r1"), "completed", config=values))
+
+
 # ---- by hand ------------------------------------------------------------------------------
 
 
