@@ -178,6 +178,7 @@ class SecureSums:
         client, contents = totals(decode(tally.layout, tally.open()))
         for part, of_part in replies.items():
             of_part.total = Message(contents.get(part, RecordDict()), 0, QUERY)
+            of_part.behind = client.num_train, client.num_valid
             self.behind[part] = client, len(tally.survivors)
 
 

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
@@ -52,6 +52,7 @@ class Replies:
     bytes_up: int = 0  # and of those that were received
     # What the usable add up to, if that alone is known: then each says how long it took, no more.
     total: Message | None = None
+    behind: tuple[int, int] = (0, 0)  # how many train and validation examples that is of
 
     def add(self, client: str, reply: Message, take: Take | None) -> None:
         """Note what a client has replied, be it an error."""
@@ -84,7 +85,7 @@ class Replies:
         """Those of some clients, with the total and the bytes of all."""
         usable = {client: reply for client, reply in self.usable.items() if client in clients}
         failures = {client: why for client, why in self.failures.items() if client in clients}
-        return Replies(usable, failures, self.bytes_down, self.bytes_up, self.total)
+        return replace(self, usable=usable, failures=failures)
 
     def drop_arrays(self) -> None:
         """Delete the arrays of what is usable; metrics stay."""
@@ -103,7 +104,9 @@ class Replies:
 
         sizes = {"bytes_down": self.bytes_down, "bytes_up": self.bytes_up}
         state = {"usable": metrics(self.usable), "failures": self.failures, **sizes}
-        return state if self.total is None else {**state, **metrics(self.summands)}
+        if self.total is None:
+            return state
+        return {**state, **metrics(self.summands), "behind": self.behind}
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], message_type: str) -> "Replies":

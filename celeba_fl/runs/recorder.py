@@ -133,10 +133,12 @@ class Recorder:
         """The clients' figures after each local epoch, as means over their examples."""
         rows = []
         for name, message in done.train.summands.items():
-            client = self._known[name]
-            if not client.num_train:
+            train, valid = done.train.behind
+            if not done.train.total:
+                train, valid = self.clients[name].num_train, self.clients[name].num_valid
+            if not train:
                 continue
-            numbers = {"train": client.num_train, "valid": client.num_valid}
+            numbers = {"train": train, "valid": valid}
             columns = messages.epochs(message.content)
             for epoch, sums in enumerate(zip(*columns.values(), strict=True), start=1):
                 n = {column: numbers[column.partition("_")[0]] for column in columns}

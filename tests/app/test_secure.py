@@ -24,7 +24,7 @@ from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.server_app import app as server_app
-from celeba_fl.task import Instructions, NodeConfig
+from celeba_fl.task import Instructions, NodeConfig, Trained
 
 MANY: dict[str, Any] = {"partitioner": "dirichlet", "dirichlet-alpha": 0.1}
 
@@ -122,6 +122,25 @@ def test_the_tables_say_what_is_known(tmp_path: Path) -> None:
         assert known == {"round", "client", "seconds"}
     assert info(path)["num_clients"] == 4
     assert [row["clients"] for row in read_csv(path / "rounds.csv")] == ["4"] * 5
+
+
+class InEpochs(Adding):
+    """The sum over i + 1 train examples is that of 0.1 each, and i over one of validation."""
+
+    def train(self, *given: Any) -> Any:
+        arrays, n, loss = super().train(*given)
+        sums = {"train_loss": [0.1 * n, 0.2 * n], "valid_loss": [n - 1.0, n - 1.0]}
+        return Trained(arrays, n, loss, sums)
+
+
+@pytest.mark.parametrize("weighting", ["examples", "uniform"])
+def test_epochs_are_means_over_those_behind_the_total(tmp_path: Path, weighting: str) -> None:
+    keys = settings(tmp_path, task=f"{__name__}:InEpochs", weighting=weighting)
+    _, path = watch({**keys, "num-server-rounds": 1}, 4, lost(0, "mask", 2))
+    rows = [{**row} for row in read_csv(path / "epochs.csv")]
+    assert [(row["client"], row["epoch"]) for row in rows] == [("total", "1"), ("total", "2")]
+    assert [float(row["train_loss"]) for row in rows] == pytest.approx([0.1, 0.2])
+    assert [float(row["valid_loss"]) for row in rows] == pytest.approx([2.0, 2.0])
 
 
 def test_the_report_explains_what_is_not_known(tmp_path: Path) -> None:
