@@ -61,6 +61,23 @@ def scores(path: Path) -> list[float]:
 # ---- the same results ---------------------------------------------------------------------
 
 
+def assert_same_to_the_last_bit(folder: Path, nodes: int, keys: dict[str, Any]) -> None:
+    """The closed form with and without secure sums: model, rounds and all tables of results."""
+    paths = []
+    for secure in (False, True):
+        own = {"strategy": "closed-form", "results-dir": str(folder / str(secure))}
+        config = RunConfig.load({**keys, **own, "secure-aggregation": secure})
+        run_inline(config, nodes, server_app, client_app)
+        paths.append(read_runs(folder / str(secure))[0].path)
+    plain, secured = paths
+    assert rounds(plain) == rounds(secured)
+    by_client = {"rounds.csv", "clients.csv", "partitions.csv", "nodes.csv"}
+    names = {path.name for path in plain.glob("*.csv")} - by_client
+    assert {"attributes.csv", "groups.csv"} <= names
+    for name in {*names, "model.safetensors", "summary.json", "test_scores.parquet"}:
+        assert (plain / name).read_bytes() == (secured / name).read_bytes(), name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("nodes", "keys"), [(4, {}), (22, MANY)], ids=["iid", "dirichlet 0.1, sparse"]
@@ -68,23 +85,22 @@ def scores(path: Path) -> list[float]:
 def test_the_closed_form_is_the_same_to_the_last_bit(
     toy: dict[str, Any], tmp_path: Path, nodes: int, keys: dict[str, Any], reports: None
 ) -> None:
-    paths = []
-    for secure in (False, True):
-        own = {"strategy": "closed-form", "results-dir": str(tmp_path / str(secure))}
-        shown = {"scaling": "clients", "init": "base-rates", "secure-aggregation": secure}
-        config = RunConfig.load({**toy, **keys, **own, **shown})
-        run_inline(config, nodes, server_app, client_app)
-        paths.append(read_runs(tmp_path / str(secure))[0].path)
-    plain, secure_path = paths
-    assert rounds(plain) == rounds(secure_path)
-    names = [path.name for path in plain.glob("*.csv")]
-    for name in {*names, "model.safetensors", "summary.json", "test_scores.parquet"} - {
-        "rounds.csv",
-        "clients.csv",
-        "partitions.csv",
-        "nodes.csv",
-    }:
-        assert (plain / name).read_bytes() == (secure_path / name).read_bytes(), name
+    shown = {"scaling": "clients", "init": "base-rates"}
+    assert_same_to_the_last_bit(tmp_path, nodes, {**toy, **keys, **shown})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [{}, MANY], ids=["iid", "dirichlet 0.1"])
+def test_celeba(
+    shared_data: Callable[[str], Path], tmp_path: Path, keys: dict[str, Any], reports: None
+) -> None:
+    real = {
+        "dataset": str(shared_data("celeba")),
+        "weights": str(shared_data("../weights/mobilenet_v2_imagenet.pt")),
+        "image-size": 128,
+        "home": str(tmp_path / "home"),
+    }
+    assert_same_to_the_last_bit(tmp_path, 50, {**real, **keys})
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi"])
