@@ -152,10 +152,12 @@ class SecureSums:
                 says = part == parts_of[members][-1]
                 summed.usable = {name: _shown(steps.seconds[name] * says) for name in there}
                 summed.failures = {name: steps.failures.get(name, OTHER_FORM) for name in left_out}
+            silent = {name: steps.failures[name] for name in there if name in steps.failures}
             if why := wrong[members] or fault(self._open, tally, of_group):
-                refused = {steps.failures[name] for name in there if name in steps.failures}
                 for summed in of_group.values():
-                    summed.fail("; ".join([why, *sorted(refused)]))
+                    summed.fail("; ".join([why, *sorted({*silent.values()})]))
+            elif silent:
+                LOG.info("In the total, but gone before its masks were off: %s", silent)
         for part, summed in replies.items():
             if summed.total and part in take and (why := take[part](TOTAL, summed.total.content)):
                 summed.fail(f"the total of all: {why}")
