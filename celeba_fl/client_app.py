@@ -19,9 +19,31 @@ from celeba_fl.rounds.checking import told_hashes
 from celeba_fl.rounds.parts import answer_together
 from celeba_fl.task import Task, Trained, client_name, derived_seed, load_task
 
-app = ClientApp()
-_clean_up = cache(clean_up)  # once a process
 Handler = Callable[[Message, Context], Message]
+
+
+def in_sums(message: Message, context: Context, answer: Handler) -> Message:
+    """A mod: under `secure-aggregation`, only masked words leave a client."""
+    node = context.node_config
+    config = _config(context) if context.run_config.get("secure-aggregation") else None
+    if config is None and "min-cohort" in node:
+        raise InputError(
+            "this site takes part in secure sums alone (min-cohort): set secure-aggregation = true",
+            open_to_all=True,
+        )
+    if config is None:
+        return answer(message, context)
+    from celeba_fl.privacy.client import SecureClient  # takes cryptography
+    from celeba_fl.privacy.roster import identity_of
+
+    least = max(config.min_cohort, int(node.get("min-cohort", 0)))
+    uniform = config.weighting == "uniform"
+    secure = SecureClient(client_name(node), least, uniform, identity_of(node))
+    return secure.answer(message, context, answer)
+
+
+app = ClientApp(mods=[in_sums])
+_clean_up = cache(clean_up)  # once a process
 
 
 def for_two_readers(handler: Handler) -> Handler:
