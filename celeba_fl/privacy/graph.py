@@ -91,5 +91,10 @@ def holders(members: Iterable[str], seed: bytes) -> dict[str, list[str]]:
 
 
 def least(min_cohort: int, number: int) -> int:
-    """How many of so many clients must be in a total: `min_cohort`, at 0 three or half of them."""
-    return min_cohort or max(3, (number + 1) // 2)
+    """How many of so many clients must be in a total: `min_cohort`, at 0 three or half of them.
+
+    Above `COMPLETE`, no more than `SHARE` of them may be missing in any case: with more, neighbours
+    that are left need not hang together, and the server would have sums of parts of them.
+    """
+    most_missing = int(SHARE * number) if number > COMPLETE else number
+    return max(min_cohort or max(3, (number + 1) // 2), number - most_missing)

@@ -1,8 +1,9 @@
-"""Keys of one run: all that a client keeps secret follows from 32 random bytes of its own.
+"""Keys of one run, and what follows from them.
 
 Elliptic curve Diffie-Hellman over X25519 (RFC 7748), HKDF with SHA-256 (RFC 5869), and sealing by
 ChaCha20-Poly1305 (RFC 8439). Whatever a key is for is part of its derivation: run, exchange, and
-the names of both ends. So no key is used twice, and a nonce can be zero.
+the names of both ends. So no key is used twice; should one be all the same, as on a machine that
+was set back to an earlier state, the nonce is another, for it is random.
 """
 
 import json
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from celeba_fl.common.errors import InputError
 
 LENGTH = 32
-NONCE = bytes(12)
+NONCE = 12  # random bytes in front of what is sealed
 
 
 def new_secret() -> bytes:
@@ -56,8 +57,9 @@ def agree(private: X25519PrivateKey, public: bytes) -> bytes:
 
 
 def seal(key: bytes, content: bytes, bound: bytes) -> bytes:
-    """Content for whoever has the key, 16 bytes longer, along with what it is `bound` to."""
-    return ChaCha20Poly1305(key).encrypt(NONCE, content, bound)
+    """Content for whoever has the key, 28 bytes longer, along with what it is `bound` to."""
+    nonce = secrets.token_bytes(NONCE)
+    return nonce + ChaCha20Poly1305(key).encrypt(nonce, content, bound)
 
 
 def unseal(key: bytes, sealed: bytes, bound: bytes) -> bytes:
@@ -69,6 +71,6 @@ def unseal(key: bytes, sealed: bytes, bound: bytes) -> bytes:
         If it was sealed with another key, bound to something else, or changed on the way.
     """
     try:
-        return ChaCha20Poly1305(key).decrypt(NONCE, sealed, bound)
+        return ChaCha20Poly1305(key).decrypt(sealed[:NONCE], sealed[NONCE:], bound)
     except (InvalidTag, ValueError) as error:
         raise InputError("it was changed on the way", open_to_all=True) from error

@@ -10,7 +10,9 @@ In an exchange, a client is asked once each
    each other one that of the mask key.
 
 All that it remembers between messages is in `Party.memory`, which is of strings, numbers, lists and
-dictionaries. What cannot be right is refused by an InputError that says why.
+dictionaries. The two secrets of an exchange are random and in it from `share` to `mask`; afterwards
+nothing that a client has gives them back. What cannot be right is refused by an InputError that
+says why.
 """
 
 import hashlib
@@ -21,7 +23,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.privacy.graph import least, plan
+from celeba_fl.privacy.graph import COMPLETE, SHARE, least, plan
 from celeba_fl.privacy.keys import (
     LENGTH,
     agree,
@@ -38,6 +40,7 @@ from celeba_fl.privacy.shamir import split
 
 Memory = dict[str, Any]
 Packet = Mapping[str, Any]
+HALF = 2 * LENGTH  # hexadecimal digits of a share of one secret
 # How many exchanges a client remembers that were begun and not ended.
 OPEN = 8
 
@@ -74,8 +77,8 @@ class Party:
     def advertise(self) -> dict[str, str]:
         """Begin a run with new keys; the public one, signed if there is an identity."""
         self.memory.clear()
-        self.memory.update(root=new_secret().hex(), last=0, peers={}, sums={})
-        key = public_key(self._private("channel"))
+        self.memory.update(channel=new_secret().hex(), last=0, peers={}, sums={})
+        key = public_key(self._channel())
         return {"key": key.hex(), **self._signed(self._payload(self.name, "channel", 0, key))}
 
     def share(self, serial: int, number: int, peers: Packet) -> dict[str, Any]:
@@ -94,22 +97,29 @@ class Party:
                 f"{form.degree + 1}, among them {self.name}",
                 open_to_all=True,
             )
-        channel = self._private("channel")
+        channel = self._channel()
         for name, said in peers.items():
             self._meet(name, said, channel)
-        secrets = [self._derived(kind, serial) for kind in ("seed", "masks")]
-        key = public_key(private_key(secrets[1]))
+        secrets = [new_secret(), new_secret()]
+        masks = private_key(secrets[1])
+        key = public_key(masks)
         shares = [split(secret, form.threshold, len(peers)) for secret in secrets]
         sealed = {}
         for index, name in enumerate(sorted(peers), start=1):
-            content = shares[0][index] + shares[1][index]
+            its = self._key_of(name)
+            agreed = agree(channel, its) + agree(masks, its)
             sealed[name] = seal(
-                self._channel(channel, name, serial, self.name, name),
-                content,
+                sealing_key(agreed, self.run, serial, self.name, name),
+                shares[0][index] + shares[1][index],
                 self._payload(self.name, "masks", serial, key),
             ).hex()
         self.memory["last"] = serial
-        self.memory["sums"][str(serial)] = {"number": number, "near": sorted(peers), "held": {}}
+        self.memory["sums"][str(serial)] = {
+            "number": number,
+            "near": sorted(peers),
+            "secrets": [secret.hex() for secret in secrets],
+            "held": {},
+        }
         for old in sorted(self.memory["sums"], key=int)[:-OPEN]:
             del self.memory["sums"][old]
         return {"key": key.hex(), "sealed": sealed, "proof": proof_of(secrets[0])}
@@ -131,24 +141,31 @@ class Party:
                 f"this client among them",
                 open_to_all=True,
             )
-        held, channel = {}, self._private("channel")
+        held, channel = {}, self._channel()
         for name, said in sorted(peers.items()):
             try:
                 key, sealed = bytes.fromhex(said["key"]), bytes.fromhex(said["sealed"])
                 bound = self._payload(name, "masks", serial, key)
-                opens = self._channel(channel, name, serial, name, self.name)
+                agreed = agree(channel, self._key_of(name)) + agree(channel, key)
+                opens = sealing_key(agreed, self.run, serial, name, self.name)
                 held[name] = unseal(opens, sealed, bound).hex()
+                if len(held[name]) != 2 * HALF:
+                    raise InputError("it is of another length", open_to_all=True)
             except (InputError, ValueError, KeyError, TypeError) as error:
                 raise InputError(
-                    f"exchange {serial}: the share of {name} is refused: {error}", open_to_all=True
+                    f"exchange {serial}: the share of {name} is refused: {error}; the fault is "
+                    f"with {name} or on the way, not with {self.name}: leave {name} out (clients) "
+                    f"if it stays so",
+                    open_to_all=True,
                 ) from error
-        private = self._private("masks", serial)
+        seed, masks = map(bytes.fromhex, begun.pop("secrets"))
+        private = private_key(masks)
         for name, said in sorted(peers.items()):
             if name != self.name:
                 secret = agree(private, bytes.fromhex(said["key"]))
                 key = mask_key(secret, self.run, serial, self.name, name)
                 add_mask(words, key, negative=name < self.name)
-        add_mask(words, self_key(self._derived("seed", serial), self.run, serial, self.name))
+        add_mask(words, self_key(seed, self.run, serial, self.name))
         begun["held"] = held
 
     def unmask(self, serial: int, survivors: Collection[str]) -> dict[str, dict[str, str]]:
@@ -172,11 +189,10 @@ class Party:
         del self.memory["sums"][str(serial)]  # never again, whoever is said to be in
         given: dict[str, dict[str, str]] = {"seeds": {}, "keys": {}}
         for name, both in begun["held"].items():
-            half = 2 * LENGTH  # hexadecimal digits
             if name in near:
-                given["seeds"][name] = both[:half]
+                given["seeds"][name] = both[:HALF]
             else:
-                given["keys"][name] = both[half:]
+                given["keys"][name] = both[HALF:]
         return given
 
     def number(self, serial: int) -> int:
@@ -193,9 +209,10 @@ class Party:
     def _check_enough(self, serial: int, there: int, number: int) -> None:
         needed = least(self.min_cohort, number)
         if there < needed:
+            why = "min-cohort" if number <= COMPLETE else f"min-cohort; {1 - SHARE:.0%} of many"
             raise InputError(
                 f"exchange {serial}: a total over {there} clients, and this one takes part in "
-                f"totals over {needed} at least (min-cohort)",
+                f"totals over {needed} at least ({why})",
                 open_to_all=True,
             )
 
@@ -229,18 +246,12 @@ class Party:
             )
         return begun
 
-    def _derived(self, *context: object) -> bytes:
-        return derive(bytes.fromhex(self.memory["root"]), self.run, *context)
+    def _channel(self) -> X25519PrivateKey:
+        """The key that the client has for a run."""
+        return private_key(bytes.fromhex(self.memory["channel"]))
 
-    def _private(self, *context: object) -> X25519PrivateKey:
-        return private_key(self._derived(*context))
-
-    def _channel(
-        self, own: X25519PrivateKey, peer: str, serial: int, sender: str, receiver: str
-    ) -> bytes:
-        """The key for what one of two clients seals for the other in an exchange."""
-        secret = agree(own, bytes.fromhex(self.memory["peers"][peer]))
-        return derive(secret, self.run, "shares", serial, sender, receiver)
+    def _key_of(self, peer: str) -> bytes:
+        return bytes.fromhex(self.memory["peers"][peer])
 
     def _payload(self, name: str, purpose: str, serial: int, key: bytes) -> bytes:
         """What a client says of a key of its own: what it is for, whose, and where."""
@@ -254,6 +265,16 @@ class Party:
 def mask_key(secret: bytes, run: str, serial: int, one: str, other: str) -> bytes:
     """The key of the mask that two clients have in common, by what they agreed on."""
     return derive(secret, run, "pair", serial, *sorted((one, other)))
+
+
+def sealing_key(agreed: bytes, run: str, serial: int, sender: str, receiver: str) -> bytes:
+    """The key for what one client seals for another in an exchange, by what they agreed on.
+
+    That is two secrets, as in pattern K of the Noise protocol framework: of the run's keys of both,
+    so that nobody else can have sealed it; and of the sender's mask key and the receiver's key, so
+    that the sender, without its mask key, cannot open it any more.
+    """
+    return derive(agreed, run, "shares", serial, sender, receiver)
 
 
 def self_key(seed: bytes, run: str, serial: int, name: str) -> bytes:

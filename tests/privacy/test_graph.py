@@ -41,5 +41,10 @@ def test_many_mask_with_their_neighbours_who_are_others_by_another_seed() -> Non
 
 
 def test_how_many_must_be_in_a_total() -> None:
-    assert [least(0, number) for number in (2, 3, 5, 6, 7, 50)] == [3, 3, 3, 3, 4, 25]
-    assert least(10, 50) == 10
+    assert [least(0, number) for number in (2, 3, 5, 6, 7, 20)] == [3, 3, 3, 3, 4, 10]
+    assert least(5, 20) == 5
+
+
+def test_of_many_a_tenth_may_be_missing() -> None:
+    assert [least(0, number) for number in (21, 50, 1000)] == [19, 45, 900]
+    assert [least(min_cohort, 50) for min_cohort in (10, 48, 60)] == [45, 48, 60]

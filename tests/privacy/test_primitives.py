@@ -38,6 +38,8 @@ def test_each_purpose_has_a_secret_of_its_own() -> None:
 def test_what_is_sealed_opens_only_whole_with_its_key_and_for_what_it_is_bound_to() -> None:
     sealed = keys.seal(SECRET, b"share", b"for bob")
     assert keys.unseal(SECRET, sealed, b"for bob") == b"share"
+    assert len(sealed) == 12 + len(b"share") + 16
+    assert keys.seal(SECRET, b"share", b"for bob")[:12] != sealed[:12]
     changed = bytes([sealed[0] ^ 1]) + sealed[1:]
     for key, content, bound in (
         (bytes(32), sealed, b"for bob"),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.privacy.keys import agree, private_key
-from celeba_fl.privacy.party import Party, mask_key
+from celeba_fl.privacy.keys import agree, private_key, public_key, unseal
+from celeba_fl.privacy.party import Party, mask_key, sealing_key
 from celeba_fl.privacy.tally import Tally
 
 LAYOUT = "three words"
@@ -116,6 +116,16 @@ def test_many_lose_some_in_each_stage() -> None:
     assert friends.unmask(tally, gone[2]) == total_of(*there)
 
 
+def test_many_of_whom_more_are_gone_than_the_sparse_graph_is_made_for() -> None:
+    friends = Friends(50)
+    tally = friends.begin()
+    friends.mask(tally, [f"c{i}" for i in range(6)])
+    with pytest.raises(InputError, match="words of 44 of 50 clients are there, and 45 must be"):
+        friends.unmask(tally)
+    with pytest.raises(InputError, match=r"over 44 clients, .* over 45 at least \(min-cohort; 90%"):
+        friends.parties["c9"].unmask(**tally.ask_to_unmask())
+
+
 def test_the_same_words_look_different_each_time_and_every_byte_is_as_frequent() -> None:
     friends = Friends(3)
     friends.words = lambda name: np.zeros(100_000, np.uint64)  # type: ignore[method-assign]
@@ -194,7 +204,10 @@ def test_a_client_refuses_shares_that_were_tampered_with() -> None:
     for key in ("sealed", "key"):
         asked = tally.ask_to_mask("c1")
         asked["peers"]["c2"][key] = "00" + asked["peers"]["c2"][key][2:]
-        with pytest.raises(InputError, match="share of c2 is refused: it was changed on the way"):
+        with pytest.raises(
+            InputError,
+            match="share of c2 is refused: it was changed on the way; the fault is with c2",
+        ):
             friends.parties["c1"].mask(**asked, words=words)
         np.testing.assert_array_equal(words, friends.words("c1"))
 
@@ -259,17 +272,50 @@ def test_a_new_run_has_new_keys_and_its_end_leaves_none() -> None:
     party = Party("run", "c0", {})
     first = party.advertise()
     assert party.advertise() != first
-    assert set(party.memory) == {"root", "last", "peers", "sums"}
+    assert set(party.memory) == {"channel", "last", "peers", "sums"}
     party.forget()
     assert party.memory == {}
     with pytest.raises(InputError, match="no keys of this run"):
         party.unmask(1, [])
 
 
+def test_what_a_client_remembers_after_its_answer_unmasks_nothing() -> None:
+    friends = Friends(3)
+    tally, memory = friends.begin(), friends.parties["c1"].memory
+    secrets = memory["sums"]["1"]["secrets"]
+    assert public_key(private_key(bytes.fromhex(secrets[1]))).hex() == tally.shared["c1"]["key"]
+    sealed, key = (
+        bytes.fromhex(tally.ask_to_mask("c0")["peers"]["c1"][k]) for k in ("sealed", "key")
+    )
+    friends.mask(tally)
+    assert not any(secret in str(memory) for secret in secrets)
+    # Nor do the shares open that it has sealed for others.
+    own, its = (
+        private_key(bytes.fromhex(friends.parties[c].memory["channel"])) for c in ("c1", "c0")
+    )
+    bound = friends.parties["c1"]._payload("c1", "masks", 1, key)
+    opens = agree(own, public_key(its)) + agree(its, key)
+    unseal(sealing_key(opens, "run", 1, "c1", "c0"), sealed, bound)
+    opens = agree(own, public_key(its)) + agree(own, key)
+    with pytest.raises(InputError, match="changed on the way"):
+        unseal(sealing_key(opens, "run", 1, "c1", "c0"), sealed, bound)
+    friends.unmask(tally)
+    assert memory["sums"] == {}
+
+
+def test_secrets_are_new_in_each_exchange_also_if_a_machine_is_set_back() -> None:
+    friends = Friends(3)
+    tally, one = friends.begin(), friends.parties["c1"]
+    one.memory["last"] = 0
+    again = one.share(**tally.ask_to_share("c1"))
+    assert again["key"] != tally.shared["c1"]["key"]
+    assert again["proof"] != tally.shared["c1"]["proof"]
+
+
 def test_a_mask_is_of_one_pair_one_exchange_and_one_run() -> None:
     friends = Friends(2)
     memory = friends.parties["c0"].memory
-    private = private_key(bytes.fromhex(memory["root"]))
+    private = private_key(bytes.fromhex(memory["channel"]))
     secret = agree(private, bytes.fromhex(friends.keys["c1"]["key"]))
     assert mask_key(secret, "run", 1, "c0", "c1") == mask_key(secret, "run", 1, "c1", "c0")
     others = [("run", 2, "c0", "c1"), ("run2", 1, "c0", "c1"), ("run", 1, "c0", "c2")]
