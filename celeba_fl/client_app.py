@@ -23,8 +23,11 @@ Handler = Callable[[Message, Context], Message]
 MIN_COHORT = "min-cohort"
 
 
-class ToldError(InputError):
-    """An error that the log has whole, in the words that the server may read."""
+class ToldInputError(InputError):
+    """An error that the log has whole, in the words that the server may read.
+
+    By the end of its type's name the server knows it for one of ours, and shows its words alone.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message, open_to_all=True)
@@ -40,7 +43,7 @@ def for_two_readers(handler: Callable[..., Message]) -> Callable[..., Message]:
     def handle(message: Message, context: Context, *more: Handler) -> Message:
         try:
             return handler(message, context, *more)
-        except ToldError:
+        except ToldInputError:
             raise
         except Exception as error:
             name = printable(client_name(context.node_config))
@@ -48,7 +51,7 @@ def for_two_readers(handler: Callable[..., Message]) -> Callable[..., Message]:
             # Only in the roll call the server does not know which client it asked.
             query = message.metadata.message_type == messages.QUERY
             whose = f"client {name}: " if query and messages.CONFIG in message.content else ""
-            raise ToldError(f"{whose}{for_others(error, context.run_config)}") from error
+            raise ToldInputError(f"{whose}{for_others(error, context.run_config)}") from error
 
     return handle
 
