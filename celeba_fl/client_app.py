@@ -17,31 +17,67 @@ from celeba_fl.config import RunConfig
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.checking import told_hashes
 from celeba_fl.rounds.parts import answer_together
-from celeba_fl.task import Task, Trained, client_name, derived_seed, load_task
+from celeba_fl.task import NodeConfig, Task, Trained, client_name, derived_seed, load_task
 
-app = ClientApp()
-_clean_up = cache(clean_up)  # once a process
 Handler = Callable[[Message, Context], Message]
+MIN_COHORT = "min-cohort"
 
 
-def for_two_readers(handler: Handler) -> Handler:
+class ToldInputError(InputError):
+    """An error that the log has whole, in the words that the server may read.
+
+    By the end of its type's name the server knows it for one of ours, and shows its words alone.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, open_to_all=True)
+
+
+def for_two_readers(handler: Callable[..., Message]) -> Callable[..., Message]:
     """Log an error whole, for whoever owns the data; to the server goes what others may read.
 
     The engines log where it came from, too.
     """
 
     @wraps(handler)
-    def handle(message: Message, context: Context) -> Message:
+    def handle(message: Message, context: Context, *more: Handler) -> Message:
         try:
-            return handler(message, context)
+            return handler(message, context, *more)
+        except ToldInputError:
+            raise
         except Exception as error:
             name = printable(client_name(context.node_config))
             LOG.error("client %s: %s", name, str(error) or repr(error))
-            # In a round the server knows which client it asked.
-            whose = f"client {name}: " if message.metadata.message_type == messages.QUERY else ""
-            raise InputError(f"{whose}{for_others(error, context.run_config)}") from error
+            # Only in the roll call the server does not know which client it asked.
+            query = message.metadata.message_type == messages.QUERY
+            whose = f"client {name}: " if query and messages.CONFIG in message.content else ""
+            raise ToldInputError(f"{whose}{for_others(error, context.run_config)}") from error
 
     return handle
+
+
+@for_two_readers
+def in_sums(message: Message, context: Context, answer: Handler) -> Message:
+    """A mod: under `secure-aggregation`, only masked words leave a client."""
+    node = context.node_config
+    config = _config(context) if context.run_config.get("secure-aggregation") else None
+    if config is None and MIN_COHORT in node:
+        raise InputError(
+            "this site takes part in secure sums alone (min-cohort): set secure-aggregation = true",
+            open_to_all=True,
+        )
+    if config is None:
+        return answer(message, context)
+    from celeba_fl.privacy.client import SecureClient  # takes cryptography
+    from celeba_fl.privacy.roster import identity_of
+
+    least, uniform = max(config.min_cohort, _own_least(node)), config.weighting == "uniform"
+    secure = SecureClient(client_name(node), least, uniform, identity_of(node))
+    return secure.answer(message, context, answer)
+
+
+app = ClientApp(mods=[in_sums])
+_clean_up = cache(clean_up)  # once a process
 
 
 @app.query()
@@ -120,3 +156,13 @@ def _config(context: Context) -> RunConfig:
 def _checked(items: tuple[tuple[str, Any], ...]) -> RunConfig:
     """The run config, which comes with every message and is the same in all of a run."""
     return RunConfig.load(dict(items))
+
+
+def _own_least(node: NodeConfig) -> int:
+    """How many clients a site wants in a total, by its node config; 0: it says nothing of it."""
+    least = node.get(MIN_COHORT)
+    if least is None or (isinstance(least, int) and least > 1):
+        return least or 0
+    raise InputError(
+        f"min-cohort = {least!r}: in a node config, should be a whole number of clients, 2 or more"
+    )

@@ -37,6 +37,18 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
         super().__post_init__()
         if len(set(self.chosen)) < len(self.chosen) or (self.clients and not self.chosen):
             raise InputError(f"clients = {self.clients!r}: must name each client once, as in '0,2'")
+        usual = self.defaults()["max-update-norm"]
+        if self.secure_aggregation and self.max_update_norm not in (0.0, usual):
+            raise InputError(
+                f"max-update-norm = {self.max_update_norm}: nobody sees the update of a client "
+                f"under secure-aggregation; leave it out"
+            )
+        if self.min_cohort == 1 or (self.min_cohort and not self.secure_aggregation):
+            raise InputError(
+                f"min-cohort = {self.min_cohort}: is the number of clients in a total of "
+                f"secure-aggregation, which takes two or more; set secure-aggregation = true, or "
+                f"leave it out"
+            )
 
     @property
     def chosen(self) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from functools import partial
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from celeba_fl.common.arrays import add_exactly, sum_counts
 from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import clean_up
@@ -14,11 +13,12 @@ from celeba_fl.common.flower import look_by_node
 from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.client_keys import name_check
+from celeba_fl.privacy.server import SecureSums
 from celeba_fl.report.drawing import drawer
-from celeba_fl.rounds.checking import FINAL_EVALUATION, Client, Judge
+from celeba_fl.rounds.checking import FINAL_EVALUATION, Client, Judge, total_client
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
-from celeba_fl.rounds.exchange import PhaseProgress
+from celeba_fl.rounds.exchange import PhaseProgress, send_and_wait
 from celeba_fl.rounds.loop import Loop, Retries
 from celeba_fl.rounds.messages import RUN, to_record
 from celeba_fl.rounds.roll_call import roll_call
@@ -40,7 +40,7 @@ def main(grid: Grid, context: Context) -> None:
     clean_up(config.home_dir)
     look_by_node(grid)
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
-        check_strategy(config.strategy)
+        check_strategy(config.strategy, config.secure_aggregation)
         task = load_task(config)
         module = type(task).__module__
         run.update(code=code_description(module))
@@ -49,6 +49,9 @@ def main(grid: Grid, context: Context) -> None:
             Audit(run.path).listen(grid)
         prepared = task.prepare()
         run.set_provenance(prepared.provenance)
+        secure = None
+        if config.secure_aggregation:
+            secure = SecureSums(str(grid.run.run_id), config.min_cohort)
         clients = roll_call(
             grid,
             prepared.instructions,
@@ -64,18 +67,22 @@ def main(grid: Grid, context: Context) -> None:
             check=task.check_description,
             check_owner=name_check(grid),
             on_progress=run.progress,
+            send=secure.introduce if secure else send_and_wait,
         )
-        recorder = Recorder(task, run, clients)
+        if secure:
+            total = secure.describe(grid, clients, config.round_timeout, task.check_description)
+        else:
+            total = total_client(clients.values(), task.description_sums())
+        recorder = Recorder(task, run, clients, total if secure else None)
         recorder.record_partitions()
-        counts = sum_counts([{"counts": client.counts} for client in clients.values()])["counts"]
-        totals = task.instruct(counts, sum(client.num_train for client in clients.values()))
-        sums = task.description_sums()
-        for client in clients.values():
-            add_exactly(sums, client.sums)
-        totals = {**totals, **task.instruct_from_sums(run.keep_sums(sums))}
+        totals = task.instruct(total.counts, total.num_train)
+        totals = {**totals, **task.instruct_from_sums(run.keep_sums(total.sums))}
         instructions = {**prepared.instructions, **totals, RUN: run.path.name}
         strategy = make_strategy(config, task, run.keep_closed_form)
-        loop = _loop(config, task, clients, run, recorder, Judge(task, clients, instructions))
+        judge = Judge(task, clients, instructions)
+        loop = _loop(config, task, clients, run, recorder, judge)
+        if secure:
+            loop.send, loop.check = secure.send_and_wait, secure.check_by(judge)
         _get_ready_to_draw()
         result = loop.run(
             strategy,

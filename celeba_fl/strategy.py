@@ -91,34 +91,43 @@ class Entry:
     strategy: type[Strategy]
     # The run-config keys that it reads, and what its constructor calls them.
     keys: Mapping[str, str] = field(default_factory=dict)
+    # Whether it needs no more than the clients' weighted mean, or the sum of what they send.
+    sums: bool = False
 
 
 ADAPTIVE = {"server-learning-rate": "eta", "beta-1": "beta_1", "beta-2": "beta_2", "tau": "tau"}
 STRATEGIES: Mapping[str, Entry] = {
     # Federated averaging (McMahan et al., AISTATS 2017).
-    "fedavg": Entry(flower.FedAvg),
+    "fedavg": Entry(flower.FedAvg, sums=True),
     # With momentum on the server (Hsu et al. 2019, arXiv 1909.06335).
     "fedavgm": Entry(
         flower.FedAvgM,
         {"server-learning-rate": "server_learning_rate", "server-momentum": "server_momentum"},
+        sums=True,
     ),
     # With a proximal term on the clients (Li et al., MLSys 2020).
-    "fedprox": Entry(flower.FedProx, {"proximal-mu": "proximal_mu"}),
+    "fedprox": Entry(flower.FedProx, {"proximal-mu": "proximal_mu"}, sums=True),
     # With Adam or Yogi on the server (Reddi et al., ICLR 2021).
-    "fedadam": Entry(flower.FedAdam, ADAPTIVE),
-    "fedyogi": Entry(flower.FedYogi, ADAPTIVE),
-    "closed-form": Entry(ClosedForm),
+    "fedadam": Entry(flower.FedAdam, ADAPTIVE, sums=True),
+    "fedyogi": Entry(flower.FedYogi, ADAPTIVE, sums=True),
+    "closed-form": Entry(ClosedForm, sums=True),
 }
 
 
-def check_strategy(name: str) -> Entry:
+def check_strategy(name: str, secure: bool = False) -> Entry:
     """The strategy of a name in `STRATEGIES`, or of a class of one's own, ``module:Class``.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or under `secure-aggregation`, one that may need to see clients.
     """
+    if secure and not (name in STRATEGIES and STRATEGIES[name].sums):
+        known = [one for one, entry in STRATEGIES.items() if entry.sums]
+        raise InputError(
+            f"strategy = {name!r}: may need to see what each client sends, and under "
+            f"secure-aggregation there are totals alone; take one of {', '.join(known)}"
+        )
     if name in STRATEGIES:
         return STRATEGIES[name]
     module, _, own = name.partition(":")

@@ -194,6 +194,48 @@ def test_the_owner_reads_all_of_an_error_and_the_server_its_kind(
     assert row in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("node", "shown", "hidden"),
+    [
+        (
+            {"min-cohort": "'many'"},
+            "client 1: min-cohort = ...: in a node config, should be a",
+            "many",
+        ),
+        ({"min-cohort": 1}, "client 1: min-cohort = ...: in a node config, should be a", "= 1"),
+        (
+            {"roster": "/srv/site/r", "signing-key": "/srv/site/k"},
+            "client 1: roster = ...: ",
+            "srv",
+        ),
+        ({"roster": "/srv/site/r"}, "the node config needs ... too, or neither", "/srv"),
+    ],
+)
+def test_the_server_reads_of_an_error_of_secure_sums_what_others_may(
+    keys: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    node: dict[str, Any],
+    shown: str,
+    hidden: str,
+) -> None:
+    with pytest.raises(InputError) as caught:
+        call("query", {**keys, "secure-aggregation": True}, {**NODE, **node}, files={})
+    assert shown in str(caught.value)
+    assert hidden not in str(caught.value)
+    assert caplog.text.count("client 1: ") == 1  # whole, and once
+    if "min-cohort" in node:
+        assert f"min-cohort = {node['min-cohort']!r}" in caplog.text
+
+
+def test_what_is_filtered_once_stays_as_it_is(
+    keys: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InputError, match=r"^client 1: the server sends a file") as caught:
+        call("query", keys, files={"abc": np.zeros(1)})
+    assert type(caught.value).__name__.endswith("InputError")  # as rounds/exchange.py has it
+    assert caplog.text.count("the server sends a file") == 1
+
+
 def test_a_client_that_is_not_chosen_does_nothing(
     keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Arrays by name, rows that are read as they are needed, and sums that stay exact."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,13 +27,22 @@ class Rows(Protocol):
     def __getitem__(self, index: Any, /) -> np.ndarray: ...
 
 
-def sum_counts(counts: Sequence[Arrays]) -> Arrays:
-    """Add counts of the same shapes; integers stay exact and floats are added in given order."""
+def sum_counts(counts: Iterable[Arrays]) -> Arrays:
+    """Add counts of the same shapes: integers exactly, and sums of floats are rounded once.
+
+    So their order changes no bit.
+    """
     total: Arrays = {}
+    floats: dict[str, list[np.ndarray]] = {}
     for arrays in counts:
         for key, array in arrays.items():
-            wide = array.astype(np.int64 if array.dtype.kind in "bui" else np.float64)
-            total[key] = total[key] + wide if key in total else wide
+            if array.dtype.kind in "bui":
+                total[key] = total.get(key, 0) + array.astype(np.int64)
+            else:
+                floats.setdefault(key, []).append(array)
+    for key, of in floats.items():
+        columns = np.stack(of).reshape(len(of), -1).T.tolist()
+        total[key] = np.array([math.fsum(one) for one in columns]).reshape(of[0].shape)
     return total
 
 

@@ -169,7 +169,7 @@ class LocalDeployment:
             roster.SIGNING_KEY: str(self.credentials / f"node-{node}-signing.key"),
         }
         with open(config, "wb", opener=private) as file:
-            tomli_w.dump({**self.nodes[node], **identity}, file)
+            tomli_w.dump({**identity, **self.nodes[node]}, file)
         self._spawn(
             f"node-{node}",
             "flower-supernode",

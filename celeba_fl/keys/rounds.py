@@ -41,6 +41,14 @@ class RoundKeys(Keyed):
         low=0,
     )
     round_retries: int = key("number of times a failed round is tried again", 1, low=0)
+    secure_aggregation: bool = key(
+        "whether the server learns totals over clients alone, from masked words", False
+    )
+    min_cohort: int = key(
+        "smallest number of clients in such a total; 0: half of those asked, and at least 3",
+        0,
+        low=0,
+    )
     watch: str = key("metric that target, patience and the best checkpoint are judged by", "loss")
     target: float = key("value of the watched metric at which the run ends; 0: none", 0.0, low=0)
     patience: int = key(

@@ -73,7 +73,7 @@ class Rostered:
         if not signature:
             raise InputError(
                 f"client {name} has not signed its keys, and {self.name} has a roster: name "
-                f"{ROSTER} and {SIGNING_KEY} in the node config of {name}",
+                f"roster and signing-key in the node config of {name}",
                 open_to_all=True,
             )
         try:
@@ -107,13 +107,13 @@ def identity_of(node: Mapping[str, Any]) -> Identity | None:
     public = own.public_key()
     if name not in keys:
         raise InputError(
-            f"{ROSTER} = {str(roster)!r}: has no key of {name}, this site itself; add the public "
+            f"roster = {str(roster)!r}: has no key of {name}, this site itself; add the public "
             f"half of {path} to it, here and at the other sites"
         )
     if keys[name] != public:
         owner = next((other for other, key in keys.items() if key == public), "nobody")
         raise InputError(
-            f"{SIGNING_KEY} = {str(path)!r}: by {roster} it is the key of {owner}, and this site "
+            f"signing-key = {str(path)!r}: by {roster} it is the key of {owner}, and this site "
             f"is {name}; name the file of its own key, or correct `site` or the roster"
         )
     return Rostered(name, keys, own)
@@ -130,12 +130,12 @@ def read_roster(path: Path) -> dict[str, Ed25519PublicKey]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{ROSTER} = {str(path)!r}: {error.strerror}") from None
+        raise InputError(f"roster = {str(path)!r}: {error.strerror}") from None
     except ValueError as error:  # no TOML, or not UTF-8
-        raise InputError(f"{ROSTER} = {str(path)!r}: is not a TOML file: {error}") from None
+        raise InputError(f"roster = {str(path)!r}: is not a TOML file: {error}") from None
     table = content.get(TABLE)
     if content.keys() != {TABLE} or not isinstance(table, dict):
-        raise InputError(f"{ROSTER} = {str(path)!r}: should have one table, [{TABLE}]")
+        raise InputError(f"roster = {str(path)!r}: should have one table, [keys]")
     keys: dict[str, Ed25519PublicKey] = {}
     for name, text in table.items():
         key = _public_key(text)
@@ -163,10 +163,10 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
         with path.open("rb") as file:
             mode, data = os.fstat(file.fileno()).st_mode, file.read()
     except OSError as error:
-        raise InputError(f"{SIGNING_KEY} = {str(path)!r}: {error.strerror}") from None
+        raise InputError(f"signing-key = {str(path)!r}: {error.strerror}") from None
     if mode & 0o077:
         raise InputError(
-            f"{SIGNING_KEY} = {str(path)!r}: others than its owner can read it "
+            f"signing-key = {str(path)!r}: others than its owner can read it "
             f"(mode {mode & 0o777:o}); chmod 600 it, and make a new key if they may have done so"
         )
     try:
@@ -175,7 +175,7 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
         key = None
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError(
-            f"{SIGNING_KEY} = {str(path)!r}: should be a private key as `ssh-keygen -t ed25519 "
+            f"signing-key = {str(path)!r}: should be a private key as `ssh-keygen -t ed25519 "
             f'-N ""` writes it, without a passphrase'
         )
     return key

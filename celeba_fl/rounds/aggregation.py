@@ -38,14 +38,14 @@ def aggregate(
     if not total_examples(replies):
         LOG.warning("round %d: no client of the cohort has a train example", server_round)
         return before, MetricRecord()
-    for message in replies.usable.values():
+    for message in replies.summands.values():
         for name, arrays in list(message.content.array_records.items()):
             message.content[name] = wide = ArrayRecord()
             wide.update({key: InDouble(arrays[key]) for key in before})
         if uniform:
             for reported in message.content.metric_records.values():
                 reported[NUM_EXAMPLES] = min(1, num_examples(message.content))
-    after, metrics = strategy.aggregate_train(server_round, list(replies.usable.values()))
+    after, metrics = strategy.aggregate_train(server_round, list(replies.summands.values()))
     if after is None:
         raise RoundFailedError(f"round {server_round}: the strategy returned no model")
     model = cast(after, {key: array.dtype for key, array in before.items()})
@@ -69,9 +69,9 @@ def leave_out_strides(replies: Replies, before: Mapping[str, Array], times: floa
     """Move models that are too far from the one `before` from `usable` to `failures`.
 
     Too far is more than so many `times` the median distance of the models that differ from it, with
-    0 any. A median of fewer than three says nothing.
+    0 any. A median of fewer than three says nothing; nor does a total.
     """
-    if not times:
+    if not times or replies.total:
         return
     sent = {key: unpack(array) for key, array in before.items()}
     norms = {}
@@ -92,7 +92,7 @@ def leave_out_strides(replies: Replies, before: Mapping[str, Array], times: floa
 
 def total_examples(replies: Replies) -> int:
     """The number of examples behind the usable replies."""
-    return sum(num_examples(message.content) for message in replies.usable.values())
+    return sum(num_examples(message.content) for message in replies.summands.values())
 
 
 def cast(arrays: ArrayRecord, dtypes: Mapping[str, str]) -> ArrayRecord:

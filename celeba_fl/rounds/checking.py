@@ -5,14 +5,14 @@ replies is here; what holds of those of a task, it says itself: `Expectations`.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 
-from celeba_fl.common.arrays import FULL, Arrays, overflow
+from celeba_fl.common.arrays import FULL, Arrays, add_exactly, overflow
 from celeba_fl.common.errors import InputError, printable
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.messages import METRICS, NUM_EXAMPLES, SUMS, TRAIN, Introduction
@@ -33,6 +33,16 @@ class Client:
     num_valid: int
     counts: np.ndarray  # (k,) int64, in the order of the task's `count_names`
     sums: Arrays = field(default_factory=dict)  # int64, exact, of its train examples
+
+
+def total_client(clients: Iterable[Client], zeros: Arrays) -> Client:
+    """The client that all are together; `zeros` are sums of the shapes of theirs."""
+    of = [*clients]
+    for client in of:
+        add_exactly(zeros, client.sums)
+    counts = sum((client.counts for client in of), np.zeros((), np.int64))
+    numbers = sum(client.num_train for client in of), sum(client.num_valid for client in of)
+    return Client(0, *numbers, counts, zeros)
 
 
 class Expectations:
@@ -73,7 +83,10 @@ class Judge:
     instructions: Mapping[str, Any]  # that they had
 
     def __call__(self, name: str, phase: str, content: RecordDict) -> None:
-        client = self.clients[name]
+        self.check(self.clients[name], phase, content)
+
+    def check(self, client: Client, phase: str, content: RecordDict, number: int = 1) -> None:
+        """Check a reply; or the total of so many, by the total of what they said of themselves."""
         records = content.metric_records
         if {*records} != {METRICS} or content.config_records:
             raise InputError("it does not have the records of a reply")
@@ -94,7 +107,8 @@ class Judge:
         else:
             final = phase == FINAL_EVALUATION
             self.expects.check_counts(client, messages.counts(content), final)
-        if (said := messages.num_examples(content)) > most:
+        # The most of each may be rounded.
+        if (said := messages.num_examples(content)) > most + number - 1:
             raise InputError(f"{NUM_EXAMPLES} = {said}: by the roll call it has {most} at most")
 
 

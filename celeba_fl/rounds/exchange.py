@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +26,8 @@ LOG_EVERY_SECONDS = 10.0
 # Called with client and content of a reply as it arrives, from which it may delete what it used;
 # the reason if the reply is unusable.
 Take = Callable[[str, RecordDict], str]
+# The name by which a total over clients goes, where nobody shows what is its own.
+TOTAL = "total"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Replies:
     failures: dict[str, str] = field(default_factory=dict)  # reasons by client
     bytes_down: int = 0  # size of the arrays that were sent
     bytes_up: int = 0  # and of those that were received
+    # What the usable add up to, if that alone is known: then each says how long it took, no more.
+    total: Message | None = None
+    behind: tuple[int, int] = (0, 0)  # how many train and validation examples that is of
 
     def add(self, client: str, reply: Message, take: Take | None) -> None:
         """Note what a client has replied, be it an error."""
@@ -66,36 +71,54 @@ class Replies:
         self.usable = dict(sorted(self.usable.items()))
         self.failures = dict(sorted(self.failures.items()))
 
+    @property
+    def summands(self) -> dict[str, Message]:
+        """What is to be added up: the usable replies, or their total alone."""
+        return self.usable if self.total is None else {TOTAL: self.total}
+
+    def fail(self, reason: str) -> None:
+        """Move all that is usable to `failures`."""
+        self.failures |= dict.fromkeys(self.usable, reason)
+        self.usable, self.total = {}, None
+
     def of(self, clients: Collection[str]) -> "Replies":
-        """Those of some clients, with the bytes of all."""
+        """Those of some clients, with the total and the bytes of all."""
         usable = {client: reply for client, reply in self.usable.items() if client in clients}
         failures = {client: why for client, why in self.failures.items() if client in clients}
-        return Replies(usable, failures, self.bytes_down, self.bytes_up)
+        return replace(self, usable=usable, failures=failures)
 
     def drop_arrays(self) -> None:
         """Delete the arrays of what is usable; metrics stay."""
-        for reply in self.usable.values():
+        for reply in self.summands.values():
             for name in list(reply.content.array_records):
                 del reply.content[name]
 
     def state(self) -> dict[str, Any]:
         """What is left without arrays, as JSON."""
-        metrics = {
-            client: {name: {**record} for name, record in reply.content.metric_records.items()}
-            for client, reply in self.usable.items()
-        }
+
+        def metrics(replies: Mapping[str, Message]) -> dict[str, Any]:
+            return {
+                client: {name: {**record} for name, record in reply.content.metric_records.items()}
+                for client, reply in replies.items()
+            }
+
         sizes = {"bytes_down": self.bytes_down, "bytes_up": self.bytes_up}
-        return {"usable": metrics, "failures": self.failures, **sizes}
+        state = {"usable": metrics(self.usable), "failures": self.failures, **sizes}
+        if self.total is None:
+            return state
+        return {**state, **metrics(self.summands), "behind": self.behind}
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], message_type: str) -> "Replies":
         """Those of a state, which were to messages of this type."""
-        contents = {
-            client: RecordDict({name: MetricRecord(record) for name, record in metrics.items()})
-            for client, metrics in state["usable"].items()
-        }
-        usable = {client: Message(said, 0, message_type) for client, said in contents.items()}
-        return cls(**{**state, "usable": usable})
+
+        def message(metrics: Mapping[str, Any]) -> Message:
+            records = {name: MetricRecord(record) for name, record in metrics.items()}
+            return Message(RecordDict({**records}), 0, message_type)
+
+        usable = {client: message(metrics) for client, metrics in state["usable"].items()}
+        total = {TOTAL: message(state[TOTAL])} if TOTAL in state else {}
+        return cls(**{**state, "usable": usable, **total})
 
 
 def send_and_wait(
@@ -207,6 +230,10 @@ def refuse(replies: Replies, reason: Callable[[str, RecordDict], str]) -> None:
     Those that are left must have the same records with the same keys and shapes; where they have
     not, most of them are right.
     """
+    if replies.total:
+        if why := reason(TOTAL, replies.total.content):
+            replies.fail(f"the total of all: {why}")
+        return
     reasons = {c: reason(c, message.content) for c, message in replies.usable.items()}
     forms = {c: _form(replies.usable[c].content) for c, why in reasons.items() if not why}
     usual = Counter(forms.values()).most_common(1)[0][0] if forms else None

@@ -18,6 +18,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from celeba_fl.common.arrays import FULL
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.aggregation import (
     RoundFailedError,
@@ -36,7 +37,7 @@ from celeba_fl.rounds.checking import (
 )
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import CohortGrid, Cohorts, await_nodes
-from celeba_fl.rounds.exchange import PhaseProgress, Replies, refuse, send_and_wait
+from celeba_fl.rounds.exchange import TOTAL, PhaseProgress, Replies, refuse, send_and_wait
 from celeba_fl.rounds.messages import EVALUATE, FINAL, SUMS, TRAIN, evaluation
 from celeba_fl.rounds.round import Round, averaged_metrics
 from celeba_fl.rounds.stopping import StopRules
@@ -91,6 +92,8 @@ class Loop:
     on_start: Callable[[int], None] = lambda _: None
     # Called with every round, 0 included, once it is evaluated; returns what `stop` judges.
     on_round: Callable[[Round], Mapping[str, float]] = averaged_metrics
+    # How an exchange is done; it may return totals in the place of what each client says.
+    send: Callable[..., dict[str, Replies]] = send_and_wait
     # Called as replies arrive.
     on_progress: Callable[[PhaseProgress], None] = lambda _: None
     # Whether all clients evaluate the last model, told so by the key ``final``, or just a cohort.
@@ -240,7 +243,7 @@ class Loop:
         """Have a round recorded, now that it has been evaluated."""
         now.evaluate, now.evaluated = evaluate, True
         if total_examples(evaluate):
-            replies = list(evaluate.usable.values())
+            replies = list(evaluate.summands.values())
             averages = its.strategy.aggregate_evaluate(now.server_round, replies)
             now.averages = averages or MetricRecord()
         its.result.evaluate_metrics_clientapp[now.server_round] = now.averages
@@ -272,16 +275,20 @@ class Loop:
     ) -> dict[str, Replies]:
         """Ask for parts, wait, and log by name the clients whose replies are left out."""
         most = largest_sum(len(self.clients))
-        forms = {TRAIN: (now.arrays, LARGEST), SUMS: (getattr(trainer, "expected", None), most)}
+        expected = getattr(trainer, "expected", None)
+        forms = {TRAIN: (now.arrays, LARGEST), SUMS: (expected, most)}
 
         def check(part: str, client: str, content: RecordDict) -> None:
+            if client == TOTAL:
+                wide = cast(now.arrays, dict.fromkeys(now.arrays, "float64"))
+                forms.update({TRAIN: (wide, LARGEST), SUMS: (expected, FULL)})
             check_reply(content, *forms.get(part, ()))
             self.check(client, part, content)
             if part == SUMS:
                 trainer.take(content)  # type: ignore[union-attr]
 
         reasons = {part: partial(fault, check, part) for part in requests}
-        replies = send_and_wait(
+        replies = self.send(
             its.grid,
             requests,
             {node: name for name, node in self.clients.items()},

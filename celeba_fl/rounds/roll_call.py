@@ -21,7 +21,7 @@ from celeba_fl.rounds.checking import (
     largest_sum,
     told_hashes,
 )
-from celeba_fl.rounds.exchange import PhaseProgress, send_and_wait
+from celeba_fl.rounds.exchange import PhaseProgress, Replies, send_and_wait
 from celeba_fl.rounds.messages import SITS_OUT, Introduction
 
 SETTLE_SECONDS = 0.1
@@ -75,6 +75,7 @@ def roll_call(
     check: Callable[[Client], None] = lambda _: None,
     check_owner: Callable[[int, str], None] = lambda _, __: None,
     on_progress: Callable[[PhaseProgress], None] = lambda _: None,
+    send: Callable[..., dict[str, Replies]] = send_and_wait,
 ) -> dict[str, Client]:
     """Ask all nodes who they are and what they hold; the clients by name, sorted by name.
 
@@ -104,6 +105,8 @@ def roll_call(
         Raises an error at a client whose counts or sums cannot be right; it is refused.
     check_owner : Callable[[int, str], None]
         Raises InputError at a node, by its id, that may not have a name; it is refused.
+    send : Callable (default: send_and_wait)
+        How the exchange is done.
 
     Raises
     ------
@@ -121,7 +124,7 @@ def roll_call(
 
     def query(nodes: Iterable[str], files: Mapping[str, bytes]) -> dict[str, Introduction]:
         content = messages.query(config, files)
-        replies = send_and_wait(
+        replies = send(
             grid,
             {messages.QUERY: [Message(content, node_ids[n], messages.QUERY) for n in nodes]},
             {node_id: node for node, node_id in node_ids.items()},

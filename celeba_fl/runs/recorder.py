@@ -11,7 +11,7 @@ from celeba_fl.common.arrays import Arrays, sum_counts
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.checking import Client
-from celeba_fl.rounds.exchange import Replies
+from celeba_fl.rounds.exchange import TOTAL, Replies
 from celeba_fl.rounds.messages import NAN, to_arrays
 from celeba_fl.rounds.round import Round
 from celeba_fl.runs.directory import RunDirectory
@@ -19,10 +19,19 @@ from celeba_fl.task import Task
 
 
 class Recorder:
-    """Turns the measurements of all clients, by name, and of the server into rows of a run."""
+    """Turns the measurements of all clients, by name, and of the server into rows of a run.
 
-    def __init__(self, task: Task, run: RunDirectory, clients: Mapping[str, Client]) -> None:
-        self.task, self.run, self.clients = task, run, clients
+    If only the `total` over all clients is known, its rows take the place of theirs.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        run: RunDirectory,
+        clients: Mapping[str, Client],
+        total: Client | None = None,
+    ) -> None:
+        self.task, self.run, self.clients, self.total = task, run, clients, total
 
     def record_partitions(self) -> None:
         """Write `partitions.csv` and `nodes.csv`, and log how examples are spread."""
@@ -33,9 +42,17 @@ class Recorder:
             [
                 {"client": name, "num_examples": client.num_train, "num_valid": client.num_valid}
                 | dict(zip(names, client.counts, strict=True))
-                for name, client in self.clients.items()
+                for name, client in self._known.items()
             ]
         )
+        if self.total:
+            self.run.update(num_clients=len(self.clients))
+            LOG.info(
+                "Secure sums: %d clients with %d train examples together; what each of them holds "
+                "stays with it, and max-update-norm, which would have to see it, is not applied",
+                *(len(self.clients), self.total.num_train),
+            )
+            return
         sizes = [client.num_train for client in self.clients.values()]
         LOG.info(
             "%d clients; train examples: smallest %d, median %g, largest %d",
@@ -46,6 +63,11 @@ class Recorder:
         if without.any():
             listed = ", ".join(f"{name} {number}" for number, name in named if number)
             LOG.info("Clients without a single example of: %s", listed)
+
+    @property
+    def _known(self) -> Mapping[str, Client]:
+        """Those of whom there are numbers."""
+        return {TOTAL: self.total} if self.total else self.clients
 
     def evaluate_centrally(self, server_round: int, arrays: ArrayRecord) -> MetricRecord:
         """Metrics of the server's own parts, e.g. ``test_loss``."""
@@ -59,7 +81,7 @@ class Recorder:
         if not done.server_round:
             self.run.write_model("base", self.task.kept_arrays(to_arrays(done.arrays)), {})
         counts = _counts(done.evaluate)
-        total = _total(counts.values())
+        total = _total(_each(done.evaluate))
         row: dict[str, Any] = {"round": done.server_round}
         for part in ("train", "valid"):
             metrics = self.task.metrics(total[part]) if part in total else {}
@@ -67,7 +89,8 @@ class Recorder:
         for part in self.task.central_parts:
             for name in self.task.metric_names:
                 row[f"{part}_{name}"] = done.central.get(f"{part}_{name}", NAN)
-        asked = [*done.train.usable, *done.train.failures, *counts, *done.evaluate.failures]
+        judged = [*done.evaluate.usable, *done.evaluate.failures]
+        asked = [*done.train.usable, *done.train.failures, *judged]
         row |= {
             "clients": len(set(asked)),
             "failures": len({*done.train.failures, *done.evaluate.failures}),
@@ -97,7 +120,7 @@ class Recorder:
                 {
                     "round": done.server_round,
                     "client": client,
-                    "num_examples": self.clients[client].num_train,
+                    "num_examples": NAN if self.total else self.clients[client].num_train,
                     "local_loss": messages.local_loss(trained.content) if trained else NAN,
                     "train_loss": metrics.get("train", {}).get("loss", NAN),
                     "valid_loss": metrics.get("valid", {}).get("loss", NAN),
@@ -110,11 +133,13 @@ class Recorder:
     def _epoch_rows(self, done: Round) -> list[dict[str, Any]]:
         """The clients' figures after each local epoch, as means over their examples."""
         rows = []
-        for name, message in done.train.usable.items():
-            client = self.clients[name]
-            if not client.num_train:
+        for name, message in done.train.summands.items():
+            train, valid = done.train.behind
+            if not done.train.total:
+                train, valid = self.clients[name].num_train, self.clients[name].num_valid
+            if not train:
                 continue
-            numbers = {"train": client.num_train, "valid": client.num_valid}
+            numbers = {"train": train, "valid": valid}
             columns = messages.epochs(message.content)
             for epoch, sums in enumerate(zip(*columns.values(), strict=True), start=1):
                 n = {column: numbers[column.partition("_")[0]] for column in columns}
@@ -139,21 +164,29 @@ class Recorder:
 
 
 def _counts(replies: Replies) -> dict[str, dict[str, Arrays]]:
-    """The counts of an evaluation, by client and part."""
-    return dict(zip(replies.usable, _each(replies), strict=True))
+    """The counts of an evaluation, by client and part; none, if only their total is known."""
+    return {} if replies.total else dict(zip(replies.usable, _each(replies), strict=True))
 
 
 def _each(replies: Replies) -> Iterator[dict[str, Arrays]]:
     """The counts of one client after the other: those of thousands would take gigabytes."""
-    return (messages.counts(reply.content) for reply in replies.usable.values())
+    return (messages.counts(reply.content) for reply in replies.summands.values())
 
 
 def _total(counts: Iterable[Mapping[str, Arrays]]) -> dict[str, Arrays]:
     """The counts summed over the clients, by part."""
+    named = (
+        {
+            f"{part}/{key}": array
+            for part, of_part in of_client.items()
+            for key, array in of_part.items()
+        }
+        for of_client in counts
+    )
     total: dict[str, Arrays] = {}
-    for of_client in counts:
-        for part, more in of_client.items():
-            total[part] = sum_counts([total.get(part, {}), more])
+    for name, array in sum_counts(named).items():
+        part, _, key = name.partition("/")
+        total.setdefault(part, {})[key] = array
     return total
 
 

@@ -108,6 +108,11 @@ def make_baseline(run: RunInfo) -> dict[str, Any]:
         If the run has not trained yet, or the data and clients here are not the run's.
     """
     path, config = run.path, config_of(run)
+    if config.secure_aggregation:
+        raise InputError(
+            f"{path.name}: secure-aggregation = True: what each client holds is not known here, "
+            f"and a reference of its own cannot be made"
+        )
     if config.clients:
         raise InputError(
             f"{path.name}: clients = {config.clients!r} took part alone, and nothing trained on "

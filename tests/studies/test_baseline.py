@@ -120,6 +120,12 @@ def test_the_closed_form_has_a_central_head_and_no_client_alone(
     assert made["central"] == make_baseline(other)["central"]
 
 
+def test_a_run_of_secure_sums_has_none() -> None:
+    values = RunConfig.load({"secure-aggregation": True}).to_dict()
+    with pytest.raises(InputError, match="r1: secure-aggregation = True: what each client holds"):
+        make_baseline(RunInfo(Path("r1"), "completed", config=values))
+
+
 # ---- by hand ------------------------------------------------------------------------------
 
 

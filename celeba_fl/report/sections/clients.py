@@ -15,6 +15,12 @@ def partitions(run: Run) -> list[Block]:
     if not rows:
         return ["The clients have not reported yet what they hold."]
     sizes = floats(rows, "num_examples")
+    if run.info.config.get("secure-aggregation"):
+        number = run.info.num_clients
+        return [
+            f"{number} clients hold {sizes.sum():,.0f} train examples together. What each of them "
+            f"holds is not known here: only sums leave a client (secure-aggregation)."
+        ]
     text = (
         f"{len(rows)} clients hold {sizes.sum():,.0f} train examples: the smallest "
         f"{sizes.min():.0f}, the median {np.median(sizes):.0f}, the largest {sizes.max():.0f}."
@@ -90,6 +96,11 @@ def clients(run: Run) -> list[Block]:
     """How the last round served each client."""
     metric = "accuracy" if any(row.get("valid_accuracy") for row in run.clients) else "loss"
     known = [row for row in run.clients if row.get(f"valid_{metric}")]
+    if not known and run.clients and run.info.config.get("secure-aggregation"):
+        return [
+            "How well each client is served is not known here: only sums leave a client "
+            "(secure-aggregation)."
+        ]
     if not known:
         return []
     number = max(int(row["round"]) for row in known)

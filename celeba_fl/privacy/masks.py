@@ -1,0 +1,25 @@
+"""Masks: words that nobody can tell from random ones without the key, added modulo 2^64.
+
+The words of a key are the stream of ChaCha20 (RFC 8439), little-endian, made in native code.
+"""
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from numpy.typing import NDArray
+
+Words = NDArray[np.uint64]
+START = bytes(16)  # counter and nonce: a key has one stream
+# So many words fit into a processor's cache.
+BLOCK = 1 << 14
+
+
+def add_mask(words: Words, key: bytes, *, negative: bool = False) -> None:
+    """Add the mask of a key to words, in place; or subtract it, which undoes that."""
+    stream = Cipher(ChaCha20(key, START), mode=None).encryptor()
+    zeros, block = bytes(8 * BLOCK), np.empty(BLOCK, "<u8")
+    change = np.subtract if negative else np.add
+    for start in range(0, len(words), BLOCK):
+        part = words[start : start + BLOCK]
+        stream.update_into(zeros[: 8 * len(part)], block.data.cast("B"))
+        change(part, block[: len(part)], out=part)
