@@ -30,6 +30,11 @@ from celeba_fl.runs.resuming import last_recorded
 from celeba_fl.strategy import ClosedForm, check_strategy, make_strategy
 from celeba_fl.task import Task, load_task, starting_arrays
 
+CHANGING = (
+    "fraction-train is below 1: totals over changing clients differ by those who come and leave, "
+    "so whoever has the totals can compute how many examples each client has, and after as many "
+    "rounds as there are clients guess what their models have in common; set it to 1 to rule it out"
+)
 app = ServerApp()
 
 
@@ -52,6 +57,8 @@ def main(grid: Grid, context: Context) -> None:
         secure = None
         if config.secure_aggregation:
             secure = SecureSums(str(grid.run.run_id), config.min_cohort)
+            if config.fraction_train < 1:
+                LOG.warning("%s", CHANGING)
         clients = roll_call(
             grid,
             prepared.instructions,
@@ -71,6 +78,7 @@ def main(grid: Grid, context: Context) -> None:
         )
         if secure:
             total = secure.describe(grid, clients, config.round_timeout, task.check_description)
+            clients = {name: clients[name] for name in sorted(secure.counted)}
         else:
             total = total_client(clients.values(), task.description_sums())
         recorder = Recorder(task, run, clients, total if secure else None)

@@ -18,7 +18,7 @@ from celeba_fl.privacy.encoding import encode
 from celeba_fl.privacy.packets import KEYS, MASK, MASKED, SECURE, SHARE, UNMASK, packed, unpacked
 from celeba_fl.privacy.party import Memory, Packet, Party
 from celeba_fl.privacy.roster import Identity
-from celeba_fl.privacy.summands import about, summands
+from celeba_fl.privacy.summands import introduced, summands
 from celeba_fl.rounds.messages import (
     METRICS,
     SECONDS,
@@ -137,7 +137,7 @@ class SecureClient:
         )
         layouts, masked = {}, {}
         for one in said["sums"]:
-            serial, found = one["serial"], about(client, with_sums=not one["parts"])
+            serial, found = one["serial"], {} if one["parts"] else introduced(client)
             for part in one["parts"]:
                 found |= summands(part, contents[part], self.uniform)
             layouts[serial], words = encode(found, party.number(serial))

@@ -6,7 +6,7 @@ ride on that one if the exchange is of all clients, else they are asked for befo
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,11 +20,11 @@ from celeba_fl.privacy.encoding import decode
 from celeba_fl.privacy.packets import KEYS, MASK, SECURE, packed, unpacked
 from celeba_fl.privacy.party import Packet
 from celeba_fl.privacy.steps import Steps
-from celeba_fl.privacy.summands import totals
+from celeba_fl.privacy.summands import together, totals
 from celeba_fl.privacy.tally import Tally
 from celeba_fl.rounds.checking import FINAL_EVALUATION, Check, Client, Judge, fault
 from celeba_fl.rounds.exchange import TOTAL, PhaseProgress, Replies, Take, send_and_wait
-from celeba_fl.rounds.messages import METRICS, QUERY, SECONDS, SITS_OUT
+from celeba_fl.rounds.messages import METRICS, QUERY, SECONDS, SITS_OUT, num_examples
 from celeba_fl.rounds.parts import join
 
 OTHER_FORM = "its numbers are of another form than those of most clients"
@@ -39,8 +39,9 @@ class SecureSums:
     run: str
     min_cohort: int = 0
     keys: dict[int, Packet] = field(default_factory=dict)  # what each node has advertised
-    # By part, the client that all in its last total are together, and how many they are.
-    behind: dict[str, tuple[Client, int]] = field(default_factory=dict)
+    counted: Names = frozenset()  # who is in the total of the roll call
+    everyone: Client = field(init=False)  # the client that they are together
+    behind: dict[str, Names] = field(default_factory=dict)  # who is in the last total of a part
     _serial: int = 0
     _begun: dict[Names, Tally] = field(default_factory=dict)  # ahead of their exchange
 
@@ -74,6 +75,8 @@ class SecureSums:
     ) -> Client:
         """What all clients together have said of themselves in the roll call.
 
+        Who is not in that total takes part in no other: it would be the difference.
+
         Raises
         ------
         InputError
@@ -85,21 +88,22 @@ class SecureSums:
             grid, requests, names, server_round=0, phase=QUERY, timeout=timeout
         )[QUERY]
         for name, why in done.failures.items():
-            LOG.warning("client %s is not counted: %s", name, why)
+            LOG.warning("client %s cannot be counted and does not take part: %s", name, why)
         if done.total is None:
             why = next(iter(done.failures.values()))
             raise InputError(f"secure-aggregation: the clients cannot be counted: {why}")
-        total, _ = self.behind[QUERY]
-        if wrong := fault(check, total):
+        self.counted, self.everyone = self.behind[QUERY], together(done.total.content)
+        if wrong := fault(check, self.everyone):
             raise InputError(f"secure-aggregation: the total of all clients: {wrong}")
-        return total
+        return self.everyone
 
     def check_by(self, judge: Judge) -> Check:
         """The check of a run: totals are held to what those behind them have said of themselves."""
 
         def check(name: str, phase: str, content: RecordDict) -> None:
-            client, number = self.behind[phase]
-            judge.check(client, phase, content, number)
+            behind = self.behind[phase]
+            client = replace(self.everyone, at_most=behind != self.counted)
+            judge.check(client, phase, content, len(behind))
 
         return check
 
@@ -177,11 +181,15 @@ class SecureSums:
 
     def _open(self, tally: Tally, replies: Mapping[str, Replies]) -> None:
         """Put the total of an exchange into the replies of its parts."""
-        client, contents = totals(decode(tally.layout, tally.open()))
+        contents = totals(decode(tally.layout, tally.open()))
+        there = frozenset(tally.survivors)
         for part, of_part in replies.items():
-            of_part.total = Message(contents.get(part, RecordDict()), 0, QUERY)
-            of_part.behind = client.num_train, client.num_valid
-            self.behind[part] = client, len(tally.survivors)
+            of_part.total = Message(contents[part], 0, QUERY)
+            self.behind[part] = there
+            if there == self.counted:
+                of_part.behind = self.everyone.num_train, self.everyone.num_valid
+            else:
+                of_part.behind = num_examples(contents[part]), 0
 
 
 def _requests(

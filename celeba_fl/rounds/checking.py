@@ -33,6 +33,8 @@ class Client:
     num_valid: int
     counts: np.ndarray  # (k,) int64, in the order of the task's `count_names`
     sums: Arrays = field(default_factory=dict)  # int64, exact, of its train examples
+    # Whether it may hold less than that, as clients together do that are some of those counted.
+    at_most: bool = False
 
 
 def total_client(clients: Iterable[Client], zeros: Arrays) -> Client:
