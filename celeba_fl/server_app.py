@@ -56,7 +56,7 @@ def main(grid: Grid, context: Context) -> None:
         run.set_provenance(prepared.provenance)
         secure = None
         if config.secure_aggregation:
-            secure = SecureSums(str(grid.run.run_id), config.min_cohort)
+            secure = SecureSums(str(grid.run.run_id), config.min_cohort, config.min_replies)
             if config.fraction_train < 1:
                 LOG.warning("%s", CHANGING)
         clients = roll_call(

@@ -22,8 +22,12 @@ from celeba_fl.privacy.summands import introduced, summands
 from celeba_fl.rounds.messages import (
     METRICS,
     SECONDS,
+    SERVER_ROUND,
     SITS_OUT,
+    SUMS,
+    TRAIN,
     Introduction,
+    received_config,
     seconds,
     to_record,
 )
@@ -31,6 +35,8 @@ from celeba_fl.rounds.parts import FAILURE, PARTS, REASON, split
 
 # In the context's state: a party's memory, and the records of how the client introduced itself.
 MEMORY, INTRODUCED = "secure-memory", "secure-introduced/"
+# In that memory: the round that it trained in, by exchange, and the last of which a total was made.
+ROUNDS, SUMMED = "rounds", "summed"
 Answer = Callable[[Message, Context], Message]
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
 
@@ -117,9 +123,15 @@ class SecureClient:
         names = [part for one in said["sums"] for part in one["parts"]]
         contents: dict[str, RecordDict] = {}
         taken = 0.0
+        together = PARTS in inner.content.config_records
+        asked = split(inner.content, names) if together else dict.fromkeys(names, inner.content)
+        for one in said["sums"]:
+            for part in {TRAIN, SUMS} & {*one["parts"]}:
+                number = int(str(received_config(asked[part])[SERVER_ROUND]))
+                _check_not_summed(party.memory, number)
+                party.memory.setdefault(ROUNDS, {})[str(one["serial"])] = number
         if names:
             reply = _call(app, inner, context)
-            together = PARTS in inner.content.config_records
             contents = split(reply, names) if together else {names[0]: reply}
         for content in contents.values():
             if FAILURE in content.config_records:
@@ -165,11 +177,30 @@ def _unmask(
     party: Party, said: Packet, inner: Message, context: Context, app: Answer
 ) -> RecordDict:
     """What takes the masks off, and shares for exchanges to come; at the end no keys are left."""
-    unmasked = {one["serial"]: party.unmask(**one) for one in said["sums"]}
+    unmasked = {}
+    for one in said["sums"]:
+        number = party.memory.get(ROUNDS, {}).pop(str(one["serial"]), None)
+        if number is not None:
+            _check_not_summed(party.memory, number)
+        unmasked[one["serial"]] = party.unmask(**one)
+        if number is not None:
+            party.memory[SUMMED] = number
     shared = _shared(party, said)
     if said["last"]:
         party.forget()
     return RecordDict({SECURE: packed({"unmasked": unmasked, "shared": shared})})
+
+
+def _check_not_summed(memory: Memory, number: int) -> None:
+    """Raise InputError if what was trained in a round is in a total that could be opened.
+
+    Two totals of the same models, over others each time, differ by models of single clients.
+    """
+    if number <= memory.get(SUMMED, -1):
+        raise InputError(
+            f"round {number}: what this client trained is in a total, and in no second one",
+            open_to_all=True,
+        )
 
 
 def _call(app: Answer, message: Message, context: Context) -> RecordDict:

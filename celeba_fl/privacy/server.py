@@ -24,7 +24,7 @@ from celeba_fl.privacy.summands import together, totals
 from celeba_fl.privacy.tally import Tally
 from celeba_fl.rounds.checking import FINAL_EVALUATION, Check, Client, Judge, fault
 from celeba_fl.rounds.exchange import TOTAL, PhaseProgress, Replies, Take, send_and_wait
-from celeba_fl.rounds.messages import METRICS, QUERY, SECONDS, SITS_OUT, num_examples
+from celeba_fl.rounds.messages import METRICS, QUERY, SECONDS, SITS_OUT, SUMS, TRAIN, num_examples
 from celeba_fl.rounds.parts import join
 
 OTHER_FORM = "its numbers are of another form than those of most clients"
@@ -34,10 +34,16 @@ Names = frozenset[str]
 
 @dataclass
 class SecureSums:
-    """The secure exchanges of a run; a total in it is over `min_cohort` clients at least."""
+    """The secure exchanges of a run.
+
+    A total in it is over `min_cohort` clients at least, and one of trained models over as many as
+    make a round count, the fraction `min_replies`. What does not count is not opened either: the
+    total of another attempt would differ from it by the models of single clients.
+    """
 
     run: str
     min_cohort: int = 0
+    min_replies: float = 0.0
     keys: dict[int, Packet] = field(default_factory=dict)  # what each node has advertised
     counted: Names = frozenset()  # who is in the total of the roll call
     everyone: Client = field(init=False)  # the client that they are together
@@ -138,13 +144,17 @@ class SecureSums:
         steps = Steps(grid, names, server_round, phase, timeout)
         steps.share(tallies.values())
         steps.mask(_requests(asked, parts_of, tallies), tallies.values(), on_progress, meanwhile)
-        wrong = {members: fault(tally.check_enough) for members, tally in tallies.items()}
+        wrong = {
+            members: fault(self._check_enough, tally, parts_of[members])
+            for members, tally in tallies.items()
+        }
         coming: list[Tally] = []
         last, everyone = phase == FINAL_EVALUATION, frozenset(keys)
         if wrong.get(everyone) == "" and not last:
             coming = [self._tally(everyone, keys)]
-            self._begun[everyone] = coming[0]
         steps.unmask([tallies[of] for of, why in wrong.items() if not why], coming, last=last)
+        # Where one has not shared, nobody knows whether it has tried to, which it does once.
+        self._begun.update((everyone, one) for one in coming if one.shared.keys() == everyone)
 
         replies = {part: Replies() for part in asked}
         for members, tally in tallies.items():
@@ -155,6 +165,7 @@ class SecureSums:
                 # One that answers several parts says once how long it took for all of them.
                 says = part == parts_of[members][-1]
                 summed.usable = {name: _shown(steps.seconds[name] * says) for name in there}
+                summed.opened = not wrong[members]
                 summed.failures = {name: steps.failures.get(name, OTHER_FORM) for name in left_out}
             silent = {name: steps.failures[name] for name in there if name in steps.failures}
             if why := wrong[members] or fault(self._open, tally, of_group):
@@ -178,6 +189,16 @@ class SecureSums:
         self._serial += 1
         of_members = {name: keys[name] for name in sorted(members)}
         return Tally(self.run, self._serial, of_members, self.min_cohort)
+
+    def _check_enough(self, tally: Tally, parts: Iterable[str]) -> None:
+        """Raise InputError if a total would be over too few, or of a round that does not count."""
+        tally.check_enough()
+        there, asked = len(tally.survivors), len(tally.keys)
+        if {TRAIN, SUMS} & {*parts} and there / asked < self.min_replies:
+            raise InputError(
+                f"the words of {there} of {asked} clients are there, and {self.min_replies:.0%} "
+                f"must be (min-replies)"
+            )
 
     def _open(self, tally: Tally, replies: Mapping[str, Replies]) -> None:
         """Put the total of an exchange into the replies of its parts."""

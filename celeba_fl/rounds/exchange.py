@@ -54,6 +54,9 @@ class Replies:
     total: Message | None = None
     # How many train and validation examples that is of; 0 if it is not known.
     behind: tuple[int, int] = (0, 0)
+    # Whether a total was asked for, whatever came of it: one of the same models over others, next
+    # to it, would show those of single clients.
+    opened: bool = False
 
     def add(self, client: str, reply: Message, take: Take | None) -> None:
         """Note what a client has replied, be it an error."""

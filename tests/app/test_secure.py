@@ -249,7 +249,7 @@ def test_who_drops_out_costs_its_own_sums(
 
 def test_drop_outs_in_each_stage_together(tmp_path: Path) -> None:
     def lose(client: int, step: str, serial: int) -> bool:
-        gone = {("keys", 0): 0, ("unmask", 1): 1, ("share", 2): 1, ("mask", 2): 2, ("unmask", 2): 3}
+        gone = {("keys", 0): 0, ("unmask", 1): 1, ("share", 3): 1, ("mask", 3): 2, ("unmask", 3): 3}
         return gone.get((step, serial)) == client
 
     _, path = watch(summing(tmp_path, min_replies=0.1), 9, lose)
