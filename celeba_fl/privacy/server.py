@@ -17,6 +17,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.flower import altered
 from celeba_fl.common.log import LOG
 from celeba_fl.privacy.encoding import decode
+from celeba_fl.privacy.graph import least
 from celeba_fl.privacy.packets import KEYS, MASK, SECURE, packed, unpacked
 from celeba_fl.privacy.party import Packet
 from celeba_fl.privacy.steps import Steps
@@ -102,6 +103,15 @@ class SecureSums:
         if wrong := fault(check, self.everyone):
             raise InputError(f"secure-aggregation: the total of all clients: {wrong}")
         return self.everyone
+
+    def check_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Raise InputError unless so many clients, by what asks for them, can make a total."""
+        for asks, number in sizes.items():
+            if 0 < number < (needed := least(self.min_cohort, number)):
+                raise InputError(
+                    f"secure-aggregation: a total takes {needed} clients (min-cohort), and {asks} "
+                    f"asks {number}; have more of them take part"
+                )
 
     def check_by(self, judge: Judge) -> Check:
         """The check of a run: totals are held to what those behind them have said of themselves."""

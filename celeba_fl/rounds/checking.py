@@ -50,8 +50,9 @@ def total_client(clients: Iterable[Client], zeros: Arrays) -> Client:
 class Expectations:
     """What is known of honest replies: each check raises an error, of any kind, at others.
 
-    Shapes, types and sizes of trained models and of sums are checked before. These defaults say
-    what holds of any task.
+    Shapes, types and sizes of trained models and of sums are checked before. A client that is
+    several together may have less than it counted, if `at_most`. These defaults say what holds of
+    any task.
     """
 
     def check_description(self, client: Client) -> None:

@@ -299,6 +299,28 @@ def test_what_cannot_be_summed_is_refused(tmp_path: Path, keys: dict[str, Any], 
         run(tmp_path, 3, **{key.replace("-", "_"): value for key, value in given.items()})
 
 
+@pytest.mark.parametrize(
+    ("number", "keys", "why"),
+    [
+        (2, {}, "takes 3 clients (min-cohort), and the run asks 2"),
+        (4, {"min_cohort": 5}, "takes 5 clients (min-cohort), and the run asks 4"),
+        (
+            5,
+            {"fraction_train": 0.4},
+            "takes 3 clients (min-cohort), and a round of training asks 2",
+        ),
+        (5, {"fraction_train": 0.4, "min_train_clients": 3}, ""),
+    ],
+)
+def test_fewer_clients_than_a_total_takes_are_refused_at_the_start(
+    tmp_path: Path, number: int, keys: dict[str, Any], why: str
+) -> None:
+    grid, path = watch(settings(tmp_path, **keys), number)
+    assert info(path)["status"] == ("failed" if why else "completed")
+    assert {step for _, step, _ in grid.seen} == {"keys"} or not why
+    assert why in "".join(grid.errors)
+
+
 def test_a_plain_message_is_not_answered(tmp_path: Path) -> None:
     config = RunConfig.load({**settings(tmp_path), "secure-aggregation": True})
     grid = InlineGrid(client_app, 1, config.to_dict())
