@@ -82,7 +82,9 @@ def assert_same_to_the_last_bit(folder: Path, nodes: int, keys: dict[str, Any]) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("nodes", "keys"), [(4, {}), (22, MANY)], ids=["iid", "dirichlet 0.1, sparse"]
+    ("nodes", "keys"),
+    [(4, {}), (22, MANY), (4, {"fair-groups": "Male"})],
+    ids=["iid", "dirichlet 0.1, sparse", "fair"],
 )
 def test_the_closed_form_is_the_same_to_the_last_bit(
     toy: dict[str, Any], tmp_path: Path, nodes: int, keys: dict[str, Any], reports: None
