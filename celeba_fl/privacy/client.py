@@ -36,7 +36,8 @@ from celeba_fl.rounds.parts import FAILURE, PARTS, REASON, split
 # In the context's state: a party's memory, and the records of how the client introduced itself.
 MEMORY, INTRODUCED = "secure-memory", "secure-introduced/"
 # In that memory: the round that it trained in, by exchange, and the last of which a total was made.
-ROUNDS, SUMMED = "rounds", "summed"
+# What it says in the roll call is of the round before all others.
+ROUNDS, SUMMED, ROLL_CALL = "rounds", "summed", -1
 Answer = Callable[[Message, Context], Message]
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
 
@@ -126,8 +127,10 @@ class SecureClient:
         together = PARTS in inner.content.config_records
         asked = split(inner.content, names) if together else dict.fromkeys(names, inner.content)
         for one in said["sums"]:
-            for part in {TRAIN, SUMS} & {*one["parts"]}:
-                number = int(str(received_config(asked[part])[SERVER_ROUND]))
+            trains = {TRAIN, SUMS} & {*one["parts"]}
+            if trains or not one["parts"]:
+                config = [received_config(asked[part]) for part in trains]
+                number = int(str(config[0][SERVER_ROUND])) if config else ROLL_CALL
                 _check_not_summed(party.memory, number)
                 party.memory.setdefault(ROUNDS, {})[str(one["serial"])] = number
         if names:
@@ -192,13 +195,14 @@ def _unmask(
 
 
 def _check_not_summed(memory: Memory, number: int) -> None:
-    """Raise InputError if what was trained in a round is in a total that could be opened.
+    """Raise InputError if what a client says in a round is in a total that could be opened.
 
-    Two totals of the same models, over others each time, differ by models of single clients.
+    Two totals of the same models or counts, over others each time, differ by those of single ones.
     """
-    if number <= memory.get(SUMMED, -1):
+    if number <= memory.get(SUMMED, ROLL_CALL - 1):
+        which = "the roll call" if number == ROLL_CALL else f"round {number}"
         raise InputError(
-            f"round {number}: what this client trained is in a total, and in no second one",
+            f"{which}: what this client said is in a total, and goes into no second one",
             open_to_all=True,
         )
 

@@ -55,8 +55,20 @@ def test_a_client_adds_what_it_trained_to_one_total_alone(
     monkeypatch.setattr(Replies, "opened", property(lambda _: False, lambda *_: None))
     grid, path = watch(settings(tmp_path, num_server_rounds=1), 4, silent_in_unmasking)
     assert info(path)["status"] == "failed"
-    why = "round 1: what this client trained is in a total, and in no second one"
+    why = "round 1: what this client said is in a total, and goes into no second one"
     assert sum(why in error for error in grid.errors) == 2
+
+
+def test_a_client_says_in_one_total_alone_what_it_counted(tmp_path: Path) -> None:
+    """A server that makes a message of the first round one of the roll call's is refused."""
+
+    def lie(client: int, said: dict[str, Any]) -> None:
+        if said["step"] == "mask" and said["sums"][0]["serial"] == 2:
+            said["sums"][0]["parts"] = []
+
+    grid, _ = watch(settings(tmp_path, round_retries=0), 4, change=lie)
+    why = "the roll call: what this client said is in a total, and goes into no second one"
+    assert sum(why in error for error in grid.errors) >= 4
 
 
 class Deaf(Watched):
