@@ -43,11 +43,30 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
                 f"max-update-norm = {self.max_update_norm}: nobody sees the update of a client "
                 f"under secure-aggregation; leave it out"
             )
+        if self.secure_aggregation:
+            self._check_same_clients()
         if self.min_cohort == 1 or (self.min_cohort and not self.secure_aggregation):
             raise InputError(
                 f"min-cohort = {self.min_cohort}: is the number of clients in a total of "
                 f"secure-aggregation, which takes two or more; set secure-aggregation = true, or "
                 f"leave it out"
+            )
+
+    def _check_same_clients(self) -> None:
+        """Raise InputError where totals over changing clients would differ by numbers of one.
+
+        The same images are counted in every evaluation, and in the closed form as in the roll call.
+        """
+        same = "takes the same clients every time: totals over others would differ by what one has"
+        if 0 < self.fraction_evaluate < 1:
+            raise InputError(
+                f"fraction-evaluate = {self.fraction_evaluate}: under secure-aggregation it {same}"
+                f"; set it to 1, or to 0 to evaluate the last model alone"
+            )
+        if self.fraction_train < 1 and "closed-form" in (self.strategy, self.init):
+            raise InputError(
+                f"fraction-train = {self.fraction_train}: under secure-aggregation the closed form "
+                f"{same}; set it to 1"
             )
 
     @property

@@ -20,7 +20,7 @@ from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
 from celeba_fl.rounds.exchange import PhaseProgress, send_and_wait
 from celeba_fl.rounds.loop import Loop, Retries
-from celeba_fl.rounds.messages import RUN, to_record
+from celeba_fl.rounds.messages import RUN, TRAIN, to_record
 from celeba_fl.rounds.roll_call import roll_call
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.audit import Audit
@@ -30,6 +30,11 @@ from celeba_fl.runs.resuming import last_recorded
 from celeba_fl.strategy import ClosedForm, check_strategy, make_strategy
 from celeba_fl.task import Task, load_task, starting_arrays
 
+CHANGING = (
+    "fraction-train is below 1: totals over changing clients differ by those who come and leave, "
+    "so whoever has the totals can compute how many examples each client has, and after as many "
+    "rounds as there are clients guess what their models have in common; set it to 1 to rule it out"
+)
 app = ServerApp()
 
 
@@ -51,7 +56,9 @@ def main(grid: Grid, context: Context) -> None:
         run.set_provenance(prepared.provenance)
         secure = None
         if config.secure_aggregation:
-            secure = SecureSums(str(grid.run.run_id), config.min_cohort)
+            secure = SecureSums(str(grid.run.run_id), config.min_cohort, config.min_replies)
+            if config.fraction_train < 1:
+                LOG.warning("%s", CHANGING)
         clients = roll_call(
             grid,
             prepared.instructions,
@@ -69,8 +76,12 @@ def main(grid: Grid, context: Context) -> None:
             on_progress=run.progress,
             send=secure.introduce if secure else send_and_wait,
         )
+        cohorts = _cohorts(config)
         if secure:
+            trains = cohorts.draw(clients, 1, TRAIN)
+            secure.check_sizes({"the run": len(clients), "a round of training": len(trains)})
             total = secure.describe(grid, clients, config.round_timeout, task.check_description)
+            clients = {name: clients[name] for name in sorted(secure.counted)}
         else:
             total = total_client(clients.values(), task.description_sums())
         recorder = Recorder(task, run, clients, total if secure else None)
@@ -80,7 +91,7 @@ def main(grid: Grid, context: Context) -> None:
         instructions = {**prepared.instructions, **totals, RUN: run.path.name}
         strategy = make_strategy(config, task, run.keep_closed_form)
         judge = Judge(task, clients, instructions)
-        loop = _loop(config, task, clients, run, recorder, judge)
+        loop = _loop(config, task, clients, cohorts, run, recorder, judge)
         if secure:
             loop.send, loop.check = secure.send_and_wait, secure.check_by(judge)
         _get_ready_to_draw()
@@ -108,21 +119,27 @@ def _check_watch(config: RunConfig, task: Task) -> None:
         )
 
 
+def _cohorts(config: RunConfig) -> Cohorts:
+    """Which clients take part in a round."""
+    fractions = config.fraction_train, config.fraction_evaluate
+    sizes = config.min_train_clients, config.min_evaluate_clients
+    return Cohorts(config.seed, *fractions, *sizes)
+
+
 def _loop(
     config: RunConfig,
     task: Task,
     clients: dict[str, Client],
+    cohorts: Cohorts,
     run: RunDirectory,
     recorder: Recorder,
     judge: Judge,
 ) -> Loop:
     """The loop that the run config describes."""
-    fractions = config.fraction_train, config.fraction_evaluate
-    sizes = config.min_train_clients, config.min_evaluate_clients
     rules = config.watch, config.target, config.patience, config.max_seconds
     return Loop(
         {name: client.node_id for name, client in clients.items()},
-        Cohorts(config.seed, *fractions, *sizes),
+        cohorts,
         Retries(config.min_replies, config.round_retries),
         StopRules(*rules, task.lower_is_better),
         uniform=config.weighting == "uniform",

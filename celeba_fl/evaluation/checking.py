@@ -41,23 +41,30 @@ def check_form(counts: Arrays, names: Names, shape: tuple[int, ...], kinds: str 
     return names
 
 
-def check_total(what: str, total: np.ndarray | int, expected: np.ndarray | int) -> None:
-    """A total is what the client has said elsewhere."""
-    if not np.array_equal(total, expected):
+def check_total(
+    what: str, total: np.ndarray | int, expected: np.ndarray | int, at_most: bool = False
+) -> None:
+    """A total is what the client has said elsewhere, or no more than that."""
+    right = np.all(total <= expected) if at_most else np.array_equal(total, expected)
+    if not right:
         raise InputError(f"{what}: the total is another than the client's own")
 
 
-def check_scores(counts: Arrays, n: int, attributes: int, positives: Ints | None) -> Names:
+def check_scores(
+    counts: Arrays, n: int, attributes: int, positives: Ints | None, at_most: bool = False
+) -> Names:
     """Histograms of scores are of `n` examples, and of so many positives, (attributes,), if given.
 
+    With `at_most`, of no more, but of as many for each attribute.
     The loss of an attribute lies within the range that its histograms allow.
     """
     names = check_form(counts, ("positives", "negatives"), (attributes, NUM_BINS))
     names += check_form(counts, ("loss",), (attributes,), FRACTION)
     judged = Counts.from_arrays(counts)
-    check_total("positives and negatives", judged.n, np.full(attributes, n))
+    check_total("positives and negatives", judged.n, np.full(attributes, n), at_most)
+    check_total("positives and negatives", judged.n, np.full(attributes, judged.n[0]))
     if positives is not None:
-        check_total("positives", judged.p, positives)
+        check_total("positives", judged.p, positives, at_most)
     low, high = judged.loss_range()
     if not ((low <= judged.loss) & (judged.loss <= high)).all():
         raise InputError("loss: should be that of such scores")
@@ -84,12 +91,17 @@ def check_answers(counts: Arrays, n: int, attributes: int) -> Names:
     return names
 
 
-def check_confusion(counts: Arrays, of_class: Ints | None, n: int, classes: int) -> Names:
-    """Counts by true and predicted class are of `n` examples, so many of each class if given."""
+def check_confusion(
+    counts: Arrays, of_class: Ints | None, n: int, classes: int, at_most: bool = False
+) -> Names:
+    """Counts by true and predicted class are of `n` examples, so many of each class if given.
+
+    With `at_most`, of no more.
+    """
     names = check_form(counts, ("confusion",), (classes, classes))
     names += check_form(counts, ("loss",), (1,), FRACTION)
     confusion = counts["confusion"].astype(np.int64)
-    check_total("confusion", confusion.sum(), n)
+    check_total("confusion", confusion.sum(), n, at_most)
     if of_class is not None:
-        check_total("confusion", confusion.sum(axis=1), of_class)
+        check_total("confusion", confusion.sum(axis=1), of_class, at_most)
     return names

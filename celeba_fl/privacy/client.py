@@ -18,12 +18,16 @@ from celeba_fl.privacy.encoding import encode
 from celeba_fl.privacy.packets import KEYS, MASK, MASKED, SECURE, SHARE, UNMASK, packed, unpacked
 from celeba_fl.privacy.party import Memory, Packet, Party
 from celeba_fl.privacy.roster import Identity
-from celeba_fl.privacy.summands import about, summands
+from celeba_fl.privacy.summands import introduced, summands
 from celeba_fl.rounds.messages import (
     METRICS,
     SECONDS,
+    SERVER_ROUND,
     SITS_OUT,
+    SUMS,
+    TRAIN,
     Introduction,
+    received_config,
     seconds,
     to_record,
 )
@@ -31,6 +35,9 @@ from celeba_fl.rounds.parts import FAILURE, PARTS, REASON, split
 
 # In the context's state: a party's memory, and the records of how the client introduced itself.
 MEMORY, INTRODUCED = "secure-memory", "secure-introduced/"
+# In that memory: the round that it trained in, by exchange, and the last of which a total was made.
+# What it says in the roll call is of the round before all others.
+ROUNDS, SUMMED, ROLL_CALL = "rounds", "summed", -1
 Answer = Callable[[Message, Context], Message]
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
 
@@ -117,9 +124,17 @@ class SecureClient:
         names = [part for one in said["sums"] for part in one["parts"]]
         contents: dict[str, RecordDict] = {}
         taken = 0.0
+        together = PARTS in inner.content.config_records
+        asked = split(inner.content, names) if together else dict.fromkeys(names, inner.content)
+        for one in said["sums"]:
+            trains = {TRAIN, SUMS} & {*one["parts"]}
+            if trains or not one["parts"]:
+                config = [received_config(asked[part]) for part in trains]
+                number = int(str(config[0][SERVER_ROUND])) if config else ROLL_CALL
+                _check_not_summed(party.memory, number)
+                party.memory.setdefault(ROUNDS, {})[str(one["serial"])] = number
         if names:
             reply = _call(app, inner, context)
-            together = PARTS in inner.content.config_records
             contents = split(reply, names) if together else {names[0]: reply}
         for content in contents.values():
             if FAILURE in content.config_records:
@@ -137,7 +152,7 @@ class SecureClient:
         )
         layouts, masked = {}, {}
         for one in said["sums"]:
-            serial, found = one["serial"], about(client, with_sums=not one["parts"])
+            serial, found = one["serial"], {} if one["parts"] else introduced(client)
             for part in one["parts"]:
                 found |= summands(part, contents[part], self.uniform)
             layouts[serial], words = encode(found, party.number(serial))
@@ -165,11 +180,31 @@ def _unmask(
     party: Party, said: Packet, inner: Message, context: Context, app: Answer
 ) -> RecordDict:
     """What takes the masks off, and shares for exchanges to come; at the end no keys are left."""
-    unmasked = {one["serial"]: party.unmask(**one) for one in said["sums"]}
+    unmasked = {}
+    for one in said["sums"]:
+        number = party.memory.get(ROUNDS, {}).pop(str(one["serial"]), None)
+        if number is not None:
+            _check_not_summed(party.memory, number)
+        unmasked[one["serial"]] = party.unmask(**one)
+        if number is not None:
+            party.memory[SUMMED] = number
     shared = _shared(party, said)
     if said["last"]:
         party.forget()
     return RecordDict({SECURE: packed({"unmasked": unmasked, "shared": shared})})
+
+
+def _check_not_summed(memory: Memory, number: int) -> None:
+    """Raise InputError if what a client says in a round is in a total that could be opened.
+
+    Two totals of the same models or counts, over others each time, differ by those of single ones.
+    """
+    if number <= memory.get(SUMMED, ROLL_CALL - 1):
+        which = "the roll call" if number == ROLL_CALL else f"round {number}"
+        raise InputError(
+            f"{which}: what this client said is in a total, and goes into no second one",
+            open_to_all=True,
+        )
 
 
 def _call(app: Answer, message: Message, context: Context) -> RecordDict:

@@ -6,7 +6,7 @@ ride on that one if the exchange is of all clients, else they are asked for befo
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -17,14 +17,15 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.flower import altered
 from celeba_fl.common.log import LOG
 from celeba_fl.privacy.encoding import decode
+from celeba_fl.privacy.graph import least
 from celeba_fl.privacy.packets import KEYS, MASK, SECURE, packed, unpacked
 from celeba_fl.privacy.party import Packet
 from celeba_fl.privacy.steps import Steps
-from celeba_fl.privacy.summands import totals
+from celeba_fl.privacy.summands import together, totals
 from celeba_fl.privacy.tally import Tally
 from celeba_fl.rounds.checking import FINAL_EVALUATION, Check, Client, Judge, fault
 from celeba_fl.rounds.exchange import TOTAL, PhaseProgress, Replies, Take, send_and_wait
-from celeba_fl.rounds.messages import METRICS, QUERY, SECONDS, SITS_OUT
+from celeba_fl.rounds.messages import METRICS, QUERY, SECONDS, SITS_OUT, SUMS, TRAIN, num_examples
 from celeba_fl.rounds.parts import join
 
 OTHER_FORM = "its numbers are of another form than those of most clients"
@@ -34,13 +35,20 @@ Names = frozenset[str]
 
 @dataclass
 class SecureSums:
-    """The secure exchanges of a run; a total in it is over `min_cohort` clients at least."""
+    """The secure exchanges of a run.
+
+    A total in it is over `min_cohort` clients at least, and one of trained models over as many as
+    make a round count, the fraction `min_replies`. What does not count is not opened either: the
+    total of another attempt would differ from it by the models of single clients.
+    """
 
     run: str
     min_cohort: int = 0
+    min_replies: float = 0.0
     keys: dict[int, Packet] = field(default_factory=dict)  # what each node has advertised
-    # By part, the client that all in its last total are together, and how many they are.
-    behind: dict[str, tuple[Client, int]] = field(default_factory=dict)
+    counted: Names = frozenset()  # who is in the total of the roll call
+    everyone: Client = field(init=False)  # the client that they are together
+    behind: dict[str, Names] = field(default_factory=dict)  # who is in the last total of a part
     _serial: int = 0
     _begun: dict[Names, Tally] = field(default_factory=dict)  # ahead of their exchange
 
@@ -74,6 +82,8 @@ class SecureSums:
     ) -> Client:
         """What all clients together have said of themselves in the roll call.
 
+        Who is not in that total takes part in no other: it would be the difference.
+
         Raises
         ------
         InputError
@@ -85,21 +95,31 @@ class SecureSums:
             grid, requests, names, server_round=0, phase=QUERY, timeout=timeout
         )[QUERY]
         for name, why in done.failures.items():
-            LOG.warning("client %s is not counted: %s", name, why)
+            LOG.warning("client %s cannot be counted and does not take part: %s", name, why)
         if done.total is None:
             why = next(iter(done.failures.values()))
             raise InputError(f"secure-aggregation: the clients cannot be counted: {why}")
-        total, _ = self.behind[QUERY]
-        if wrong := fault(check, total):
+        self.counted, self.everyone = self.behind[QUERY], together(done.total.content)
+        if wrong := fault(check, self.everyone):
             raise InputError(f"secure-aggregation: the total of all clients: {wrong}")
-        return total
+        return self.everyone
+
+    def check_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Raise InputError unless so many clients, by what asks for them, can make a total."""
+        for asks, number in sizes.items():
+            if 0 < number < (needed := least(self.min_cohort, number)):
+                raise InputError(
+                    f"secure-aggregation: a total takes {needed} clients (min-cohort), and {asks} "
+                    f"asks {number}; have more of them take part"
+                )
 
     def check_by(self, judge: Judge) -> Check:
         """The check of a run: totals are held to what those behind them have said of themselves."""
 
         def check(name: str, phase: str, content: RecordDict) -> None:
-            client, number = self.behind[phase]
-            judge.check(client, phase, content, number)
+            behind = self.behind[phase]
+            client = replace(self.everyone, at_most=behind != self.counted)
+            judge.check(client, phase, content, len(behind))
 
         return check
 
@@ -134,13 +154,17 @@ class SecureSums:
         steps = Steps(grid, names, server_round, phase, timeout)
         steps.share(tallies.values())
         steps.mask(_requests(asked, parts_of, tallies), tallies.values(), on_progress, meanwhile)
-        wrong = {members: fault(tally.check_enough) for members, tally in tallies.items()}
+        wrong = {
+            members: fault(self._check_enough, tally, parts_of[members])
+            for members, tally in tallies.items()
+        }
         coming: list[Tally] = []
         last, everyone = phase == FINAL_EVALUATION, frozenset(keys)
         if wrong.get(everyone) == "" and not last:
             coming = [self._tally(everyone, keys)]
-            self._begun[everyone] = coming[0]
         steps.unmask([tallies[of] for of, why in wrong.items() if not why], coming, last=last)
+        # Where one has not shared, nobody knows whether it has tried to, which it does once.
+        self._begun.update((everyone, one) for one in coming if one.shared.keys() == everyone)
 
         replies = {part: Replies() for part in asked}
         for members, tally in tallies.items():
@@ -151,6 +175,7 @@ class SecureSums:
                 # One that answers several parts says once how long it took for all of them.
                 says = part == parts_of[members][-1]
                 summed.usable = {name: _shown(steps.seconds[name] * says) for name in there}
+                summed.opened = not wrong[members]
                 summed.failures = {name: steps.failures.get(name, OTHER_FORM) for name in left_out}
             silent = {name: steps.failures[name] for name in there if name in steps.failures}
             if why := wrong[members] or fault(self._open, tally, of_group):
@@ -175,13 +200,27 @@ class SecureSums:
         of_members = {name: keys[name] for name in sorted(members)}
         return Tally(self.run, self._serial, of_members, self.min_cohort)
 
+    def _check_enough(self, tally: Tally, parts: Iterable[str]) -> None:
+        """Raise InputError if a total would be over too few, or of a round that does not count."""
+        tally.check_enough()
+        there, asked = len(tally.survivors), len(tally.keys)
+        if {TRAIN, SUMS} & {*parts} and there / asked < self.min_replies:
+            raise InputError(
+                f"the words of {there} of {asked} clients are there, and {self.min_replies:.0%} "
+                f"must be (min-replies)"
+            )
+
     def _open(self, tally: Tally, replies: Mapping[str, Replies]) -> None:
         """Put the total of an exchange into the replies of its parts."""
-        client, contents = totals(decode(tally.layout, tally.open()))
+        contents = totals(decode(tally.layout, tally.open()))
+        there = frozenset(tally.survivors)
         for part, of_part in replies.items():
-            of_part.total = Message(contents.get(part, RecordDict()), 0, QUERY)
-            of_part.behind = client.num_train, client.num_valid
-            self.behind[part] = client, len(tally.survivors)
+            of_part.total = Message(contents[part], 0, QUERY)
+            self.behind[part] = there
+            if there == self.counted:
+                of_part.behind = self.everyone.num_train, self.everyone.num_valid
+            else:
+                of_part.behind = num_examples(contents[part]), 0
 
 
 def _requests(

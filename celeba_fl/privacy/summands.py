@@ -8,7 +8,7 @@ the number of examples or, if `uniform`, 1 where there are any.
 from typing import Any
 
 import numpy as np
-from flwr.app import MetricRecord, RecordDict
+from flwr.app import ArrayRecord, MetricRecord, RecordDict
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.privacy.encoding import EXACT, MEAN, SMALL, WHOLE, Summand
@@ -19,25 +19,30 @@ from celeba_fl.rounds.messages import (
     METRICS,
     NUM_EXAMPLES,
     NUM_VALID,
+    QUERY,
     SECONDS,
     SUMS,
     TRAIN,
     Introduction,
     num_examples,
+    to_arrays,
     to_record,
 )
 
-# Names are ``part/record/key``; a client's own description is a part too.
-ABOUT, WEIGHT = "about", "weight"
+# Names are ``part/record/key``.
+WEIGHT = "weight"
 
 
-def about(client: Introduction, with_sums: bool) -> dict[str, Summand]:
-    """What a client says of itself, with or without the sums of the roll call."""
+def introduced(client: Introduction) -> dict[str, Summand]:
+    """What a client says of itself in the roll call, and nowhere else.
+
+    These numbers stay what they are, and totals of them over changing clients would differ by
+    those of single ones.
+    """
     numbers = {NUM_EXAMPLES: client.num_train, NUM_VALID: client.num_valid, COUNTS: client.counts}
-    said = {f"{ABOUT}/{METRICS}/{key}": np.asarray(value) for key, value in numbers.items()}
-    if with_sums:
-        said |= {f"{ABOUT}/{SUMS}/{key}": array for key, array in client.sums.items()}
-    return {name: Summand(WHOLE, array) for name, array in said.items()}
+    said = {f"{METRICS}/{key}": np.asarray(value) for key, value in numbers.items()}
+    said |= {f"{SUMS}/{key}": array for key, array in client.sums.items()}
+    return {f"{QUERY}/{name}": Summand(WHOLE, array) for name, array in said.items()}
 
 
 def summands(part: str, content: RecordDict, uniform: bool) -> dict[str, Summand]:
@@ -64,22 +69,22 @@ def _kind(array: np.ndarray) -> str:
     return {"u": SMALL, "b": WHOLE, "i": WHOLE}.get(array.dtype.kind, EXACT)
 
 
-def totals(sums: Arrays) -> tuple[Client, dict[str, RecordDict]]:
-    """The client that all are together, and the total of their replies by part."""
+def totals(sums: Arrays) -> dict[str, RecordDict]:
+    """The total of replies by part."""
     records: dict[str, dict[str, Arrays]] = {}
     for name, array in sums.items():
         part, record, key = name.split("/", 2)
         records.setdefault(part, {}).setdefault(record, {})[key] = array
-    of_all = records.pop(ABOUT)
-    numbers = of_all[METRICS]
-    client = Client(
-        0,
-        int(numbers[NUM_EXAMPLES]),
-        int(numbers[NUM_VALID]),
-        numbers[COUNTS],
-        of_all.get(SUMS, {}),
-    )
-    return client, {part: _content(of_part) for part, of_part in records.items()}
+    return {part: _content(of_part) for part, of_part in records.items()}
+
+
+def together(total: RecordDict) -> Client:
+    """The client that all are together, by the total of the roll call."""
+    said = total.metric_records[METRICS]
+    keys = NUM_EXAMPLES, NUM_VALID, COUNTS
+    train, valid, counts = (np.array(said[key], np.int64) for key in keys)
+    sums = to_arrays(total.array_records.get(SUMS, ArrayRecord()))
+    return Client(0, int(train), int(valid), counts, sums)
 
 
 def _content(records: dict[str, Arrays]) -> RecordDict:

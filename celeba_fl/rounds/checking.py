@@ -33,6 +33,8 @@ class Client:
     num_valid: int
     counts: np.ndarray  # (k,) int64, in the order of the task's `count_names`
     sums: Arrays = field(default_factory=dict)  # int64, exact, of its train examples
+    # Whether it may hold less than that, as clients together do that are some of those counted.
+    at_most: bool = False
 
 
 def total_client(clients: Iterable[Client], zeros: Arrays) -> Client:
@@ -48,8 +50,9 @@ def total_client(clients: Iterable[Client], zeros: Arrays) -> Client:
 class Expectations:
     """What is known of honest replies: each check raises an error, of any kind, at others.
 
-    Shapes, types and sizes of trained models and of sums are checked before. These defaults say
-    what holds of any task.
+    Shapes, types and sizes of trained models and of sums are checked before. A client that is
+    several together may have less than it counted, if `at_most`. These defaults say what holds of
+    any task.
     """
 
     def check_description(self, client: Client) -> None:

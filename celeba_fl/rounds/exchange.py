@@ -52,7 +52,11 @@ class Replies:
     bytes_up: int = 0  # and of those that were received
     # What the usable add up to, if that alone is known: then each says how long it took, no more.
     total: Message | None = None
-    behind: tuple[int, int] = (0, 0)  # how many train and validation examples that is of
+    # How many train and validation examples that is of; 0 if it is not known.
+    behind: tuple[int, int] = (0, 0)
+    # Whether a total was asked for, whatever came of it: one of the same models over others, next
+    # to it, would show those of single clients.
+    opened: bool = False
 
     def add(self, client: str, reply: Message, take: Take | None) -> None:
         """Note what a client has replied, be it an error."""

@@ -187,13 +187,15 @@ class Loop:
                 number, now.arrays, its.train_config, CohortGrid(its.grid, cohort)
             )
             replies = self._exchange(its, now, requests, strategy)
-            if EVALUATE in requests:
+            trained = replies[part]
+            usable = len(trained.usable)
+            counts = usable and usable / len(cohort) >= self.retries.min_replies
+            again = not counts and attempt < self.retries.times and not trained.opened
+            if EVALUATE in requests and (replies[EVALUATE].usable or not again):
                 self._complete(its, now, replies[EVALUATE])
                 if self._ends(its, now):
                     return None
-            trained = replies[part]
-            usable = len(trained.usable)
-            if usable and usable / len(cohort) >= self.retries.min_replies:
+            if counts:
                 arrays, metrics = aggregate(strategy, number, trained, now.arrays, self.uniform)
                 trained.drop_arrays()
                 its.result.train_metrics_clientapp[number] = metrics
@@ -205,7 +207,10 @@ class Loop:
                 f"usable model, at least {self.retries.min_replies:.0%} must (min-replies)"
             )
             LOG.warning("%s", failed)
-        raise RoundFailedError(f"{failed}; tried {self.retries.times + 1} times")
+            if not again:
+                break
+        why = "; its total was asked for, so it is not tried again" if trained.opened else ""
+        raise RoundFailedError(f"{failed}; tried {attempt + 1} times{why}")
 
     def _conclude(self, its: "_Run", now: Round) -> None:
         """Evaluate the last model: on its cohort, unless that is done, or on everyone."""

@@ -58,11 +58,12 @@ def check_sums(
     positives: Ints,
     group_weights: Floats,
     fair: Grouping = (),
+    at_most: bool = False,
 ) -> None:
     """Raise InputError unless sums can be those of a client.
 
     It has so many train examples of each group, whose examples weigh as told, and so many of each
-    attribute; of its validation examples only the number is known.
+    attribute, or with `at_most` no more; of its validation examples only the number is known.
     """
     weights = ridge.in_weight_steps(group_weights) * ridge.WEIGHT_STEP
     low, high = weights.min(), weights.max()
@@ -70,12 +71,14 @@ def check_sums(
     groups = 2 ** len(fair)
     least = np.append(positives * low, np.zeros((groups - 1) * len(positives)))
     train = part_of(sums, "train")
-    ridge.check_sums(train, (total, total), (least, np.tile(positives * high, groups)))
+    share = 0.0 if at_most else 1.0
+    limits = (total * share, total), (least * share, np.tile(positives * high, groups))
+    ridge.check_sums(train, *limits)
     if fair:
         check_cells(train, marks_of(fair))
     if "valid_xx" in sums:
         most = num_valid * high
-        ridge.check_sums(part_of(sums, "valid"), (num_valid * low, most), (0.0, most))
+        ridge.check_sums(part_of(sums, "valid"), (num_valid * low * share, most), (0.0, most))
 
 
 def complete(

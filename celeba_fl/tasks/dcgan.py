@@ -132,7 +132,7 @@ class Dcgan(Task):
         for part, n in (("train", client.num_train), ("valid", client.num_valid)):
             names = check_form(counts[part], ("n",), (1,))
             check_names(counts[part], names + check_form(counts[part], LOSSES, (1,), FRACTION))
-            check_total("n", counts[part]["n"], np.array([n]))
+            check_total("n", counts[part]["n"], np.array([n]), client.at_most)
 
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
         """The distance of generated faces to each held-out split, and of those to each other."""

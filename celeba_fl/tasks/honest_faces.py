@@ -44,7 +44,8 @@ class HonestFaces(Task):
     def check_sums(self, client: Client, sums: Arrays, instructions: Mapping[str, Any]) -> None:
         """Sums for the closed form fit what it counted in the roll call."""
         numbers = self._sizes(client), client.num_valid, self._positives(client)
-        closed_form.check_sums(sums, *numbers, _weights(instructions), self.config.fair)
+        weights, fair = _weights(instructions), self.config.fair
+        closed_form.check_sums(sums, *numbers, weights, fair, client.at_most)
 
     def check_counts(self, client: Client, counts: Mapping[str, Arrays], final: bool) -> None:
         """Scores are of its own images, and those of groups add up to them."""
@@ -52,7 +53,7 @@ class HonestFaces(Task):
         known = {"train": self._positives(client), "valid": None}
         for part, n in (("train", client.num_train), ("valid", client.num_valid)):
             of_part, number = counts[part], len(ATTRIBUTES)
-            names = check_scores(of_part, n, number, known[part])
+            names = check_scores(of_part, n, number, known[part], client.at_most)
             if part == "train" and self.config.labels == "teacher":
                 names += check_answers(of_part, n, number)
             if final:

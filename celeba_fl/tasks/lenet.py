@@ -118,7 +118,8 @@ class Lenet(Task):
         check_parts(counts)
         known = {"train": client.counts, "valid": None}
         for part, n in (("train", client.num_train), ("valid", client.num_valid)):
-            names = check_confusion(counts[part], known[part], n, len(self.count_names))
+            numbers = known[part], n, len(self.count_names)
+            names = check_confusion(counts[part], *numbers, client.at_most)
             check_names(counts[part], names)
 
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:

@@ -1,5 +1,6 @@
 """Runs in which only sums leave a client."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import InlineGrid, run_inline
 from celeba_fl.privacy.encoding import STEP
+from celeba_fl.privacy.packets import unpacked
 from celeba_fl.report.reading import Run
 from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.runs.reading import read_runs
@@ -80,7 +82,9 @@ def assert_same_to_the_last_bit(folder: Path, nodes: int, keys: dict[str, Any]) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("nodes", "keys"), [(4, {}), (22, MANY)], ids=["iid", "dirichlet 0.1, sparse"]
+    ("nodes", "keys"),
+    [(4, {}), (22, MANY), (4, {"fair-groups": "Male"})],
+    ids=["iid", "dirichlet 0.1, sparse", "fair"],
 )
 def test_the_closed_form_is_the_same_to_the_last_bit(
     toy: dict[str, Any], tmp_path: Path, nodes: int, keys: dict[str, Any], reports: None
@@ -141,22 +145,26 @@ def test_the_tables_say_what_is_known(tmp_path: Path) -> None:
 
 
 class InEpochs(Adding):
-    """The sum over i + 1 train examples is that of 0.1 each, and i over one of validation."""
+    """The sum over i + 1 train examples is that of 0.1 each, and 2 over one of validation."""
 
     def train(self, *given: Any) -> Any:
         arrays, n, loss = super().train(*given)
-        sums = {"train_loss": [0.1 * n, 0.2 * n], "valid_loss": [n - 1.0, n - 1.0]}
+        sums = {"train_loss": [0.1 * n, 0.2 * n], "valid_loss": [2.0, 2.0]}
         return Trained(arrays, n, loss, sums)
 
 
 @pytest.mark.parametrize("weighting", ["examples", "uniform"])
-def test_epochs_are_means_over_those_behind_the_total(tmp_path: Path, weighting: str) -> None:
+@pytest.mark.parametrize("gone", [0, 9])
+def test_epochs_are_means_over_those_behind_the_total(
+    tmp_path: Path, weighting: str, gone: int
+) -> None:
     keys = settings(tmp_path, task=f"{__name__}:InEpochs", weighting=weighting)
-    _, path = watch({**keys, "num-server-rounds": 1}, 4, lost(0, "mask", 2))
+    _, path = watch({**keys, "num-server-rounds": 1}, 4, lost(gone, "mask", 2))
     rows = [{**row} for row in read_csv(path / "epochs.csv")]
     assert [(row["client"], row["epoch"]) for row in rows] == [("total", "1"), ("total", "2")]
     assert [float(row["train_loss"]) for row in rows] == pytest.approx([0.1, 0.2])
-    assert [float(row["valid_loss"]) for row in rows] == pytest.approx([2.0, 2.0])
+    # How many validation examples those have that are left, nobody says.
+    assert [row["valid_loss"] for row in rows] == (["", ""] if gone == 0 else ["2.0", "2.0"])
 
 
 def test_the_report_explains_what_is_not_known(tmp_path: Path) -> None:
@@ -174,11 +182,36 @@ def test_without_it_a_client_loads_no_cryptography() -> None:
 
 
 def test_cohorts_have_exchanges_of_their_own(tmp_path: Path) -> None:
-    keys = {"fraction_train": 0.5, "fraction_evaluate": 0.5}
+    keys = {"fraction_train": 0.5}
     plain = run(tmp_path / "plain", 12, **keys)
     secure = run(tmp_path / "secure", 12, **keys, secure_aggregation=True)
     for one, other in zip(scores(plain), scores(secure), strict=True):
         assert one == pytest.approx(other, abs=1e-6)
+
+
+def test_totals_over_changing_cohorts_hold_nothing_that_stays_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid, _ = watch(settings(tmp_path, fraction_train=0.5), 8)
+    everyone: set[str] = set()
+    changing: set[str] = set()
+    for _, step, reply in grid.seen:
+        if step == "mask":
+            for layout in unpacked(reply)["layouts"].values():
+                names = {name for name, _, _ in json.loads(layout)}
+                (changing if "train/weight/weight" in names else everyone).update(names)
+    arrays = {"train/arrays/bias", "train/arrays/noise", "train/arrays/weight"}
+    weight = {"train/weight/weight", "train/metrics/num-examples"}
+    assert changing == {*arrays, *weight, "train/metrics/local-loss"}
+    assert {"query/metrics/counts", "query/metrics/num-valid", "evaluate/valid/n"} <= everyone
+    assert "can compute how many examples each client has" in caplog.text
+
+
+def test_who_cannot_be_counted_does_not_take_part(tmp_path: Path) -> None:
+    _, path = watch(settings(tmp_path), 4, lost(0, "mask", 1))
+    assert info(path)["status"] == "completed"
+    assert {row["client"] for row in read_csv(path / "clients.csv")} == {"1", "2", "3"}
+    assert read_csv(path / "partitions.csv")[0]["num_examples"] == "9"
 
 
 def test_a_run_goes_on_with_new_keys(tmp_path: Path) -> None:
@@ -218,7 +251,7 @@ def test_who_drops_out_costs_its_own_sums(
 
 def test_drop_outs_in_each_stage_together(tmp_path: Path) -> None:
     def lose(client: int, step: str, serial: int) -> bool:
-        gone = {("keys", 0): 0, ("unmask", 1): 1, ("share", 2): 1, ("mask", 2): 2, ("unmask", 2): 3}
+        gone = {("keys", 0): 0, ("unmask", 1): 1, ("share", 3): 1, ("mask", 3): 2, ("unmask", 3): 3}
         return gone.get((step, serial)) == client
 
     _, path = watch(summing(tmp_path, min_replies=0.1), 9, lose)
@@ -256,6 +289,9 @@ def test_one_more_than_the_threshold_fails_the_run(
         ({"strategy": "flwr.serverapp.strategy:Krum"}, "may need to see what each client sends"),
         ({"max-update-norm": 5.0}, "nobody sees the update of a client"),
         ({"min-cohort": 1}, "takes two or more"),
+        ({"fraction-evaluate": 0.5}, "set it to 1, or to 0 to evaluate the last model alone"),
+        ({"fraction-train": 0.5, "strategy": "closed-form"}, "the closed form takes the same"),
+        ({"fraction-train": 0.5, "init": "closed-form"}, "the closed form takes the same"),
         ({"min-cohort": 3, "secure-aggregation": False}, "takes two or more"),
     ],
 )
@@ -263,6 +299,28 @@ def test_what_cannot_be_summed_is_refused(tmp_path: Path, keys: dict[str, Any], 
     given = {**settings(tmp_path), "secure-aggregation": True, **keys}
     with pytest.raises(InputError, match=why):
         run(tmp_path, 3, **{key.replace("-", "_"): value for key, value in given.items()})
+
+
+@pytest.mark.parametrize(
+    ("number", "keys", "why"),
+    [
+        (2, {}, "takes 3 clients (min-cohort), and the run asks 2"),
+        (4, {"min_cohort": 5}, "takes 5 clients (min-cohort), and the run asks 4"),
+        (
+            5,
+            {"fraction_train": 0.4},
+            "takes 3 clients (min-cohort), and a round of training asks 2",
+        ),
+        (5, {"fraction_train": 0.4, "min_train_clients": 3}, ""),
+    ],
+)
+def test_fewer_clients_than_a_total_takes_are_refused_at_the_start(
+    tmp_path: Path, number: int, keys: dict[str, Any], why: str
+) -> None:
+    grid, path = watch(settings(tmp_path, **keys), number)
+    assert info(path)["status"] == ("failed" if why else "completed")
+    assert {step for _, step, _ in grid.seen} == {"keys"} or not why
+    assert why in "".join(grid.errors)
 
 
 def test_a_plain_message_is_not_answered(tmp_path: Path) -> None:

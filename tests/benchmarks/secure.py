@@ -23,7 +23,7 @@ from celeba_fl.runs.reading import read_runs
 
 CLOSED = ("strategy=closed-form",)
 ROUNDS = ("num-server-rounds=4",)
-MANY = ("num-server-rounds=2", "fraction-train=0.1", "fraction-evaluate=0.1")
+MANY = ("num-server-rounds=2", "fraction-train=0.1", "fraction-evaluate=0")
 SECURE = "secure-aggregation=true"
 MB = 1e6
 

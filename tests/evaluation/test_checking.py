@@ -39,6 +39,11 @@ def test_honest_scores_pass(n: int, spread: float) -> None:
     assert {*seen} == {*counts}
     single = Counts.of(scores.astype(np.float32), labels).to_arrays()
     check_scores(single, n, 3, None)
+    # They may be those of some of the clients that were counted.
+    check_scores(counts, n + 1, 3, labels.sum(axis=0) + 1, at_most=True)
+    for more in (n - 1, n + 1):
+        with pytest.raises(InputError, match="positives and negatives: the total is another"):
+            check_scores(counts, more, 3, None, at_most=more < n)
 
 
 def test_scores_on_the_edges_of_bins_pass() -> None:
@@ -110,6 +115,7 @@ def test_confusion() -> None:
     honest: Arrays = {"confusion": np.array([[3, 1], [0, 2]]), "loss": np.array([2.5])}
     of_class = np.array([4, 2])
     assert {*check_confusion(honest, of_class, 6, 2)} == {*honest}
+    assert {*check_confusion(honest, of_class + 1, 8, 2, at_most=True)} == {*honest}
     for number, wrong, n in ((of_class, honest, 7), (of_class[::-1], honest, 6)):
         with pytest.raises(InputError, match="confusion"):
             check_confusion(wrong, number, n, 2)
