@@ -307,7 +307,6 @@ def test_celeba(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
             {
                 "dataset": str(shared_data("celeba")),
                 "weights": str(shared_data("../weights/mobilenet_v2_imagenet.pt")),
-                "image-size": 224,
                 "strategy": "closed-form",
                 "partitioner": partitioner,
                 "home": str(tmp_path / "home"),
