@@ -25,7 +25,9 @@ from celeba_fl.evaluation.metrics import (
 from celeba_fl.evaluation.resampling import Scores, attribute_intervals
 
 # What a summary says at threshold 0, too, where thresholds are others.
-AT_THRESHOLDS = ("accuracy", "balanced_accuracy", "macro_f1")
+AT_THRESHOLDS = [
+    metric for metric in METRICS if metric.name in ("accuracy", "balanced_accuracy", "macro_f1")
+]
 # Written even without a row.
 FILES = ("attributes.csv", "calibration.csv", "groups.csv", "fairness.csv")
 
@@ -59,14 +61,13 @@ def final_tables(
     moments = group_tables.client_moments(each, answers.judge)
     for part, total in clients.items():
         judged = answers.judge(Counts.from_arrays(total, base_rates))
-        bands = Reliability.of(judged.centres.T, judged.positives.T, judged.negatives.T)
         groups: tuple[Rows, Rows] = ([], [])
         if "group_positives" in total:
             grouped = answers.judge(fairness.grouped_counts(total))
             of_clients = grouped, attributes, groupings, moments.get(part)
             groups = group_tables.compare_clients(part, *of_clients)
         rows = attribute_rows(part, attributes, judged, judged)
-        add(rows, calibration_rows(part, attributes, bands), *groups)
+        add(rows, calibration_rows(part, attributes, judged.reliability), *groups)
         if "teacher_asked" in total:
             tables["teacher.csv"] = teacher_rows(part, total, attributes)
     if test is not None:
@@ -75,10 +76,9 @@ def final_tables(
         curves = ExactCurves(test.scores, test.labels)
         summary = means(counts, curves, METRICS)
         if answers.thresholds.any():
-            at_zero = means(Counts.of(test.scores, test.labels), curves, METRICS)
-            summary |= {f"{name}_at_0": at_zero[name] for name in AT_THRESHOLDS}
+            at_zero = means(Counts.of(test.scores, test.labels), curves, AT_THRESHOLDS)
+            summary |= {f"{name}_at_0": value for name, value in at_zero.items()}
         yes, people = test.scores > answers.thresholds, test.celeb_id
-        bands = Reliability.of(test.scores, test.labels, ~test.labels)
         own = [
             Reliability.of(test.scores[i], test.labels[i], ~test.labels[i])
             for i in (np.flatnonzero(people == person) for person in np.unique(people))
@@ -87,7 +87,7 @@ def final_tables(
         sure = attribute_intervals(replace(test, thresholds=answers.thresholds), values)
         add(
             attribute_rows("test", attributes, counts, curves, sure),
-            calibration_rows("test", attributes, bands, own),
+            calibration_rows("test", attributes, curves.reliability, own),
             *group_tables.compare_test(yes, test.labels, people, attributes, groupings),
         )
     return summary, tables

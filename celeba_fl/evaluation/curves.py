@@ -55,7 +55,12 @@ class ExactCurves:
 
     def calibration_error(self) -> Floats:
         """How far probabilities are from shares, NaN without examples."""
-        return Reliability.of(self.scores, self.labels, ~self.labels).error()
+        return self.reliability.error()
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """Probabilities beside shares."""
+        return Reliability.of(self.scores, self.labels, ~self.labels)
 
     @cached_property
     def _points(self) -> list[tuple[Ints, Ints]]:

@@ -177,7 +177,12 @@ class Counts:
 
     def calibration_error(self) -> Floats:
         """How far probabilities are from shares, from the middles of the bins."""
-        return Reliability.of(self.centres.T, self.positives.T, self.negatives.T).error()
+        return self.reliability.error()
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """Probabilities beside shares, of the bins' middles."""
+        return Reliability.of(self.centres.T, self.positives.T, self.negatives.T)
 
     def accuracy(self) -> Floats:
         """(TP + TN) / n."""

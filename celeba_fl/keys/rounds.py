@@ -45,7 +45,8 @@ class RoundKeys(Keyed):
         "whether the server learns totals over clients alone, from masked words", False
     )
     min_cohort: int = key(
-        "smallest number of clients in such a total; 0: half of those asked, and at least 3",
+        "smallest number of clients in such a total; 0: half of those asked, and at least 3; of "
+        "more than 20, nine tenths in any case",
         0,
         low=0,
     )

@@ -22,7 +22,7 @@ Where validation knows an attribute by few examples, what all attributes have in
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +140,7 @@ def solve(train: Arrays, valid: Arrays, factor: Floats | None = None) -> tuple[A
     """
     with one_thread():
         chosen = choose(train, valid, factor)
-        return chosen.head(chosen.problem.regression(chosen.ratio)), chosen.ratio
+        return chosen.head(chosen.plain), chosen.ratio
 
 
 @dataclass(frozen=True)
@@ -190,10 +190,14 @@ class Chosen:
     own: tuple[Floats, Floats]  # X'X and X'Y of train
     held_out: tuple[Floats, Floats]  # and of validation
 
+    @cached_property
+    def plain(self) -> Floats:
+        """The regression itself, (dim + 1, outputs)."""
+        return self.problem.regression(self.ratio)
+
     def head(self, w: Floats) -> Arrays:
         """A head of logits on features as they are, of a regression (dim + 1, outputs)."""
-        plain = self.problem.regression(self.ratio)
-        logits = calibrate(w, self.own, self.held_out, plain) * self.scale[:, None]
+        logits = calibrate(w, self.own, self.held_out, self.plain) * self.scale[:, None]
         return {"weight": logits[:-1].T.astype(np.float32), "bias": logits[-1].astype(np.float32)}
 
 

@@ -95,13 +95,15 @@ class Candidate:
         return np.asarray(scores(self.arrays, examples.features) > member @ self.thresholds)
 
 
-def candidates(config: RunConfig, problem: FairRidge, valid: Examples) -> list[Candidate]:
+def candidates(
+    config: RunConfig, problem: FairRidge, chosen: float, valid: Examples
+) -> list[Candidate]:
     """The path from the plain head on, with the penalty of the run, and what there is besides.
 
     Thresholds by group are chosen on the validation split: there are none without one, or of more
     groups than two.
     """
-    path = sorted({0.0, *PENALTIES, chosen_penalty(config, problem, valid)})
+    path = sorted({0.0, *PENALTIES, chosen})
     zeros = np.zeros((2 ** len(config.fair), len(ATTRIBUTES)))
     found = [Candidate(RIDGE, rho, problem.head(rho), zeros) for rho in path]
     found.append(Candidate(ERASED, None, problem.erased_head(), zeros))
@@ -110,8 +112,8 @@ def candidates(config: RunConfig, problem: FairRidge, valid: Examples) -> list[C
         member = membership(labels, ATTRIBUTES, config.fair)
         changes = comparable(labels, member, ATTRIBUTES, config.fair) & problem.penalised
         outputs = scores(head, valid.features)
-        chosen = group_thresholds(outputs, labels, member, changes, THRESHOLD_COST)
-        found.append(Candidate(BY_GROUP, None, head, chosen))
+        thresholds = group_thresholds(outputs, labels, member, changes, THRESHOLD_COST)
+        found.append(Candidate(BY_GROUP, None, head, thresholds))
     return found
 
 
@@ -121,7 +123,7 @@ def review(config: RunConfig, sums: Arrays, central: Mapping[str, Examples]) -> 
     chosen = chosen_penalty(config, problem, central["server_valid"])
     rows: Rows = []
     gaps: dict[float | None, Floats] = {}
-    found = candidates(config, problem, central["server_valid"])
+    found = candidates(config, problem, chosen, central["server_valid"])
     for part, examples in central.items():
         # Thresholds are not judged on what chose them.
         judged = [one for one in found if part == "test" or one.head != BY_GROUP]

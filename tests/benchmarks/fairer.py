@@ -61,7 +61,9 @@ def judge(settings: Settings, clients: int) -> Judged:
         task.prepare()
         valid, test = (task._central[part] for part in ("server_valid", "test"))
         kept = load_file(run.path / "closed_form.safetensors")
-    found = fairer.candidates(config, fairer.fair_ridge(config, kept), valid)
+    problem = fairer.fair_ridge(config, kept)
+    chosen = fairer.chosen_penalty(config, problem, valid)
+    found = fairer.candidates(config, problem, chosen, valid)
     answers = [one.answers(test, config.fair) for one in found]
     names = [one.head if one.penalty is None else f"rho {one.penalty:g}" for one in found]
     with finished_run({**settings, "group-weighting": config.fair_groups}, clients) as run:
