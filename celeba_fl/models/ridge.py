@@ -127,8 +127,8 @@ def _within(values: Floats, limits: Range) -> bool:
 
 
 @cache
-def _triangle(size: int) -> tuple[Ints, Ints]:
-    return np.triu_indices(size)
+def _triangle(size: int) -> NDArray[np.bool_]:
+    return np.triu(np.ones((size, size), np.bool_))
 
 
 def solve(train: Arrays, valid: Arrays, factor: Floats | None = None) -> tuple[Arrays, float]:
