@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from celeba_fl.cli import apps, models, pages, runs, sites, studies
+from celeba_fl.cli import apps, export, models, pages, runs, sites, studies
 from celeba_fl.common.errors import InputError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ for command in (
     *(runs.run, runs.runs, studies.baseline, studies.sweep, studies.fairer),
     *(models.predict, models.sample, models.teach),
     *(pages.report, pages.compare, pages.dashboard, sites.credentials),
-    *(apps.new, apps.keys),
+    *(export.export, apps.new, apps.keys),
 ):
     app.command()(command)
 

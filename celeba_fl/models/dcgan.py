@@ -91,10 +91,10 @@ def noise(number: int, seed: int) -> np.ndarray:
 @one_thread()
 def generate(arrays: Arrays, inputs: np.ndarray) -> Iterator[np.ndarray]:
     """The faces (3, SIZE, SIZE) uint8 of (n, NOISE) float32, one by one; running statistics."""
-    network = _load(generator, arrays, "generator").eval()
+    network = load(generator, arrays, "generator").eval()
     with torch.inference_mode():
         for block in torch.from_numpy(inputs).split(BLOCK):
-            yield from ((network(block) + 1) * 127.5).round().to(torch.uint8).numpy()
+            yield from in_8_bits(network(block)).numpy()
 
 
 @one_thread()
@@ -103,8 +103,8 @@ def judge(arrays: Arrays, pixels: Rows, seed: int) -> Losses:
 
     With the running statistics, so that they add up whatever the images are judged with.
     """
-    making = _load(generator, arrays, "generator").eval()
-    judging = _load(discriminator, arrays, "discriminator").eval()
+    making = load(generator, arrays, "generator").eval()
+    judging = load(discriminator, arrays, "discriminator").eval()
     inputs = torch.from_numpy(noise(len(pixels), seed)).split(BLOCK)
     sums = np.zeros(2)
     with torch.inference_mode():
@@ -135,8 +135,8 @@ def train_dcgan(
     called after each epoch, with its number from 1 on and the losses of its steps; a step counts
     with as many generated images as it had real ones.
     """
-    making = _load(generator, arrays, "generator")
-    judging = _load(discriminator, arrays, "discriminator")
+    making = load(generator, arrays, "generator")
+    judging = load(discriminator, arrays, "discriminator")
     step_making, step_judging = (
         make_optimizer(optimizer, list(network.parameters()), learning_rate, beta1=BETA1)
         for network in (making, judging)
@@ -165,6 +165,11 @@ def _bce(logits: torch.Tensor, real: bool) -> torch.Tensor:
     return nn.functional.softplus(-logits if real else logits).mean()
 
 
+def in_8_bits(pictures: torch.Tensor) -> torch.Tensor:
+    """[-1, 1] to uint8."""
+    return ((pictures + 1) * 127.5).round().to(torch.uint8)
+
+
 def _scaled(pixels: np.ndarray) -> torch.Tensor:
     """Uint8 to [-1, 1]."""
     return torch.from_numpy(pixels).float() / 127.5 - 1
@@ -181,7 +186,8 @@ def _named(layers: list[nn.Module]) -> nn.Sequential:
     return nn.Sequential(OrderedDict(zip(names, layers, strict=True)))
 
 
-def _load(make: Callable[[int], nn.Sequential], arrays: Arrays, name: str) -> nn.Sequential:
+def load(make: Callable[[int], nn.Sequential], arrays: Arrays, name: str) -> nn.Sequential:
+    """The generator or the discriminator, with the arrays that bear its name."""
     own = {
         key.removeprefix(f"{name}/"): torch.tensor(array)
         for key, array in arrays.items()

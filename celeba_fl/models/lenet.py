@@ -71,7 +71,7 @@ def initial_arrays(seed: int, classes: int = 10) -> Arrays:
 @one_thread()
 def scores(arrays: Arrays, pixels: np.ndarray) -> np.ndarray:
     """Logits, (n, classes) float64, of (n, 3, 32, 32) uint8; with the running statistics."""
-    network = _network(arrays).eval()
+    network = load(arrays).eval()
     result = np.empty((len(pixels), len(arrays["linear3.bias"])))
     with torch.inference_mode():
         for start in range(0, len(pixels), BLOCK):
@@ -104,7 +104,7 @@ def train_lenet(
     Returns the trained model, and the mean training loss of the last epoch in nats.
     """
     x, y = torch.from_numpy(pixels), torch.from_numpy(labels)
-    network = _network(arrays)
+    network = load(arrays)
     weights = list(network.parameters())
     proximal_term = make_proximal_term(weights, proximal_mu)
     step = make_optimizer(optimizer, weights, learning_rate, MOMENTUM)
@@ -123,7 +123,8 @@ def train_lenet(
     return _arrays(network), total / len(x)
 
 
-def _network(arrays: Arrays) -> nn.Sequential:
+def load(arrays: Arrays) -> nn.Sequential:
+    """The network with its arrays."""
     network = lenet5(len(arrays["linear3.bias"]))
     network.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
     return network

@@ -107,7 +107,7 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _seeing(home: Path, view: View, weights: str) -> "nn.Module":
+def seeing(home: Path, view: View, weights: str) -> "nn.Module":
     """From uint8 pixels to the features of a view, all of it in the compiled graph.
 
     Nothing of the backbone runs, or is exported, after the deepest stage of the view.
@@ -155,7 +155,7 @@ def _onnx_runner(
         name += f"-{hash_key(POOLING, view.features)}"
     path = keep(
         home / "onnx" / f"{name}.onnx",
-        lambda file: _export(_seeing(home, view, weights), view.image_size, file),
+        lambda file: _export(seeing(home, view, weights), view.image_size, file),
     )
     if view.precision == BF16:
         return bf16_runner(path, threads)
@@ -188,7 +188,7 @@ def _export(module: "nn.Module", image_size: int, path: Path) -> None:
 def _cuda_runner(home: Path, view: View, weights: str) -> Callable[[np.ndarray], np.ndarray]:
     import torch
 
-    module = _seeing(home, view, weights).cuda()
+    module = seeing(home, view, weights).cuda()
 
     @torch.inference_mode()
     def run(pixels: np.ndarray) -> np.ndarray:

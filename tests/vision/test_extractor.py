@@ -105,7 +105,7 @@ def test_a_cut_network_sees_what_torchvisions_whole_one_does(lively, images, fea
     with FeatureExtractor(home, view, sha256) as run:
         found = np.stack(list(run(iter(images[:3]))))
     pixels = torch.from_numpy(np.stack([decode(image, 96) for image in images[:3]]))
-    module = extractor._seeing(home, view, sha256)
+    module = extractor.seeing(home, view, sha256)
     with torch.inference_mode():
         eager = module(pixels).numpy()
     expected = by_hooks(whole, pixels * module.scale + module.shift, items)

@@ -1,0 +1,1 @@
+"""A model leaves the house: a folder that works without this package."""
