@@ -45,7 +45,7 @@ gender or age nor a fact about them. Among the images of one person in CelebA, `
 for 69 % of the people, `Big_Nose` for 48 % and `Male` for 6 %."""
 CLASSES = """\
 Research and teaching. It has been measured on pictures like those that it learned from, and on no \
-others."""
+others; of one that is no square it has seen the middle."""
 NEW_FACES = """\
 Research and teaching: it makes small pictures of faces of nobody. A generator may come close to \
 pictures that it learned from; nobody has searched this one for such. Do not pass its pictures off \

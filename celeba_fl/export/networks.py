@@ -16,6 +16,7 @@ from torch import nn
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
+from celeba_fl.data.cifar10 import IMAGE_SIZE
 from celeba_fl.export import snippets
 from celeba_fl.export.resizing import resized
 from celeba_fl.inference.predict import Model, load_model
@@ -26,8 +27,8 @@ from celeba_fl.vision.extractor import seeing
 from celeba_fl.vision.views import View
 
 LENET = "celeba_fl.models.lenet:lenet5"
-LENET_SIZE = 32
 IMAGES = "images: (n, height, width, 3) uint8, RGB, of any size"
+SQUARE = "images: (n, edge, edge, 3) uint8, RGB, squares of any size"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def exported(run: RunInfo) -> Exported:
     if network == LENET:
         return _lenet(arrays, json.loads(metadata["classes"]))
     if "attributes" in metadata:
-        return _faces(load_model(run))
+        return faces(load_model(run))
     raise InputError(f"{run.path.name}: its model is of a task of its own, which is not exported")
 
 
@@ -117,7 +118,8 @@ class _Head(nn.Module):
         return scores.sigmoid(), scores > self.thresholds
 
 
-def _faces(model: Model) -> Exported:
+def faces(model: Model) -> Exported:
+    """The attributes of faces."""
     view, norm = model.view, BACKBONES[model.view.backbone]
     sees, size = seeing(model.home, view, model.weights), view.image_size
     head = _Head(model.head, model.thresholds)
@@ -171,12 +173,12 @@ class _LeNet(nn.Module):
 
 def _lenet(arrays: Arrays, classes: Sequence[str]) -> Exported:
     network = lenet.load(arrays).eval()
-    size = LENET_SIZE
+    size = IMAGE_SIZE
     return Exported(
         _Whole(_LeNet(network), size, nn.Identity()).eval(),
         torch.zeros((2, 3 * size // 2, size, 3), dtype=torch.uint8),
         (0, 1, 2),
-        IMAGES,
+        SQUARE,
         (f"probabilities: (n, {len(classes)}) float32, in the order of `labels` in `config.json`",),
         arrays,
         {"image_size": size, "labels": list(classes)}

@@ -96,6 +96,7 @@ def _plain_first(line: str) -> tuple[bool, str]:
 def _built(network: nn.Sequential) -> str:
     """Code that builds a network and gives it its tensors."""
     layers = "".join(f"    {name}=nn.{layer!r},\n" for name, layer in network.named_children())
+    layers = layers.replace(", bias=True", "")  # the default, which older versions do not write
     return (
         f"model = nn.Sequential(OrderedDict(\n{layers}))\n"
         "model.load_state_dict(state)\nmodel.eval()\n"

@@ -109,8 +109,8 @@ def test_untrained_losses_are_those_of_a_coin(pixels):
 
 def test_losses_of_a_discriminator_that_sees_through(arrays, pixels):
     """Where generated faces have the logit -a and real ones b, both losses are known."""
-    network = dcgan._load(dcgan.discriminator, arrays, "discriminator").eval()
-    making = dcgan._load(dcgan.generator, arrays, "generator").eval()
+    network = dcgan.load(dcgan.discriminator, arrays, "discriminator").eval()
+    making = dcgan.load(dcgan.generator, arrays, "generator").eval()
     with torch.no_grad():
         real = network(torch.from_numpy(pixels) / 127.5 - 1).double()
         made = network(making(torch.from_numpy(dcgan.noise(10, 3)))).double()
@@ -126,7 +126,7 @@ def test_faces_are_pixels_and_depend_on_their_own_noise_alone(arrays):
     assert faces.shape == (70, 3, 64, 64)
     assert faces.dtype == np.uint8
     with torch.no_grad():
-        made = dcgan._load(dcgan.generator, bold, "generator").eval()(torch.from_numpy(inputs))
+        made = dcgan.load(dcgan.generator, bold, "generator").eval()(torch.from_numpy(inputs))
     assert abs(faces - (made.numpy() + 1) / 2 * 255).max() < 0.51
     assert faces.std() > 10
     alone = np.stack([*dcgan.generate(bold, inputs[65:67])])
