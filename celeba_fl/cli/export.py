@@ -5,21 +5,46 @@ from typing import Annotated
 
 import typer
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.launch.app import app_here
 from celeba_fl.runs.reading import find_run
 
+CRATE = "ro-crate"
+
 
 def export(
-    to: Annotated[Path, typer.Option(help="folder to write, which must be empty or new")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="folder to write, new or empty; or tensorboard, mlflow, trackio, or ro-crate"
+        ),
+    ],
     run: Annotated[
         str, typer.Argument(help="a run directory, or a run's name in the results directory")
     ] = "latest",
+    follow: Annotated[
+        bool, typer.Option(help="go on until the run ends; for a tool that tracks runs")
+    ] = False,
 ) -> None:
-    """Write the model of a run as a folder that works without this package.
+    """Take the model of a run away, or the run into a tool that people track runs with.
 
-    It holds the model from pixels to named probabilities as ONNX and as safetensors, and a model
-    card for the Hugging Face hub. Read the card before you pass it on.
+    A folder holds the model from pixels to named probabilities as ONNX and as safetensors, works
+    without this package, and has a model card for the Hugging Face hub: read it before you pass the
+    model on. TensorBoard, MLflow and Trackio get the figures of rounds and clients, the settings
+    and the pictures; ro-crate describes the files of the run directory for archives.
     """
-    from celeba_fl.export.folder import export
+    from celeba_fl.export.tracking import TRACKERS, track
 
-    print(export(find_run(run, app_here().places().runs_dir), to.expanduser()))
+    found = find_run(run, app_here().places().runs_dir)
+    if follow and to not in TRACKERS:
+        raise InputError(f"--follow: goes with --to {', '.join(TRACKERS)}, not with {to}")
+    if to in TRACKERS:
+        print(track(found.path, to, follow))
+    elif to == CRATE:
+        from celeba_fl.export.crate import write_crate
+
+        print(write_crate(found.path))
+    else:
+        from celeba_fl.export.folder import export
+
+        print(export(found, Path(to).expanduser()))
