@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from celeba_fl.common.arrays import Arrays, Floats, Rows
+from celeba_fl.common.arrays import Arrays, Rows
 from celeba_fl.models.private_rows import STEP, Public, Release, sums_of
 from celeba_fl.models.ridge import calibrate
 

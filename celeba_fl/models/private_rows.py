@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from celeba_fl.common.arrays import Arrays, Floats, Rows, add_exactly
+from celeba_fl.common.arrays import Arrays, Floats, Ints, Rows, add_exactly
 from celeba_fl.common.errors import InputError
 from celeba_fl.data.draws import uniform
 from celeba_fl.models.ridge import zero_sums
@@ -193,15 +193,19 @@ def counting(who: np.ndarray, content: np.ndarray, most: int, seed: int) -> NDAr
     return chosen
 
 
-def sums_of(features: Rows, labels: np.ndarray, public: Public) -> Arrays:
+def sums_of(
+    features: Rows, labels: np.ndarray, public: Public, chosen: Ints | None = None
+) -> Arrays:
     """Exact sums over rows in steps of 2^-36, as `celeba_fl.models.ridge.zero_sums` describes them.
 
-    int64: ``xx`` the upper triangle of X'X, row by row, and ``xy`` X'Y.
+    int64: ``xx`` the upper triangle of X'X, row by row, and ``xy`` X'Y. Of all images, or of those
+    at the chosen positions.
     """
+    rows = np.arange(len(labels)) if chosen is None else chosen
     total = zero_sums(public.k, public.outputs)
     triangle = np.triu_indices(public.k + 1)
-    for start in range(0, len(labels), BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
         x, y = rows_of(features[block], labels[block], public)
         sums = {"xx": (x.T @ x)[triangle], "xy": x.T @ y}
         add_exactly(total, {key: array.astype(np.int64) for key, array in sums.items()})

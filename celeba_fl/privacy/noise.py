@@ -5,8 +5,8 @@ Differential Privacy", NeurIPS 2020: x has a chance in proportion to exp(-x^2 / 
 numbers have no rounding from which floating-point noise gives the value away (Mironov, CCS 2012),
 and they are added under masks as they are. Each of c clients adds noise of variance sigma^2 / c. A
 sum of discrete Gaussians is not quite one, but the logarithms of their chances differ by less than
-5 exp(-pi^2 sigma^2 / c) (Kairouz, Liu and Steinke, ICML 2021), which is nothing: here sigma / c is
-above 2^20 steps.
+5 exp(-pi^2 sigma^2 / c) (Kairouz, Liu and Steinke, ICML 2021), which is nothing: here
+sigma / sqrt(c) is above 2^20 steps.
 
 **What it costs that noise is discrete.** Let q be whole numbers and N continuous noise. Whoever
 sees q + N rounded to whole numbers sees no more than q + N, of which the (epsilon, delta) is known
@@ -39,6 +39,8 @@ MARGIN = 1e-9
 LARGEST = 2.0**50
 # A chance computed in float64 is right to so many parts of it.
 DOUBT, BIT = 2.0**-42, 2.0**-53
+# Among the instructions for sums: of how many clients each adds a part. A client writes it itself.
+NOISE_PARTS = "noise-parts"
 Source = Callable[[int], bytes]
 
 
