@@ -48,11 +48,10 @@ def make(toy):
 def exact(task, number, most):
     """The sums of a client, without noise; of each person as many images as count."""
     train = task._parts(node(number), {"precision": "fp32", "weights": task._weights})["train"]
-    content = train.table.content[train.rows]
-    chosen = private_rows.counting(train.celeb_id, content, most, task.config.seed)
-    return private_rows.sums_of(
-        train.features[np.flatnonzero(chosen)], train.labels[chosen], task._statistics
+    units = private_rows.units_of(
+        train.celeb_id, train.table.content[train.rows], most, task.config.seed
     )
+    return private_rows.sums_of(train.features, train.labels, task._statistics, units)
 
 
 def test_a_client_sends_sums_over_the_images_that_count(make):
@@ -62,7 +61,12 @@ def test_a_client_sends_sums_over_the_images_that_count(make):
     assert {key: array.tolist() for key, array in sums.items()} == {
         f"train_{key}": array.tolist() for key, array in one.items()
     }
-    assert one["xx"][-1] < exact(task, 0, 99)["xx"][-1]  # people have two images
+    train = task._parts(node(0), told)["train"]
+    (units,) = private._units(task.config, train)
+    people = np.unique(train.celeb_id)
+    assert units.shape == (len(people), 1)
+    assert len(people) < len(train)
+    assert set(train.celeb_id[units[:, 0]]) == set(people)
     assert {key: (a.shape, a.dtype) for key, a in sums.items()} == {
         key: (a.shape, a.dtype) for key, a in task.zero_sums().items()
     }
@@ -75,10 +79,15 @@ def test_its_part_of_the_noise_is_in_them(make, unit):
     sums, _ = task.summarise(node(1), {**told, NOISE_PARTS: parts})
     again, _ = task.summarise(node(1), {**told, NOISE_PARTS: parts})
     multiplier = noise_multiplier(8.0, 1e-5)
-    moved = private_rows.sensitivity(task._statistics, 10 if unit == "person" else 1)
+    moved = task._statistics.clip
     assert private.noise_of(task.config, task._statistics) == (moved, multiplier * moved)
     scales = private_rows.noise_scales(task._statistics, multiplier * moved)
-    for key, one in exact(task, 1, 10).items():
+    own = exact(task, 1, 10)
+    if unit == "image":
+        train = task._parts(node(1), told)["train"]
+        units = private_rows.each_alone(len(train))
+        own = private_rows.sums_of(train.features, train.labels, task._statistics, units)
+    for key, one in own.items():
         noise = (sums[f"train_{key}"] - one) / scales[key] * np.sqrt(parts)
         assert abs(np.square(noise).mean() - 1) < 6 * np.sqrt(2 / noise.size)
         assert not np.array_equal(sums[f"train_{key}"], again[f"train_{key}"])
@@ -90,9 +99,9 @@ def test_the_head_is_of_sums_that_have_their_noise(make, monkeypatch, who):
     releases = []
     solved = private_ridge.solve
 
-    def solve(release, features, labels):
+    def solve(release, *images):
         releases.append(release)
-        return solved(release, features, labels)
+        return solved(release, *images)
 
     monkeypatch.setattr(private_ridge, "solve", solve)
     total = task.zero_sums()
@@ -114,7 +123,7 @@ def test_the_head_is_of_sums_that_have_their_noise(make, monkeypatch, who):
     )
     noise = (release.xy - plain.xy) / release.sigma * public.times
     assert abs(np.square(noise).mean() - 1) < 6 * np.sqrt(2 / noise.size)
-    beside = (release.xx - plain.xx)[np.triu_indices(public.k + 1, 1)] / release.sigma
+    beside = (release.xx - plain.xx)[np.triu_indices(public.k, 1)] / release.sigma
     assert abs(2 * np.square(beside).mean() - 1) < 6 * np.sqrt(2 / beside.size)
 
 
