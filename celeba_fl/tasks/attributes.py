@@ -23,7 +23,7 @@ from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import scores
 from celeba_fl.models.scaling import fold, scaled, unfold
 from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables
-from celeba_fl.tasks import central, closed_form, start, weighting
+from celeba_fl.tasks import central, closed_form, private, start, weighting
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.examples import CENTRAL, Examples, FeatureStores, backbone_weights
 from celeba_fl.tasks.settings import check_backbone, check_head
@@ -90,6 +90,8 @@ class Attributes(SolvedFaces):
         self._weights = weights = backbone_weights(config)
         for part, split in CENTRAL.items():
             self._central[part] = self.features.compute(table, weights, table.rows(split))
+        if config.private:
+            self._statistics = private.learn(config, self.public_images())
         provenance = {
             "dataset": self.faces.provenance(),
             "weights": {"name": config.weights, "sha256": weights},
@@ -127,10 +129,17 @@ class Attributes(SolvedFaces):
         return start.zero_sums(self.config, self.features.view.dim)
 
     def instruct_from_sums(self, sums: Arrays) -> Instructions:
-        """The scale of features, which heads have on the way."""
+        """The scale of features, which heads have on the way; under a budget, of public images."""
+        told: Instructions = {}
+        if self.config.private:
+            images = self.public_images()
+            sums = start.sums_of(
+                self.config, images.features, images.labels, np.ones_like(images.labels)
+            )
+            told = {private.PUBLIC: self._statistics.to_bytes()}
         public = self._public() if self.config.scaling == "public" else None
         self._sums, self._scaling = sums, start.scale(self.config, sums, public)
-        return {start.SCALING: self._scaling.to_bytes()} if self._scaling else {}
+        return told | ({start.SCALING: self._scaling.to_bytes()} if self._scaling else {})
 
     def deliver(self, missing: str) -> bytes:
         """The backbone's weights."""
@@ -306,13 +315,6 @@ class Attributes(SolvedFaces):
             seed=seed,
         )
         return trained, max(1, round(weight.sum())), loss
-
-    def summarise(self, node: NodeConfig, instructions: Instructions) -> tuple[Arrays, int]:
-        """Sums over the train images, and over the validation images if those are asked for."""
-        parts, names = self._parts(node, instructions), instructions["sums"]
-        weigh = weighting.weigh(self.config, instructions)
-        sums = closed_form.sums_of(parts, names, weigh, self.config.fair)  # type: ignore[arg-type]
-        return sums, len(parts["train"])
 
     def evaluate(
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions
