@@ -17,6 +17,7 @@ from celeba_fl.keys.data import DataKeys
 from celeba_fl.keys.judging import JudgingKeys
 from celeba_fl.keys.model import ModelKeys
 from celeba_fl.keys.places import DEFAULT_HOME, PlaceKeys
+from celeba_fl.keys.privacy import PrivacyKeys
 from celeba_fl.keys.rounds import RoundKeys
 from celeba_fl.keys.training import TrainingKeys
 
@@ -30,7 +31,7 @@ BEFORE: Mapping[str, Value] = {"features": "last", "scaling": "none", "init": "r
 
 # Python takes fields of the last parent first.
 @dataclass(frozen=True)
-class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, DataKeys):
+class RunConfig(PlaceKeys, JudgingKeys, PrivacyKeys, TrainingKeys, RoundKeys, ModelKeys, DataKeys):
     """A validated run config; field `learning_rate` is the key `learning-rate`."""
 
     def __post_init__(self) -> None:
@@ -51,6 +52,7 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
                 f"secure-aggregation, which takes two or more; set secure-aggregation = true, or "
                 f"leave it out"
             )
+        self._check_privacy()
 
     def _check_same_clients(self) -> None:
         """Raise InputError where totals over changing clients would differ by numbers of one.
@@ -68,6 +70,55 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
                 f"fraction-train = {self.fraction_train}: under secure-aggregation the closed form "
                 f"{same}; set it to 1"
             )
+
+    def _check_privacy(self) -> None:
+        """Raise InputError where a budget of privacy does not go with the rest."""
+        epsilon, unit = f"privacy-epsilon = {self.privacy_epsilon:g}", self.privacy_unit
+        if not self.private:
+            values, usual = self.to_dict(), PrivacyKeys().to_dict()
+            if idle := [
+                f"{name} = {values[name]!r}" for name in usual if values[name] != usual[name]
+            ]:
+                raise InputError(
+                    f"{', '.join(idle)}: says nothing while {epsilon}; set that above 0"
+                )
+            return
+        if self.strategy not in ("closed-form", "fedavg") or self.init == "closed-form":
+            raise InputError(
+                f"{epsilon}: is kept by strategy = 'closed-form', or by 'fedavg' with privacy-unit "
+                f"= 'client', not by {self.strategy!r} after init = {self.init!r}; change these"
+            )
+        if (unit == "client") != (self.strategy == "fedavg"):
+            raise InputError(
+                f"privacy-unit = {unit!r}: strategy = {self.strategy!r} hides "
+                f"{'a client' if self.strategy == 'fedavg' else 'a person or an image'}; change it"
+            )
+        if unit == "person" and self.partitioner != "natural" and self.dataset != "none":
+            raise InputError(
+                f"privacy-unit = 'person': takes clients that share no person, and partitioner = "
+                f"{self.partitioner!r} parts a person's images; set partitioner = 'natural', or "
+                f"privacy-unit = 'image'"
+            )
+        if self.privacy_noise == "clients" and not self.secure_aggregation:
+            raise InputError(
+                "privacy-noise = 'clients': each adds its part, which hides nothing alone; set "
+                "secure-aggregation = true, or 'server' if the server may see exact sums"
+            )
+        if self.privacy_noise == "server" and self.secure_aggregation:
+            raise InputError(
+                "privacy-noise = 'server': under secure-aggregation the clients add it, so that "
+                "nobody sees exact sums; leave it out"
+            )
+        if self.group_weighting or self.fair_groups:
+            raise InputError(
+                f"group-weighting = {self.group_weighting!r}, fair-groups = {self.fair_groups!r}: "
+                f"take sums of groups, which are not released under {epsilon}; leave them out"
+            )
+
+    @property
+    def private(self) -> bool:
+        """Whether a budget bounds what the run tells."""
+        return self.privacy_epsilon > 0
 
     @property
     def chosen(self) -> tuple[str, ...]:

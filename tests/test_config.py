@@ -59,6 +59,13 @@ REFUSED: dict[str, list[tuple[object, str]]] = {
     "proximal-mu": [(-1.0, "at least 0")],
     "thresholds": [("best", "one of zero, valid, capped"), (False, "a text")],
     "groupings": [("", "a text that is not empty")],
+    "privacy-epsilon": [(-1.0, "at least 0"), (101.0, "at most 100")],
+    "privacy-delta": [(0.0, "above 0"), (0.5, "at most 0.01")],
+    "privacy-unit": [("group", "one of person, image, client")],
+    "max-images": [(0, "at least 1")],
+    "privacy-dim": [(0, "at least 1"), (2000, "at most 1024")],
+    "privacy-noise": [("nobody", "one of clients, server")],
+    "privacy-evaluation": [(-0.1, "at least 0"), (1.0, "below 1")],
     "home": [("", "a text that is not empty")],
 }
 
@@ -196,3 +203,40 @@ def test_app_version_without_a_pyproject_is_that_of_the_wheel(monkeypatch, tmp_p
     monkeypatch.setattr("celeba_fl.common.bundle.PYPROJECT", tmp_path / "pyproject.toml")
     monkeypatch.setattr("celeba_fl.common.bundle.version", lambda name: f"{name} 9.9")
     assert app_version() == "celeba-fl 9.9"
+
+
+PRIVATE = {
+    "privacy-epsilon": 1.0,
+    "strategy": "closed-form",
+    "partitioner": "natural",
+    "secure-aggregation": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"privacy-epsilon": 0.0, "privacy-dim": 32}, "privacy-dim = 32"),
+        ({"privacy-epsilon": 0.0, "privacy-evaluation": 0.1}, "privacy-evaluation = 0.1"),
+        ({"strategy": "fedadam"}, "strategy"),
+        ({"init": "closed-form"}, "init"),
+        ({"privacy-unit": "client"}, "privacy-unit"),
+        ({"strategy": "fedavg"}, "privacy-unit"),
+        ({"partitioner": "iid"}, "partitioner"),
+        ({"secure-aggregation": False}, "privacy-noise"),
+        ({"privacy-noise": "server"}, "privacy-noise"),
+        ({"group-weighting": "Male"}, "group-weighting"),
+        ({"fair-groups": "Male"}, "fair-groups"),
+    ],
+)
+def test_what_a_budget_does_not_go_with_is_refused_by_name(
+    change: dict[str, object], named: str
+) -> None:
+    assert RunConfig.load(PRIVATE).private
+    with pytest.raises(InputError, match=named):
+        RunConfig.load({**PRIVATE, **change})
+
+
+def test_clients_may_share_a_person_where_single_images_are_hidden() -> None:
+    RunConfig.load({**PRIVATE, "partitioner": "iid", "privacy-unit": "image"})
+    RunConfig.load({**PRIVATE, "secure-aggregation": False, "privacy-noise": "server"})
