@@ -183,7 +183,7 @@ class Task(Expectations, ABC):
         """Prepare the client's data and count it."""
 
     def data_of(self, node: NodeConfig) -> Data:
-        """What a client's own privacy ledger takes for the same data; by default all that it has."""
+        """What a client's own privacy ledger takes for the same data; by default all it has."""
         return Data("", "")
 
     def receive(self, sha256: str, data: bytes) -> None:

@@ -40,6 +40,12 @@ class PrivacyKeys(Keyed):
         high=1024,
         of=HEAD,
     )
+    clipping_norm: float = key(
+        "norm to which the update of a client is clipped, if a client is the unit",
+        1.0,
+        above=0,
+        of=HEAD,
+    )
     privacy_noise: str = key(
         "who adds the noise: each client its part under the masks, or a server that sees sums",
         "clients",

@@ -26,25 +26,22 @@ ONE = 1
 SILENT = "it cannot answer; its own log says why, and nobody else learns that (privacy-epsilon)"
 
 
-def let_out(message_type: str, reply: RecordDict) -> RecordDict:
-    """What others may see of a reply to a message of this type.
+def check_asked(message_type: str) -> None:
+    """Raise InputError at a message that asks for what is not let out, such as an evaluation."""
+    if message_type not in (QUERY, TRAIN):
+        raise InputError(
+            f"{message_type}: under a privacy budget clients say nothing of their images but what "
+            f"its ledger counts",
+            open_to_all=True,
+        )
 
-    Raises
-    ------
-    InputError
-        If the message asks for what is not let out.
-    """
+
+def let_out(message_type: str, reply: RecordDict) -> RecordDict:
+    """What others may see of a reply to a message of this type, which is one of `check_asked`."""
     if message_type == QUERY:
         return reply if SITS_OUT in reply.config_records else _introduction(reply)
-    if message_type == TRAIN:
-        return RecordDict(
-            {ARRAYS: reply.array_records[ARRAYS], METRICS: MetricRecord({NUM_EXAMPLES: ONE})}
-        )
-    raise InputError(
-        f"{message_type}: clients say nothing of their images under a privacy budget but what is "
-        f"on its ledger",
-        open_to_all=True,
-    )
+    metrics = MetricRecord({NUM_EXAMPLES: ONE})
+    return RecordDict({ARRAYS: reply.array_records[ARRAYS], METRICS: metrics})
 
 
 def _introduction(reply: RecordDict) -> RecordDict:

@@ -10,7 +10,6 @@ What is not in the ledger does not leave a client, see `celeba_fl.privacy.gate`.
 """
 
 import json
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import write_json
 from celeba_fl.common.log import LOG
+from celeba_fl.privacy.noise import accounting
 from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.messages import SUMS, TRAIN
 
@@ -53,6 +53,7 @@ class Budget:
     epsilon: float
     delta: float
     unit: str  # ``person``, ``image`` or ``client``
+    noise: str  # who adds it: the ``clients``, or the ``server``
     max_images: int = 0  # that count of a person; 0: it does not matter
 
 
@@ -65,24 +66,9 @@ class Data:
 
 
 def epsilon_of(multipliers: Iterable[float], delta: float) -> float:
-    """The epsilon at `delta` of releases with these noise multipliers; 0 of none.
-
-    Raises
-    ------
-    InputError
-        If the library that knows it is not installed.
-    """
-    if not (together := sum(z**-2 for z in multipliers)):
-        return 0.0
-    try:
-        from dp_accounting import get_epsilon_gaussian
-    except ImportError as error:
-        raise InputError(
-            f"privacy-epsilon: the ledger needs dp-accounting ({error}): pip install "
-            f"'celeba-fl[dp]'",
-            open_to_all=True,
-        ) from error
-    return float(get_epsilon_gaussian(1 / math.sqrt(together), delta))
+    """The epsilon at `delta` of releases with these noise multipliers; 0 of none."""
+    together = sum(z**-2 for z in multipliers)
+    return float(accounting().get_epsilon_gaussian(together**-0.5, delta)) if together else 0.0
 
 
 @dataclass
@@ -136,8 +122,8 @@ class Ledger:
 
     def total(self, more: Collection[Release]) -> float:
         """The epsilon of all releases so far, and of some `more`."""
-        z = [one["sigma"] / one["sensitivity"] for one in self.spent]
-        return epsilon_of([*z, *(one.noise_multiplier for one in more)], self.budget.delta)
+        before = [one["sigma"] / one["sensitivity"] for one in self.spent]
+        return epsilon_of([*before, *(one.noise_multiplier for one in more)], self.budget.delta)
 
     def spend(self, number: int) -> None:
         """Write down the releases of a round, or of another try of it, before it is asked for.
@@ -163,7 +149,7 @@ class Ledger:
         ]
         self._write()
         LOG.info(
-            "Privacy: with round %d epsilon %.4g of %.4g at delta %.2g, for a %s (%s)",
+            "Privacy: with round %d epsilon %.4g of %.4g at delta %.2g (unit: %s; %s)",
             *(number, self.total(()), self.budget.epsilon, delta, self.budget.unit, FILE),
         )
 
@@ -199,6 +185,7 @@ class Ledger:
             self.folder / FILE,
             {
                 "unit": budget.unit,
+                "noise": budget.noise,
                 "max_images": budget.max_images or None,
                 "epsilon": budget.epsilon,
                 "delta": budget.delta,

@@ -12,6 +12,7 @@ ones. Two keys of a node config set the limit, and a third the unit that is to b
 """
 
 import json
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -44,25 +45,26 @@ class Limit:
         """The limit in a node config, if there is one; InputError if it is none."""
         if LIMIT not in node:
             return None
-        for key, top in ((LIMIT, float("inf")), (DELTA, 1.0)):
-            value = node.get(key)
-            if type(value) not in (int, float) or not 0 < value < top:
+        numbers = {LIMIT: node[LIMIT], DELTA: node.get(DELTA, 0)}
+        for key, value in numbers.items():
+            below = 1.0 if key == DELTA else math.inf
+            if type(value) not in (int, float) or not 0 < value < below:
                 raise InputError(
-                    f"{key} = {value!r}: in a node config with {LIMIT}, should be a number above 0"
-                    + (" and below 1, such as 1e-6" if key == DELTA else "")
+                    f"{key} = {value!r}: in a node config with {LIMIT}, should be a number above 0 "
+                    f"and below {below:g}, such as {4.0 if key == LIMIT else 1e-6:g}"
                 )
         unit = node.get(UNIT, "person")
         if unit not in UNITS:
             raise InputError(f"{UNIT} = {unit!r}: in a node config, should be {', '.join(UNITS)}")
-        return cls(float(node[LIMIT]), float(node[DELTA]), str(unit))
+        return cls(float(numbers[LIMIT]), float(numbers[DELTA]), str(unit))
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer to a run, as the run describes it.
+class Asked:
+    """An answer that a run asks for, as its config describes it.
 
-    The multiplier is that of its noise in the total over clients; `whole` is that of all answers
-    which the run may ask for.
+    The multiplier is that of the noise in the total over clients; `whole` is that of all answers
+    together which the run may ask for.
     """
 
     run: str
@@ -86,11 +88,11 @@ class SiteLedger:
         """Its file, for all data of the client."""
         return self.home / FOLDER / f"{quote(self.client, safe=' ')}.jsonl"
 
-    def check(self, asked: Answer) -> None:
+    def check(self, asked: Asked) -> None:
         """Raise InputError if all that a run may ask for would be beyond the limit."""
         self._check(asked, lambda own: max(own, asked.whole**-2))
 
-    def spend(self, asked: Answer) -> None:
+    def spend(self, asked: Asked) -> None:
         """Write an answer down; InputError if it would be beyond the limit."""
         make_folder(self.path.parent)
         with FileLock(f"{self.path}.lock"):
@@ -100,7 +102,7 @@ class SiteLedger:
             before = self.path.read_text() if self.path.exists() else ""
             write_bytes(self.path, f"{before}{line}\n".encode())
 
-    def _check(self, asked: Answer, to_come: Callable[[float], float]) -> None:
+    def _check(self, asked: Asked, to_come: Callable[[float], float]) -> None:
         """Check the answers of all runs together, of which this one's are `to_come`.
 
         That is a sum of 1 / z^2 over its noise multipliers, given that of those so far: a run that
@@ -123,11 +125,10 @@ class SiteLedger:
         together = epsilon_of([*others, to_come(own) ** -0.5], limit.delta)
         if together > limit.epsilon * (1 + TOLERANCE):
             raise InputError(
-                f"{LIMIT} = {limit.epsilon:g}: with this run, {asked.run}, the data of this site "
-                f"would have said epsilon {together:.4g} for a {limit.unit} at delta "
-                f"{limit.delta:g}; other runs have spent {epsilon_of(others, limit.delta):.4g} of "
-                f"it. This site takes part in none that goes beyond, whoever asks; ask for a "
-                f"smaller privacy-epsilon, if there is anything left",
+                f"{LIMIT} = {limit.epsilon:g}: after this run the data of this site would have said "
+                f"epsilon {together:.4g} at delta {limit.delta:g} (unit: {limit.unit}), "
+                f"{epsilon_of(others, limit.delta):.4g} of it in other runs; it refuses more, "
+                f"whoever asks. Set privacy-epsilon lower",
                 open_to_all=True,
             )
 

@@ -118,7 +118,7 @@ class Attributes(SolvedFaces):
 
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
         """The weights that `class-weights` and `group-weighting` ask for."""
-        self._base_rates = (counts[-len(ATTRIBUTES) :] + 0.5) / (num_train + 1)
+        self._base_rates = self.base_rates(counts, num_train)
         by_name = dict(zip(self.count_names, counts.tolist(), strict=True))
         return weighting.instruct(self.config, by_name, num_train)
 

@@ -6,15 +6,14 @@ from celeba_fl.common.arrays import Arrays
 from celeba_fl.models.scaling import Scaling, unfold
 from celeba_fl.task import Instructions
 from celeba_fl.tasks import closed_form, fairer
-from celeba_fl.tasks.examples import Examples, FeatureStores
-from celeba_fl.tasks.honest_faces import HonestFaces
+from celeba_fl.tasks.budgeted_faces import BudgetedFaces
+from celeba_fl.tasks.examples import FeatureStores
 
 
-class SolvedFaces(HonestFaces):
+class SolvedFaces(BudgetedFaces):
     """A task whose head follows from sums; the task itself has what is in the server's splits."""
 
     features: FeatureStores
-    _central: dict[str, Examples]  # by part
     _scaling: Scaling | None  # of the heads on the way
 
     def zero_sums(self) -> Arrays:
