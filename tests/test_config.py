@@ -59,7 +59,7 @@ REFUSED: dict[str, list[tuple[object, str]]] = {
     "proximal-mu": [(-1.0, "at least 0")],
     "thresholds": [("best", "one of zero, valid, capped"), (False, "a text")],
     "groupings": [("", "a text that is not empty")],
-    "privacy-epsilon": [(-1.0, "at least 0"), (101.0, "at most 100")],
+    "privacy-epsilon": [(-1.0, "at least 0"), (21.0, "at most 20")],
     "privacy-delta": [(0.0, "above 0"), (0.5, "at most 0.01")],
     "privacy-unit": [("group", "one of person, image, client")],
     "max-images": [(0, "at least 1")],

@@ -14,7 +14,7 @@ class PrivacyKeys(Keyed):
         "budget of differential privacy that a run may spend; 0: off, and nothing is noisy",
         0.0,
         low=0,
-        high=100,
+        high=20,
         of=HEAD,
     )
     privacy_delta: float = key(

@@ -15,11 +15,13 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.flower import altered
 from celeba_fl.privacy.encoding import encode
+from celeba_fl.privacy.noise import NOISE_PARTS
 from celeba_fl.privacy.packets import KEYS, MASK, MASKED, SECURE, SHARE, UNMASK, packed, unpacked
 from celeba_fl.privacy.party import Memory, Packet, Party
 from celeba_fl.privacy.roster import Identity
 from celeba_fl.privacy.summands import introduced, summands
 from celeba_fl.rounds.messages import (
+    CONFIG,
     METRICS,
     SECONDS,
     SERVER_ROUND,
@@ -134,7 +136,7 @@ class SecureClient:
                 _check_not_summed(party.memory, number)
                 party.memory.setdefault(ROUNDS, {})[str(one["serial"])] = number
         if names:
-            reply = _call(app, inner, context)
+            reply = _call(app, _with_parts(inner, party, said), context)
             contents = split(reply, names) if together else {names[0]: reply}
         for content in contents.values():
             if FAILURE in content.config_records:
@@ -192,6 +194,23 @@ def _unmask(
     if said["last"]:
         party.forget()
     return RecordDict({SECURE: packed({"unmasked": unmasked, "shared": shared})})
+
+
+def _with_parts(message: Message, party: Party, said: Packet) -> Message:
+    """The message; if sums are asked for, it says how many parts of noise will be in their total.
+
+    So many clients must be in it at least, whatever the server wrote. One that wants more than
+    others do adds less than they; yet of m clients in a total nobody adds less than an m-th.
+    """
+    serials = [one["serial"] for one in said["sums"] if SUMS in one["parts"]]
+    if not serials:
+        return message
+    parts = party.fewest(serials[0])
+    content = RecordDict({**message.content})
+    for name, record in message.content.config_records.items():
+        if name.rpartition("/")[2] == CONFIG:
+            content[name] = ConfigRecord({**record, NOISE_PARTS: parts})
+    return altered(message, content, message.metadata.message_type)
 
 
 def _check_not_summed(memory: Memory, number: int) -> None:

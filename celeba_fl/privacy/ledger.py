@@ -23,6 +23,7 @@ from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.messages import SUMS, TRAIN
 
 FILE = "privacy.json"
+Send = Callable[..., dict[str, Replies]]
 # What binary search leaves of an epsilon: no more is ever promised than so much above the budget.
 TOLERANCE = 1e-6
 
@@ -115,14 +116,14 @@ class Ledger:
                 raise InputError(
                     f"resume: {path} cannot be read: {error!r}; start a new run"
                 ) from error
-        done = {one["round"] for one in self.spent}
+        done = {one["round"] for one in self.spent if one["opened"]}
         planned = [number for number in range(1, self.rounds + 1) if number not in done]
         self._check(planned)
         self._write()
 
     def total(self, more: Collection[Release]) -> float:
         """The epsilon of all releases so far, and of some `more`."""
-        before = [one["sigma"] / one["sensitivity"] for one in self.spent]
+        before = [one["sigma"] / one["sensitivity"] for one in self.spent if one["opened"]]
         return epsilon_of([*before, *(one.noise_multiplier for one in more)], self.budget.delta)
 
     def spend(self, number: int) -> None:
@@ -144,6 +145,7 @@ class Ledger:
                 "sensitivity": one.sensitivity,
                 "sigma": one.sigma,
                 "epsilon": epsilon_of([one.noise_multiplier], delta),
+                "opened": True,
             }
             for one in self.releases
         ]
@@ -170,7 +172,7 @@ class Ledger:
     def _check(self, rounds: Collection[int]) -> None:
         budget, total = self.budget, self.total([*self.releases] * len(rounds))
         if total > budget.epsilon * (1 + TOLERANCE):
-            done = sorted({one["round"] for one in self.spent})
+            done = sorted({one["round"] for one in self.spent if one["opened"]})
             before = f", and round {', '.join(map(str, done))} has been asked for" if done else ""
             raise InputError(
                 f"privacy-epsilon = {budget.epsilon:g}: with round "

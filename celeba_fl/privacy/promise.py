@@ -26,8 +26,8 @@ FLOATING = "Flower draws the noise in floating point, by NumPy, not from a crypt
 
 
 AUDIT = (
-    "The folder audit/ of the run, which keeps what has arrived at the server, is without noise: it "
-    "is not covered."
+    "The folder audit/ of the run keeps what has arrived at the server, without noise: it is not "
+    "covered."
 )
 
 

@@ -125,8 +125,8 @@ class SiteLedger:
         together = epsilon_of([*others, to_come(own) ** -0.5], limit.delta)
         if together > limit.epsilon * (1 + TOLERANCE):
             raise InputError(
-                f"{LIMIT} = {limit.epsilon:g}: after this run the data of this site would have said "
-                f"epsilon {together:.4g} at delta {limit.delta:g} (unit: {limit.unit}), "
+                f"{LIMIT} = {limit.epsilon:g}: after this run the data of this site would have "
+                f"said epsilon {together:.4g} at delta {limit.delta:g} (unit: {limit.unit}), "
                 f"{epsilon_of(others, limit.delta):.4g} of it in other runs; it refuses more, "
                 f"whoever asks. Set privacy-epsilon lower",
                 open_to_all=True,

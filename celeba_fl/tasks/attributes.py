@@ -21,9 +21,9 @@ from celeba_fl.evaluation.metrics import EACH_ROUND, METRICS, Counts, means
 from celeba_fl.evaluation.resampling import Scores
 from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import scores
-from celeba_fl.models.scaling import fold, scaled, unfold
+from celeba_fl.models.scaling import fold, scaled
 from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables
-from celeba_fl.tasks import central, closed_form, start, weighting
+from celeba_fl.tasks import central, private, start, weighting
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.examples import CENTRAL, Examples, FeatureStores, backbone_weights
 from celeba_fl.tasks.settings import check_backbone, check_head
@@ -90,6 +90,8 @@ class Attributes(SolvedFaces):
         self._weights = weights = backbone_weights(config)
         for part, split in CENTRAL.items():
             self._central[part] = self.features.compute(table, weights, table.rows(split))
+        if config.private:
+            self._statistics = private.learn(config, self.public_images())
         provenance = {
             "dataset": self.faces.provenance(),
             "weights": {"name": config.weights, "sha256": weights},
@@ -105,16 +107,11 @@ class Attributes(SolvedFaces):
         if config.labels == "teacher":
             provenance["teacher"] = teacher_provenance(config.teacher)
         told = {"preprocessing": preprocessing_hash(view), "precision": view.precision}
-        return Prepared({"weights": weights, **told}, provenance)
+        return Prepared({"weights": weights, **told}, provenance, *self.promised())
 
     def initial_arrays(self) -> Arrays:
         """The head of the base rates of what is learned from, or a random one."""
         return start.initial(self.config, self.features.view.dim, self._sums)
-
-    def public_arrays(self) -> Arrays:
-        """The closed form on the public part of the train images."""
-        valid, scaling = self._central["server_valid"], self._scaling
-        return unfold(closed_form.solve_public(self._public(), valid, scaling), scaling)
 
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
         """The weights that `class-weights` and `group-weighting` ask for."""
@@ -127,10 +124,17 @@ class Attributes(SolvedFaces):
         return start.zero_sums(self.config, self.features.view.dim)
 
     def instruct_from_sums(self, sums: Arrays) -> Instructions:
-        """The scale of features, which heads have on the way."""
+        """The scale of features, which heads have on the way; under a budget, of public images."""
+        told: Instructions = {}
+        if self.config.private:
+            images = self.public_images()
+            sums = start.sums_of(
+                self.config, images.features, images.labels, np.ones_like(images.labels)
+            )
+            told = {private.PUBLIC: self._statistics.to_bytes()}
         public = self._public() if self.config.scaling == "public" else None
         self._sums, self._scaling = sums, start.scale(self.config, sums, public)
-        return {start.SCALING: self._scaling.to_bytes()} if self._scaling else {}
+        return told | ({start.SCALING: self._scaling.to_bytes()} if self._scaling else {})
 
     def deliver(self, missing: str) -> bytes:
         """The backbone's weights."""
@@ -307,13 +311,6 @@ class Attributes(SolvedFaces):
         )
         return trained, max(1, round(weight.sum())), loss
 
-    def summarise(self, node: NodeConfig, instructions: Instructions) -> tuple[Arrays, int]:
-        """Sums over the train images, and over the validation images if those are asked for."""
-        parts, names = self._parts(node, instructions), instructions["sums"]
-        weigh = weighting.weigh(self.config, instructions)
-        sums = closed_form.sums_of(parts, names, weigh, self.config.fair)  # type: ignore[arg-type]
-        return sums, len(parts["train"])
-
     def evaluate(
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions
     ) -> tuple[dict[str, Arrays], int]:
@@ -333,10 +330,6 @@ class Attributes(SolvedFaces):
         return counts, len(parts["valid"])
 
     # ---- data ------------------------------------------------------------------------------
-
-    def _public(self) -> Examples:
-        """The public part of the train images."""
-        return self.features.compute(self.faces.table, self._weights, self.faces.public)
 
     def _parts(self, node: NodeConfig, instructions: Instructions) -> dict[str, Examples]:
         """A node's train and validation images, whose features are there."""

@@ -24,21 +24,16 @@ def privacy(run: Run) -> list[Block]:
     blocks: list[Block] = [_promise(said), *_figures(run)]
     rows = [
         (
-            str(one["round"]),
-            one["name"],
-            one["who"],
-            one["mechanism"],
-            f"{one['sensitivity']:.4g}",
-            f"{one['sigma']:.4g}",
-            f"{one['epsilon']:.4g}",
+            f"{one['round']}" if one["opened"] else f"{one['round']}, not opened",
+            *(str(one[key]) for key in ("name", "who", "mechanism")),
+            *(f"{one[key]:.4g}" for key in ("sensitivity", "sigma", "epsilon")),
         )
         for one in said["releases"]
     ]
     header = ("round", "what", "of whom", "noise", "changed by one", "its deviation", "epsilon")
-    caption = (
-        f"All that is made of what clients hold; together epsilon {said['total']:.4g}. Releases add up to "
-        f"less than the sum of their epsilons"
-    )
+    caption = f"All that is made of what clients hold; together epsilon {said['total']:.4g}"
+    if len(rows) > 1:
+        caption += ", which is less than the sum of their epsilons"
     blocks.append(Table(caption, header, rows, texts=(1, 2, 3), folded=len(rows) > 5))
     public = said["public"] or ["nothing of people"]
     lists = (("public, and so not protected", public), ("must hold", said["assumptions"]))
