@@ -63,6 +63,7 @@ def main(grid: Grid, context: Context) -> None:
             secure = SecureSums(str(grid.run.run_id), config.min_cohort, config.min_replies)
             if config.fraction_train < 1:
                 LOG.warning("%s", CHANGING)
+        sums = {} if config.private else task.description_sums()
         clients = roll_call(
             grid,
             {**prepared.instructions, RUN: run.path.name},
@@ -74,7 +75,7 @@ def main(grid: Grid, context: Context) -> None:
             wait=config.wait_seconds,
             strict=config.bad_images == "fail",
             chosen=config.chosen,
-            sums=task.description_sums(),
+            sums=sums,
             check=task.check_description,
             check_owner=name_check(grid),
             on_progress=run.progress,
@@ -87,7 +88,7 @@ def main(grid: Grid, context: Context) -> None:
             total = secure.describe(grid, clients, config.round_timeout, task.check_description)
             clients = {name: clients[name] for name in sorted(secure.counted)}
         else:
-            total = total_client(clients.values(), task.description_sums())
+            total = total_client(clients.values(), sums)
         recorder = Recorder(task, run, clients, total if secure else None)
         recorder.record_partitions()
         totals = task.instruct(total.counts, total.num_train)

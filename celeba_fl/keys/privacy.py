@@ -52,10 +52,3 @@ class PrivacyKeys(Keyed):
         choices=("clients", "server"),
         of=HEAD,
     )
-    privacy_evaluation: float = key(
-        "share of the budget for evaluation on clients' images; 0: none leaves them",
-        0.0,
-        low=0,
-        below=1,
-        of=HEAD,
-    )

@@ -55,7 +55,6 @@ def _introduction(reply: RecordDict) -> RecordDict:
         missing=said.missing,
         code=said.code,
         path=said.path,
-        sums={key: np.zeros_like(array) for key, array in said.sums.items()},
     ).to_content()
 
 

@@ -57,8 +57,7 @@ def learn(config: RunConfig, images: Examples) -> Public:
 def noise_of(config: RunConfig, public: Public) -> tuple[float, float]:
     """The sensitivity of the sums, and the deviation of the noise that they need; in units."""
     images = config.max_images if config.privacy_unit == "person" else 1
-    share = 1 - config.privacy_evaluation
-    multiplier = noise_multiplier(config.privacy_epsilon, config.privacy_delta, share)
+    multiplier = noise_multiplier(config.privacy_epsilon, config.privacy_delta)
     moved = private_rows.sensitivity(public, images)
     return moved, multiplier * moved
 

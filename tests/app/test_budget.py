@@ -1,4 +1,4 @@
-"""Runs under a privacy budget: what leaves a client, what is on the ledgers, and what is refused."""
+"""Runs under a privacy budget: what leaves a client, what the ledgers have, what is refused."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adding import info
+from adding import info, settings
 from budgeted import AVERAGED, CLOSED, Budgeted, run_budgeted
 from safetensors.numpy import load_file
 from seen_by_server import Seen, audit_of
+from watched import watch
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.privacy.ledger import epsilon_of
@@ -24,7 +25,7 @@ def ledger(path: Path) -> dict[str, Any]:
     return dict(json.loads((path / "privacy.json").read_text()))
 
 
-def told(path: Path, noisy: bool = False) -> dict[str, tuple[Any, Any]]:
+def told(path: Path) -> dict[str, tuple[Any, Any]]:
     """All that has arrived at the server, by exchange and client, but for what noise is put on."""
 
     def plain(seen: Seen) -> tuple[Any, Any]:
@@ -66,7 +67,7 @@ def test_an_error_of_a_client_says_nothing(
     monkeypatch.setattr(Budgeted, "fault", staticmethod(fail))
     path = run_budgeted(tmp_path / "runs", {**CLOSED, "min-available-clients": 1}, audit=True)
     (said,) = [about["error"]["reason"] for about, _ in told(path).values() if "error" in about]
-    assert "Anna" not in said and "ValueError" not in said and "line" not in said
+    assert not [word for word in ("Anna", "ValueError", "line") if word in said]
     assert "its own log says why" in said
     assert "the row of Anna" in caplog.text  # there
 
@@ -97,7 +98,7 @@ def test_a_round_is_not_tried_again_beyond_the_budget(
             raise ValueError("no")
 
     monkeypatch.setattr(Budgeted, "fault", staticmethod(fail))
-    with pytest.raises(InputError, match="privacy-epsilon = 1: with round 1 it would be 1.4"):
+    with pytest.raises(InputError, match=r"privacy-epsilon = 1: with round 1 it would be 1\.4"):
         run_budgeted(tmp_path / "runs", CLOSED)
     (path,) = (tmp_path / "runs").iterdir()
     assert len(ledger(path)["releases"]) == 1  # the words were on the way
@@ -107,6 +108,22 @@ def test_a_round_is_not_tried_again_beyond_the_budget(
     monkeypatch.setattr(Budgeted, "fault", staticmethod(lambda *_: None))
     with pytest.raises(InputError, match="round 1 has been asked for; nothing more"):
         run_budgeted(tmp_path / "runs", CLOSED, resume=str(path))
+
+
+def test_a_total_under_masks_that_nobody_opened_is_asked_for_again(tmp_path: Path) -> None:
+    masked = {**CLOSED, "privacy-noise": "clients", "secure-aggregation": True}
+    keys = {**settings(tmp_path / "runs"), "home": str(tmp_path / "home"), **masked}
+    _, path = watch(
+        {**keys, "task": "budgeted:Budgeted"},
+        3,
+        lambda client, step, serial: (step, serial) == ("mask", 2) and client > 0,
+    )
+    assert info(path)["status"] == "completed"
+    said = ledger(path)
+    assert [one["opened"] for one in said["releases"]] == [False, True]
+    assert said["total"] == pytest.approx(1.0, abs=1e-3)
+    # A site cannot know that nobody has opened it.
+    assert len((tmp_path / "home" / "privacy" / "0.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_run_that_goes_on_after_its_release_asks_for_no_other(
@@ -122,7 +139,7 @@ def test_a_run_that_goes_on_after_its_release_asks_for_no_other(
     (path,) = (tmp_path / "runs").iterdir()
     of_site = nodes(privacy_limit=1.2, privacy_delta=1e-5, privacy_unit="image")
     run_budgeted(tmp_path / "runs", CLOSED, of_site, resume=str(path))
-    assert info(path)["status"] == "completed" and info(path)["num_clients"] == 3
+    assert (info(path)["status"], info(path)["num_clients"]) == ("completed", 3)
     assert len(ledger(path)["releases"]) == 1
     assert len((tmp_path / "home" / "privacy" / "0.jsonl").read_text().splitlines()) == 1
 
@@ -154,7 +171,8 @@ def test_a_site_refuses_beyond_its_own_limit_whoever_asks(
         json.loads(line) for line in (tmp_path / "home/privacy/1.jsonl").read_text().splitlines()
     ]
     z = [line["noise_multiplier"] for line in lines]
-    assert len(z) == 2 and epsilon_of(z, 1e-5) < 1.2
+    assert len(z) == 2
+    assert epsilon_of(z, 1e-5) < 1.2
 
 
 @pytest.mark.parametrize(
