@@ -166,10 +166,12 @@ def _keep_budget(
     config: RunConfig, prepared: Prepared, run: RunDirectory, loop: Loop, strategy: Strategy
 ) -> Strategy:
     """Have a loop write down what it lets out, and ask nobody for more; the strategy for that."""
-    releases, rounds, number = prepared.releases, 1, len(loop.clients)
+    releases, last, number = prepared.releases, 1, len(loop.clients)
     if config.privacy_unit == "client":
         strategy = averaging = private_averaging(config, number)
-        releases, rounds = (averaging.release,), config.num_server_rounds
+        releases, last = (averaging.release,), config.num_server_rounds
+    kept = loop.checkpoints.rounds() if loop.checkpoints else []
+    rounds = range(max(kept, default=0) + 1, last + 1)
     unit, noise = config.privacy_unit, config.privacy_noise
     most = config.max_images if unit == "person" else 0
     budget = Budget(config.privacy_epsilon, config.privacy_delta, unit, noise, most)

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
-from flwr.serverapp import PrivacyConfig, RdpAccountant
-from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
-from flwr.supercore.privacy_accounting import (
+from flwr.serverapp import (
     GaussianPrivacyEvent,
     NeighboringRelation,
+    PrivacyConfig,
+    RdpAccountant,
     SamplingMethod,
 )
+from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
 
 from celeba_fl.privacy.ledger import Release
 
@@ -23,7 +24,9 @@ from celeba_fl.privacy.ledger import Release
 class PrivateAveraging(DifferentialPrivacyServerSideFixedClipping):
     """Flower's wrapper around FedAvg, for the same clients in every round."""
 
-    def __init__(self, noise_multiplier: float, clipping_norm: float, clients: int, delta: float):
+    def __init__(
+        self, noise_multiplier: float, clipping_norm: float, clients: int, delta: float
+    ) -> None:
         accountant = RdpAccountant(
             PrivacyConfig(
                 delta,

@@ -82,8 +82,8 @@ class Ledger:
         The run directory.
     releases : Sequence[Release]
         What a round of training lets out.
-    rounds : int
-        How many rounds of training there will be.
+    rounds : Collection[int]
+        The rounds of training that are to come.
     who : int
         The number of clients, whose total each release is.
     public : Sequence[str]
@@ -100,7 +100,7 @@ class Ledger:
     folder: Path
     budget: Budget
     releases: Sequence[Release]
-    rounds: int
+    rounds: Collection[int]
     who: int
     public: Sequence[str]
     assumptions: Sequence[str]
@@ -116,9 +116,7 @@ class Ledger:
                 raise InputError(
                     f"resume: {path} cannot be read: {error!r}; start a new run"
                 ) from error
-        done = {one["round"] for one in self.spent if one["opened"]}
-        planned = [number for number in range(1, self.rounds + 1) if number not in done]
-        self._check(planned)
+        self._check(self.rounds)
         self._write()
 
     def total(self, more: Collection[Release]) -> float:

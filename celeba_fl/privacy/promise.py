@@ -23,8 +23,6 @@ UNITS = {
     "every round.",
 }
 FLOATING = "Flower draws the noise in floating point, by NumPy, not from a cryptographic source."
-
-
 AUDIT = (
     "The folder audit/ of the run keeps what has arrived at the server, without noise: it is not "
     "covered."

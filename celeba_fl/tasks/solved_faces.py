@@ -84,8 +84,8 @@ class SolvedFaces(BudgetedFaces):
             return (), ()
         more = len(self.faces.public)
         public = [
-            f"{number:,} images of {which}: the directions that features are projected onto, "
-            f"lambda and the calibration are chosen by them, and the head may learn from them"
+            f"{number:,} images of {which}: what the run begins with follows from them, and so do "
+            f"its choices (directions, lambda, calibration)"
             for number, which in (
                 (split, "the official validation split"),
                 (more, "the train split that no client holds (public-fraction)"),
