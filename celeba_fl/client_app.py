@@ -1,7 +1,8 @@
 """The ClientApp: reads a message, asks the task, replies."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, wraps
 from typing import Any
 
@@ -14,6 +15,9 @@ from celeba_fl.common.files import clean_up
 from celeba_fl.common.log import LOG
 from celeba_fl.common.threads import one_thread
 from celeba_fl.config import RunConfig
+from celeba_fl.privacy.gate import check_asked, excuse, let_out
+from celeba_fl.privacy.noise import noise_multiplier
+from celeba_fl.privacy.site import LIMIT, Asked, Limit, SiteLedger
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.checking import told_hashes
 from celeba_fl.rounds.parts import answer_together
@@ -51,7 +55,9 @@ def for_two_readers(handler: Callable[..., Message]) -> Callable[..., Message]:
             # Only in the roll call the server does not know which client it asked.
             query = message.metadata.message_type == messages.QUERY
             whose = f"client {name}: " if query and messages.CONFIG in message.content else ""
-            raise ToldInputError(f"{whose}{for_others(error, context.run_config)}") from error
+            private = context.run_config.get("privacy-epsilon")
+            said = excuse(error) if private else for_others(error, context.run_config)
+            raise ToldInputError(f"{whose}{said}") from error
 
     return handle
 
@@ -76,7 +82,29 @@ def in_sums(message: Message, context: Context, answer: Handler) -> Message:
     return secure.answer(message, context, answer)
 
 
-app = ClientApp(mods=[in_sums])
+@for_two_readers
+def within_budget(message: Message, context: Context, answer: Handler) -> Message:
+    """A mod: under a privacy budget, only what its ledgers count leaves a client."""
+    node = context.node_config
+    limit = Limit.of(node)
+    config = _config(context) if context.run_config.get("privacy-epsilon") else None
+    if config is None and limit:
+        raise InputError(
+            f"this site takes part under a privacy budget alone ({LIMIT}): set privacy-epsilon",
+            open_to_all=True,
+        )
+    if config is None:
+        return answer(message, context)
+    kind, name = message.metadata.message_type, client_name(node)
+    check_asked(kind)
+    if not config.chosen or name in config.chosen:
+        asked = _asked(config, messages.received_config(message.content))
+        ledger = SiteLedger(config.home_dir, name, load_task(config).data_of(node), limit)
+        (ledger.check if kind == messages.QUERY else ledger.spend)(asked)
+    return Message(let_out(kind, answer(message, context).content), reply_to=message)
+
+
+app = ClientApp(mods=[in_sums, within_budget])
 _clean_up = cache(clean_up)  # once a process
 
 
@@ -156,6 +184,15 @@ def _config(context: Context) -> RunConfig:
 def _checked(items: tuple[tuple[str, Any], ...]) -> RunConfig:
     """The run config, which comes with every message and is the same in all of a run."""
     return RunConfig.load(dict(items))
+
+
+def _asked(config: RunConfig, instructions: Mapping[str, object]) -> Asked:
+    """What a run may ask for in all, and with a message."""
+    whole = noise_multiplier(config.privacy_epsilon, config.privacy_delta)
+    rounds = 1 if config.strategy == "closed-form" else config.num_server_rounds
+    number = int(str(instructions.get(messages.SERVER_ROUND, 0)))
+    run, unit = str(instructions[messages.RUN]), config.privacy_unit
+    return Asked(run, number, unit, whole * math.sqrt(rounds), whole)
 
 
 def _own_least(node: NodeConfig) -> int:

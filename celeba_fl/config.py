@@ -83,10 +83,15 @@ class RunConfig(PlaceKeys, JudgingKeys, PrivacyKeys, TrainingKeys, RoundKeys, Mo
                     f"{', '.join(idle)}: says nothing while {epsilon}; set that above 0"
                 )
             return
-        if self.strategy not in ("closed-form", "fedavg") or self.init == "closed-form":
+        if self.strategy not in ("closed-form", "fedavg"):
             raise InputError(
                 f"{epsilon}: is kept by strategy = 'closed-form', or by 'fedavg' with privacy-unit "
-                f"= 'client', not by {self.strategy!r} after init = {self.init!r}; change these"
+                f"= 'client', not by {self.strategy!r}; change it"
+            )
+        if self.init != "public":
+            raise InputError(
+                f"init = {self.init!r}: under {epsilon} a run begins with what public images alone "
+                f"give, which its figures stand beside; set init = 'public'"
             )
         if (unit == "client") != (self.strategy == "fedavg"):
             raise InputError(
@@ -99,6 +104,8 @@ class RunConfig(PlaceKeys, JudgingKeys, PrivacyKeys, TrainingKeys, RoundKeys, Mo
                 f"{self.partitioner!r} parts a person's images; set partitioner = 'natural', or "
                 f"privacy-unit = 'image'"
             )
+        if unit == "client":
+            self._check_averaging()
         if self.privacy_noise == "clients" and not self.secure_aggregation:
             raise InputError(
                 "privacy-noise = 'clients': each adds its part, which hides nothing alone; set "
@@ -113,6 +120,28 @@ class RunConfig(PlaceKeys, JudgingKeys, PrivacyKeys, TrainingKeys, RoundKeys, Mo
             raise InputError(
                 f"group-weighting = {self.group_weighting!r}, fair-groups = {self.fair_groups!r}: "
                 f"take sums of groups, which are not released under {epsilon}; leave them out"
+            )
+
+    def _check_averaging(self) -> None:
+        """Raise InputError where clients cannot be hidden by clipping and noise on the server."""
+        told = {
+            "secure-aggregation": (self.secure_aggregation, False),
+            "privacy-noise": (self.privacy_noise, "server"),
+            "weighting": (self.weighting, "uniform"),
+            "fraction-train": (self.fraction_train, 1.0),
+            "class-weights": (self.class_weights, False),
+        }
+        for name, (value, right) in told.items():
+            if value != right:
+                raise InputError(
+                    f"{name} = {value!r}: with privacy-unit = 'client' the server clips the "
+                    f"update of each client, all of which count alike in each round and tell "
+                    f"nothing else; set it to {right!r}"
+                )
+        if self.max_update_norm not in (0.0, self.defaults()["max-update-norm"]):
+            raise InputError(
+                f"max-update-norm = {self.max_update_norm:g}: updates are clipped (clipping-norm), "
+                f"none is left out; leave it out"
             )
 
     @property

@@ -5,6 +5,7 @@ from functools import partial
 
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
 
 from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
@@ -13,6 +14,9 @@ from celeba_fl.common.flower import look_by_node
 from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.client_keys import name_check
+from celeba_fl.privacy.averaging import PrivateAveraging
+from celeba_fl.privacy.ledger import Budget, Ledger
+from celeba_fl.privacy.promise import assumptions
 from celeba_fl.privacy.server import SecureSums
 from celeba_fl.report.drawing import drawer
 from celeba_fl.rounds.checking import FINAL_EVALUATION, Client, Judge, total_client
@@ -27,8 +31,8 @@ from celeba_fl.runs.audit import Audit
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.recorder import Recorder
 from celeba_fl.runs.resuming import last_recorded
-from celeba_fl.strategy import ClosedForm, check_strategy, make_strategy
-from celeba_fl.task import Task, load_task, starting_arrays
+from celeba_fl.strategy import ClosedForm, check_strategy, make_strategy, private_averaging
+from celeba_fl.task import Prepared, Task, load_task, starting_arrays
 
 CHANGING = (
     "fraction-train is below 1: totals over changing clients differ by those who come and leave, "
@@ -59,9 +63,10 @@ def main(grid: Grid, context: Context) -> None:
             secure = SecureSums(str(grid.run.run_id), config.min_cohort, config.min_replies)
             if config.fraction_train < 1:
                 LOG.warning("%s", CHANGING)
+        sums = {} if config.private else task.description_sums()
         clients = roll_call(
             grid,
-            prepared.instructions,
+            {**prepared.instructions, RUN: run.path.name},
             task.deliver,
             code=code_hash(module),
             minimum=config.min_available_clients,
@@ -70,7 +75,7 @@ def main(grid: Grid, context: Context) -> None:
             wait=config.wait_seconds,
             strict=config.bad_images == "fail",
             chosen=config.chosen,
-            sums=task.description_sums(),
+            sums=sums,
             check=task.check_description,
             check_owner=name_check(grid),
             on_progress=run.progress,
@@ -83,7 +88,7 @@ def main(grid: Grid, context: Context) -> None:
             total = secure.describe(grid, clients, config.round_timeout, task.check_description)
             clients = {name: clients[name] for name in sorted(secure.counted)}
         else:
-            total = total_client(clients.values(), task.description_sums())
+            total = total_client(clients.values(), sums)
         recorder = Recorder(task, run, clients, total if secure else None)
         recorder.record_partitions()
         totals = task.instruct(total.counts, total.num_train)
@@ -94,6 +99,8 @@ def main(grid: Grid, context: Context) -> None:
         loop = _loop(config, task, clients, cohorts, run, recorder, judge)
         if secure:
             loop.send, loop.check = secure.send_and_wait, secure.check_by(judge)
+        if config.private:
+            strategy = _keep_budget(config, prepared, run, loop, strategy)
         _get_ready_to_draw()
         result = loop.run(
             strategy,
@@ -121,7 +128,7 @@ def _check_watch(config: RunConfig, task: Task) -> None:
 
 def _cohorts(config: RunConfig) -> Cohorts:
     """Which clients take part in a round."""
-    fractions = config.fraction_train, config.fraction_evaluate
+    fractions = config.fraction_train, 0.0 if config.private else config.fraction_evaluate
     sizes = config.min_train_clients, config.min_evaluate_clients
     return Cohorts(config.seed, *fractions, *sizes)
 
@@ -144,15 +151,36 @@ def _loop(
         StopRules(*rules, task.lower_is_better),
         uniform=config.weighting == "uniform",
         check=judge,
-        max_update_norm=config.max_update_norm,
+        max_update_norm=0.0 if config.private else config.max_update_norm,
         init=ClosedForm(task) if config.init == "closed-form" else None,
         checkpoints=Checkpoints(run.path / "checkpoints", config.keep_checkpoints),
         recorded=last_recorded(run.path),
         on_start=run.cut,
         on_round=recorder.record,
         on_progress=partial(_on_progress, run),
-        ask_everyone=True,
+        ask_everyone=not config.private,
     )
+
+
+def _keep_budget(
+    config: RunConfig, prepared: Prepared, run: RunDirectory, loop: Loop, strategy: Strategy
+) -> Strategy:
+    """Have a loop write down what it lets out, and ask nobody for more; the strategy for that."""
+    releases, last, number = prepared.releases, 1, len(loop.clients)
+    if config.privacy_unit == "client":
+        strategy = averaging = private_averaging(config, number)
+        releases, last = (averaging.release,), config.num_server_rounds
+    kept = loop.checkpoints.rounds() if loop.checkpoints else []
+    rounds = range(max(kept, default=0) + 1, last + 1)
+    unit, noise = config.privacy_unit, config.privacy_noise
+    most = config.max_images if unit == "person" else 0
+    budget = Budget(config.privacy_epsilon, config.privacy_delta, unit, noise, most)
+    promised = assumptions(unit, noise, config.audit)
+    ledger = Ledger(run.path, budget, releases, rounds, number, prepared.public, promised)
+    if isinstance(strategy, PrivateAveraging):
+        strategy.count_earlier(len(ledger.spent))
+    loop.send = ledger.counting(loop.send)
+    return strategy
 
 
 def _on_progress(run: RunDirectory, progress: PhaseProgress) -> None:

@@ -6,6 +6,7 @@ is named in the run config as ``strategy = "my_package.my_module:MyStrategy"``.
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from celeba_fl.common.arrays import Arrays, add_exactly
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
+from celeba_fl.privacy.averaging import PrivateAveraging
+from celeba_fl.privacy.noise import noise_multiplier
 from celeba_fl.rounds.messages import SUMS, to_record, unpack
 from celeba_fl.task import Instructions, Task
 
@@ -141,6 +144,13 @@ def check_strategy(name: str, secure: bool = False) -> Entry:
             f"as module:Class"
         ) from error
     return Entry(strategy)
+
+
+def private_averaging(config: RunConfig, clients: int) -> PrivateAveraging:
+    """FedAvg under a budget for all of its rounds, for so many clients."""
+    whole = noise_multiplier(config.privacy_epsilon, config.privacy_delta)
+    each = whole * math.sqrt(config.num_server_rounds)
+    return PrivateAveraging(each, config.clipping_norm, clients, config.privacy_delta)
 
 
 def make_strategy(config: RunConfig, task: Task, keep: Keep | None = None) -> Strategy:

@@ -5,22 +5,25 @@ know: its data, its model, its training and its metrics. `celeba-fl new` starts 
 of your own, ``task = "my_app.task:MyTask"``; celeba_fl/tasks/README.md explains the methods.
 """
 
-import hashlib
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-from flwr.app import ConfigRecordValues
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.names import client_name as client_name
+from celeba_fl.common.seeds import derived_seed as derived_seed
 from celeba_fl.config import RunConfig
+from celeba_fl.privacy.ledger import Data
+from celeba_fl.results import Description as Description
+from celeba_fl.results import Instructions as Instructions
+from celeba_fl.results import Prepared as Prepared
+from celeba_fl.results import Tables as Tables
+from celeba_fl.results import Trained as Trained
 from celeba_fl.rounds.checking import Client, Expectations
 
 TASKS = {
@@ -29,98 +32,7 @@ TASKS = {
     "dcgan": "celeba_fl.tasks.dcgan:Dcgan",
 }
 
-
 NodeConfig = Mapping[str, Any]
-# What the server sends to every client with every message.
-Instructions = dict[str, ConfigRecordValues]
-
-
-@dataclass(frozen=True)
-class Description:
-    """A client as it describes itself before round 1.
-
-    Parameters
-    ----------
-    num_train, num_valid : int
-        Numbers of examples that it trains on and that it validates on.
-    counts : np.ndarray
-        (k,) int64, counts among its train examples, in the order of the task's `count_names`.
-    missing : str (default: "")
-        Hash of a file that the client lacks; empty once it has everything it needs.
-    sums : dict[str, np.ndarray] (default: {})
-        Exact sums over its train examples, of the names, types and shapes of the task's
-        `description_sums`, also where it holds nothing or lacks a file.
-    """
-
-    num_train: int
-    num_valid: int
-    counts: np.ndarray
-    missing: str = ""
-    sums: Arrays = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Results of a task's preparation on the server.
-
-    Parameters
-    ----------
-    instructions : dict
-        Sent with every message to the clients.
-    provenance : dict
-        Origin and hashes of data and weights, for `run.json`.
-    """
-
-    instructions: Instructions
-    provenance: dict[str, Any]
-
-
-class Trained(NamedTuple):
-    """Results of training on a client.
-
-    Parameters
-    ----------
-    arrays : dict[str, np.ndarray]
-        The new arrays.
-    num_examples : int
-        Number of examples that they were trained on.
-    loss : float
-        Mean training loss; NaN if there is none.
-    epochs : Mapping[str, Sequence[float]] (default: {})
-        Values after each local epoch, for `epochs.csv`, by column, such as ``valid_accuracy``: not
-        a mean but the sum over the client's examples of the part that the name begins with; 0
-        without any. All clients have the same columns and the same number of epochs.
-    """
-
-    arrays: Arrays
-    num_examples: int
-    loss: float
-    epochs: Mapping[str, Sequence[float]] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Final metrics and tables of a run.
-
-    Parameters
-    ----------
-    summary : dict[str, float | None]
-        The final test metrics, for `summary.json`.
-    csv : dict[str, list[dict]]
-        Rows of CSV files, by file name.
-    parquet : dict[str, dict[str, np.ndarray]]
-        Columns of parquet files, by file name.
-    model_metadata : dict[str, str]
-        Whatever is needed to predict with the final arrays.
-    model : dict[str, np.ndarray] (default: {})
-        The arrays to keep, where they are not those that were judged.
-    """
-
-    summary: dict[str, Any]
-    csv: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    parquet: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    model_metadata: dict[str, str] = field(default_factory=dict)
-    model: Arrays = field(default_factory=dict)
 
 
 class Task(Expectations, ABC):
@@ -270,6 +182,10 @@ class Task(Expectations, ABC):
     def describe(self, node: NodeConfig, instructions: Instructions) -> Description:
         """Prepare the client's data and count it."""
 
+    def data_of(self, node: NodeConfig) -> Data:
+        """What a client's own privacy ledger takes for the same data; by default all it has."""
+        return Data("", "")
+
     def receive(self, sha256: str, data: bytes) -> None:
         """Store a file that this client lacked."""
         raise InputError(f"no use for the file {sha256}")
@@ -342,9 +258,3 @@ def unread(task: type[Task]) -> list[str]:
 def starting_arrays(task: Task) -> Arrays:
     """The arrays that a run starts from, by its `init`; the closed form comes after them."""
     return task.public_arrays() if task.config.init == "public" else task.initial_arrays()
-
-
-def derived_seed(*parts: object) -> int:
-    """A seed (63 bits) that is a function of `parts` alone, on every machine."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1

@@ -65,7 +65,7 @@ REFUSED: dict[str, list[tuple[object, str]]] = {
     "max-images": [(0, "at least 1")],
     "privacy-dim": [(0, "at least 1"), (2000, "at most 1024")],
     "privacy-noise": [("nobody", "one of clients, server")],
-    "privacy-evaluation": [(-0.1, "at least 0"), (1.0, "below 1")],
+    "clipping-norm": [(0.0, "above 0")],
     "home": [("", "a text that is not empty")],
 }
 
@@ -207,6 +207,7 @@ def test_app_version_without_a_pyproject_is_that_of_the_wheel(monkeypatch, tmp_p
 
 PRIVATE = {
     "privacy-epsilon": 1.0,
+    "init": "public",
     "strategy": "closed-form",
     "partitioner": "natural",
     "secure-aggregation": True,
@@ -217,9 +218,9 @@ PRIVATE = {
     ("change", "named"),
     [
         ({"privacy-epsilon": 0.0, "privacy-dim": 32}, "privacy-dim = 32"),
-        ({"privacy-epsilon": 0.0, "privacy-evaluation": 0.1}, "privacy-evaluation = 0.1"),
         ({"strategy": "fedadam"}, "strategy"),
-        ({"init": "closed-form"}, "init"),
+        ({"init": "closed-form"}, "init = 'closed-form'"),
+        ({"init": "base-rates"}, "set init = 'public'"),
         ({"privacy-unit": "client"}, "privacy-unit"),
         ({"strategy": "fedavg"}, "privacy-unit"),
         ({"partitioner": "iid"}, "partitioner"),
@@ -235,6 +236,33 @@ def test_what_a_budget_does_not_go_with_is_refused_by_name(
     assert RunConfig.load(PRIVATE).private
     with pytest.raises(InputError, match=named):
         RunConfig.load({**PRIVATE, **change})
+
+
+AVERAGED = {
+    "strategy": "fedavg",
+    "privacy-unit": "client",
+    "privacy-noise": "server",
+    "secure-aggregation": False,
+    "weighting": "uniform",
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("secure-aggregation", True),
+        ("weighting", "examples"),
+        ("fraction-train", 0.5),
+        ("class-weights", True),
+        ("max-update-norm", 5.0),
+        ("privacy-noise", "clients"),
+        ("strategy", "fedadam"),
+    ],
+)
+def test_averages_hide_a_client_under_conditions(key: str, value: object) -> None:
+    RunConfig.load({**PRIVATE, **AVERAGED})
+    with pytest.raises(InputError, match=key):
+        RunConfig.load({**PRIVATE, **AVERAGED, key: value})
 
 
 def test_clients_may_share_a_person_where_single_images_are_hidden() -> None:

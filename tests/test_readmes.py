@@ -24,7 +24,7 @@ READMES = ["README.md", *(page.relative_to(APP).as_posix() for page in PAGES)]
 KEYS = set(RunConfig.load().to_dict())
 # Settings that are not run-config keys: those of a node and those of a federation.
 NODE_KEYS = {"site", "data-path", "partition-id", "num-partitions", "teacher"}
-NODE_KEYS |= {"roster", "signing-key"}
+NODE_KEYS |= {"roster", "signing-key", "privacy-limit"}
 FEDERATION_KEYS = {
     "num-supernodes",
     "client-resources-num-cpus",

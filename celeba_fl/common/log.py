@@ -9,7 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 # A child of Flower's logger, so that its lines reach `flwr run --stream` in Flower's format.
 FLOWER = logging.getLogger("flwr")
 LOG = FLOWER.getChild("celeba_fl")
-OF_STRATEGIES = re.compile("(configure|aggregate)_(train|evaluate): (Sampled|Received) ")
+OF_STRATEGIES = re.compile(
+    "(configure|aggregate)_(train|evaluate): (Sampled|Received) |aggregate_fit: parameters are "
+)
 
 
 @contextmanager

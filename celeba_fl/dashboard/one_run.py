@@ -24,6 +24,7 @@ from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
 from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.report.sections.groups import groups
+from celeba_fl.report.sections.privacy import privacy
 from celeba_fl.report.sections.probabilities import probabilities
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.sections.tables import foundations, settings, task_tables
@@ -62,6 +63,7 @@ def show_page() -> None:
             st.info(plain(" ".join(warnings)))
     empty = {"Images": not _samples(path), "Tables": not run.tables}
     empty["Probabilities"] = not run.calibration
+    empty["Privacy"] = not run.privacy
     empty["Before and after"] = not (run.corrections or run.teacher)
     parts = [title for title in PARTS if not empty.get(title)]
     chosen = st.segmented_control("Show", parts, default=parts[0], required=True, key="part")
@@ -205,6 +207,7 @@ def _images(run: Run) -> None:
 
 PARTS: Mapping[str, Callable[[Run], None]] = {
     "Learning": _learning,
+    "Privacy": lambda run: show(privacy(run), "privacy"),
     "Clients": _clients,
     "Data": lambda run: show(partitions(run), "data"),
     "Attributes": lambda run: show(attributes(run) or LATER, "attributes"),

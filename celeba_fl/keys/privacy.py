@@ -40,16 +40,15 @@ class PrivacyKeys(Keyed):
         high=1024,
         of=HEAD,
     )
+    clipping_norm: float = key(
+        "norm to which the update of a client is clipped, if a client is the unit",
+        1.0,
+        above=0,
+        of=HEAD,
+    )
     privacy_noise: str = key(
         "who adds the noise: each client its part under the masks, or a server that sees sums",
         "clients",
         choices=("clients", "server"),
-        of=HEAD,
-    )
-    privacy_evaluation: float = key(
-        "share of the budget for evaluation on clients' images; 0: none leaves them",
-        0.0,
-        low=0,
-        below=1,
         of=HEAD,
     )

@@ -13,6 +13,7 @@ from celeba_fl.report.heading import notes, title_of
 from celeba_fl.report.html import Block, Page, Table
 from celeba_fl.report.plots import build_sections
 from celeba_fl.report.reading import Run
+from celeba_fl.report.sections.privacy import in_brief
 from celeba_fl.report.words import UNKNOWN, written
 
 
@@ -26,6 +27,7 @@ def overview(runs: Mapping[str, Run]) -> list[Block]:
         ("rounds", *(str(max(run.last_round, 0)) for run in these)),
         ("clients", *(str(run.info.num_clients or UNKNOWN) for run in these)),
         ("dataset fingerprint", *(str(run.info.dataset.get("fingerprint"))[:12] for run in these)),
+        ("privacy", *(in_brief(run.privacy) for run in these)),
         ("weights sha256", *(str(run.info.weights.get("sha256"))[:12] for run in these)),
         ("code sha256", *(str(run.info.code.get("sha256"))[:12] for run in these)),
     ]

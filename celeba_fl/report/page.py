@@ -14,6 +14,7 @@ from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
 from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.report.sections.groups import groups
+from celeba_fl.report.sections.privacy import privacy
 from celeba_fl.report.sections.probabilities import probabilities
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.sections.samples import samples
@@ -22,6 +23,7 @@ from celeba_fl.report.sections.tables import foundations, settings, task_tables
 # In their order; one without blocks is left out.
 SECTIONS: Mapping[str, Callable[[Run], Sequence[Block]]] = {
     "Results": results,
+    "Privacy": privacy,
     "Learning curves": curves,
     "Generated pictures": samples,
     "Attributes": attributes,

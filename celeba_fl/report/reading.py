@@ -40,9 +40,10 @@ KEYS = {
 class Run:
     """A run directory; a file that is missing or broken is empty here.
 
-    The rows are those of the CSV files, `tables` has those of the task itself by name, and
-    `baseline` is what `celeba-fl baseline` writes. There are test scores of the run and of the head
-    trained centrally. `problems` says which files could not be read, and why.
+    The rows are those of the CSV files, `tables` has those of the task itself by name, `baseline`
+    is what `celeba-fl baseline` writes, and `privacy` the ledger of a run under a budget. There are
+    test scores of the run and of the head trained centrally. `problems` says which files could not
+    be read, and why.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Run:
     fairer: Rows
     tables: Mapping[str, Rows]
     baseline: dict[str, Any]
+    privacy: dict[str, Any]
     scores: Scores | None
     central: Scores | None
     problems: list[str] = field(default_factory=list)
@@ -84,6 +86,7 @@ class Run:
             **{name: attempt(f"{name}.csv", _read_rows, []) for name in TABLES},
             tables={name: attempt(f"{name}.csv", _read_rows, []) for name in own},
             baseline=attempt("baseline.json", _read_object, {}),
+            privacy=attempt("privacy.json", _read_privacy, {}),
             scores=attempt("test_scores.parquet", partial(_read_judged, path), None),
             central=attempt("baseline_scores.parquet", read_scores, None),
             problems=problems,
@@ -171,6 +174,11 @@ def by_prevalence(rows: Rows) -> Rows:
     return [rows[i] for i in np.argsort(-share, kind="stable")]
 
 
+def test_figures(row: Mapping[str, str]) -> dict[str, float]:
+    """The metrics of the test split in a row of `rounds.csv`."""
+    return _metrics(row, "test")
+
+
 def _metrics(values: Mapping[str, Any], part: str) -> dict[str, float]:
     """The metrics of a part that are defined."""
     found = {
@@ -204,3 +212,13 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(read, dict):
         raise ValueError("it is not a JSON object")
     return read
+
+
+def _read_privacy(path: Path) -> dict[str, Any]:
+    said = _read_object(path)
+    numbers = [said[key] for key in ("epsilon", "delta", "total")]
+    for one in said["releases"]:
+        numbers += [one[key] for key in ("round", "sensitivity", "sigma", "epsilon")]
+    if not all(math.isfinite(value) for value in numbers):
+        raise ValueError("it has a number that is none")
+    return said

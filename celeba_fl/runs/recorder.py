@@ -38,6 +38,10 @@ class Recorder:
         names = self.task.count_names
         nodes = [{"client": name, "node_id": one.node_id} for name, one in self.clients.items()]
         self.run.write_csv("nodes.csv", nodes)
+        if self.task.config.private:
+            self.run.update(num_clients=len(self.clients))
+            LOG.info("%d clients; what they hold stays with them", len(self.clients))
+            return
         self.run.set_partitions(
             [
                 {"client": name, "num_examples": client.num_train, "num_valid": client.num_valid}
@@ -109,7 +113,7 @@ class Recorder:
     def _client_rows(
         self, done: Round, counts: Mapping[str, dict[str, Arrays]]
     ) -> list[dict[str, Any]]:
-        rows = []
+        rows, hidden = [], self.total or self.task.config.private
         for client in self.clients:
             trained, evaluated = done.train.usable.get(client), done.evaluate.usable.get(client)
             if trained is None and evaluated is None:
@@ -120,7 +124,7 @@ class Recorder:
                 {
                     "round": done.server_round,
                     "client": client,
-                    "num_examples": NAN if self.total else self.clients[client].num_train,
+                    "num_examples": NAN if hidden else self.clients[client].num_train,
                     "local_loss": messages.local_loss(trained.content) if trained else NAN,
                     "train_loss": metrics.get("train", {}).get("loss", NAN),
                     "valid_loss": metrics.get("valid", {}).get("loss", NAN),

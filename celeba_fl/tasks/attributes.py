@@ -21,9 +21,9 @@ from celeba_fl.evaluation.metrics import EACH_ROUND, METRICS, Counts, means
 from celeba_fl.evaluation.resampling import Scores
 from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import scores
-from celeba_fl.models.scaling import fold, scaled, unfold
+from celeba_fl.models.scaling import fold, scaled
 from celeba_fl.task import Description, Instructions, NodeConfig, Prepared, Tables
-from celeba_fl.tasks import central, closed_form, private, start, weighting
+from celeba_fl.tasks import central, private, start, weighting
 from celeba_fl.tasks.client_data import ClientData
 from celeba_fl.tasks.examples import CENTRAL, Examples, FeatureStores, backbone_weights
 from celeba_fl.tasks.settings import check_backbone, check_head
@@ -107,20 +107,15 @@ class Attributes(SolvedFaces):
         if config.labels == "teacher":
             provenance["teacher"] = teacher_provenance(config.teacher)
         told = {"preprocessing": preprocessing_hash(view), "precision": view.precision}
-        return Prepared({"weights": weights, **told}, provenance)
+        return Prepared({"weights": weights, **told}, provenance, *self.promised())
 
     def initial_arrays(self) -> Arrays:
         """The head of the base rates of what is learned from, or a random one."""
         return start.initial(self.config, self.features.view.dim, self._sums)
 
-    def public_arrays(self) -> Arrays:
-        """The closed form on the public part of the train images."""
-        valid, scaling = self._central["server_valid"], self._scaling
-        return unfold(closed_form.solve_public(self._public(), valid, scaling), scaling)
-
     def instruct(self, counts: np.ndarray, num_train: int) -> Instructions:
         """The weights that `class-weights` and `group-weighting` ask for."""
-        self._base_rates = (counts[-len(ATTRIBUTES) :] + 0.5) / (num_train + 1)
+        self._base_rates = self.base_rates(counts, num_train)
         by_name = dict(zip(self.count_names, counts.tolist(), strict=True))
         return weighting.instruct(self.config, by_name, num_train)
 
@@ -335,10 +330,6 @@ class Attributes(SolvedFaces):
         return counts, len(parts["valid"])
 
     # ---- data ------------------------------------------------------------------------------
-
-    def _public(self) -> Examples:
-        """The public part of the train images."""
-        return self.features.compute(self.faces.table, self._weights, self.faces.public)
 
     def _parts(self, node: NodeConfig, instructions: Instructions) -> dict[str, Examples]:
         """A node's train and validation images, whose features are there."""

@@ -29,6 +29,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.models import private_ridge, private_rows
 from celeba_fl.models.private_rows import Public, Release
+from celeba_fl.privacy import ledger
 from celeba_fl.privacy.noise import NOISE_PARTS, noise_multiplier, noisy
 from celeba_fl.tasks.closed_form import part_of
 from celeba_fl.tasks.examples import Examples
@@ -58,6 +59,14 @@ def noise_of(config: RunConfig, public: Public) -> tuple[float, float]:
     """The sensitivity of the sums, and the deviation of the noise that they need; in units."""
     multiplier = noise_multiplier(config.privacy_epsilon, config.privacy_delta)
     return public.clip, multiplier * public.clip
+
+
+def release(config: RunConfig, public: Public) -> ledger.Release:
+    """What a round lets out, for the ledger."""
+    by = "the server" if config.privacy_noise == "server" else "each client its part, under masks"
+    moved, sigma = noise_of(config, public)
+    what = f"sums over rows of {public.k} directions and {public.outputs} labels of each image"
+    return ledger.Release(what, f"discrete Gaussian, added by {by}", moved, sigma)
 
 
 def zero_sums(public: Public) -> Arrays:
@@ -95,6 +104,12 @@ def solve(config: RunConfig, sums: Arrays, public: Public, images: Examples) -> 
     _, sigma = noise_of(config, public)
     release, units = Release.of(own, public, sigma), _units(config, images)
     return private_ridge.solve(release, images.features, images.labels, images.celeb_id, units)
+
+
+def alone(public: Public, images: Examples) -> Arrays:
+    """The head of logits of public images alone."""
+    told = images.features, images.labels, images.celeb_id, public
+    return private_ridge.public_alone(*told)
 
 
 def _units(config: RunConfig, examples: Examples) -> list[Ints]:

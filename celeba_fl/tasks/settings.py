@@ -73,7 +73,7 @@ def check_head(config: RunConfig) -> None:
             "own); set it to false, or take another strategy and init"
         )
     _check_fairness(config)
-    if config.init == "public" and not config.public_fraction:
+    if config.init == "public" and not (config.public_fraction or config.private):
         raise InputError("init = 'public': needs a public-fraction above 0 to learn from")
     if config.scaling == "public" and not config.public_fraction:
         raise InputError(

@@ -1,28 +1,26 @@
 """The closed form of the task attributes: sums on a client, and the head on the server."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from celeba_fl.common.arrays import Arrays
-from celeba_fl.data.table import Table
 from celeba_fl.models.private_rows import Public
 from celeba_fl.models.scaling import Scaling, unfold
+from celeba_fl.privacy.ledger import Release
 from celeba_fl.task import Instructions, NodeConfig
 from celeba_fl.tasks import closed_form, fairer, private, weighting
-from celeba_fl.tasks.client_data import ClientData
+from celeba_fl.tasks.budgeted_faces import BudgetedFaces
 from celeba_fl.tasks.examples import Examples, FeatureStores
-from celeba_fl.tasks.honest_faces import HonestFaces
 
 
-class SolvedFaces(HonestFaces):
+class SolvedFaces(BudgetedFaces):
     """A task whose head follows from sums; the task itself has what is in the server's splits."""
 
-    faces: ClientData[Table]
     features: FeatureStores
     _weights: str  # the SHA-256 of those of the backbone
-    _central: dict[str, Examples]  # by part
     _scaling: Scaling | None  # of the heads on the way
     _statistics: Public  # under a budget of privacy
 
@@ -66,6 +64,39 @@ class SolvedFaces(HonestFaces):
     def review(self, kept: Arrays) -> dict[str, list[dict[str, Any]]]:
         """Heads of other penalties, and what else makes groups equal, on the server's splits."""
         return fairer.review(self.config, kept, self._central)
+
+    def public_arrays(self) -> Arrays:
+        """The closed form on the public part of the train images.
+
+        Under a budget of privacy, on all public images, as private sums are solved with them.
+        """
+        if self.config.private:
+            head = private.alone(self._statistics, self.public_images())
+        else:
+            valid = self._central["server_valid"]
+            head = closed_form.solve_public(self._public(), valid, self._scaling)
+        return unfold(head, self._scaling)
+
+    def promised(self) -> tuple[Sequence[Release], Sequence[str]]:
+        """What a round lets out under a budget of privacy, and what is public; else nothing."""
+        config, split = self.config, len(self._central["server_valid"])
+        if not config.private:
+            return (), ()
+        more = len(self.faces.public)
+        public = [
+            f"{number:,} images of {which}: what the run begins with follows from them, and so do "
+            f"its choices (directions, lambda, calibration)"
+            for number, which in (
+                (split, "the official validation split"),
+                (more, "the train split that no client holds (public-fraction)"),
+            )
+            if number
+        ]
+        return (private.release(config, self._statistics),), public
+
+    def _public(self) -> Examples:
+        """The public part of the train images."""
+        return self.features.compute(self.faces.table, self._weights, self.faces.public)
 
     def public_images(self) -> Examples:
         """The images that a budget does not cover: the validation split and `public-fraction`."""

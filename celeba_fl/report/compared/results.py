@@ -13,6 +13,7 @@ from celeba_fl.report.names import first_metrics, name_of
 from celeba_fl.report.pictures.attributes import differences
 from celeba_fl.report.reading import Run
 from celeba_fl.report.rules import rule_of
+from celeba_fl.report.sections.privacy import public_alone
 from celeba_fl.report.sections.results import (
     CROSS_VALIDATION,
     gap_intervals,
@@ -102,6 +103,7 @@ def _references(runs: Mapping[str, Run]) -> list[Model]:
         for model in (
             Model("central model", central, {}, reproduced(run.central, central)),
             Model("each client alone", alone, spread, None),
+            Model("public images alone", public_alone(run), {}, None),
         ):
             key = f"{model.name} {model.values}"
             models.setdefault(key, model)

@@ -12,6 +12,11 @@ from celeba_fl.report.words import figure
 def partitions(run: Run) -> list[Block]:
     """How many examples each client holds, and of which groups."""
     rows = run.partitions
+    if run.privacy:
+        return [
+            f"{run.info.num_clients} clients take part. What they hold is not known here, nor how "
+            f"many images there are: that would be on the ledger of the privacy budget."
+        ]
     if not rows:
         return ["The clients have not reported yet what they hold."]
     sizes = floats(rows, "num_examples")

@@ -76,11 +76,12 @@ def results(run: Run) -> list[Block]:
         )
     if binary and "accuracy" in values and majority is not None:
         config = run.info.config if run.info.summary else {}
-        blocks += [about_rule(config), _without_looking(majority, references.get("loss"))]
+        whose = "the official validation split" if run.privacy else "the clients' train images"
+        blocks += [about_rule(config), _without_looking(majority, references.get("loss"), whose)]
     return blocks
 
 
-def _without_looking(majority: float, loss: float | None) -> str:
+def _without_looking(majority: float, loss: float | None, whose: str) -> str:
     """What answers are worth that look at no image."""
     text = (
         "Accuracy alone misleads here: most attributes are rare, so that always giving the "
@@ -90,8 +91,8 @@ def _without_looking(majority: float, loss: float | None) -> str:
     )
     if loss is not None:
         text += (
-            f" Always giving the base rates of the clients' train images for probabilities has a "
-            f"loss of {figure(loss)}: probabilities with a higher one mislead."
+            f" Always giving the base rates of {whose} for probabilities has a loss of "
+            f"{figure(loss)}: probabilities with a higher one mislead."
         )
     return text
 

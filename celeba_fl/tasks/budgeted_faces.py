@@ -1,0 +1,36 @@
+"""What the task attributes adds under a privacy budget, where clients tell of nothing."""
+
+import numpy as np
+
+from celeba_fl.common.arrays import Floats, Ints
+from celeba_fl.data.schema import ATTRIBUTES
+from celeba_fl.data.table import Table
+from celeba_fl.privacy.ledger import Data
+from celeba_fl.task import NodeConfig
+from celeba_fl.tasks.client_data import ClientData
+from celeba_fl.tasks.examples import Examples
+from celeba_fl.tasks.honest_faces import HonestFaces
+
+
+class BudgetedFaces(HonestFaces):
+    """A task that knows whose data a ledger is about, and base rates that no client has told."""
+
+    faces: ClientData[Table]
+    _central: dict[str, Examples]  # by part
+
+    def data_of(self, node: NodeConfig) -> Data:
+        """The images that a node takes its own from."""
+        place = str(node.get("data-path", self.config.dataset))
+        return Data(place, self.faces.of(node).fingerprint)
+
+    def base_rates(self, counts: Ints, num_train: int) -> Floats:
+        """The share of each attribute among the clients' train images, by what they have counted.
+
+        Under a privacy budget it is that of the official validation split.
+        """
+        positives = counts[-len(ATTRIBUTES) :]
+        if self.config.private:
+            labels = self._central["server_valid"].labels
+            positives, num_train = labels.sum(axis=0), len(labels)
+        rates: Floats = (np.asarray(positives) + 0.5) / (num_train + 1)
+        return rates
