@@ -35,7 +35,7 @@ class PrivacyKeys(Keyed):
     )
     privacy_dim: int = key(
         "number of public directions that features are projected onto before noise is added",
-        64,
+        128,
         low=1,
         high=1024,
         of=HEAD,

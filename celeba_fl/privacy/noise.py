@@ -13,7 +13,7 @@ sees q + N rounded to whole numbers sees no more than q + N, of which the (epsil
 exactly (Balle and Wang, ICML 2018). Discrete noise of d coordinates is so near to rounded noise,
 sqrt(d / 1152) / sigma^2 in total variation by Pinsker's inequality, that 1 + exp(epsilon) times
 that has to be added to delta. With `FINEST` steps in sigma and a million coordinates it is
-`_slack`: below 10^-14 at epsilon 8. So values on a fine grid lose nothing, and need no other
+`_slack`: below 10^-11 at epsilon 8. So values on a fine grid lose nothing, and need no other
 analysis than the Gaussian mechanism's.
 """
 
@@ -31,7 +31,7 @@ from celeba_fl.common.arrays import Arrays, Floats, Ints
 from celeba_fl.common.errors import InputError
 
 # Steps in a standard deviation of the whole noise, at least.
-FINEST = 2.0**32
+FINEST = 2.0**28
 MOST_COORDINATES = 2**20
 # By so much more than rounding could take away the noise is larger.
 MARGIN = 1e-9
@@ -61,12 +61,8 @@ def accounting() -> Any:
 
 
 @cache
-def noise_multiplier(epsilon: float, delta: float, share: float = 1.0) -> float:
-    """The least sigma of a release, per unit of L2 sensitivity, that spends a share of a budget.
-
-    Shares are of 1 / multiplier^2: so releases whose shares are 1 together are as one Gaussian
-    release that spends all of it, exactly (Dong, Roth and Su, JRSS B 2022).
-    """
+def noise_multiplier(epsilon: float, delta: float) -> float:
+    """The least sigma of a release, per unit of L2 sensitivity, that keeps a budget."""
     left = delta - _slack(epsilon)
     if left <= 0:
         raise InputError(
@@ -74,7 +70,7 @@ def noise_multiplier(epsilon: float, delta: float, share: float = 1.0) -> float:
             f"the one, or lower the other"
         )
     whole: float = accounting().get_sigma_gaussian(epsilon, left)
-    return whole * (1 + MARGIN) / math.sqrt(share)
+    return whole * (1 + MARGIN)
 
 
 def _slack(epsilon: float) -> float:

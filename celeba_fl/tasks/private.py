@@ -1,7 +1,7 @@
 """The closed form under a budget of privacy: what leaves a client hides a person or an image.
 
 The server learns `Public` statistics from images that are public, and sends them along. A client
-need not believe them: whatever they are, it makes rows of limited size of its images, and works out
+need not believe them: whatever they are, it limits what an image or a person adds, and works out
 for itself how much noise hides one of these, from the budget in the run config; see
 `celeba_fl.models.private_rows`. Under secure sums it adds its part of the noise before the sums are
 masked, so much that as many parts as must be in a total, `min-cohort`, hide what they should; with
@@ -10,7 +10,7 @@ fewer there is no total. Otherwise the server adds the noise, and is trusted to.
 **Who is a person.** A site bounds how many images of each of its own people count. So the promise
 is for a person at one site: whoever has images at m sites moves the total by up to m times as much.
 Where the run deals out images itself, it deals people (`partitioner = natural`). Which images of a
-person count depends on these images alone, see `counting`.
+person count depends on these images alone, see `units_of`.
 
 Against the server all the noise counts. A client knows its own part, and clients who tell the
 server theirs leave it with less: with c parts expected and t of them known, noise of the variance
@@ -27,7 +27,7 @@ from celeba_fl.common.arrays import Arrays, Ints
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
-from celeba_fl.models import private_ridge, private_rows, ridge
+from celeba_fl.models import private_ridge, private_rows
 from celeba_fl.models.private_rows import Public, Release
 from celeba_fl.privacy.noise import NOISE_PARTS, noise_multiplier, noisy
 from celeba_fl.tasks.closed_form import part_of
@@ -50,21 +50,19 @@ def learn(config: RunConfig, images: Examples) -> Public:
             f"public images, and the server has none of dataset = {config.dataset!r}: give it one "
             f"with a validation split, or raise public-fraction"
         )
-    return private_ridge.learn(images.features, images.labels, config.privacy_dim)
+    units = _units(config, images)
+    return private_ridge.learn(images.features, images.labels, units, config.privacy_dim)
 
 
 def noise_of(config: RunConfig, public: Public) -> tuple[float, float]:
     """The sensitivity of the sums, and the deviation of the noise that they need; in units."""
-    images = config.max_images if config.privacy_unit == "person" else 1
-    share = 1 - config.privacy_evaluation
-    multiplier = noise_multiplier(config.privacy_epsilon, config.privacy_delta, share)
-    moved = private_rows.sensitivity(public, images)
-    return moved, multiplier * moved
+    multiplier = noise_multiplier(config.privacy_epsilon, config.privacy_delta)
+    return public.clip, multiplier * public.clip
 
 
 def zero_sums(public: Public) -> Arrays:
     """Sums of no image."""
-    return _named(ridge.zero_sums(public.k, public.outputs))
+    return _named(private_rows.zero_sums(public))
 
 
 def sums_of(config: RunConfig, examples: Examples, instructions: Mapping[str, Any]) -> Arrays:
@@ -79,8 +77,8 @@ def sums_of(config: RunConfig, examples: Examples, instructions: Mapping[str, An
     public = Public.from_bytes(instructions[PUBLIC])
     if (len(public.mean), public.outputs) != (examples.features.shape[1], len(ATTRIBUTES)):
         raise InputError("public statistics: they are of other features", open_to_all=True)
-    chosen = _counting(config, examples)
-    sums = private_rows.sums_of(examples.features, examples.labels, public, chosen)
+    units = _units(config, examples)
+    sums = private_rows.sums_of(examples.features, examples.labels, public, units)
     if config.privacy_noise == "clients":
         parts = instructions.get(NOISE_PARTS)
         if not isinstance(parts, int) or parts < 1:
@@ -95,23 +93,23 @@ def solve(config: RunConfig, sums: Arrays, public: Public, images: Examples) -> 
     if config.privacy_noise == "server":
         own = _with_noise(config, own, public, parts=1)
     _, sigma = noise_of(config, public)
-    return private_ridge.solve(Release.of(own, public, sigma), images.features, images.labels)
+    release, units = Release.of(own, public, sigma), _units(config, images)
+    return private_ridge.solve(release, images.features, images.labels, images.celeb_id, units)
 
 
-def _counting(config: RunConfig, examples: Examples) -> Ints:
-    """Positions of the images that count."""
+def _units(config: RunConfig, examples: Examples) -> list[Ints]:
+    """What noise is to hide: single images, or the images of each person that count."""
     table, rows = examples.table, examples.rows
     if config.privacy_unit == "image":
-        return np.arange(len(rows))
+        return private_rows.each_alone(len(rows))
     if not table.identified:
         raise InputError(
             "privacy-unit = 'person': these images do not say who is who; add identities, or set "
             "privacy-unit = 'image'",
             open_to_all=True,
         )
-    who, content = examples.celeb_id, np.asarray(table.content)[rows]
-    counts = private_rows.counting(who, content, config.max_images, config.seed)
-    return np.flatnonzero(counts)
+    content = np.asarray(table.content)[rows]
+    return private_rows.units_of(examples.celeb_id, content, config.max_images, config.seed)
 
 
 def _with_noise(config: RunConfig, sums: Arrays, public: Public, parts: int) -> Arrays:

@@ -107,15 +107,9 @@ def test_the_multiplier_spends_the_budget_and_no_more(epsilon: float) -> None:
     assert epsilon * (1 - 1e-3) < spent <= epsilon
 
 
-def test_shares_together_spend_what_the_whole_does() -> None:
-    shares = [noise_multiplier(2.0, 1e-5, share) for share in (0.1, 0.9)]
-    together = math.fsum(one**-2 for one in shares)
-    assert together == pytest.approx(noise_multiplier(2.0, 1e-5) ** -2)
-
-
 def test_a_delta_that_discrete_noise_cannot_keep_is_refused() -> None:
     with pytest.raises(InputError, match="privacy-delta"):
-        noise_multiplier(20.0, 1e-11)
+        noise_multiplier(20.0, 1e-8)
 
 
 def test_without_the_library_the_error_says_what_to_install(
