@@ -5,9 +5,9 @@ python tests/benchmarks/private.py dataset=/data/celeba weights=/data/mobilenet_
 
 Cross-validated as people.py says, but in 8 folds: the next fold's people are the public ones, about
 20 of them with 600 images, as many as in the official validation split; the others are dealt into
-50 clients. Each client makes its sums and adds its part of the noise by the app's own functions,
-for a round in which 45 clients must stay; the masks of secure sums, which cancel to the last bit,
-are left out. `A ± b` is the mean over folds, each of which is the mean of 5 draws of the noise, and
+50 clients, whose sums are made by the app's own functions, in the whole numbers of secure sums. The
+noise is that of all their parts, for a round in which 45 of them must stay, drawn as one, and the
+masks, which cancel to the last bit, are left out; `--whole` has both. `A ± b` is the mean over folds, each of which is the mean of 5 draws of the noise, and
 half of its 95 % interval.
 
 "Noise as at full size" is that of 162,770 images, CelebA's train split: its deviation times the
@@ -94,7 +94,8 @@ class Fold:
         stores, weights = FeatureStores(config), backbone_weights(config)
         table = load(config.dataset, config.home_dir)
         self.private, self.public, self.test = (
-            stores.compute(table, weights, table.rows(split)) for split in ("train", "valid", "test")
+            stores.compute(table, weights, table.rows(split))
+            for split in ("train", "valid", "test")
         )
 
     def judge(self, model: Arrays) -> Figures:
@@ -127,29 +128,27 @@ class Fold:
     def private_heads(self, setup: Setup, draws: int) -> Iterator[tuple[float, Figures]]:
         """Figures of heads, by epsilon."""
         public, units = self.learn(setup)
-        clients = [sums for _, sums in self.sums(setup, public)]
+        total = self.sums(setup, public)
+        share = len(self.private) / FULL_SIZE if setup.full_size else 1.0
+        share *= (CLIENTS / PARTS) ** 0.5
         of = self.public
         for epsilon in EPSILONS:
             sigma = noise_multiplier(epsilon, DELTA) * public.clip if epsilon else 0.0
-            share = len(self.private) / FULL_SIZE if setup.full_size else 1.0
             for _ in range(draws if epsilon else 1):
-                total = private_rows.zero_sums(public)
-                for sums in clients:
-                    add_exactly(total, with_noise(sums, public, sigma, share))
-                deviation = sigma * share * (len(clients) / PARTS) ** 0.5
-                release = Release.of(total, public, deviation)
+                sums = with_noise(total, public, sigma, share)
+                release = Release.of(sums, public, sigma * share)
                 model = private_ridge.solve(release, of.features, of.labels, of.celeb_id, units)
                 yield epsilon, self.judge(model)
 
-    def sums(self, setup: Setup, public: Public) -> Iterator[tuple[Ints, Arrays]]:
-        """The images and the sums of each client; people are dealt out."""
+    def sums(self, setup: Setup, public: Public) -> Arrays:
+        """The sums of all clients; people are dealt out."""
         people, person = np.unique(self.private.celeb_id, return_inverse=True)
         client = np.random.default_rng(0).permutation(len(people)) % CLIENTS
+        total, of = private_rows.zero_sums(public), self.private
         for number in range(CLIENTS):
-            own = np.flatnonzero(client[person] == number)
-            units = units_of(self.private, own, setup)
-            of = self.private
-            yield own, private_rows.sums_of(of.features, of.labels, public, units)
+            units = units_of(of, np.flatnonzero(client[person] == number), setup)
+            add_exactly(total, private_rows.sums_of(of.features, of.labels, public, units))
+        return total
 
 
 def units_of(images: Examples, chosen: Ints, setup: Setup) -> list[Ints]:
@@ -162,11 +161,11 @@ def units_of(images: Examples, chosen: Ints, setup: Setup) -> list[Ints]:
 
 
 def with_noise(sums: Arrays, public: Public, sigma: float, share: float) -> Arrays:
-    """A client's sums with its part of the noise, of which a share is taken."""
+    """Sums with noise whose deviation is a share of what a budget asks for."""
     if not sigma:
         return sums
     scales = private_rows.noise_scales(public, sigma)
-    return noisy(sums, {key: of * share for key, of in scales.items()}, PARTS, os.urandom)
+    return noisy(sums, {key: of * share for key, of in scales.items()}, 1, os.urandom)
 
 
 def heads(settings: Settings, clients: int, draws: int) -> dict[tuple[str, float], Figures]:
@@ -230,7 +229,9 @@ def main() -> None:
             for epsilon in EPSILONS[:-1]:
                 for unit in ("image", "person"):
                     keys = {"privacy-epsilon": epsilon, "privacy-unit": unit, **BUDGET}
-                    print(row(f"{unit}, whole runs", epsilon, fold_by_fold(keys, whole)), flush=True)
+                    print(
+                        row(f"{unit}, whole runs", epsilon, fold_by_fold(keys, whole)), flush=True
+                    )
         elif said.averaging:
             plain = {"strategy": "fedavg", "fraction-evaluate": 0.0}
             print(row("FedAvg", 0.0, fold_by_fold(plain, whole)), flush=True)
