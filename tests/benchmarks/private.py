@@ -1,27 +1,31 @@
 """What a budget of differential privacy costs the closed form, over people. Two tables.
 
 python tests/benchmarks/private.py dataset=/data/celeba weights=/data/mobilenet_v2.pt \
-        [features=last image-size=224] [--folds 8] [--draws 5] [--jobs 2] [--whole] [--averaging]
+        [features=last image-size=224] [--folds 8] [--draws 5] [--jobs 2] \
+        [--whole | --averaging | --audit]
 
 Cross-validated as people.py says, but in 8 folds: the next fold's people are the public ones, about
 20 of them with 600 images, as many as in the official validation split; the others are dealt into
 50 clients, whose sums are made by the app's own functions, in the whole numbers of secure sums. The
 noise is that of all their parts, for a round in which 45 of them must stay, drawn as one, and the
-masks, which cancel to the last bit, are left out; `--whole` has both. `A ± b` is the mean over folds, each of which is the mean of 5 draws of the noise, and
-half of its 95 % interval.
+masks, which cancel to the last bit, are left out; `--whole` has both. `A ± b` is the mean over
+folds, each of which is the mean of 5 draws of the noise, and half of its 95 % interval.
 
 "Noise as at full size" is that of 162,770 images, CelebA's train split: its deviation times the
 share of them that are here. So it shows what noise would cost there, and not what more images would
 bring.
 
 `--whole` runs the app itself, inline, with secure sums, once a fold and epsilon. `--averaging` runs
-FedAvg without privacy, and with Flower's client-level privacy.
+FedAvg without privacy, and with Flower's client-level privacy. `--audit` attacks sums, by
+tests/support/canaries.py: what guesses of 20 runs show at least of epsilon, beside what is claimed.
 """
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,9 +42,14 @@ from celeba_fl.models.private_rows import Public, Release
 from celeba_fl.privacy.noise import noise_multiplier, noisy
 from celeba_fl.tasks.examples import Examples, FeatureStores, backbone_weights
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from canaries import Canaries, lower_bound  # noqa: E402
+
 CLIENTS, PARTS, FULL_SIZE = 50, 45, 162_770
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 0.0)  # 0: no noise
-DELTA = 1e-5
+# Each below 1 / the number of those protected, which at full size is that of all images.
+DELTA, FULL_SIZE_DELTA = 1e-5, 1e-6
+CANARIES, RUNS, GUESSES, SUREST = 500, 20, 100, 20
 # Of a run of the app: what its budget demands besides the epsilon.
 BUDGET: Settings = {
     "strategy": "closed-form",
@@ -132,8 +141,9 @@ class Fold:
         share = len(self.private) / FULL_SIZE if setup.full_size else 1.0
         share *= (CLIENTS / PARTS) ** 0.5
         of = self.public
+        delta = FULL_SIZE_DELTA if setup.full_size else DELTA
         for epsilon in EPSILONS:
-            sigma = noise_multiplier(epsilon, DELTA) * public.clip if epsilon else 0.0
+            sigma = noise_multiplier(epsilon, delta) * public.clip if epsilon else 0.0
             for _ in range(draws if epsilon else 1):
                 sums = with_noise(total, public, sigma, share)
                 release = Release.of(sums, public, sigma * share)
@@ -204,6 +214,27 @@ def row(name: str, epsilon: float, folds: list[Figures]) -> str:
     return line([name, f"{epsilon:g}" if epsilon else "no noise", *figures])
 
 
+def audit() -> None:
+    """Print what an attack shows of epsilon, with all the noise and with half of it.
+
+    Of each run by itself, and of the surest guesses of all of them together.
+    """
+    canaries, number = Canaries.made(CANARIES, seed=0), CANARIES * RUNS
+
+    def shown(multiplier: float) -> list[float]:
+        right = [canaries.guess(multiplier, GUESSES, run) for run in range(RUNS)]
+        surest = sum(canaries.guess(multiplier, SUREST, run) for run in range(RUNS))
+        bounds = sorted(lower_bound(CANARIES, GUESSES, one, DELTA) for one in right)
+        together = lower_bound(number, SUREST * RUNS, surest, DELTA)
+        return [bounds[0], bounds[RUNS // 2], bounds[-1], together]
+
+    print(head(["claimed", "least", "median", "most", "together", "together, half of the noise"]))
+    for epsilon in EPSILONS:
+        multiplier = noise_multiplier(epsilon, DELTA) if epsilon else 0.0
+        figures = [*shown(multiplier), shown(multiplier / 2)[-1]]
+        print(line([epsilon or "no noise", *(f"{one:.2f}" for one in figures)]), flush=True)
+
+
 def main() -> None:
     """Measure, and print a line for each row and epsilon."""
     parser = argparse.ArgumentParser(
@@ -215,7 +246,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="folds at a time")
     parser.add_argument("--whole", action="store_true", help="whole runs of the app instead")
     parser.add_argument("--averaging", action="store_true", help="FedAvg instead")
+    parser.add_argument("--audit", action="store_true", help="the attack instead")
     said = parser.parse_args()
+    if said.audit:
+        audit()
+        return
     settings: dict[str, Any] = dict(said.pairs)
     columns = ["", "epsilon", "AUROC", "accuracy above majority", "balanced accuracy"]
     print(head(columns), flush=True)
