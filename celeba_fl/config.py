@@ -45,6 +45,16 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
             )
         if self.secure_aggregation:
             self._check_same_clients()
+        if (self.joining or self.stay_open) and not self.join:
+            raise InputError(
+                f"joining = {self.joining!r}, stay-open = {self.stay_open}: say which run clients "
+                f"join, as in join = 'latest', or leave them out"
+            )
+        if self.join and self.resume:
+            raise InputError(
+                f"join = {self.join!r}, resume = {self.resume!r}: a run either is joined or goes "
+                f"on; leave one of them out"
+            )
         if self.min_cohort == 1 or (self.min_cohort and not self.secure_aggregation):
             raise InputError(
                 f"min-cohort = {self.min_cohort}: is the number of clients in a total of "
@@ -73,6 +83,11 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
     def chosen(self) -> tuple[str, ...]:
         """The clients named in `clients`; none: all take part."""
         return split_names(self.clients)
+
+    @property
+    def may_join(self) -> tuple[str, ...]:
+        """The clients named in `joining`; none: whoever is new and has not withdrawn."""
+        return split_names(self.joining)
 
     @property
     def groupby(self) -> tuple[str, ...]:

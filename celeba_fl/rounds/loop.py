@@ -189,7 +189,7 @@ class Loop:
             replies = self._exchange(its, now, requests, strategy)
             trained = replies[part]
             usable = len(trained.usable)
-            counts = usable and usable / len(cohort) >= self.retries.min_replies
+            counts = not cohort or (usable and usable / len(cohort) >= self.retries.min_replies)
             again = not counts and attempt < self.retries.times and not trained.opened
             if EVALUATE in requests and (replies[EVALUATE].usable or not again):
                 self._complete(its, now, replies[EVALUATE])
