@@ -45,6 +45,8 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
             )
         if self.secure_aggregation:
             self._check_same_clients()
+        if self.keep_sums:
+            self._check_each_has_sums()
         if self.min_cohort == 1 or (self.min_cohort and not self.secure_aggregation):
             raise InputError(
                 f"min-cohort = {self.min_cohort}: is the number of clients in a total of "
@@ -68,6 +70,21 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
                 f"fraction-train = {self.fraction_train}: under secure-aggregation the closed form "
                 f"{same}; set it to 1"
             )
+
+    def _check_each_has_sums(self) -> None:
+        """Raise InputError unless the server sees sums of each client that are its own matter."""
+        why = ""
+        if self.secure_aggregation:
+            why = "under secure-aggregation the server sees the sums of no client; choose one"
+        elif self.strategy != "closed-form":
+            why = f"strategy = {self.strategy!r} has no sums; take strategy = 'closed-form'"
+        elif self.group_weighting:
+            why = (
+                f"with group-weighting = {self.group_weighting!r} a client's sums are weighted by "
+                f"what all clients hold, so that none can be taken out exactly; leave it empty"
+            )
+        if why:
+            raise InputError(f"keep-sums = true: {why}")
 
     @property
     def chosen(self) -> tuple[str, ...]:
