@@ -45,6 +45,14 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
             )
         if self.secure_aggregation:
             self._check_same_clients()
+        if self.keep_sums:
+            self._check_each_has_sums()
+        if self.min_cohort == 1 or (self.min_cohort and not self.secure_aggregation):
+            raise InputError(
+                f"min-cohort = {self.min_cohort}: is the number of clients in a total of "
+                f"secure-aggregation, which takes two or more; set secure-aggregation = true, or "
+                f"leave it out"
+            )
         if (self.joining or self.stay_open) and not self.join:
             raise InputError(
                 f"joining = {self.joining!r}, stay-open = {self.stay_open}: say which run clients "
@@ -54,12 +62,6 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
             raise InputError(
                 f"join = {self.join!r}, resume = {self.resume!r}: a run either is joined or goes "
                 f"on; leave one of them out"
-            )
-        if self.min_cohort == 1 or (self.min_cohort and not self.secure_aggregation):
-            raise InputError(
-                f"min-cohort = {self.min_cohort}: is the number of clients in a total of "
-                f"secure-aggregation, which takes two or more; set secure-aggregation = true, or "
-                f"leave it out"
             )
 
     def _check_same_clients(self) -> None:
@@ -78,6 +80,21 @@ class RunConfig(PlaceKeys, JudgingKeys, TrainingKeys, RoundKeys, ModelKeys, Data
                 f"fraction-train = {self.fraction_train}: under secure-aggregation the closed form "
                 f"{same}; set it to 1"
             )
+
+    def _check_each_has_sums(self) -> None:
+        """Raise InputError unless the server sees sums of each client that are its own matter."""
+        why = ""
+        if self.secure_aggregation:
+            why = "under secure-aggregation the server sees the sums of no client; choose one"
+        elif self.strategy != "closed-form":
+            why = f"strategy = {self.strategy!r} has no sums; take strategy = 'closed-form'"
+        elif self.group_weighting:
+            why = (
+                f"with group-weighting = {self.group_weighting!r} a client's sums are weighted by "
+                f"what all clients hold, so that none can be taken out exactly; leave it empty"
+            )
+        if why:
+            raise InputError(f"keep-sums = true: {why}")
 
     @property
     def chosen(self) -> tuple[str, ...]:

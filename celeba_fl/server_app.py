@@ -25,6 +25,7 @@ from celeba_fl.rounds.roll_call import roll_call
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.audit import Audit
 from celeba_fl.runs.directory import RunDirectory
+from celeba_fl.runs.kept_sums import KeptSums
 from celeba_fl.runs.recorder import Recorder
 from celeba_fl.runs.resuming import last_recorded
 from celeba_fl.strategy import ClosedForm, check_strategy, make_strategy
@@ -89,7 +90,9 @@ def main(grid: Grid, context: Context) -> None:
         totals = task.instruct(total.counts, total.num_train)
         totals = {**totals, **task.instruct_from_sums(run.keep_sums(total.sums))}
         instructions = {**prepared.instructions, **totals, RUN: run.path.name}
-        strategy = make_strategy(config, task, run.keep_closed_form)
+        said = {name: client.sums for name, client in clients.items()}
+        each = KeptSums(run.path, said) if config.keep_sums else None
+        strategy = make_strategy(config, task, run.keep_closed_form, each)
         judge = Judge(task, clients, instructions)
         loop = _loop(config, task, clients, cohorts, run, recorder, judge)
         if secure:

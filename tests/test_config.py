@@ -196,3 +196,18 @@ def test_app_version_without_a_pyproject_is_that_of_the_wheel(monkeypatch, tmp_p
     monkeypatch.setattr("celeba_fl.common.bundle.PYPROJECT", tmp_path / "pyproject.toml")
     monkeypatch.setattr("celeba_fl.common.bundle.version", lambda name: f"{name} 9.9")
     assert app_version() == "celeba-fl 9.9"
+
+
+@pytest.mark.parametrize(
+    ("others", "why"),
+    [
+        ({"secure-aggregation": True, "strategy": "closed-form"}, "sees the sums of no client"),
+        ({}, "strategy = 'fedavg' has no sums"),
+        ({"strategy": "closed-form", "group-weighting": "Male"}, "none can be taken out exactly"),
+    ],
+)
+def test_sums_are_kept_only_where_they_are_a_client_s_own(
+    others: dict[str, object], why: str
+) -> None:
+    with pytest.raises(InputError, match=f"keep-sums = true: .*{why}"):
+        RunConfig.load({"keep-sums": True, **others})
