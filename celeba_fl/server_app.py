@@ -13,6 +13,7 @@ from celeba_fl.common.flower import look_by_node
 from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.client_keys import name_check
+from celeba_fl.membership.joining import join
 from celeba_fl.privacy.server import SecureSums
 from celeba_fl.report.drawing import drawer
 from celeba_fl.rounds.checking import FINAL_EVALUATION, Client, Judge, total_client
@@ -45,6 +46,9 @@ def main(grid: Grid, context: Context) -> None:
     config = RunConfig.load(context.run_config)
     clean_up(config.home_dir)
     look_by_node(grid)
+    if config.join:
+        join(grid, context.run_id, config, _draw_report)
+        return
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
         check_strategy(config.strategy, config.secure_aggregation)
         task = load_task(config)

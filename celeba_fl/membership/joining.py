@@ -5,7 +5,6 @@ there and holds what it held before.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -151,7 +150,7 @@ class LateComers:
         """
         before = self.members.clients[name]
         held = [(c.num_train, c.num_valid, c.counts.tolist()) for c in (before, client)]
-        same = all(np.array_equal(client.sums[key], before.sums.get(key)) for key in client.sums)
+        same = all(np.array_equal(sums, before.sums[key]) for key, sums in client.sums.items())
         if held[0] == held[1] and same:
             return ""
         has = f"it holds {client.num_train} train images, and its sums are of {before.num_train}"
@@ -208,7 +207,7 @@ class LateComers:
         """Make the head of all members, and everything that follows; its number."""
         self.run.number_first(copy=True)
         make_head(self.task, self._prepared, self.run, self.members, self.grid, self.here)
-        number = self.run.publish(list(self.members.clients), joined, (), self._module)
+        number = self.run.publish(self.members.clients, joined, (), self._module)
         LOG.info(
             "Head %d is that of %d clients%s; %d of them have evaluated it",
             *(number, len(self.members.clients), _those(joined), len(self.here)),

@@ -7,6 +7,7 @@ made anew of what each of them said in the roll call.
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message
@@ -14,6 +15,7 @@ from flwr.serverapp import Grid
 
 from celeba_fl.common.arrays import Arrays, add_exactly
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.log import quiet_strategies
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.checking import Client, Judge, total_client
 from celeba_fl.rounds.cohort import Cohorts
@@ -24,7 +26,7 @@ from celeba_fl.runs.directory import PARTITIONS
 from celeba_fl.runs.kept_sums import KeptSums
 from celeba_fl.runs.reading import RunInfo
 from celeba_fl.runs.recorder import Recorder
-from celeba_fl.runs.reopened import ReopenedRun
+from celeba_fl.runs.reopened import HEADS, ReopenedRun
 from celeba_fl.runs.tables import read_csv, write_csv
 from celeba_fl.strategy import ClosedForm, Keep
 from celeba_fl.task import Prepared, Task, starting_arrays
@@ -63,10 +65,10 @@ class Members:
     Someone who is in `partitions.csv` alone failed in the round, and is in no model.
     """
 
-    def __init__(self, run: RunInfo, task: Task) -> None:
-        self._path, self._task = run.path, task
-        self.kept = KeptSums(run.path)
-        nodes = {row["client"]: row["node_id"] for row in read_csv(run.path / "nodes.csv")}
+    def __init__(self, run: Path, task: Task) -> None:
+        self._path, self._task = run, task
+        self.kept = KeptSums(run)
+        nodes = {row["client"]: row["node_id"] for row in read_csv(run / "nodes.csv")}
         here = set(self.kept.clients())
         self.clients = {
             row["client"]: Client(
@@ -76,7 +78,7 @@ class Members:
                 np.array([int(row[name]) for name in task.count_names], np.int64),
                 self.kept.read_roll_call(row["client"]),
             )
-            for row in read_csv(run.path / PARTITIONS)
+            for row in read_csv(run / PARTITIONS)
             if row["client"] in here
         }
 
@@ -88,17 +90,15 @@ class Members:
             add_exactly(total, self.kept.read(name))
         return total
 
-    def add(self, name: str, client: Client, sums: Arrays) -> None:
-        """Take a client in, in its own row and file; InputError if its sums do not fit."""
-        add_exactly(self.total, sums)
+    def keep(self, name: str, client: Client, sums: Arrays) -> None:
+        """Take a client in whose sums are in the total already."""
         self.clients = by_name({**self.clients, name: client})
         self._write_rows()
         KeptSums(self._path, {name: client.sums}).add(name, sums)
 
     def remove(self, name: str) -> None:
-        """Delete what there is of a client."""
-        if name in self.clients:
-            self.kept.remove(name)
+        """Delete what there is of a client; again, if that was cut off."""
+        self.kept.remove(name)
         self.clients = {one: self.clients[one] for one in self.clients if one != name}
         vars(self).pop("total", None)
         self._write_rows()
@@ -146,7 +146,7 @@ def make_head(
 
     Those that are `here`, by their node ids, evaluate it; figures of clients are theirs alone.
     """
-    config, clients = task.config, members.clients
+    config, clients, before = task.config, members.clients, _tables(run.path)
     total = total_client(clients.values(), task.description_sums())
     if not total.num_train:
         raise InputError(f"{run.path.name}: nobody with a train image is left, so there is no head")
@@ -168,13 +168,30 @@ def make_head(
         on_progress=run.progress,
         ask_everyone=True,
     )
-    result = loop.run(
-        strategy,
-        grid,
-        to_record(starting_arrays(task)),
-        timeout=config.round_timeout,
-        train_config=ConfigRecord({**instructions}),
-        evaluate_config=ConfigRecord({**instructions}),
-        evaluate_fn=recorder.evaluate_centrally,
-    )
+    with quiet_strategies():
+        result = loop.run(
+            strategy,
+            grid,
+            to_record(starting_arrays(task)),
+            timeout=config.round_timeout,
+            train_config=ConfigRecord({**instructions}),
+            evaluate_config=ConfigRecord({**instructions}),
+            evaluate_fn=recorder.evaluate_centrally,
+        )
     recorder.finish(result.arrays, loop.final)
+    for path, *_ in before & _tables(run.path):  # of the model before, such as a baseline
+        path.unlink()
+    for picture in (run.path / "plots").glob("*"):  # the report draws those that there are now
+        picture.unlink()
+
+
+def _tables(folder: Path) -> set[tuple[Path, int, int]]:
+    """The files of figures in a run directory, each with what changes when it is written anew."""
+    found = (path for path in folder.iterdir() if path.suffix in (".csv", ".parquet"))
+    files = (path for path in (*found, folder / "baseline.json") if path.exists())
+    return {
+        (path, status.st_ino, status.st_mtime_ns)
+        for path in files
+        for status in [path.stat()]
+        if path.name != HEADS
+    }

@@ -33,13 +33,13 @@ class Withdrawals:
                 return None if one.get("joined_again") else one
         return None
 
-    def begin(self, client: str, module: str) -> dict[str, Any]:
+    def begin(self, client: str) -> dict[str, Any]:
         """Note that a client withdraws, before anything is done; or the entry that is there."""
         found = self.of(client)
         if found is None:
             found = {"client": client, "begun": now(), "done": None}
             self.all.append(found)
-        self.note(found, {"code": code_description(module)})
+        self.note(found, {"code": code_description()})
         return found
 
     def note(self, withdrawal: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -49,5 +49,5 @@ class Withdrawals:
 
 
 def now() -> str:
-    """This moment, as it stands in the files of a run."""
+    """Say what time it is, as it stands in the files of a run."""
     return iso(datetime.now(UTC))

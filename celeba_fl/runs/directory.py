@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -107,7 +107,7 @@ class RunDirectory:
             raise InputError(trouble) from None
         clean_up(self.path)
 
-    def __enter__(self) -> "RunDirectory":
+    def __enter__(self) -> Self:
         LOG.info("Run directory: %s", self.path)
         return self
 

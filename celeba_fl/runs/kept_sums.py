@@ -43,7 +43,7 @@ class KeptSums:
     def put(self, client: str, sums: Arrays) -> None:
         """Keep the sums of a client."""
         said = {f"{ROLL_CALL}{key}": a for key, a in self._roll_call.get(client, {}).items()}
-        write_bytes(self._path(client), pack_arrays({**sums, **said}, {}), mode=0o600)
+        write_bytes(self.path(client), pack_arrays({**sums, **said}, {}), mode=0o600)
         self._names.append(client)
 
     def finish(self) -> None:
@@ -82,16 +82,17 @@ class KeptSums:
     def remove(self, client: str) -> None:
         """Delete the sums of a client."""
         self._write_table([name for name in self.clients() if name != client])
-        self._path(client).unlink(missing_ok=True)
+        self.path(client).unlink(missing_ok=True)
 
-    def _write_table(self, clients: list[str]) -> None:
-        write_json(self.folder / TABLE, {name: self._path(name).name for name in sorted(clients)})
-
-    def _path(self, client: str) -> Path:
+    def path(self, client: str) -> Path:
+        """The file of a client's sums."""
         return self.folder / f"{hash_key(client)}.safetensors"
 
+    def _write_table(self, clients: list[str]) -> None:
+        write_json(self.folder / TABLE, {name: self.path(name).name for name in sorted(clients)})
+
     def _load(self, client: str) -> Arrays:
-        path = self._path(client)
+        path = self.path(client)
         try:
             return load(path.read_bytes())
         except (SafetensorError, OSError) as error:

@@ -7,7 +7,6 @@ next one is whole. Heads are numbered in the order in which they were made, in `
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from celeba_fl.common.arrays import Arrays
@@ -43,12 +42,7 @@ class ReopenedRun(RunDirectory):
         self._info = read_json(self.path / "run.json")
         self._before = self._info["seconds"]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._stop_heart()
         if error:
             LOG.error("The run stays as it was: %s", str(error) or repr(error))
@@ -66,6 +60,11 @@ class ReopenedRun(RunDirectory):
             write_bytes(self.path / "sums.safetensors", pack_arrays(sums, {}))
         return sums
 
+    def clients_of_head(self) -> int:
+        """How many clients the newest head is of."""
+        numbered = read_csv(self.path / HEADS)
+        return int(numbered[-1]["clients"] if numbered else self._info["num_clients"])
+
     def number_first(self, copy: bool) -> None:
         """Give the run's own head the number 1, unless heads have numbers; keep a copy if told."""
         if not (self.path / HEADS).exists():
@@ -74,25 +73,29 @@ class ReopenedRun(RunDirectory):
             self._add_head(1, made, clients, (), (), code, copy)
 
     def publish(
-        self, clients: int, joined: Collection[str], withdrawn: Collection[str], module: str
+        self,
+        clients: Collection[str],
+        joined: Collection[str],
+        withdrawn: Collection[str],
+        module: str,
     ) -> int:
         """Give the model that has been written a number, and keep a copy of it; the number.
 
-        `module` is that of the task, whose code made it.
+        It is that of these clients; `module` is that of the task, whose code made it. Where not all
+        take part who could, the run config names those that do, as in a run of theirs alone.
         """
         code, number = code_description(module), int(read_csv(self.path / HEADS)[-1]["head"]) + 1
         made = iso(datetime.now(UTC))
-        self._add_head(number, made, clients, joined, withdrawn, code["sha256"], True)
-        self.update(code=code, num_clients=clients)
+        self._add_head(number, made, len(clients), joined, withdrawn, code["sha256"], True)
+        config = dict(self._info["config"])
+        if withdrawn or config["clients"]:
+            config["clients"] = ",".join(clients)
+        self.update(code=code, num_clients=len(clients), config=config)
         return number
 
     def close(self, flwr_run_id: int) -> None:
         """Note that a run of Flower's has done what it was for."""
         self.update(flwr_run_ids=[*self._info["flwr_run_ids"], flwr_run_id])
-
-    def set_clients(self, clients: str) -> None:
-        """Have the run config name the clients, as in a run of theirs alone."""
-        self.update(config={**self._info["config"], "clients": clients})
 
     def head(self, number: int) -> Path:
         """The copy of a head."""
