@@ -22,7 +22,7 @@ from celeba_fl.rounds.checking import Client, Judge, check_reply, fault, largest
 from celeba_fl.rounds.exchange import send_and_wait
 from celeba_fl.rounds.messages import ARRAYS, CONFIG, RUN, SERVER_ROUND, SUMS, TRAIN, to_arrays
 from celeba_fl.rounds.roll_call import roll_call
-from celeba_fl.runs.audit import Audit
+from celeba_fl.runs.audit import Audit, files_of
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.kept_sums import KeptSums
 from celeba_fl.runs.reading import RunInfo, find_run, keys_read
@@ -137,6 +137,8 @@ class LateComers:
         if name in self.config.may_join:
             return ""
         if self._withdrawals.of(name):
+            for file in files_of(self.run.path, name):  # the roll call that it has just answered
+                file.unlink()
             return f"it has withdrawn; name it, if it wants to join again (joining = {name!r})"
         return "it is not named in joining" if self.config.may_join else ""
 

@@ -81,12 +81,15 @@ class ReopenedRun(RunDirectory):
     ) -> int:
         """Give the model that has been written a number, and keep a copy of it; the number.
 
-        It is that of these clients; `module` is that of the task, whose code made it. Where not all
-        take part who could, the run config names those that do, as in a run of theirs alone.
+        One that is as the last has that one's number. It is of these clients, and `module` is that
+        of the task, whose code made it. Where not all take part who could, the run config names
+        those that do, as in a run of theirs alone.
         """
-        code, number = code_description(module), int(read_csv(self.path / HEADS)[-1]["head"]) + 1
-        made = iso(datetime.now(UTC))
-        self._add_head(number, made, len(clients), joined, withdrawn, code["sha256"], True)
+        code, last = code_description(module), read_csv(self.path / HEADS)[-1]
+        number, made = int(last["head"]), iso(datetime.now(UTC))
+        if joined or withdrawn or last["model"] != hash_file(self.path / "model.safetensors"):
+            number += 1
+            self._add_head(number, made, len(clients), joined, withdrawn, code["sha256"], True)
         config = dict(self._info["config"])
         if withdrawn or config["clients"]:
             config["clients"] = ",".join(clients)
