@@ -83,7 +83,6 @@ class LateComers:
         check_provenance(run, self._prepared.provenance)
         self.here: dict[str, int] = {}  # node ids of members
         self._module = type(self.task).__module__
-        self._check_owner = name_check(grid)
         self.reload()
 
     def reload(self) -> None:
@@ -113,7 +112,7 @@ class LateComers:
             wait=config.wait_seconds,
             sums=task.description_sums(),
             check=task.check_description,
-            check_owner=self._check_owner,
+            check_owner=name_check(self.grid),  # which knows those that are here now
             on_progress=self.run.progress,
         )
         late = {}
