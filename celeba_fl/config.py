@@ -46,6 +46,8 @@ class RunConfig(PlaceKeys, JudgingKeys, PrivacyKeys, TrainingKeys, RoundKeys, Mo
             )
         if self.secure_aggregation:
             self._check_same_clients()
+        if self.keep_sums:
+            self._check_each_has_sums()
         if self.min_cohort == 1 or (self.min_cohort and not self.secure_aggregation):
             raise InputError(
                 f"min-cohort = {self.min_cohort}: is the number of clients in a total of "
@@ -53,6 +55,16 @@ class RunConfig(PlaceKeys, JudgingKeys, PrivacyKeys, TrainingKeys, RoundKeys, Mo
                 f"leave it out"
             )
         self._check_privacy()
+        if (self.joining or self.stay_open) and not self.join:
+            raise InputError(
+                f"joining = {self.joining!r}, stay-open = {self.stay_open}: say which run clients "
+                f"join, as in join = 'latest', or leave them out"
+            )
+        if self.join and self.resume:
+            raise InputError(
+                f"join = {self.join!r}, resume = {self.resume!r}: a run either is joined or goes "
+                f"on; leave one of them out"
+            )
 
     def _check_same_clients(self) -> None:
         """Raise InputError where totals over changing clients would differ by numbers of one.
@@ -149,10 +161,32 @@ class RunConfig(PlaceKeys, JudgingKeys, PrivacyKeys, TrainingKeys, RoundKeys, Mo
         """Whether a budget bounds what the run tells."""
         return self.privacy_epsilon > 0
 
+    def _check_each_has_sums(self) -> None:
+        """Raise InputError unless the server sees sums of each client that are its own matter."""
+        why = ""
+        if self.secure_aggregation:
+            why = "under secure-aggregation the server sees the sums of no client; choose one"
+        elif self.private:
+            why = "under privacy-epsilon what a client sends is noisy, and is released once"
+        elif self.strategy != "closed-form":
+            why = f"strategy = {self.strategy!r} has no sums; take strategy = 'closed-form'"
+        elif self.group_weighting:
+            why = (
+                f"with group-weighting = {self.group_weighting!r} a client's sums are weighted by "
+                f"what all clients hold, so that none can be taken out exactly; leave it empty"
+            )
+        if why:
+            raise InputError(f"keep-sums = true: {why}")
+
     @property
     def chosen(self) -> tuple[str, ...]:
         """The clients named in `clients`; none: all take part."""
         return split_names(self.clients)
+
+    @property
+    def may_join(self) -> tuple[str, ...]:
+        """The clients named in `joining`; none: whoever is new and has not withdrawn."""
+        return split_names(self.joining)
 
     @property
     def groupby(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from celeba_fl.common.flower import look_by_node
 from celeba_fl.common.log import LOG, quiet_strategies
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.client_keys import name_check
+from celeba_fl.membership.joining import join
 from celeba_fl.privacy.averaging import PrivateAveraging
 from celeba_fl.privacy.ledger import Budget, Ledger
 from celeba_fl.privacy.promise import assumptions
@@ -29,6 +30,7 @@ from celeba_fl.rounds.roll_call import roll_call
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.audit import Audit
 from celeba_fl.runs.directory import RunDirectory
+from celeba_fl.runs.kept_sums import KeptSums
 from celeba_fl.runs.recorder import Recorder
 from celeba_fl.runs.resuming import last_recorded
 from celeba_fl.strategy import ClosedForm, check_strategy, make_strategy, private_averaging
@@ -48,6 +50,9 @@ def main(grid: Grid, context: Context) -> None:
     config = RunConfig.load(context.run_config)
     clean_up(config.home_dir)
     look_by_node(grid)
+    if config.join:
+        join(grid, context.run_id, config, _draw_report)
+        return
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
         check_strategy(config.strategy, config.secure_aggregation)
         task = load_task(config)
@@ -94,7 +99,9 @@ def main(grid: Grid, context: Context) -> None:
         totals = task.instruct(total.counts, total.num_train)
         totals = {**totals, **task.instruct_from_sums(run.keep_sums(total.sums))}
         instructions = {**prepared.instructions, **totals, RUN: run.path.name}
-        strategy = make_strategy(config, task, run.keep_closed_form)
+        said = {name: client.sums for name, client in clients.items()}
+        each = KeptSums(run.path, said) if config.keep_sums else None
+        strategy = make_strategy(config, task, run.keep_closed_form, each)
         judge = Judge(task, clients, instructions)
         loop = _loop(config, task, clients, cohorts, run, recorder, judge)
         if secure:

@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -28,13 +28,21 @@ from celeba_fl.task import Instructions, Task
 Keep = Callable[[Arrays], None]
 
 
+class Each(Protocol):
+    """Where each client's sums are kept, such as `celeba_fl.runs.kept_sums.KeptSums`."""
+
+    def clear(self) -> None: ...
+    def put(self, client: str, sums: Arrays) -> None: ...
+    def finish(self) -> None: ...
+
+
 class ClosedForm(flower.FedAvg):
     """One round in which clients send sums, from which the task solves for the model.
 
     Fed3R (Fani et al., ICML 2024, arXiv 2406.01116) and AFL (He et al., CVPR 2025, arXiv
     2405.16240); the mathematics are the task's own, see `celeba_fl.models.ridge`. The sums are
     added up as they arrive, so that memory holds one set of them and not fifty. `keep` gets what
-    the task keeps of them.
+    the task keeps of them, and `each` the sums of each client, if they are kept.
 
     Raises
     ------
@@ -44,9 +52,9 @@ class ClosedForm(flower.FedAvg):
 
     num_rounds = 1  # there is no second one, see `Loop`
 
-    def __init__(self, task: Task, keep: Keep | None = None) -> None:
+    def __init__(self, task: Task, keep: Keep | None = None, each: Each | None = None) -> None:
         super().__init__()
-        self.task, self._keep = task, keep
+        self.task, self._keep, self._each = task, keep, each
         task.zero_sums()  # fails here, not in the first round
         self._total: Arrays = {}
         self._instructions: Instructions = {}
@@ -56,6 +64,8 @@ class ClosedForm(flower.FedAvg):
     ) -> Iterable[Message]:
         """Ask for the sums; the model stays on the server."""
         self._total = self.task.zero_sums()
+        if self._each:
+            self._each.clear()
         self._instructions = {**config, SUMS: list(self._total)}
         instructions = ConfigRecord({**self._instructions})
         return super().configure_train(server_round, ArrayRecord(), instructions, grid)
@@ -65,11 +75,14 @@ class ClosedForm(flower.FedAvg):
         """The sums so far: a client's are of the same shapes."""
         return self._total
 
-    def take(self, content: RecordDict) -> None:
+    def take(self, client: str, content: RecordDict) -> None:
         """Add a client's sums and delete them; InputError if the total does not fit into int64."""
         (name,) = content.array_records
-        sums = content.array_records[name]
-        add_exactly(self._total, {key: unpack(sums[key]) for key in self._total})
+        packed = content.array_records[name]
+        sums = {key: unpack(packed[key]) for key in self._total}
+        add_exactly(self._total, sums)
+        if self._each:
+            self._each.put(client, sums)
         del content[name]
 
     def aggregate_train(
@@ -80,6 +93,8 @@ class ClosedForm(flower.FedAvg):
         kept = self.task.sums_to_keep(total, self._instructions) if self._keep else {}
         if self._keep and kept:
             self._keep(kept)
+        if self._each:
+            self._each.finish()
         head = self.task.solve(total, self._instructions)
         return to_record(head), MetricRecord()
 
@@ -153,8 +168,10 @@ def private_averaging(config: RunConfig, clients: int) -> PrivateAveraging:
     return PrivateAveraging(each, config.clipping_norm, clients, config.privacy_delta)
 
 
-def make_strategy(config: RunConfig, task: Task, keep: Keep | None = None) -> Strategy:
-    """The strategy that a run config names, with its own keys; `keep` is for the closed form.
+def make_strategy(
+    config: RunConfig, task: Task, keep: Keep | None = None, each: Each | None = None
+) -> Strategy:
+    """The strategy that a run config names, with its own keys; the closed form may `keep` sums.
 
     Raises
     ------
@@ -171,7 +188,7 @@ def make_strategy(config: RunConfig, task: Task, keep: Keep | None = None) -> St
     }
     if entry.strategy is ClosedForm:
         LOG.info("The closed form takes one round, whatever num-server-rounds")
-        arguments["keep"] = keep
+        arguments |= {"keep": keep, "each": each}
     try:
         return entry.strategy(**arguments)
     except TypeError as error:

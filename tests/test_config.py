@@ -268,3 +268,18 @@ def test_averages_hide_a_client_under_conditions(key: str, value: object) -> Non
 def test_clients_may_share_a_person_where_single_images_are_hidden() -> None:
     RunConfig.load({**PRIVATE, "partitioner": "iid", "privacy-unit": "image"})
     RunConfig.load({**PRIVATE, "secure-aggregation": False, "privacy-noise": "server"})
+
+
+@pytest.mark.parametrize(
+    ("others", "why"),
+    [
+        ({"secure-aggregation": True, "strategy": "closed-form"}, "sees the sums of no client"),
+        ({}, "strategy = 'fedavg' has no sums"),
+        ({"strategy": "closed-form", "group-weighting": "Male"}, "none can be taken out exactly"),
+    ],
+)
+def test_sums_are_kept_only_where_they_are_a_client_s_own(
+    others: dict[str, object], why: str
+) -> None:
+    with pytest.raises(InputError, match=f"keep-sums = true: .*{why}"):
+        RunConfig.load({"keep-sums": True, **others})

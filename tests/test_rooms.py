@@ -13,7 +13,8 @@ from celeba_fl.common.bundle import PACKAGE
 ROOMS = (
     *("common", "rounds", "privacy", "keys", "config", "results", "task", "data", "evaluation"),
     *("client_app", "strategy", "launch", "runs", "vision", "models", "teach", "deployment"),
-    *("report", "inference", "export", "tasks", "server_app", "studies", "dashboard", "cli"),
+    *("report", "inference", "export", "tasks", "membership", "server_app", "studies"),
+    *("dashboard", "cli"),
 )
 FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from celeba_fl.cli import apps, export, models, pages, runs, sites, studies
+from celeba_fl.cli import apps, export, membership, models, pages, runs, sites, studies
 from celeba_fl.common.errors import InputError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app.add_typer(deploy, name="deploy")
 deploy.command()(sites.local)
 for command in (
     *(runs.run, runs.runs, studies.baseline, studies.sweep, studies.fairer),
+    *(membership.withdraw, membership.join, membership.serve),
     *(models.predict, models.sample, models.teach),
     *(pages.report, pages.compare, pages.dashboard, sites.credentials),
     *(export.export, apps.new, apps.keys),

@@ -1,7 +1,8 @@
 """`celeba-fl run` and `celeba-fl runs`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,19 +41,34 @@ def run(
     superlink = [word for word in rest or [] if "=" not in word]
     if len(superlink) > 1:
         raise InputError(f"{superlink}: one SuperLink at most; overrides are written key=value")
-    app, settings = app_here(), read_experiment(experiment, pairs)
+    raise SystemExit(start(read_experiment(experiment, pairs), superlink, federation, inline))
+
+
+def start(
+    settings: dict[str, Any],
+    superlink: Sequence[str],
+    federation: Path | None,
+    inline: bool,
+    stop: Path | None = None,
+) -> int:
+    """Run the app here with settings, by Flower or in this process; the exit status.
+
+    With `stop`, Ctrl-C ends a run of Flower's too: by a file of that name.
+    """
+    app = app_here()
     config = app.load(settings)
     if not superlink:
         settings |= absolute_paths(settings, config.keys())
         federation = federation or SIMULATION
         num_supernodes(federation)  # fails here, and not in Flower
     if not inline:
-        raise SystemExit(run_flower(app, app.submittable(settings), federation, superlink))
+        return run_flower(app, app.submittable(settings), federation, superlink, stop)
     from celeba_fl.client_app import app as client_app
     from celeba_fl.launch.inline import run_inline
     from celeba_fl.server_app import app as server_app
 
     run_inline(app.load(settings), num_supernodes(federation), server_app, client_app)
+    return 0
 
 
 def runs() -> None:

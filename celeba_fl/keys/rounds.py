@@ -66,6 +66,20 @@ class RoundKeys(Keyed):
         words=("latest",),
         empty=True,
     )
+    join: str = key(
+        "finished run of the closed form that more clients join, or `latest`; empty: none",
+        "",
+        kind="run",
+        words=("latest",),
+        empty=True,
+    )
+    joining: str = key(
+        "names of the clients that may join it, comma-separated; empty: all that have not "
+        "withdrawn",
+        "",
+        empty=True,
+    )
+    stay_open: bool = key("whether it then waits for others to join, until it is ended", False)
     audit: bool = key(
         "whether to keep each message as the server receives it, for whoever asks what it sees",
         False,

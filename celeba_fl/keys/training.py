@@ -67,6 +67,9 @@ class TrainingKeys(Keyed):
         choices=("base-rates", "random", "closed-form", "public"),
         of=HEAD,
     )
+    keep_sums: bool = key(
+        "whether the run directory keeps each client's sums of the closed form", False
+    )
     strategy: str = key(
         "how the server aggregates: a name in celeba_fl/strategy.py, or module:Class", "fedavg"
     )

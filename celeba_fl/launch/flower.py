@@ -60,12 +60,17 @@ def flower_json(command: Sequence[str], environment: Mapping[str, str]) -> dict[
 
 
 def run_flower(
-    app: FlowerApp, settings: Mapping[str, Any], federation: Path | None, superlink: Sequence[str]
+    app: FlowerApp,
+    settings: Mapping[str, Any],
+    federation: Path | None,
+    superlink: Sequence[str],
+    stop: Path | None = None,
 ) -> int:
     """Submit a run, follow its log, and return the exit status: 0 only for one that completed.
 
     `settings` override the app's, `federation` is the file for `--federation-config`, and
-    `superlink` has the name of a connection, or nothing for Flower's default.
+    `superlink` has the name of a connection, or nothing for Flower's default. A run that a file
+    `stop` ends gets it by Ctrl-C.
     """
     environment = flower_environment()
     command = ["flwr", "run", str(app.folder), *superlink, "--format", "json"]
@@ -83,6 +88,10 @@ def run_flower(
             print(f"Run {run_id}: {status}")
             return 0
     except KeyboardInterrupt:
+        if stop:
+            stop.touch()
+            print(f"\nThe run ends in a moment, by {stop}")
+            return 0
         print(f"\nThe run goes on; stop it with: flwr stop {' '.join(where)}")
         return 130
     listing = ["flwr", "ls", *superlink, "--run-id", run_id, "--format", "json"]

@@ -28,14 +28,15 @@ def aggregate(
     """Let the strategy average in double precision; the result has the model's own types.
 
     That model is `before`, which the clients were sent. The replies are changed in place; if
-    `uniform`, all clients with examples count alike, however many they have.
+    `uniform`, all clients with examples count alike, however many they have. Without any reply, as
+    of a cohort of nobody, the strategy makes the model of what it has.
 
     Raises
     ------
     RoundFailedError
         If the strategy returns no model, or one with NaN, infinity or numbers beyond all measure.
     """
-    if not total_examples(replies):
+    if replies.summands and not total_examples(replies):
         LOG.warning("round %d: no client of the cohort has a train example", server_round)
         return before, MetricRecord()
     for message in replies.summands.values():

@@ -70,9 +70,10 @@ class Retries:
 class Loop:
     """The rounds of any strategy of Flower's, in the place of its own `start` and sampling.
 
-    A strategy may have three attributes that Flower's do not: `take` adds the content of a reply up
-    as it arrives, and may delete it then; `expected` holds arrays of the names, shapes and types
-    that it takes; `num_rounds` says after how many rounds it is done.
+    A strategy may have three attributes that Flower's do not: `take` gets the name of a client and
+    the content of its reply as it arrives, adds that up, and may delete it; `expected` holds arrays
+    of the names, shapes and types that it takes; `num_rounds` says after how many rounds it is
+    done.
     """
 
     clients: Mapping[str, int]  # node id by name
@@ -189,7 +190,7 @@ class Loop:
             replies = self._exchange(its, now, requests, strategy)
             trained = replies[part]
             usable = len(trained.usable)
-            counts = usable and usable / len(cohort) >= self.retries.min_replies
+            counts = not cohort or (usable and usable / len(cohort) >= self.retries.min_replies)
             again = not counts and attempt < self.retries.times and not trained.opened
             if EVALUATE in requests and (replies[EVALUATE].usable or not again):
                 self._complete(its, now, replies[EVALUATE])
@@ -290,7 +291,7 @@ class Loop:
             check_reply(content, *forms.get(part, ()))
             self.check(client, part, content)
             if part == SUMS:
-                trainer.take(content)  # type: ignore[union-attr]
+                trainer.take(client, content)  # type: ignore[union-attr]
 
         reasons = {part: partial(fault, check, part) for part in requests}
         replies = self.send(

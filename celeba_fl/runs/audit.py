@@ -7,6 +7,7 @@ one go, such as the roll call or a round. None but the owner can read any of it.
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -84,11 +85,21 @@ class Audit:
         node = self._asked.get(message.metadata.reply_to_message_id, message.metadata.src_node_id)
         records = message.content.config_records if message.has_content() else {}
         for record in {CLIENT, SITS_OUT} & records.keys():
-            said = quote(str(records[record].get("name")), safe=" ").replace(".", "%2E")
+            said = _quoted(str(records[record].get("name")))
             name = said[:NAME_LENGTH]
             taken = name != said or name in ("", *self._names.values())
             self._names.setdefault(node, f"{name}-{node}" if taken else name)
         return self._names.get(node, f"node-{node}")
+
+
+def files_of(run: Path, client: str) -> list[Path]:
+    """What is kept of a client in a run directory, under its name or that with its node id."""
+    own = re.compile(rf"{re.escape(_quoted(client)[:NAME_LENGTH])}(-\d{{15,20}})?")
+    return sorted(path for path in (run / FOLDER).glob("*/*.*") if own.fullmatch(path.stem))
+
+
+def _quoted(client: str) -> str:
+    return quote(client, safe=" ").replace(".", "%2E")
 
 
 def _as_numbers(array: Array) -> np.ndarray:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -55,6 +55,9 @@ class RunDirectory:
     """
 
     def __init__(self, config: RunConfig, flwr_run_id: int) -> None:
+        self._clock = time.monotonic()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
         try:
             self._open(config, flwr_run_id)
         except OSError as error:
@@ -66,9 +69,6 @@ class RunDirectory:
 
     def _open(self, config: RunConfig, flwr_run_id: int) -> None:
         started = datetime.now(UTC)
-        self._clock = time.monotonic()
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
         if config.resume:
             self.path = directory_to_resume(config)
             self._info = read_json(self.path / "run.json")
@@ -82,7 +82,7 @@ class RunDirectory:
                 "status": "running",
                 "reason": "",
                 "updated": "",
-                "started": _iso(started),
+                "started": iso(started),
                 "finished": None,
                 "seconds": 0.0,
                 "seed": config.seed,
@@ -90,12 +90,7 @@ class RunDirectory:
                 "home": str(config.home_dir),
                 "flwr_run_ids": [flwr_run_id],
             }
-        self._writer = FileLock(self.path / ".lock", timeout=0)
-        try:
-            self._writer.acquire()
-        except Timeout:
-            raise InputError(f"resume: another run is writing {self.path}") from None
-        clean_up(self.path)
+        self._hold(f"resume: another run is writing {self.path}")
         self._before: float = self._info["seconds"]
         self.update(
             code=code_description(),
@@ -103,7 +98,16 @@ class RunDirectory:
             own_keys=describe(config.own_keys()),
         )
 
-    def __enter__(self) -> "RunDirectory":
+    def _hold(self, trouble: str) -> None:
+        """Let nobody else write here from now on; InputError if somebody does."""
+        self._writer = FileLock(self.path / ".lock", timeout=0)
+        try:
+            self._writer.acquire()
+        except Timeout:
+            raise InputError(trouble) from None
+        clean_up(self.path)
+
+    def __enter__(self) -> Self:
         LOG.info("Run directory: %s", self.path)
         return self
 
@@ -132,7 +136,7 @@ class RunDirectory:
 
     def _close(self, status: str, reason: str) -> None:
         self._stop_heart()  # `seconds` end where `finished` is; the report comes after both
-        finished = _iso(datetime.now(UTC))
+        finished = iso(datetime.now(UTC))
         self.update(status=status, reason=reason, finished=finished, seconds=self.seconds)
 
     def set_provenance(self, provenance: Mapping[str, Any]) -> None:
@@ -171,7 +175,7 @@ class RunDirectory:
     def update(self, **values: Any) -> None:
         """Set keys of `run.json`; every write is also a sign of life."""
         with self._lock:
-            self._info.update(values, updated=_iso(datetime.now(UTC)))
+            self._info.update(values, updated=iso(datetime.now(UTC)))
             write_json(self.path / "run.json", self._info)
 
     def _beat(self) -> None:
@@ -263,5 +267,5 @@ class RunDirectory:
         return load(path.read_bytes()) if path.exists() else {}
 
 
-def _iso(moment: datetime) -> str:
+def iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")

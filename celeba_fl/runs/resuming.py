@@ -53,6 +53,8 @@ def directory_to_resume(config: RunConfig) -> Path:
 
 def _nothing_left(config: RunConfig, run: RunInfo, before: Mapping[str, Any]) -> str:
     """Why there is nothing to do in a run with these keys; empty if there is something."""
+    if (run.path / "heads.csv").exists():
+        return "has a head that was made anew since its end; celeba-fl join goes on with it"
     now, completed = config.to_dict(), run.status == "completed"
     saved = Checkpoints(run.path / "checkpoints").rounds()
     done = before["num-server-rounds"] if completed else max(saved, default=0)

@@ -38,8 +38,9 @@ SHOWN = {
 
 
 def can_be_fairer(run: RunInfo) -> bool:
-    """Whether a run has kept its sums."""
-    return (run.path / "closed_form.safetensors").exists()
+    """Whether a run has kept its sums, with those of groups."""
+    has_groups = bool(run.config.get("fair-groups"))
+    return has_groups and (run.path / "closed_form.safetensors").exists()
 
 
 def make_fairer(run: RunInfo, penalty: float, budget: float) -> Path:

@@ -57,13 +57,14 @@ class SolvedFaces(BudgetedFaces):
         return unfold(head, self._scaling)
 
     def sums_to_keep(self, sums: Arrays, instructions: Instructions) -> Arrays:
-        """With `fair-groups` all that `solve_again` needs for another penalty."""
+        """With `fair-groups` or `keep-sums` all that `solve_again` needs for another head."""
         config, valid = self.config, self._central["server_valid"]
-        return closed_form.complete(config, sums, valid, instructions) if config.fair else {}
+        keeps = config.fair or config.keep_sums
+        return closed_form.complete(config, sums, valid, instructions) if keeps else {}
 
     def review(self, kept: Arrays) -> dict[str, list[dict[str, Any]]]:
         """Heads of other penalties, and what else makes groups equal, on the server's splits."""
-        return fairer.review(self.config, kept, self._central)
+        return fairer.review(self.config, kept, self._central) if self.config.fair else {}
 
     def public_arrays(self) -> Arrays:
         """The closed form on the public part of the train images.

@@ -22,6 +22,7 @@ from celeba_fl.data.sources import load
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import heads
 from celeba_fl.rounds.aggregation import RoundFailedError
+from celeba_fl.runs.kept_sums import KeptSums
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.task import Instructions, NodeConfig
@@ -133,6 +134,21 @@ def test_a_round_that_is_tried_again_adds_nothing_twice(
 ) -> None:
     monkeypatch.setattr(Summing, "fault", failing(0, 1, times=1))
     assert scores(solve(tmp_path)) == [0, 6]
+
+
+def test_each_client_s_sums_are_kept_once_and_add_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Summing, "fault", failing(0, 1, times=1))
+    each = KeptSums(solve(tmp_path, keep_sums=True))
+    assert {name: each.read(name)["s"].tolist() for name in each.clients()} == {
+        "0": [1],
+        "1": [2],
+        "2": [3],
+    }
+    monkeypatch.setattr(Summing, "fault", failing(1))
+    assert KeptSums(solve(tmp_path / "some", keep_sums=True)).clients() == ["0", "2"]
+    assert not KeptSums(solve(tmp_path / "none")).exist
 
 
 def test_after_too_many_failures_the_run_goes_on(

@@ -1,6 +1,6 @@
 """What a budget of differential privacy costs the closed form, over people. Two tables.
 
-python tests/benchmarks/private.py dataset=/data/celeba weights=/data/mobilenet_v2.pt \
+python tests/benchmarks/epsilon.py dataset=/data/celeba weights=/data/mobilenet_v2.pt \
         [features=last image-size=224] [--folds 8] [--draws 5] [--jobs 2] \
         [--whole | --averaging | --audit]
 

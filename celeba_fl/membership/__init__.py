@@ -1,0 +1,1 @@
+"""Who is in a model of the closed form: clients that withdraw, and others that come late."""
