@@ -1,11 +1,13 @@
 """The ServerApp: run config -> task -> clients -> strategy -> run directory."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
+from celeba_fl.attacks.exchange import Attackers, check_simulation
 from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import clean_up
@@ -46,6 +48,7 @@ def main(grid: Grid, context: Context) -> None:
     look_by_node(grid)
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
         check_strategy(config.strategy, config.secure_aggregation)
+        check_simulation(config, grid)
         task = load_task(config)
         module = type(task).__module__
         run.update(code=code_description(module))
@@ -94,6 +97,8 @@ def main(grid: Grid, context: Context) -> None:
         loop = _loop(config, task, clients, cohorts, run, recorder, judge)
         if secure:
             loop.send, loop.check = secure.send_and_wait, secure.check_by(judge)
+        elif config.attack != "none":
+            loop.send = _attackers(config, clients, run).send_and_wait
         _get_ready_to_draw()
         result = loop.run(
             strategy,
@@ -153,6 +158,18 @@ def _loop(
         on_progress=partial(_on_progress, run),
         ask_everyone=True,
     )
+
+
+def _attackers(config: RunConfig, clients: Iterable[str], run: RunDirectory) -> Attackers:
+    """Those of the simulation, named in the log and in `attackers.csv`."""
+    attackers = Attackers.of(config, clients)
+    names = sorted(attackers.clients)
+    LOG.warning(
+        "Simulated attack: %s, strength %g, by %d clients: %s",
+        *(attackers.attack, attackers.strength, len(names), ", ".join(names)),
+    )
+    run.write_csv("attackers.csv", [{"client": name, "attack": config.attack} for name in names])
+    return attackers
 
 
 def _on_progress(run: RunDirectory, progress: PhaseProgress) -> None:

@@ -105,7 +105,9 @@ def test_only_fedprox_tells_clients_of_a_proximal_term(strategy: str, expected: 
 @pytest.mark.parametrize(
     ("weighting", "average"), [("examples", (0 * 1 + 1 * 2 + 2 * 3) / 6), ("uniform", 1.0)]
 )
-@pytest.mark.parametrize("strategy", sorted({*STRATEGIES} - {"closed-form"}))
+@pytest.mark.parametrize(
+    "strategy", [one for one, entry in STRATEGIES.items() if entry.sums and one != "closed-form"]
+)
 def test_weighting(strategy: str, weighting: str, average: float) -> None:
     keys = {"server_learning_rate": 1.0, "server_momentum": 0.0, "beta_1": 0.0, "beta_2": 0.0}
     app = adding_app(lambda client, _: float(client))
@@ -192,7 +194,7 @@ def test_a_strategy_of_ones_own_may_read_config_and_task() -> None:
     assert strategy.about == (0.5, "Adding", 3)
 
 
-@pytest.mark.parametrize("name", ["krum", "", "no_such_module:Strategy", "test_strategy", ":"])
+@pytest.mark.parametrize("name", ["nobody", "", "no_such_module:Strategy", "test_strategy", ":"])
 def test_a_strategy_that_is_not_there_is_refused_by_name(name: str) -> None:
     with pytest.raises(InputError, match=f"strategy = {name!r}: .*take one of fedavg, fedavgm"):
         check_strategy(name)
@@ -211,8 +213,8 @@ def test_a_strategy_that_cannot_be_constructed_is_refused() -> None:
 
 
 def test_a_run_with_an_unknown_strategy_ends_before_it_starts(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="strategy = 'krum'"):
-        run(tmp_path, 3, strategy="krum")
+    with pytest.raises(InputError, match="strategy = 'nobody'"):
+        run(tmp_path, 3, strategy="nobody")
     (path,) = tmp_path.iterdir()
     assert not (path / "nodes.csv").exists()
 
