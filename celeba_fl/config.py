@@ -70,6 +70,8 @@ class RunConfig(PlaceKeys, JudgingKeys, RobustKeys, TrainingKeys, RoundKeys, Mod
             )
         if attack == "sums" and not closed:
             wrong = "falsifies sums for the closed form, and there are none"
+        elif attack == "sums" and self.task != "attributes":
+            wrong = "is known of the task attributes alone"
         elif attack not in ("none", "sums") and self.strategy == "closed-form":
             wrong = "falsifies models, and for the closed form clients send sums; take sums"
         elif attack == "label-flip" and self.task not in ("attributes", "lenet"):

@@ -7,6 +7,19 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from celeba_fl.common.arrays import Floats
 
+
+class Model(ArrayRecord):
+    """A model that a strategy reads without taking it apart.
+
+    Flower's Bulyan deletes what it has read, and collects the garbage of the whole process for each
+    array of each client: seconds a round.
+    """
+
+    def to_numpy_ndarrays(self, *, keep_input: bool = True) -> list[np.ndarray]:
+        """Its arrays, all of which it keeps."""
+        return super().to_numpy_ndarrays()
+
+
 # Numbers of the models that one of those to come is the mean of.
 Members = list[list[int]]
 
@@ -52,7 +65,7 @@ def means(contents: Sequence[RecordDict], members: Members) -> list[RecordDict]:
     models = [model_of(content) for content in contents]
     metrics = [next(iter(content.metric_records.values())) for content in contents]
     (name,), (other,) = contents[0].array_records, contents[0].metric_records
-    mixed = [RecordDict({name: ArrayRecord(), other: MetricRecord()}) for _ in members]
+    mixed = [RecordDict({name: Model(), other: MetricRecord()}) for _ in members]
     for key in models[0]:
         stack = np.stack([model[key].numpy() for model in models])
         for content, of in zip(mixed, members, strict=True):

@@ -1,0 +1,24 @@
+"""Labels that attackers flip."""
+
+import numpy as np
+import pytest
+
+from celeba_fl.attacks.labels import FLIP, flipped
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8"])
+def test_classes_are_counted_from_the_end(dtype: str) -> None:
+    labels: np.ndarray = np.array([0, 1, 9, 4], dtype)
+    found = flipped(labels, {FLIP: True}, 10)
+    assert found.tolist() == [9, 8, 0, 5]
+    assert found.dtype == dtype
+
+
+def test_attributes_are_turned_round() -> None:
+    labels = np.array([[True, False], [False, False]])
+    assert flipped(labels, {FLIP: True}).tolist() == [[False, True], [True, True]]
+
+
+def test_an_honest_client_keeps_its_labels() -> None:
+    labels = np.array([True, False])
+    assert flipped(labels, {}) is labels
