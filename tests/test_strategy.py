@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adding import Adding, Nodes, adding_app, record, reply, run, values
+from adding import Adding, Nodes, adding_app, column, record, reply, run, values
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, Strategy
@@ -185,6 +185,13 @@ def test_a_strategy_of_ones_own_runs_the_whole_loop(tmp_path: Path) -> None:
     ]
     assert run(tmp_path, 3, strategy=name, num_server_rounds=3, resume="latest") == path
     assert read_csv(path / "rounds.csv")[-1]["server_valid_score"] == "9.0"
+
+
+def test_a_strategy_of_ones_own_may_have_mixing_before_it(tmp_path: Path) -> None:
+    keys = {"pre_aggregation": "nnm", "attackers_expected": 0.2, "num_server_rounds": 1}
+    path = run(tmp_path, 5, strategy=f"{__name__}:Largest", **keys)
+    # Clients add 1 to 5; each is mixed with all but the one that is furthest away.
+    assert column(path, "server_valid_score") == [0.0, (2 + 3 + 4 + 5) / 4]
 
 
 def test_a_strategy_of_ones_own_may_read_config_and_task() -> None:

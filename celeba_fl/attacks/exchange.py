@@ -129,5 +129,6 @@ def _moved(sent: Arrays, update: Floats) -> Arrays:
         step, update = np.split(update, [array.size])
         values = array + step.reshape(array.shape)
         whole = array.dtype.kind in "iu"
-        model[key] = (np.rint(values) if whole else values).astype(array.dtype)
+        with np.errstate(over="ignore"):  # infinity is refused as any client's is
+            model[key] = (np.rint(values) if whole else values).astype(array.dtype)
     return model

@@ -12,6 +12,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.robust.voting import Defence, TrimmedMean
 from celeba_fl.rounds.aggregation import RoundFailedError
+from celeba_fl.strategy import check_strategy
 
 ROBUST = ("krum", "multikrum", "bulyan", "fedmedian", "fedtrimmedavg", "centred-clipping")
 MIXED = [{"strategy": "fedavg", "pre_aggregation": mixing} for mixing in ("nnm", "bucketing")]
@@ -59,6 +60,12 @@ def test_a_run_that_was_interrupted_ends_alike(keys: dict[str, Any], tmp_path: P
     begun = run(tmp_path / "begun", 7, **{**keys, "num_server_rounds": 1})
     assert run(tmp_path / "begun", 7, resume="latest", **keys) == begun
     assert outcome(begun) == outcome(whole)
+
+
+@pytest.mark.parametrize("strategy", ROBUST)
+def test_under_secure_aggregation_there_is_nobody_to_compare(strategy: str) -> None:
+    with pytest.raises(InputError, match=f"strategy = '{strategy}': may need to see what each"):
+        check_strategy(strategy, secure=True)
 
 
 def test_bulyan_by_hand() -> None:
