@@ -11,9 +11,14 @@ from celeba_fl.config import RunConfig
 FLIP = "flip-labels"  # an instruction to attackers alone
 
 
-def flipped(labels: np.ndarray, instructions: Mapping[str, Any], classes: int = 2) -> np.ndarray:
-    """The last label for the first and so on, on an attacker; on anyone else the labels."""
-    if not instructions.get(FLIP):
+def flipped(
+    labels: np.ndarray, config: RunConfig, instructions: Mapping[str, Any], classes: int = 2
+) -> np.ndarray:
+    """The last label for the first and so on, on an attacker; on anyone else the labels.
+
+    Where the run config says nothing of it, nobody obeys: sites that refuse attacks have read that.
+    """
+    if config.attack != "label-flip" or not instructions.get(FLIP):
         return labels
     return ~labels if labels.dtype == bool else (classes - 1 - labels).astype(labels.dtype)
 

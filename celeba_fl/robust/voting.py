@@ -95,7 +95,8 @@ class Voting(Strategy):
         """
         voters = [reply for reply in replies if num_examples(reply.content)]
         if too_few := self._too_few(len(voters)):
-            raise RoundFailedError(f"round {server_round}: {too_few}; or raise min-replies")
+            tries = "or raise min-replies, so that such a round is tried again"
+            raise RoundFailedError(f"round {server_round}: {too_few}; {tries}")
         attackers = self.defence.attackers(self.asked)
         contents = self.defence.mix([one.content for one in voters], attackers, server_round)
         for content in contents:

@@ -294,7 +294,7 @@ class Attributes(SolvedFaces):
         trained, loss = train_head(
             arrays,
             scaled(Versions([store.read(train.rows[chosen]) for store in stores]), scaling),
-            np.tile(flipped(taught[chosen], instructions), (copies, 1)),
+            np.tile(flipped(taught[chosen], config, instructions), (copies, 1)),
             epochs=config.local_epochs,
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,

@@ -194,7 +194,7 @@ class Lenet(Task):
         trained, loss = train_lenet(
             arrays,
             parts["train"][0],
-            flipped(parts["train"][1], instructions, len(images.classes)),
+            flipped(parts["train"][1], config, instructions, len(images.classes)),
             epochs=config.local_epochs,
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,

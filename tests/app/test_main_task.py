@@ -83,8 +83,8 @@ def test_attackers_alone_learn_flipped_labels(
 ) -> None:
     seen = []
 
-    def noting(labels: np.ndarray, instructions: dict[str, Any]) -> np.ndarray:
-        seen.append((bool(instructions.get("flip-labels")), labels, flipped(labels, instructions)))
+    def noting(labels: np.ndarray, config: RunConfig, told: dict[str, Any]) -> np.ndarray:
+        seen.append((bool(told.get("flip-labels")), labels, flipped(labels, config, told)))
         return seen[-1][2]
 
     monkeypatch.setattr("celeba_fl.tasks.attributes.flipped", noting)
