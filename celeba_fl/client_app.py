@@ -9,6 +9,7 @@ from typing import Any
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from celeba_fl.attacks.labels import check_site
 from celeba_fl.common.bundle import PACKAGE, code_hash, code_path
 from celeba_fl.common.errors import InputError, for_others, printable
 from celeba_fl.common.files import clean_up
@@ -177,7 +178,9 @@ def _task(context: Context) -> Task:
 
 
 def _config(context: Context) -> RunConfig:
-    return _checked(tuple(context.run_config.items()))
+    config = _checked(tuple(context.run_config.items()))
+    check_site(config, context.node_config)
+    return config
 
 
 @lru_cache(maxsize=4)

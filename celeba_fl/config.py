@@ -18,6 +18,7 @@ from celeba_fl.keys.judging import JudgingKeys
 from celeba_fl.keys.model import ModelKeys
 from celeba_fl.keys.places import DEFAULT_HOME, PlaceKeys
 from celeba_fl.keys.privacy import PrivacyKeys
+from celeba_fl.keys.robust import RobustKeys
 from celeba_fl.keys.rounds import RoundKeys
 from celeba_fl.keys.training import TrainingKeys
 
@@ -31,7 +32,9 @@ BEFORE: Mapping[str, Value] = {"features": "last", "scaling": "none", "init": "r
 
 # Python takes fields of the last parent first.
 @dataclass(frozen=True)
-class RunConfig(PlaceKeys, JudgingKeys, PrivacyKeys, TrainingKeys, RoundKeys, ModelKeys, DataKeys):
+class RunConfig(
+    PlaceKeys, JudgingKeys, PrivacyKeys, RobustKeys, TrainingKeys, RoundKeys, ModelKeys, DataKeys
+):
     """A validated run config; field `learning_rate` is the key `learning-rate`."""
 
     def __post_init__(self) -> None:
@@ -65,6 +68,7 @@ class RunConfig(PlaceKeys, JudgingKeys, PrivacyKeys, TrainingKeys, RoundKeys, Mo
                 f"join = {self.join!r}, resume = {self.resume!r}: a run either is joined or goes "
                 f"on; leave one of them out"
             )
+        self._check_robust()
 
     def _check_same_clients(self) -> None:
         """Raise InputError where totals over changing clients would differ by numbers of one.
@@ -177,6 +181,31 @@ class RunConfig(PlaceKeys, JudgingKeys, PrivacyKeys, TrainingKeys, RoundKeys, Mo
             )
         if why:
             raise InputError(f"keep-sums = true: {why}")
+
+    def _check_robust(self) -> None:
+        """Raise InputError at a defence or an attack that has nothing to work on."""
+        mixing, attack = self.pre_aggregation, self.attack
+        unseen = "has to see what each client sends, and under secure-aggregation nobody does"
+        for key, value in (("pre-aggregation", mixing), ("attack", attack)):
+            if self.secure_aggregation and value != "none":
+                raise InputError(f"{key} = {value!r}: {unseen}; set it to none")
+        closed = "closed-form" in (self.strategy, self.init)
+        wrong = ""
+        if mixing != "none" and self.strategy == "closed-form":
+            raise InputError(
+                f"pre-aggregation = {mixing!r}: mixes models, and the closed form adds up sums; "
+                f"set it to none"
+            )
+        if attack == "sums" and not closed:
+            wrong = "falsifies sums for the closed form, and there are none"
+        elif attack == "sums" and self.task != "attributes":
+            wrong = "is known of the task attributes alone"
+        elif attack not in ("none", "sums") and self.strategy == "closed-form":
+            wrong = "falsifies models, and for the closed form clients send sums; take sums"
+        elif attack == "label-flip" and self.task not in ("attributes", "lenet"):
+            wrong = "is known of the tasks attributes and lenet alone"
+        if wrong:
+            raise InputError(f"attack = {attack!r}: {wrong}, or set it to none")
 
     @property
     def chosen(self) -> tuple[str, ...]:

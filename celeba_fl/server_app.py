@@ -1,5 +1,6 @@
 """The ServerApp: run config -> task -> clients -> strategy -> run directory."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -7,6 +8,7 @@ from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 
+from celeba_fl.attacks.exchange import Attackers, check_simulation
 from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import clean_up
@@ -55,6 +57,7 @@ def main(grid: Grid, context: Context) -> None:
         return
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
         check_strategy(config.strategy, config.secure_aggregation)
+        check_simulation(config, grid)
         task = load_task(config)
         module = type(task).__module__
         run.update(code=code_description(module))
@@ -106,6 +109,8 @@ def main(grid: Grid, context: Context) -> None:
         loop = _loop(config, task, clients, cohorts, run, recorder, judge)
         if secure:
             loop.send, loop.check = secure.send_and_wait, secure.check_by(judge)
+        elif config.attack != "none":
+            loop.send = _attackers(config, clients, run).send_and_wait
         if config.private:
             strategy = _keep_budget(config, prepared, run, loop, strategy)
         _get_ready_to_draw()
@@ -188,6 +193,18 @@ def _keep_budget(
         strategy.count_earlier(len(ledger.spent))
     loop.send = ledger.counting(loop.send)
     return strategy
+
+
+def _attackers(config: RunConfig, clients: Iterable[str], run: RunDirectory) -> Attackers:
+    """Those of the simulation, named in the log and in `attackers.csv`."""
+    attackers = Attackers.of(config, clients)
+    names = sorted(attackers.clients)
+    LOG.warning(
+        "Simulated attack: %s, strength %g, by %d clients: %s",
+        *(attackers.attack, attackers.strength, len(names), ", ".join(names)),
+    )
+    run.write_csv("attackers.csv", [{"client": name, "attack": config.attack} for name in names])
+    return attackers
 
 
 def _on_progress(run: RunDirectory, progress: PhaseProgress) -> None:

@@ -22,6 +22,7 @@ from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.privacy.averaging import PrivateAveraging
 from celeba_fl.privacy.noise import noise_multiplier
+from celeba_fl.robust import voting
 from celeba_fl.rounds.messages import SUMS, to_record, unpack
 from celeba_fl.task import Instructions, Task
 
@@ -129,6 +130,13 @@ STRATEGIES: Mapping[str, Entry] = {
     "fedadam": Entry(flower.FedAdam, ADAPTIVE, sums=True),
     "fedyogi": Entry(flower.FedYogi, ADAPTIVE, sums=True),
     "closed-form": Entry(ClosedForm, sums=True),
+    # Those that stand clients which lie; each counts once, however many examples it has.
+    "krum": Entry(voting.Krum),
+    "multikrum": Entry(voting.MultiKrum),
+    "bulyan": Entry(voting.Bulyan),
+    "fedmedian": Entry(voting.Median),
+    "fedtrimmedavg": Entry(voting.TrimmedMean),
+    "centred-clipping": Entry(voting.CentredClipping, {"clipping-radius": "radius"}),
 }
 
 
@@ -179,6 +187,8 @@ def make_strategy(
         If there is none of that name, or it cannot be constructed.
     """
     entry, values = check_strategy(config.strategy), config.to_dict()
+    mixes = config.pre_aggregation != "none"
+    made = voting.voting(entry.strategy) if mixes else entry.strategy
     if not config.server_learning_rate:  # then Flower's default holds
         del values["server-learning-rate"]
     takes = inspect.signature(entry.strategy).parameters
@@ -190,9 +200,17 @@ def make_strategy(
         LOG.info("The closed form takes one round, whatever num-server-rounds")
         arguments |= {"keep": keep, "each": each}
     try:
-        return entry.strategy(**arguments)
+        strategy = made(**arguments)
     except TypeError as error:
         raise InputError(
             f"strategy = {config.strategy!r}: cannot be constructed: {error}; give its other "
             f"parameters defaults, or read them from a parameter config"
         ) from error
+    if isinstance(strategy, voting.Voting):
+        strategy.defence = voting.Defence.of(config)
+        LOG.info(
+            "strategy = %s, pre-aggregation = %s: each client with examples counts once, whatever "
+            "weighting = %s says, and a fraction of %g of them may lie (attackers-expected)",
+            *(config.strategy, config.pre_aggregation, config.weighting, config.attackers_expected),
+        )
+    return strategy

@@ -11,7 +11,8 @@ from celeba_fl.common.bundle import PACKAGE
 
 # From the bottom to the top. A room is a folder or a file of `celeba_fl/`.
 ROOMS = (
-    *("common", "rounds", "privacy", "keys", "config", "results", "task", "data", "evaluation"),
+    *("common", "rounds", "privacy", "keys", "config", "results", "task", "attacks", "robust"),
+    *("data", "evaluation"),
     *("client_app", "strategy", "launch", "runs", "vision", "models", "teach", "deployment"),
     *("report", "inference", "export", "tasks", "membership", "server_app", "studies"),
     *("dashboard", "cli"),

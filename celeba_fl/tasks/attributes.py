@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from celeba_fl.attacks.labels import flipped
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig, keys_of
@@ -297,7 +298,7 @@ class Attributes(SolvedFaces):
         trained, loss = train_head(
             arrays,
             scaled(Versions([store.read(train.rows[chosen]) for store in stores]), scaling),
-            np.tile(taught[chosen], (copies, 1)),
+            np.tile(flipped(taught[chosen], config, instructions), (copies, 1)),
             epochs=config.local_epochs,
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,

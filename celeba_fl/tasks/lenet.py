@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from celeba_fl.attacks.labels import flipped
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import pack_arrays, write_bytes
@@ -36,7 +37,7 @@ from celeba_fl.tasks.settings import check_partitions
 METRICS = ("loss", "accuracy", "majority_accuracy", "balanced_accuracy", "macro_f1")
 EACH_EPOCH = ("loss", "accuracy")
 # The others would take a step of their own on running variances, below zero too.
-STRATEGIES = ("fedavg", "fedprox")
+STRATEGIES = ("fedavg", "fedprox", "krum", "multikrum", "bulyan", "fedmedian", "fedtrimmedavg")
 
 
 class Lenet(Task):
@@ -52,7 +53,8 @@ class Lenet(Task):
         if config.strategy not in STRATEGIES:
             raise InputError(
                 f"strategy = {config.strategy!r}: the task lenet averages batch-norm statistics, "
-                f"which {config.strategy} would treat as weights; take {' or '.join(STRATEGIES)}"
+                f"which {config.strategy} would treat as weights; take one of "
+                f"{', '.join(STRATEGIES)}"
             )
 
     @property
@@ -191,7 +193,8 @@ class Lenet(Task):
 
         trained, loss = train_lenet(
             arrays,
-            *parts["train"],
+            parts["train"][0],
+            flipped(parts["train"][1], config, instructions, len(images.classes)),
             epochs=config.local_epochs,
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,

@@ -291,6 +291,14 @@ def test_the_model_that_is_kept_is_the_one_that_was_judged(toy: dict[str, Any], 
     assert right.mean() == pytest.approx(float(row["test_accuracy"]))
 
 
+def test_false_sums_pass_every_check_and_change_the_head(
+    toy: dict[str, Any], tmp_path: Path, iid: Any
+) -> None:
+    model, row = faces(toy, tmp_path, attack="sums")
+    assert row["failures"] == "0"
+    assert not np.allclose(model["weight"], iid[0]["weight"], rtol=0.1)
+
+
 def test_the_order_of_arrival_changes_not_one_bit(
     toy: dict[str, Any], tmp_path: Path, iid: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

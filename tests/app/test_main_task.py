@@ -5,10 +5,12 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from adding import column, outcome, run_in_order
 
 from celeba_fl import server_app
+from celeba_fl.attacks.labels import flipped
 from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
@@ -74,3 +76,21 @@ def test_the_main_task_resumes(whole: Path, toy: dict[str, Any], tmp_path: Path)
         config = RunConfig.load({**toy, "results-dir": str(tmp_path), **keys})
         run_inline(config, 5, server_app.app, client_app)
     assert outcome(read_runs(tmp_path)[0].path) == outcome(whole)
+
+
+def test_attackers_alone_learn_flipped_labels(
+    whole: Path, toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def noting(labels: np.ndarray, config: RunConfig, told: dict[str, Any]) -> np.ndarray:
+        seen.append((bool(told.get("flip-labels")), labels, flipped(labels, config, told)))
+        return seen[-1][2]
+
+    monkeypatch.setattr("celeba_fl.tasks.attributes.flipped", noting)
+    keys = {"attack": "label-flip", "attackers": 0.4, "results-dir": str(tmp_path)}
+    run_inline(RunConfig.load({**toy, **keys}), 5, server_app.app, client_app)
+    path = read_runs(tmp_path)[0].path
+    assert column(path, "test_loss")[1:] != column(whole, "test_loss")[1:]
+    assert sum(bad for bad, *_ in seen) == 2 * len(read_csv(path / "attackers.csv")) == 4
+    assert all((taught == (labels ^ bad)).all() for bad, labels, taught in seen)

@@ -249,8 +249,23 @@ def test_batch_norm_is_averaged_as_the_weights_are(keys, make, tmp_path):
 
 @pytest.mark.parametrize("strategy", ["fedadam", "fedyogi", "fedavgm"])
 def test_strategies_that_do_not_average_are_refused(make, strategy):
-    with pytest.raises(InputError, match=f"strategy = '{strategy}': .* take fedavg or fedprox"):
+    with pytest.raises(
+        InputError, match=f"strategy = '{strategy}': .* take one of fedavg, fedprox"
+    ):
         make(strategy=strategy)
+
+
+def test_an_attacker_learns_other_classes(make, monkeypatch):
+    task, taught = make(attack="label-flip"), []
+
+    def train(arrays, pixels, labels, **_):
+        taught.append(labels)
+        return arrays, 0.0
+
+    monkeypatch.setattr("celeba_fl.tasks.lenet.train_lenet", train)
+    for told in ({}, {"flip-labels": True}):
+        task.train(task.initial_arrays(), node(0), {"server-round": 1, **told}, 0)
+    assert (taught[0] + taught[1] == 9).all()
 
 
 def test_fedprox(make):
