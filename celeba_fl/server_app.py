@@ -1,5 +1,6 @@
 """The ServerApp: run config -> task -> clients -> strategy -> run directory."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -15,6 +16,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.deployment.client_keys import name_check
 from celeba_fl.privacy.server import SecureSums
 from celeba_fl.report.drawing import drawer
+from celeba_fl.rounds.asynchronous import AsynchronousLoop
 from celeba_fl.rounds.checking import FINAL_EVALUATION, Client, Judge, total_client
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
@@ -46,6 +48,7 @@ def main(grid: Grid, context: Context) -> None:
     look_by_node(grid)
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
         check_strategy(config.strategy, config.secure_aggregation)
+        _check_clock(config, grid)
         task = load_task(config)
         module = type(task).__module__
         run.update(code=code_description(module))
@@ -119,6 +122,15 @@ def _check_watch(config: RunConfig, task: Task) -> None:
         )
 
 
+def _check_clock(config: RunConfig, grid: Grid) -> None:
+    """Raise InputError if clients are to take seconds of a virtual clock, and there is none."""
+    if config.client_seconds and not getattr(grid, "clock", None):
+        raise InputError(
+            f"client-seconds = {config.client_seconds!r}: are those of a virtual clock, which only "
+            f"a run in one process has; run with --inline, or leave it out"
+        )
+
+
 def _cohorts(config: RunConfig) -> Cohorts:
     """Which clients take part in a round."""
     fractions = config.fraction_train, config.fraction_evaluate
@@ -137,7 +149,10 @@ def _loop(
 ) -> Loop:
     """The loop that the run config describes."""
     rules = config.watch, config.target, config.patience, config.max_seconds
-    return Loop(
+    make: Callable[..., Loop] = Loop
+    if config.scheduler == "asynchronous":
+        make = partial(AsynchronousLoop, buffer=config.buffer_size)
+    return make(
         {name: client.node_id for name, client in clients.items()},
         cohorts,
         Retries(config.min_replies, config.round_retries),

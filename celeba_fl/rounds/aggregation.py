@@ -65,6 +65,27 @@ class InDouble(Array):
         return unpack(self).astype(np.float64, order="C")
 
 
+def discount(replies: Replies, before: Mapping[str, Array]) -> None:
+    """Have the updates of older models than the one `before` count for less.
+
+    A client that made w of a model v, which is s rounds older, counts as if it had made
+    before + (w - v) / sqrt(1 + s). FedBuff: Nguyen et al., AISTATS 2022, arXiv 2106.06639.
+    """
+    for client, received in replies.received.items():
+        if client not in replies.usable:
+            continue
+        weight = 1 / math.sqrt(1 + replies.staleness[client])
+        content = replies.usable[client].content
+        for name, model in content.array_records.items():
+            moved = ArrayRecord()
+            for key, array in before.items():
+                now, sent, made = (
+                    unpack(of).astype(np.float64) for of in (array, received[key], model[key])
+                )
+                moved[key] = Array(now + weight * (made - sent))
+            content[name] = moved
+
+
 def leave_out_strides(replies: Replies, before: Mapping[str, Array], times: float) -> None:
     """Move models that are too far from the one `before` from `usable` to `failures`.
 
