@@ -151,7 +151,8 @@ def _loop(
     rules = config.watch, config.target, config.patience, config.max_seconds
     make: Callable[..., Loop] = Loop
     if config.scheduler == "asynchronous":
-        make = partial(AsynchronousLoop, buffer=config.buffer_size)
+        step = config.server_learning_rate
+        make = partial(AsynchronousLoop, buffer=config.buffer_size, step=step)
     return make(
         {name: client.node_id for name, client in clients.items()},
         cohorts,

@@ -66,15 +66,12 @@ class InDouble(Array):
 
 
 def discount(replies: Replies, before: Mapping[str, Array]) -> None:
-    """Have the updates of older models than the one `before` count for less.
+    """Have those updates count in part that are to, or are of an older model than `before`.
 
-    A client that made w of a model v, which is s rounds older, counts as if it had made
-    before + (w - v) / sqrt(1 + s). FedBuff: Nguyen et al., AISTATS 2022, arXiv 2106.06639.
+    A client that made w of a model v counts, for a part p, as if it had made before + p (w - v).
     """
-    for client, received in replies.received.items():
-        if client not in replies.usable:
-            continue
-        weight = 1 / math.sqrt(1 + replies.staleness[client])
+    for client in replies.parts.keys() & replies.usable.keys():
+        received, part = replies.parts[client]
         content = replies.usable[client].content
         for name, model in content.array_records.items():
             moved = ArrayRecord()
@@ -82,7 +79,7 @@ def discount(replies: Replies, before: Mapping[str, Array]) -> None:
                 now, sent, made = (
                     unpack(of).astype(np.float64) for of in (array, received[key], model[key])
                 )
-                moved[key] = Array(now + weight * (made - sent))
+                moved[key] = Array(now + part * (made - sent))
             content[name] = moved
 
 

@@ -2,10 +2,12 @@
 
 FedBuff: Nguyen et al., "Federated Learning with Buffered Asynchronous Aggregation", AISTATS 2022,
 arXiv 2106.06639. As soon as so many answers are there, the server makes the next model of them and
-sends it to those who sent them. The others go on with the older model that they have; what they
-make of it counts for less when it comes, see `celeba_fl.rounds.aggregation.discount`.
+sends it to those who sent them. The others go on with the older model that they have, and what they
+make of it counts for less when it comes. An update of a model s rounds older than the newest is
+multiplied by `step` / sqrt(1 + s); then the strategy averages as ever.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -58,6 +60,10 @@ class AsynchronousLoop(Loop):
     """
 
     buffer: int = 0  # 0: half of the clients, rounded up
+    # The part of an update of the newest model that counts. 0: as large as the buffer's of all
+    # clients, so that answers of all of them go as far as a synchronous round. With larger steps
+    # a model can swing, since those who have not seen it yet take the same way once more.
+    step: float = 0.0
     at_once: ClassVar[Collection[str]] = (SUMS, TRAIN, EVALUATE)
     _works: dict[str, Work] = field(default_factory=dict, init=False)  # by client
     _rests: dict[str, float] = field(default_factory=dict, init=False)  # until when, by client
@@ -222,8 +228,11 @@ class AsynchronousLoop(Loop):
             self._rests[client] = self._clock.now() + REST_SECONDS
         else:
             self._rests.pop(client, None)
-        if trained.staleness.get(client):
-            trained.received[client] = work.arrays
+        if client in trained.usable:
+            step = self.step or self._enough / len(self.clients)
+            counts = step / math.sqrt(1 + trained.staleness[client])
+            if counts != 1:
+                trained.parts[client] = work.arrays, counts
 
 
 def _leave_out_old(counted: Replies) -> None:

@@ -57,10 +57,10 @@ class Replies:
     # Whether a total was asked for, whatever came of it: one of the same models over others, next
     # to it, would show those of single clients.
     opened: bool = False
-    # In asynchronous rounds, how many rounds older than the newest the model was that a client had,
-    # and that model, where it was older.
+    # In asynchronous rounds, how many rounds older than the newest the model was that a client had;
+    # and that model, with the part of the client's update that counts, where that is not all of it.
     staleness: dict[str, int] = field(default_factory=dict)
-    received: dict[str, ArrayRecord] = field(default_factory=dict)
+    parts: dict[str, tuple[ArrayRecord, float]] = field(default_factory=dict)
 
     def add(self, client: str, reply: Message, take: Take | None) -> None:
         """Note what a client has replied, be it an error."""
@@ -100,7 +100,7 @@ class Replies:
         for reply in self.summands.values():
             for name in list(reply.content.array_records):
                 del reply.content[name]
-        self.received = {}
+        self.parts = {}
 
     def state(self) -> dict[str, Any]:
         """What is left without arrays, as JSON."""

@@ -89,7 +89,7 @@ def test_rounds_of_all_clients_are_those_of_a_synchronous_loop(strategy: Any) ->
 
 def test_an_answer_to_an_older_model_counts_for_less() -> None:
     # Clients 0 and 1 add 1 and 2 each second, client 2 adds 3 to the first model, in 2.5 seconds.
-    _, done, _ = train(clients("1, 2=2.5", 3), 4, buffer=2)
+    _, done, _ = train(clients("1, 2=2.5", 3), 4, buffer=2, step=1.0)
 
     first, second = 5 / 3, 2 * 5 / 3
     # Client 2 answers together with client 0, whose update is of the newest model.
@@ -100,6 +100,14 @@ def test_an_answer_to_an_older_model_counts_for_less() -> None:
     assert weights(done)[3] == pytest.approx(third)
     # What client 1 made of the second model came too late for the third, and is of the fourth.
     assert done[4].train.staleness["1"] == 1
+
+
+def test_a_round_of_few_clients_goes_as_far_as_they_are_of_all() -> None:
+    _, done, _ = train(clients("1, 3=99", 4), 2, buffer=2)
+    # Clients 0 and 1 add 1 and 2, then client 2 adds 3 to the first model, and client 0 again 1.
+    first = 5 / 3 / 2
+    second = first + (3 * 3 / math.sqrt(2) + 1 * 1) / 4 / 2
+    assert weights(done) == pytest.approx([0, first, second])
 
 
 # ---- who waits for whom -------------------------------------------------------------------------
