@@ -29,6 +29,9 @@ BEFORE: Mapping[str, Value] = {"features": "last", "scaling": "none", "init": "r
     "dirichlet-order": "rows", "allow-drawn-weights": True
 }  # fmt: skip
 
+# The strategies that asynchronous rounds are tried with.
+BUFFERED = ("fedavg", "fedprox")
+
 
 # Python takes fields of the last parent first.
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class RunConfig(
             self._check_same_clients()
         if self.keep_sums:
             self._check_each_has_sums()
+        self._check_scheduler()
         if self.min_cohort == 1 or (self.min_cohort and not self.secure_aggregation):
             raise InputError(
                 f"min-cohort = {self.min_cohort}: is the number of clients in a total of "
@@ -69,6 +73,35 @@ class RunConfig(
                 f"on; leave one of them out"
             )
         self._check_robust()
+
+    def _check_scheduler(self) -> None:
+        """Raise InputError where a key does not go with when the server aggregates."""
+        if self.scheduler == "synchronous":
+            if self.buffer_size:
+                raise InputError(
+                    f"buffer-size = {self.buffer_size}: makes a round under scheduler = "
+                    f"'asynchronous' alone; leave it out"
+                )
+            return
+        why = ""
+        if self.secure_aggregation:
+            why = "secure-aggregation = true: masks are for those who answer at the same time"
+        elif self.strategy not in BUFFERED:
+            why = f"strategy = {self.strategy!r}: not every strategy may average older models"
+        elif self.private:
+            why = f"privacy-epsilon = {self.privacy_epsilon:g}: bounds rounds of all clients alone"
+        elif self.pre_aggregation != "none" or self.attack != "none":
+            why = (
+                f"pre-aggregation = {self.pre_aggregation!r}, attack = {self.attack!r}: take the "
+                f"models of one round together"
+            )
+        elif self.fraction_train < 1:
+            why = f"fraction-train = {self.fraction_train}: all clients are at work all the time"
+        if why:
+            raise InputError(
+                f"{why}; under scheduler = 'asynchronous' take secure-aggregation = false, "
+                f"fraction-train = 1 and a strategy of {', '.join(BUFFERED)}"
+            )
 
     def _check_same_clients(self) -> None:
         """Raise InputError where totals over changing clients would differ by numbers of one.

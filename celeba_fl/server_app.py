@@ -1,6 +1,6 @@
 """The ServerApp: run config -> task -> clients -> strategy -> run directory."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -22,6 +22,7 @@ from celeba_fl.privacy.ledger import Budget, Ledger
 from celeba_fl.privacy.promise import assumptions
 from celeba_fl.privacy.server import SecureSums
 from celeba_fl.report.drawing import drawer
+from celeba_fl.rounds.asynchronous import AsynchronousLoop
 from celeba_fl.rounds.checking import FINAL_EVALUATION, Client, Judge, total_client
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
@@ -58,6 +59,7 @@ def main(grid: Grid, context: Context) -> None:
     with quiet_strategies(), RunDirectory(config, context.run_id) as run:
         check_strategy(config.strategy, config.secure_aggregation)
         check_simulation(config, grid)
+        _check_clock(config, grid)
         task = load_task(config)
         module = type(task).__module__
         run.update(code=code_description(module))
@@ -138,6 +140,15 @@ def _check_watch(config: RunConfig, task: Task) -> None:
         )
 
 
+def _check_clock(config: RunConfig, grid: Grid) -> None:
+    """Raise InputError if clients are to take seconds of a virtual clock, and there is none."""
+    if config.client_seconds and not getattr(grid, "clock", None):
+        raise InputError(
+            f"client-seconds = {config.client_seconds!r}: are those of a virtual clock, which only "
+            f"a run in one process has; run with --inline, or leave it out"
+        )
+
+
 def _cohorts(config: RunConfig) -> Cohorts:
     """Which clients take part in a round."""
     fractions = config.fraction_train, 0.0 if config.private else config.fraction_evaluate
@@ -156,7 +167,11 @@ def _loop(
 ) -> Loop:
     """The loop that the run config describes."""
     rules = config.watch, config.target, config.patience, config.max_seconds
-    return Loop(
+    make: Callable[..., Loop] = Loop
+    if config.scheduler == "asynchronous":
+        step = config.server_learning_rate
+        make = partial(AsynchronousLoop, buffer=config.buffer_size, step=step)
+    return make(
         {name: client.node_id for name, client in clients.items()},
         cohorts,
         Retries(config.min_replies, config.round_retries),

@@ -104,6 +104,11 @@ def _exchange(path: Path) -> str:
     now = progress(path)
     if now is None:
         return "Preparing: data, weights and features are looked up or made."
+    if now.under_way is not None:
+        return (
+            f"Version {now.round - 1}: {now.replied} of {now.asked} answers for the next one are "
+            f"here, {now.failed} clients failed, {now.under_way} are at work."
+        )
     return (
         f"Round {now.round}, {PHASES.get(now.phase, now.phase)}: {now.replied} of {now.asked} "
         f"clients have answered, {now.failed} failed, {max(time.time() - now.since, 0):.0f} s "

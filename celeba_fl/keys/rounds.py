@@ -40,6 +40,23 @@ class RoundKeys(Keyed):
         100.0,
         low=0,
     )
+    scheduler: str = key(
+        "what a round waits for: its cohort, or the first buffer-size answers of any clients",
+        "synchronous",
+        choices=("synchronous", "asynchronous"),
+    )
+    buffer_size: int = key(
+        "number of answers that make an asynchronous round; 0: half of the clients, rounded up",
+        0,
+        low=0,
+    )
+    client_seconds: str = key(
+        "seconds that clients take for an answer on the virtual clock of --inline: 1, or 1, 3=20, "
+        "or a .csv file of client and seconds",
+        "",
+        kind="path",
+        empty=True,
+    )
     round_retries: int = key("number of times a failed round is tried again", 1, low=0)
     secure_aggregation: bool = key(
         "whether the server learns totals over clients alone, from masked words", False

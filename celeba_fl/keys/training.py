@@ -77,7 +77,10 @@ class TrainingKeys(Keyed):
         "weight of a client in the average", "examples", choices=("examples", "uniform")
     )
     server_learning_rate: float = key(
-        "server's step size for fedavgm, fedadam, fedyogi; 0: Flower's default", 0.0, low=0
+        "server's step size for fedavgm, fedadam, fedyogi (0: Flower's default) and asynchronous "
+        "rounds (0: answers that make a round / clients)",
+        0.0,
+        low=0,
     )
     server_momentum: float = key("momentum of fedavgm", 0.9, low=0, high=1)
     beta_1: float = key("decay of the first moment of fedadam and fedyogi", 0.9, low=0, below=1)

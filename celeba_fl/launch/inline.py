@@ -1,7 +1,8 @@
 """The same ServerApp and ClientApp in one process: Flower's Grid without Ray and SuperLink.
 
 For tests, for sweeps, and for debugging with a breakpoint in a client. The ClientApp is called when
-the reply to a message is pulled; the rest of the app cannot tell the difference.
+the reply to a message is pulled; the rest of the app cannot tell the difference. On a virtual
+clock, a reply is there once its client has had its seconds.
 """
 
 import secrets
@@ -13,7 +14,10 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from celeba_fl.common import flower
+from celeba_fl.common.names import client_name
 from celeba_fl.config import RunConfig
+from celeba_fl.launch.virtual import VirtualClock, client_seconds, virtual_clock
+from celeba_fl.rounds.messages import QUERY
 
 if TYPE_CHECKING:
     from celeba_fl.common.flower import Run
@@ -24,10 +28,17 @@ Nodes = int | Sequence[Mapping[str, Any]]
 class InlineGrid(Grid):
     """A Grid whose nodes are simulated in this process, one after the other.
 
-    `nodes` are the node configs, or the number of nodes, each of which then has a partition.
+    `nodes` are the node configs, or the number of nodes, each of which then has a partition. With a
+    `clock`, the run config may say how long its clients take: `client-seconds`.
     """
 
-    def __init__(self, client_app: ClientApp, nodes: Nodes, run_config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        client_app: ClientApp,
+        nodes: Nodes,
+        run_config: Mapping[str, Any],
+        clock: VirtualClock | None = None,
+    ) -> None:
         if isinstance(nodes, int):
             nodes = [{"partition-id": i, "num-partitions": nodes} for i in range(nodes)]
         self._app = client_app
@@ -38,6 +49,8 @@ class InlineGrid(Grid):
         )
         self._contexts = {context.node_id: context for context in contexts}
         self._waiting: dict[str, Message] = {}
+        self.clock = clock
+        self._usual, self._seconds = client_seconds(str(run_config.get("client-seconds", "")))
 
     @property
     def run(self) -> "Run":
@@ -67,11 +80,16 @@ class InlineGrid(Grid):
         for message in messages:
             ids.append(flower.send(message))
             self._waiting[ids[-1]] = message
+            if self.clock and message.metadata.message_type != QUERY:
+                name = client_name(self._contexts[message.metadata.dst_node_id].node_config)
+                taken = self._seconds.get(name, self._usual)
+                self.clock.expect(ids[-1], taken)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Let the nodes reply."""
-        due = [self._waiting.pop(key) for key in list(message_ids) if key in self._waiting]
+        keys = [key for key in message_ids if key in self._waiting]
+        due = [self._waiting.pop(key) for key in keys if not self.clock or self.clock.is_due(key)]
         return (self._answer(message) for message in due)
 
     def send_and_receive(
@@ -90,6 +108,6 @@ def run_inline(
     config: RunConfig, nodes: Nodes, server_app: ServerApp, client_app: ClientApp
 ) -> None:
     """Run an experiment in this process; it ends, or raises, as the ServerApp does."""
-    grid = InlineGrid(client_app, nodes, config.to_dict())
+    grid = InlineGrid(client_app, nodes, config.to_dict(), virtual_clock(config))
     context = Context(grid.run.run_id, 0, {}, RecordDict(), dict(config.to_dict()))
     server_app(grid, context)

@@ -66,6 +66,24 @@ class InDouble(Array):
         return unpack(self).astype(np.float64, order="C")
 
 
+def discount(replies: Replies, before: Mapping[str, Array]) -> None:
+    """Have those updates count in part that are to, or are of an older model than `before`.
+
+    A client that made w of a model v counts, for a part p, as if it had made before + p (w - v).
+    """
+    for client in replies.parts.keys() & replies.usable.keys():
+        received, part = replies.parts[client]
+        content = replies.usable[client].content
+        for name, model in content.array_records.items():
+            moved = ArrayRecord()
+            for key, array in before.items():
+                now, sent, made = (
+                    unpack(of).astype(np.float64) for of in (array, received[key], model[key])
+                )
+                moved[key] = Array(now + part * (made - sent))
+            content[name] = moved
+
+
 def leave_out_strides(replies: Replies, before: Mapping[str, Array], times: float) -> None:
     """Move models that are too far from the one `before` from `usable` to `failures`.
 

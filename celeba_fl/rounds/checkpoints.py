@@ -1,8 +1,9 @@
 """Checkpoints: all state that a run needs to resume as if it had never been interrupted.
 
 One safetensors file a round, written whole or not at all: the global model as ``model/<key>``,
-the strategy's own arrays (momenta and the like) as ``strategy/<attribute>/<key>``, and the rest as
-JSON in the metadata. The order of keys is kept too, since some strategies rely on it.
+the strategy's own arrays (momenta and the like) as ``strategy/<attribute>/<key>``, older models
+that clients are still at work on as ``older/<round>/<key>``, and the rest as JSON in the metadata.
+The order of keys is kept too, since some strategies rely on it.
 """
 
 import json
@@ -21,6 +22,8 @@ from celeba_fl.common.files import RoundFiles, pack_arrays
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.messages import to_arrays, to_record
 
+OLDER = "older/"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -31,6 +34,7 @@ class Checkpoint:
     state: dict[str, Any]  # of the stop rules
     # What is known of its training, as it is not recorded yet; empty where it is, in older runs.
     trained: Mapping[str, Any]
+    older: Mapping[int, ArrayRecord]  # models that clients are still at work on, by round
 
 
 class Checkpoints(RoundFiles):
@@ -44,11 +48,13 @@ class Checkpoints(RoundFiles):
         state: dict[str, Any],
         best: int | None = None,
         trained: Mapping[str, Any] = MappingProxyType({}),
+        older: Mapping[int, ArrayRecord] = MappingProxyType({}),
     ) -> None:
         """Write the checkpoint of a round, then remove those that are no longer kept."""
         attributes = {f"strategy/{name}": value for name, value in vars(strategy).items()}
+        models = {"model": arrays, **{f"{OLDER}{number}": old for number, old in older.items()}}
         tensors, forms = {}, {}
-        for prefix, value in {"model": arrays, **attributes}.items():
+        for prefix, value in {**models, **attributes}.items():
             form, named = _flatten(value)
             if form:
                 forms[prefix] = [form, *named]
@@ -71,7 +77,12 @@ class Checkpoints(RoundFiles):
                     for prefix, (kind, *keys) in metadata["forms"].items():
                         named = {key: file.get_tensor(f"{prefix}/{key}") for key in keys}
                         values[prefix] = _unflatten(kind, named)
-                about = metadata["state"], metadata.get("trained", {})
+                older = {
+                    int(prefix.removeprefix(OLDER)): values.pop(prefix)
+                    for prefix in list(values)
+                    if prefix.startswith(OLDER)
+                }
+                about = metadata["state"], metadata.get("trained", {}), older
                 checkpoint = Checkpoint(server_round, values.pop("model"), *about)
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
                 LOG.warning("Checkpoint %s cannot be read: %s", path, error)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.app import Message
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
 
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.messages import TRAIN
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from celeba_fl.common.flower import Run
 
 POLL_SECONDS = 0.5
+# Flower's strategies sample by these. Here the loop does, and strategies take all that they see.
+SAMPLING = {
+    "fraction_train",
+    "fraction_evaluate",
+    "min_train_nodes",
+    "min_evaluate_nodes",
+    "min_available_nodes",
+}
 
 
 def draw_cohort(
@@ -52,6 +61,11 @@ class Cohorts:
         if phase == TRAIN:
             size = self.fraction_train, self.min_train
         return draw_cohort(names, *size, self.seed, server_round, phase)
+
+
+def select_all(strategy: Strategy) -> None:
+    """Have a strategy take all nodes that it sees."""
+    vars(strategy).update(dict.fromkeys(SAMPLING & vars(strategy).keys(), 1))
 
 
 def await_nodes(grid: Grid, nodes: Collection[int], fraction: float, timeout: float) -> None:

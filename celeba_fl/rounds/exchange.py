@@ -2,9 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
@@ -14,14 +13,13 @@ from flwr.serverapp import Grid
 
 from celeba_fl.common.errors import printable
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds.parts import answers, join
+from celeba_fl.rounds.clock import clock_of
+from celeba_fl.rounds.parts import answers
+from celeba_fl.rounds.post import UNSENT, Post, by_client, num_bytes, sizes
 
 POLL_SECONDS = 0.1
 # Of a wait, for each message in it: to look for a reply takes a simulation 7 microseconds.
 POLL_SECONDS_EACH = 1e-4
-# Messages expire shortly after our own timeout: a node never works on a reply that nobody awaits,
-# and the timeout is reported by us, not by Flower.
-GRACE_SECONDS = 10.0
 LOG_EVERY_SECONDS = 10.0
 # Called with client and content of a reply as it arrives, from which it may delete what it used;
 # the reason if the reply is unusable.
@@ -40,6 +38,8 @@ class PhaseProgress:
     replied: int
     failed: int
     since: float  # Unix time at which the messages were sent
+    # In asynchronous rounds, clients that are at work: `asked` of all make a round.
+    under_way: int | None = None
 
 
 @dataclass
@@ -57,6 +57,10 @@ class Replies:
     # Whether a total was asked for, whatever came of it: one of the same models over others, next
     # to it, would show those of single clients.
     opened: bool = False
+    # In asynchronous rounds, how many rounds older than the newest the model was that a client had;
+    # and that model, with the part of the client's update that counts, where that is not all of it.
+    staleness: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, tuple[ArrayRecord, float]] = field(default_factory=dict)
 
     def add(self, client: str, reply: Message, take: Take | None) -> None:
         """Note what a client has replied, be it an error."""
@@ -64,7 +68,7 @@ class Replies:
             reason = str(reply.error.reason) if reply.has_error() else "an empty message"
             self.failures[client] = printable(_words(reason))
             return
-        self.bytes_up += _num_bytes(reply.content.array_records.values())
+        self.bytes_up += num_bytes(reply.content.array_records.values())
         if take and (reason := take(client, reply.content)):
             self.failures[client] = reason
         else:
@@ -96,6 +100,7 @@ class Replies:
         for reply in self.summands.values():
             for name in list(reply.content.array_records):
                 del reply.content[name]
+        self.parts = {}
 
     def state(self) -> dict[str, Any]:
         """What is left without arrays, as JSON."""
@@ -108,6 +113,7 @@ class Replies:
 
         sizes = {"bytes_down": self.bytes_down, "bytes_up": self.bytes_up}
         state = {"usable": metrics(self.usable), "failures": self.failures, **sizes}
+        state |= {"staleness": self.staleness} if self.staleness else {}
         if self.total is None:
             return state
         return {**state, **metrics(self.summands), "behind": self.behind}
@@ -153,79 +159,57 @@ def send_and_wait(
     take : Mapping[str, Take] (default: {})
         By part; with any, replies are pulled one by one.
     """
-    asked: dict[str, dict[str, Message]] = {}
-    for part, messages in requests.items():
-        for message in messages:
-            asked.setdefault(names[message.metadata.dst_node_id], {})[part] = message
-    clients = sorted(asked)
-    joined = [join(asked[client]) for client in clients]
-    for message in joined:
-        message.metadata.ttl = timeout + GRACE_SECONDS
+    asked = by_client(requests, names)
     replies = {part: Replies() for part in requests}
-    for of_client in asked.values():
-        for part, size in _sizes(of_client).items():
-            replies[part].bytes_down += size
-    since, start = time.time(), time.monotonic()
-    sent = set(grid.push_messages(joined))
-    # By message, as the SuperLink replies in its own name for a node that is gone.
-    pending = {m.metadata.message_id: client for m, client in zip(joined, clients, strict=True)}
+    clock = clock_of(grid)
+    since, start = time.time(), clock.now()
+    post = Post(grid, names)
 
-    def fail(key: str, reason: str) -> None:
-        client = pending.pop(key)
+    def fail(client: str, reason: str) -> None:
         for part in asked[client]:
             replies[part].failures[client] = reason
 
-    for unsent in pending.keys() - sent:
-        fail(unsent, "the message could not be sent")
+    for part, size in sizes(asked).items():
+        replies[part].bytes_down += size
+    for client in post.send(asked, timeout):
+        fail(client, UNSENT)
     meanwhile()
-    last_log, reported = time.monotonic(), None
+    last_log, reported = clock.now(), None
     while True:
-        pulls = [[key] for key in pending] if take else [list(pending)]
-        unreadable: dict[str, str] = {}
-        for message in chain.from_iterable(_pull(grid, keys, unreadable) for keys in pulls):
-            key = message.metadata.reply_to_message_id
-            if key not in pending:  # nobody asked for it
+        for client, reply in post.receive(one_by_one=bool(take)):
+            if isinstance(reply, str):
+                fail(client, reply)
                 continue
-            # The SuperLink answers in its own name for a node that is gone, but never with content.
-            if message.has_content() and names.get(message.metadata.src_node_id) != pending[key]:
-                fail(key, "another node has answered in its place")
-                continue
-            client = pending.pop(key)
-            for part, answer in answers(message, asked[client]).items():
+            for part, answer in answers(reply, asked[client]).items():
                 replies[part].add(client, answer, take.get(part))
-        for key in unreadable.keys() & pending.keys():
-            fail(key, unreadable[key])
-        now, done = time.monotonic(), len(asked) - len(pending)
+        now, done = clock.now(), len(asked) - len(post.pending)
         failed = len({client for of_part in replies.values() for client in of_part.failures})
         progress = PhaseProgress(server_round, phase, len(asked), done - failed, failed, since)
         if progress != reported:
             on_progress(progress)
             reported = progress
-        if now - last_log >= LOG_EVERY_SECONDS and pending:
+        if now - last_log >= LOG_EVERY_SECONDS and post.pending:
             last_log = now
-            left = f", {(now - start) / done * len(pending):.0f} s left" if done else ""
+            left = f", {(now - start) / done * len(post.pending):.0f} s left" if done else ""
             LOG.info("round %d, %s: %d of %d%s", server_round, phase, done, len(asked), left)
-        if not pending or now - start >= timeout:
+        if not post.pending or now - start >= timeout:
             break
-        wait = min(POLL_SECONDS, (now - start) / 10)
-        time.sleep(max(wait, POLL_SECONDS_EACH * len(pending)))
-    for key in list(pending):
-        fail(key, f"no answer within {timeout:.0f} s")
+        clock.wait(poll_seconds(now - start, len(post.pending)), start + timeout)
+    for client in post.pending.values():
+        fail(client, no_answer(timeout))
     for of_part in replies.values():
         of_part.sort()
     return replies
 
 
-def _pull(grid: Grid, keys: list[str], unreadable: dict[str, str]) -> Iterator[Message]:
-    """The replies to messages that are there; reasons for those of which none can be made."""
-    try:
-        yield from list(grid.pull_messages(keys))
-    except (ValueError, TypeError, LookupError, AttributeError, EOFError) as error:
-        if len(keys) == 1:
-            unreadable[keys[0]] = f"its reply cannot be read: {printable(repr(error))}"
-        else:  # one of them is at fault
-            for key in keys:
-                yield from _pull(grid, [key], unreadable)
+def poll_seconds(waited: float, pending: int) -> float:
+    """How long to wait before one looks for replies again."""
+    return max(min(POLL_SECONDS, waited / 10), POLL_SECONDS_EACH * pending)
+
+
+def no_answer(timeout: float) -> str:
+    """The reason why a client failed that was not heard of."""
+    return f"no answer within {timeout:.0f} s"
 
 
 def refuse(replies: Replies, reason: Callable[[str, RecordDict], str]) -> None:
@@ -268,19 +252,3 @@ def _words(reason: str) -> str:
         for before in ("ClientAppException occurred. Message: ", "InputError'>:<'"):
             reason = reason.rpartition(before)[2].removesuffix("'>")
     return reason.strip()
-
-
-def _sizes(requests: Mapping[str, Message]) -> dict[str, int]:
-    """Bytes of arrays by part; of a record that several share, which travels once, of the first."""
-    records: dict[int, tuple[str, ArrayRecord]] = {}
-    for part, message in requests.items():
-        for record in message.content.array_records.values():
-            records.setdefault(id(record), (part, record))
-    return {
-        part: _num_bytes(record for of, record in records.values() if of == part)
-        for part in requests
-    }
-
-
-def _num_bytes(records: Iterable[ArrayRecord]) -> int:
-    return sum(len(array.data) for arrays in records for array in arrays.values())

@@ -9,10 +9,10 @@ FedAvg: McMahan et al., "Communication-Efficient Learning of Deep Networks from 
 Data", AISTATS 2017.
 """
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -24,6 +24,7 @@ from celeba_fl.rounds.aggregation import (
     RoundFailedError,
     aggregate,
     cast,
+    discount,
     leave_out_strides,
     total_examples,
 )
@@ -36,20 +37,13 @@ from celeba_fl.rounds.checking import (
     largest_sum,
 )
 from celeba_fl.rounds.checkpoints import Checkpoints
-from celeba_fl.rounds.cohort import CohortGrid, Cohorts, await_nodes
+from celeba_fl.rounds.clock import Clock, clock_of
+from celeba_fl.rounds.cohort import CohortGrid, Cohorts, await_nodes, select_all
 from celeba_fl.rounds.exchange import TOTAL, PhaseProgress, Replies, refuse, send_and_wait
 from celeba_fl.rounds.messages import EVALUATE, FINAL, SUMS, TRAIN, evaluation
 from celeba_fl.rounds.round import Round, averaged_metrics
 from celeba_fl.rounds.stopping import StopRules
 
-# Flower's strategies sample by these. Here the loop does, and strategies take all that they see.
-SAMPLING = {
-    "fraction_train",
-    "fraction_evaluate",
-    "min_train_nodes",
-    "min_evaluate_nodes",
-    "min_available_nodes",
-}
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
@@ -95,6 +89,8 @@ class Loop:
     on_round: Callable[[Round], Mapping[str, float]] = averaged_metrics
     # How an exchange is done; it may return totals in the place of what each client says.
     send: Callable[..., dict[str, Replies]] = send_and_wait
+    # Parts of whose replies each is checked as it arrives, and used by a strategy's `take`.
+    at_once: ClassVar[Collection[str]] = (SUMS,)
     # Called as replies arrive.
     on_progress: Callable[[PhaseProgress], None] = lambda _: None
     # Whether all clients evaluate the last model, told so by the key ``final``, or just a cohort.
@@ -123,9 +119,9 @@ class Loop:
             If a round does not count, however often it is tried; the checkpoints before it stay.
         """
         for each in filter(None, (strategy, self.init)):
-            vars(each).update(dict.fromkeys(SAMPLING & vars(each).keys(), 1))
+            select_all(each)
         configs = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
-        its = _Run(strategy, grid, timeout, *configs, evaluate_fn)
+        its = Run(strategy, grid, timeout, *configs, evaluate_fn, clock_of(grid))
         last = getattr(strategy, "num_rounds", num_rounds)
         now = self._begin(its, initial_arrays)
         while now.server_round < last and not self._ends(its, now):
@@ -137,13 +133,14 @@ class Loop:
         its.result.arrays = now.arrays
         return its.result
 
-    def _begin(self, its: "_Run", initial_arrays: ArrayRecord) -> Round:
+    def _begin(self, its: "Run", initial_arrays: ArrayRecord) -> Round:
         """The round to go on from: the last that is there, or the one before all others."""
         kept = self.checkpoints
         restored = kept.restore(its.strategy, self.recorded) if kept else None
         if kept and restored:
             self.stop.restore(restored.state)
-            its.since -= self.stop.memory.seconds
+            its.clock.set(self.stop.memory.seconds)
+            its.since = its.clock.now() - self.stop.memory.seconds
             # A run that was killed may not have come to this.
             kept.prune(restored.server_round, self.stop.memory.best_round)
             now = Round.restored(restored)
@@ -157,7 +154,7 @@ class Loop:
         self._save(its, now)
         return now
 
-    def _ends(self, its: "_Run", now: Round) -> bool:
+    def _ends(self, its: "Run", now: Round) -> bool:
         """Whether a rule ends the run after a round, by all that is known of it."""
         if self.stop.by_metric and not now.evaluated:
             self._judge(its, now)
@@ -169,15 +166,17 @@ class Loop:
             LOG.info("Stopped after round %d: %s", number, self.reason)
         return bool(self.reason)
 
-    def _next(self, its: "_Run", now: Round) -> Round | None:
+    def _next(self, its: "Run", now: Round) -> Round | None:
         """Train until enough of a cohort has sent a usable model, and aggregate: the next round.
 
         None if the evaluation of this one, which is asked for along with it, ends the run.
         """
-        start, number = time.monotonic(), now.server_round + 1
+        start, number = its.clock.now(), now.server_round + 1
         strategy = its.strategy if number else self.init or its.strategy
-        cohort, part = self._cohort(number, TRAIN), SUMS if hasattr(strategy, "take") else TRAIN
+        part = SUMS if hasattr(strategy, "take") else TRAIN
         for attempt in range(self.retries.times + 1):
+            cohort = self._cohort(number, TRAIN)
+            wanted = self._wanted(number, cohort)
             if attempt:
                 await_nodes(its.grid, cohort, self.retries.min_replies, its.timeout)
             requests: dict[str, Iterable[Message]] = {}
@@ -190,7 +189,7 @@ class Loop:
             replies = self._exchange(its, now, requests, strategy)
             trained = replies[part]
             usable = len(trained.usable)
-            counts = not cohort or (usable and usable / len(cohort) >= self.retries.min_replies)
+            counts = not cohort or (usable and usable / wanted >= self.retries.min_replies)
             again = not counts and attempt < self.retries.times and not trained.opened
             if EVALUATE in requests and (replies[EVALUATE].usable or not again):
                 self._complete(its, now, replies[EVALUATE])
@@ -200,11 +199,11 @@ class Loop:
                 arrays, metrics = aggregate(strategy, number, trained, now.arrays, self.uniform)
                 trained.drop_arrays()
                 its.result.train_metrics_clientapp[number] = metrics
-                after = Round(number, arrays, trained, time.monotonic() - start)
+                after = Round(number, arrays, trained, its.clock.now() - start)
                 self._save(its, after)
                 return after
             failed = (
-                f"round {number} does not count: {usable} of {len(cohort)} clients sent a "
+                f"round {number} does not count: {usable} of {wanted} clients sent a "
                 f"usable model, at least {self.retries.min_replies:.0%} must (min-replies)"
             )
             LOG.warning("%s", failed)
@@ -213,7 +212,7 @@ class Loop:
         why = "; its total was asked for, so it is not tried again" if trained.opened else ""
         raise RoundFailedError(f"{failed}; tried {attempt + 1} times{why}")
 
-    def _conclude(self, its: "_Run", now: Round) -> None:
+    def _conclude(self, its: "Run", now: Round) -> None:
         """Evaluate the last model: on its cohort, unless that is done, or on everyone."""
         phase = EVALUATE
         if self.ask_everyone:
@@ -232,7 +231,7 @@ class Loop:
         if self.checkpoints:
             self.checkpoints.prune(now.server_round, self.stop.memory.best_round)
 
-    def _evaluation(self, its: "_Run", now: Round) -> list[Message]:
+    def _evaluation(self, its: "Run", now: Round) -> list[Message]:
         """The strategy's messages to the cohort that evaluates a round's model."""
         if not (cohort := self._cohort(now.server_round, EVALUATE)):
             return []
@@ -240,12 +239,12 @@ class Loop:
         grid = CohortGrid(its.grid, cohort)
         return [*its.strategy.configure_evaluate(now.server_round, now.arrays, config, grid)]
 
-    def _judge(self, its: "_Run", now: Round) -> None:
+    def _judge(self, its: "Run", now: Round) -> None:
         """Evaluate a round's model centrally, unless that is done."""
         if its.evaluate_fn and not (now.evaluated or now.central):
             now.central = its.evaluate_fn(now.server_round, now.arrays) or MetricRecord()
 
-    def _complete(self, its: "_Run", now: Round, evaluate: Replies) -> None:
+    def _complete(self, its: "Run", now: Round, evaluate: Replies) -> None:
         """Have a round recorded, now that it has been evaluated."""
         now.evaluate, now.evaluated = evaluate, True
         if total_examples(evaluate):
@@ -261,20 +260,25 @@ class Loop:
         if self.stop.memory.round < now.server_round:
             self.stop.note(now.server_round, metrics)
 
-    def _save(self, its: "_Run", now: Round) -> None:
+    def _save(self, its: "Run", now: Round) -> None:
         """Write the checkpoint of a round whose model is there."""
-        self.stop.memory.seconds = time.monotonic() - its.since
+        self.stop.memory.seconds = its.clock.now() - its.since
         if self.checkpoints:
             state, best = self.stop.state(), self.stop.memory.best_round
             number, arrays = now.server_round, now.arrays
-            self.checkpoints.save(number, arrays, its.strategy, state, best, now.trained())
+            kept = now.trained(), now.older
+            self.checkpoints.save(number, arrays, its.strategy, state, best, *kept)
+
+    def _wanted(self, server_round: int, cohort: Collection[int]) -> int:
+        """How many of those that are asked to train make a round."""
+        return len(cohort)
 
     def _cohort(self, server_round: int, phase: str) -> list[int]:
         return [self.clients[name] for name in self.cohorts.draw(self.clients, server_round, phase)]
 
     def _exchange(
         self,
-        its: "_Run",
+        its: "Run",
         now: Round,
         requests: Mapping[str, Iterable[Message]],
         trainer: Strategy | None = None,
@@ -303,12 +307,13 @@ class Loop:
             timeout=its.timeout,
             on_progress=self.on_progress,
             meanwhile=partial(self._judge, its, now),
-            take={part: reason for part, reason in reasons.items() if part == SUMS},
+            take={part: reason for part, reason in reasons.items() if part in self.at_once},
         )
         for part, of_part in replies.items():
             if part != SUMS:
                 refuse(of_part, reasons[part])
             if part == TRAIN:
+                discount(of_part, now.arrays)
                 leave_out_strides(of_part, now.arrays, self.max_update_norm)
             number = now.server_round + (part in (TRAIN, SUMS))
             for client, why in of_part.failures.items():
@@ -317,7 +322,7 @@ class Loop:
 
 
 @dataclass
-class _Run:
+class Run:
     """The arguments of `Loop.run`, its result, and how far it is."""
 
     strategy: Strategy
@@ -328,6 +333,10 @@ class _Run:
     train_config: ConfigRecord
     evaluate_config: ConfigRecord
     evaluate_fn: EvaluateFn | None
+    clock: Clock
     result: Result = field(default_factory=Result)
-    since: float = field(default_factory=time.monotonic)  # as if it had never been interrupted
+    since: float = field(init=False)  # the moment it began, as if it had never been interrupted
     records: bool = False  # whether a round has been recorded
+
+    def __post_init__(self) -> None:
+        self.since = self.clock.now()

@@ -1,5 +1,6 @@
 """A round: a model that a cohort has trained, and what it is worth."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,8 @@ from flwr.app import ArrayRecord, MetricRecord
 from celeba_fl.rounds.checkpoints import Checkpoint
 from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.messages import TRAIN
+
+AT_WORK = "at_work"
 
 
 @dataclass
@@ -25,10 +28,19 @@ class Round:
     evaluate: Replies = field(default_factory=Replies)
     averages: MetricRecord = field(default_factory=MetricRecord)  # the strategy's, of `evaluate`
     central: MetricRecord = field(default_factory=MetricRecord)  # of `evaluate_fn`, if there is one
+    # In asynchronous rounds: who was at work when its model was there, and the older ones of these.
+    at_work: Mapping[str, Any] = field(default_factory=dict)
+    older: Mapping[int, ArrayRecord] = field(default_factory=dict)
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether those who trained or evaluated it may have had older models."""
+        return bool(self.train.staleness or self.evaluate.staleness)
 
     def trained(self) -> dict[str, Any]:
         """What is known of its training, for a checkpoint: only later is there a record of it."""
-        return {"replies": self.train.state(), "seconds": self.seconds}
+        at_work = {AT_WORK: self.at_work} if self.at_work else {}
+        return {"replies": self.train.state(), "seconds": self.seconds, **at_work}
 
     @classmethod
     def restored(cls, checkpoint: Checkpoint) -> "Round":
@@ -36,7 +48,9 @@ class Round:
         number, arrays, trained = checkpoint.server_round, checkpoint.arrays, checkpoint.trained
         if not trained:
             return cls(number, arrays, evaluated=True)
-        return cls(number, arrays, Replies.restored(trained["replies"], TRAIN), trained["seconds"])
+        train, more = Replies.restored(trained["replies"], TRAIN), trained.get(AT_WORK, {})
+        seconds, older = trained["seconds"], checkpoint.older
+        return cls(number, arrays, train, seconds, at_work=more, older=older)
 
 
 def averaged_metrics(done: Round) -> dict[str, float]:

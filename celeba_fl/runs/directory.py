@@ -186,7 +186,8 @@ class RunDirectory:
     def progress(self, phase: PhaseProgress) -> None:
         """Write `progress.json`, if the disk takes it."""
         with self._best_effort():
-            write_json(self.path / "progress.json", asdict(phase), sync=False)
+            said = {key: value for key, value in asdict(phase).items() if value is not None}
+            write_json(self.path / "progress.json", said, sync=False)
 
     @contextmanager
     def _best_effort(self) -> Iterator[None]:

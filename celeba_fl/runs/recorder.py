@@ -1,7 +1,7 @@
 """Rounds become rows: the measurements of a run, as its run directory stores them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,8 @@ class Recorder:
             "bytes_up": done.train.bytes_up + done.evaluate.bytes_up,
             "bytes_down": done.train.bytes_down + done.evaluate.bytes_down,
         }
+        if done.is_asynchronous:
+            row["staleness"] = mean(done.train.staleness.values()) if done.train.staleness else NAN
         self.run.append("clients.csv", self._client_rows(done, counts))
         self.run.append("epochs.csv", self._epoch_rows(done))
         self.run.append("rounds.csv", [row])
@@ -132,6 +134,12 @@ class Recorder:
                     "seconds": round(sum(seconds), 4),
                 }
             )
+            if done.is_asynchronous:
+                older = done.evaluate.staleness.get(client, 0)
+                rows[-1] |= {
+                    "staleness": done.train.staleness.get(client, NAN),
+                    "evaluated": done.server_round - older if evaluated else NAN,
+                }
         return rows
 
     def _epoch_rows(self, done: Round) -> list[dict[str, Any]]:

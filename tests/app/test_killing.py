@@ -85,6 +85,9 @@ def has_run(folder: Path) -> bool:
     return bool(list(folder.glob("*/run.json")))
 
 
+ASYNCHRONOUS = {"scheduler": "asynchronous", "client_seconds": "1, 1=1.5, 2=4"}
+
+
 def test_a_run_killed_at_any_write_resumes(tmp_path: Path, killer: Killer) -> None:
     keys = {"num_server_rounds": 2, "strategy": "fedavgm", "keep_checkpoints": 1}
     expected = outcome(run(tmp_path / "whole", **keys))
@@ -100,8 +103,11 @@ def test_a_run_killed_at_any_write_resumes(tmp_path: Path, killer: Killer) -> No
     assert writes > 20
 
 
-def test_a_run_killed_again_and_again_completes(tmp_path: Path, killer: Killer) -> None:
-    keys = {"num_server_rounds": 6, "strategy": "fedadam"}
+@pytest.mark.parametrize("own", [{"strategy": "fedadam"}, ASYNCHRONOUS])
+def test_a_run_killed_again_and_again_completes(
+    tmp_path: Path, killer: Killer, own: dict[str, Any]
+) -> None:
+    keys = {"num_server_rounds": 6, **own}
     expected = outcome(run(tmp_path / "whole", **keys))
     chance = random.Random(0)
     kills = 0

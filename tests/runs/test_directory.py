@@ -202,6 +202,9 @@ def test_progress(tmp_path: Path) -> None:
     assert json.loads((run.path / "progress.json").read_text()) == {
         "round": 3, "phase": "train", "asked": 50, "replied": 20, "failed": 1, "since": 1e9
     }  # fmt: skip
+    with open_run(tmp_path) as run:
+        run.progress(PhaseProgress(3, "train", 5, 2, 1, 1e9, under_way=12))
+    assert json.loads((run.path / "progress.json").read_text())["under_way"] == 12
 
 
 def test_the_model_and_what_it_needs(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from celeba_fl.rounds.aggregation import aggregate, cast
 from celeba_fl.rounds.checking import FINAL_EVALUATION
-from celeba_fl.rounds.cohort import CohortGrid
-from celeba_fl.rounds.loop import SAMPLING, Loop, _Run
+from celeba_fl.rounds.clock import clock_of
+from celeba_fl.rounds.cohort import CohortGrid, select_all
+from celeba_fl.rounds.loop import Loop, Run
 from celeba_fl.rounds.messages import EVALUATE, FINAL, SUMS, TRAIN, evaluation
 from celeba_fl.rounds.round import Round
 
@@ -30,9 +31,9 @@ class TwoExchanges(Loop):
     ) -> Result:
         """Run the rounds; none is tried again, and none are resumed."""
         for each in filter(None, (strategy, self.init)):
-            vars(each).update(dict.fromkeys(SAMPLING & vars(each).keys(), 1))
+            select_all(each)
         configs = [ConfigRecord({**(given or {})}) for given in (train_config, evaluate_config)]
-        its = _Run(strategy, grid, timeout, configs[0], configs[1], evaluate_fn)
+        its = Run(strategy, grid, timeout, configs[0], configs[1], evaluate_fn, clock_of(grid))
         types = {key: array.dtype for key, array in initial_arrays.items()}
         now = Round(-1, cast(initial_arrays, types), evaluated=True)
         for number in range(getattr(strategy, "num_rounds", num_rounds) + 1):
