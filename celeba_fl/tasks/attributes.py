@@ -132,7 +132,8 @@ class Attributes(SolvedFaces):
             sums = start.sums_of(
                 self.config, images.features, images.labels, np.ones_like(images.labels)
             )
-            told = {private.PUBLIC: self._statistics.to_bytes()}
+            if self.config.strategy == "closed-form":
+                told = {private.PUBLIC: self._statistics.to_bytes()}
         public = self._public() if self.config.scaling == "public" else None
         self._sums, self._scaling = sums, start.scale(self.config, sums, public)
         return told | ({start.SCALING: self._scaling.to_bytes()} if self._scaling else {})

@@ -113,9 +113,9 @@ def alone(public: Public, images: Examples) -> Arrays:
 
 
 def _units(config: RunConfig, examples: Examples) -> list[Ints]:
-    """What noise is to hide: single images, or the images of each person that count."""
+    """What sums are of: the images of each person that count, or else single images."""
     table, rows = examples.table, examples.rows
-    if config.privacy_unit == "image":
+    if config.privacy_unit != "person":
         return private_rows.each_alone(len(rows))
     if not table.identified:
         raise InputError(
