@@ -126,5 +126,5 @@ def test_a_comparison_has_the_promise_and_public_images_alone(make_run: MakeRun)
     runs = name_runs([Run.read(exact), Run.read(private)])
     tables = [block for block in (*overview(runs), *results(runs)) if isinstance(block, Table)]
     rows = {str(row[0]): row[1:] for table in tables for row in table.rows}
-    assert rows["privacy"] == ("none", "epsilon 2 at delta 1e-06 for a person")
+    assert rows["privacy"] == ("none", "epsilon 2 at delta 1e-06 (unit: person)")
     assert rows["public images alone, B"][0][0] == "0.750"
