@@ -10,7 +10,9 @@ ALWAYS = (
 )
 SERVER = {
     "clients": "The server follows the protocol of secure sums, and fewer clients than the "
-    "threshold show it what they know. It never sees a total without noise.",
+    "threshold show it what they know: then it never sees a total without noise. Clients that show "
+    "it their own noise take that off the total: t of the c that must be in it leave noise of the "
+    "variance (c - t) / c.",
     "server": "The server is trusted: it sees what clients send without noise, adds the noise "
     "before it shows anything, and forgets the rest.",
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from dp_accounting import get_epsilon_gaussian
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celeba_fl.common.errors import InputError
@@ -42,6 +42,7 @@ def epsilon_by_definition(z: float, delta: float) -> float:
     return high
 
 
+@settings(max_examples=20)
 @given(st.lists(st.floats(0.8, 50), min_size=1, max_size=8))
 def test_releases_add_up_as_one_of_less_noise(multipliers: list[float]) -> None:
     together = sum(1 / z**2 for z in multipliers) ** -0.5

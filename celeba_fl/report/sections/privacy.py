@@ -76,7 +76,7 @@ def in_brief(said: Mapping[str, Any]) -> str:
     """The promise in a line."""
     if not said:
         return "none"
-    return f"epsilon {said['total']:.4g} at delta {said['delta']:g} for a {said['unit']}"
+    return f"epsilon {said['total']:.4g} at delta {said['delta']:g} (unit: {said['unit']})"
 
 
 def public_alone(run: Run) -> dict[str, float]:
