@@ -152,7 +152,8 @@ class _Images:
     @classmethod
     def of(cls, features: Rows, labels: np.ndarray, who: np.ndarray, public: Public) -> "_Images":
         z, t = _rows(features, labels, public)
-        weight = 1 / np.maximum(private_rows.sizes_of(z[:, None], t[:, None], public.times), SMALL)
+        sizes = private_rows.sizes_of(z[:, None], t[:, None], public.times)
+        weight = 1 / np.maximum(sizes, max(np.quantile(sizes, LIMIT), SMALL))
         people, person = np.unique(who, return_inverse=True)
         fold = np.random.default_rng(0).permutation(len(people)) % FOLDS
         return cls(public, z, t, (weight / weight.mean())[:, None], labels, fold[person])

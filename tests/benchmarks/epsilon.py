@@ -43,34 +43,30 @@ from celeba_fl.privacy.noise import noise_multiplier, noisy
 from celeba_fl.tasks.examples import Examples, FeatureStores, backbone_weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from canaries import Canaries, lower_bound  # noqa: E402
+from canaries import Canaries, lower_bound
 
 CLIENTS, PARTS, FULL_SIZE = 50, 45, 162_770
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 0.0)  # 0: no noise
 # Each below 1 / the number of those protected, which at full size is that of all images.
 DELTA, FULL_SIZE_DELTA = 1e-5, 1e-6
 CANARIES, RUNS, GUESSES, SUREST = 500, 20, 100, 20
-# Of a run of the app: what its budget demands besides the epsilon.
-BUDGET: Settings = {
+# What a budget demands of a run of the app, besides the epsilon.
+LEAN: Settings = {"init": "public", "scaling": "none", "fraction-evaluate": 0.0}
+CLOSED_FORM: Settings = {
+    **LEAN,
     "strategy": "closed-form",
-    "init": "public",
-    "scaling": "public",
-    "public-fraction": 0.0,
     "partitioner": "natural",
     "valid-fraction": 0.0,
     "secure-aggregation": True,
     "min-cohort": PARTS,
-    "fraction-evaluate": 0.0,
 }
 AVERAGING: Settings = {
+    **LEAN,
+    "strategy": "fedavg",
     "privacy-unit": "client",
     "privacy-noise": "server",
-    "init": "public",
-    "scaling": "public",
-    "public-fraction": 0.0,
     "weighting": "uniform",
     "clipping-norm": 0.1,
-    "fraction-evaluate": 0.0,
 }
 
 Figures = dict[str, float]  # by metric
@@ -263,7 +259,7 @@ def main() -> None:
         if said.whole:
             for epsilon in EPSILONS[:-1]:
                 for unit in ("image", "person"):
-                    keys = {"privacy-epsilon": epsilon, "privacy-unit": unit, **BUDGET}
+                    keys = {"privacy-epsilon": epsilon, "privacy-unit": unit, **CLOSED_FORM}
                     print(
                         row(f"{unit}, whole runs", epsilon, fold_by_fold(keys, whole)), flush=True
                     )
@@ -271,7 +267,7 @@ def main() -> None:
             plain = {"strategy": "fedavg", "fraction-evaluate": 0.0}
             print(row("FedAvg", 0.0, fold_by_fold(plain, whole)), flush=True)
             for epsilon in EPSILONS[:-1]:
-                keys = {"privacy-epsilon": epsilon, "strategy": "fedavg", **AVERAGING}
+                keys = {"privacy-epsilon": epsilon, **AVERAGING}
                 print(row("FedAvg, client", epsilon, fold_by_fold(keys, whole)), flush=True)
         else:
             folds = fold_by_fold({}, partial(heads, draws=said.draws))

@@ -151,6 +151,16 @@ def test_images_that_are_all_alike_give_a_head_of_their_rates() -> None:
     np.testing.assert_allclose(1 / (1 + np.exp(-head["bias"])), [2.5 / 9, 4.5 / 9, 6.5 / 9])
 
 
+def test_an_image_in_the_middle_counts_about_as_much_as_others() -> None:
+    x, y, who = people(40, 0)
+    public = private_ridge.learn(x, y, private_rows.each_alone(len(y)), DIM)
+    alone = private_ridge.public_alone(x, y, who, public)
+    x[0] = public.mean  # a row of length 0
+    np.testing.assert_allclose(
+        private_ridge.public_alone(x, y, who, public)["weight"], alone["weight"], atol=0.1
+    )
+
+
 def test_one_public_person_is_enough_for_a_head() -> None:
     x, y, who = people(1, 0)
     units = private_rows.each_alone(len(y))
