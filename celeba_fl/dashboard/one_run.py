@@ -29,7 +29,7 @@ from celeba_fl.report.sections.probabilities import probabilities
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.sections.tables import foundations, settings, task_tables
 from celeba_fl.report.words import figure, named, sentence
-from celeba_fl.runs.reading import progress
+from celeba_fl.runs.reading import progress, served
 
 EVERY = 0.5  # seconds; as long as nothing is new, a look costs a tenth of a millisecond
 PHASES = {
@@ -95,6 +95,12 @@ def _now(path: Path, shown: tuple[Any, ...]) -> None:
         st.progress(min(done / total, 1.0), f"{done} of {total} rounds")
     if info.status == "running":
         st.markdown(plain(_exchange(path)))
+    if door := served(path):
+        st.markdown(
+            f"Open to more clients, now {plain(str(door.get('state')))}: "
+            f"{plain(str(door.get('clients')))} are in the model, and "
+            f"{plain(str(door.get('online')))} of them are online."
+        )
     if newest != shown:
         st.rerun()
 

@@ -43,6 +43,8 @@ def why_not(config: RunConfig) -> str:
             f"its model is an average over rounds (strategy = {config.strategy!r}), and in each "
             f"round everyone trained on what all had made before"
         )
+    if config.to_dict().get("robust", "none") != "none":
+        return "with robust, who is left out of its sums follows from all whose sums are there"
     if config.fraction_train < 1:
         return (
             f"fraction-train = {config.fraction_train}: who is in its sums was drawn from those "

@@ -125,6 +125,16 @@ def progress(path: Path) -> "PhaseProgress | None":
         return None
 
 
+def served(path: Path) -> dict[str, Any] | None:
+    """What `serving.json` of a run directory says, while clients can join; else None."""
+    try:
+        said = read_json(path / "serving.json")
+        age = (datetime.now(UTC) - datetime.fromisoformat(said["updated"])).total_seconds()
+    except (InputError, ValueError, KeyError, TypeError):
+        return None
+    return said if age < STALE_SECONDS and said.get("state") != "ended" else None
+
+
 def find_run(
     name: str, folder: Path, able: Callable[[RunInfo], bool] = lambda run: True
 ) -> RunInfo:

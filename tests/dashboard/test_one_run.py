@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,12 @@ def test_without_runs(runs: Path, page: Open) -> None:
 def test_the_run_of_the_address_is_shown(runs: Path, run: Path, page: Open) -> None:
     write_run(runs / "zzz", info={"config": CONFIG})
     assert page("one_run").selectbox(key="run").value == "zzz"
+    said = {"state": "waiting", "clients": 3, "online": 2, "updated": f"{datetime.now(UTC)}"}
+    (run / "serving.json").write_text(json.dumps(said))
     opened = page("one_run", run=run.name)
     assert opened.selectbox(key="run").value == run.name
     assert "celeba: iid, 3 clients" in text_of(opened)
+    assert "Open to more clients, now waiting: 3 are in the model, and 2 of" in text_of(opened)
     assert page("one_run", run="of another machine").selectbox(key="run").value == "zzz"
 
 

@@ -14,7 +14,7 @@ from directories import ROW, finished, info, open_run
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import BEFORE, RunConfig
 from celeba_fl.runs import reading
-from celeba_fl.runs.reading import RunInfo, config_of, keys_read, progress, read_runs
+from celeba_fl.runs.reading import RunInfo, config_of, keys_read, progress, read_runs, served
 from celeba_fl.task import load_task
 
 
@@ -197,3 +197,22 @@ def test_a_run_did_what_there_was_before_a_key(config: dict[str, Any], now: dict
     today = RunConfig.defaults() | {"task": config.get("task", "attributes")}
     assert read.to_dict() == today | now
     assert load_task(read).config == read
+
+
+@pytest.mark.parametrize(
+    ("said", "is_open"),
+    [
+        ({"state": "waiting"}, True),
+        ({"state": "ended"}, False),
+        ({"state": "waiting", "updated": "2020-01-01T00:00:00+00:00"}, False),
+        ({"updated": "then"}, False),
+        ({"updated": 5}, False),
+        ([], False),
+    ],
+)
+def test_a_run_is_open_while_it_says_so(tmp_path: Path, said: Any, is_open: bool) -> None:
+    now = {"updated": datetime.now(UTC).isoformat()}
+    assert served(tmp_path) is None
+    text = json.dumps({**now, **said} if isinstance(said, dict) else said)
+    (tmp_path / "serving.json").write_text(text)
+    assert bool(served(tmp_path)) == is_open
