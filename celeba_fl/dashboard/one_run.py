@@ -113,7 +113,7 @@ def _exchange(path: Path) -> str:
     if now.under_way is not None:
         return (
             f"Version {now.round - 1}: {now.replied} of {now.asked} answers for the next one are "
-            f"here, {now.failed} clients failed, {now.under_way} are at work."
+            f"here, {now.failed} failed, and {now.under_way} clients are at work."
         )
     return (
         f"Round {now.round}, {PHASES.get(now.phase, now.phase)}: {now.replied} of {now.asked} "

@@ -162,7 +162,7 @@ def test_an_asynchronous_round_in_progress(going: Path, page: Open) -> None:
     said = {"round": 8, "phase": "train", "asked": 5, "replied": 3, "failed": 1, "since": 0}
     (going / "progress.json").write_text(json.dumps({**said, "under_way": 12}))
     shown = text_of(page("one_run"))
-    assert "Version 7: 3 of 5 answers for the next one are here, 1 clients failed, 12 are" in shown
+    assert "Version 7: 3 of 5 answers for the next one are here, 1 failed, and 12 clients" in shown
 
 
 def test_a_new_round_is_shown(going: Path, page: Open) -> None:
