@@ -110,6 +110,8 @@ def _check(run: RunInfo, client: str, others: list[str]) -> None:
         raise InputError(
             f"{run.path.name}: client {client!r} is not in it; there are {', '.join(known)}"
         )
+    if not (run.path / "model.safetensors").exists():
+        raise InputError(f"{run.path.name} is {run.status} and has no model; resume it first")
     if not others:
         raise InputError(
             f"{run.path.name}: client {client} is the only one in its model; without it there is "

@@ -132,3 +132,15 @@ def test_join_by_flower(call: Call, flwr: Flwr, late: Path) -> None:
     own = {"join": str(late), "joining": "2", "stay-open": False, "clients": "", "resume": ""}
     assert {key: merged[key] for key in own} == own
     assert (merged["keep-sums"], merged["results-dir"]) == (True, str(late.parent))
+
+
+def test_an_interrupt_ends_a_run_that_is_served_by_flower(
+    call: Call, flwr: Flwr, late: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("celeba_fl.launch.flower._follow", interrupt)
+    assert call("serve", "latest", "there") == 0
+    assert (late / "stop").exists()
+    assert call("join", "latest", "there") == 130

@@ -122,6 +122,14 @@ def test_clients_that_cannot_leave(
     assert not (path / "withdrawals.json").exists()
 
 
+def test_a_run_without_a_model_has_to_end_first(tmp_path: Path) -> None:
+    path = solve(tmp_path, (0, 1))
+    (path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="has no model; resume it first"):
+        leave(path, "1")
+    assert KeptSums(path).clients() == ["0", "1"]
+
+
 def test_what_still_holds_it_is_found_and_removed(tmp_path: Path) -> None:
     path = solve(tmp_path, (0, 1), audit=True)
     join(path, (0, 1, 2), audit=True)
