@@ -44,7 +44,7 @@ Result = TypeVar("Result")
 
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Work done for each item on as many threads as there are cores; each computes on its own."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [*pool.map(work, items)]
 
 
