@@ -52,6 +52,11 @@ class RunConfig(
             )
         if self.secure_aggregation:
             self._check_same_clients()
+        if self.robust != "none" and not self.keep_sums:
+            raise InputError(
+                f"robust = {self.robust!r}: judges each client's sums of strategy = 'closed-form'; "
+                f"set keep-sums = true, too, or robust to none"
+            )
         if self.keep_sums:
             self._check_each_has_sums()
         self._check_scheduler()

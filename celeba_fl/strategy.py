@@ -7,7 +7,7 @@ is named in the run config as ``strategy = "my_package.my_module:MyStrategy"``.
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,6 +34,8 @@ class Each(Protocol):
 
     def clear(self) -> None: ...
     def put(self, client: str, sums: Arrays) -> None: ...
+    def read(self, client: str) -> Arrays: ...
+    def leave_out(self, clients: Sequence[str]) -> None: ...
     def finish(self) -> None: ...
 
 
@@ -43,7 +45,8 @@ class ClosedForm(flower.FedAvg):
     Fed3R (Fani et al., ICML 2024, arXiv 2406.01116) and AFL (He et al., CVPR 2025, arXiv
     2405.16240); the mathematics are the task's own, see `celeba_fl.models.ridge`. The sums are
     added up as they arrive, so that memory holds one set of them and not fifty. `keep` gets what
-    the task keeps of them, and `each` the sums of each client, if they are kept.
+    the task keeps of them, and `each` the sums of each client, if they are kept. With `robust` =
+    ``leave-out`` the sums of clients whom the task accuses are taken off again.
 
     Raises
     ------
@@ -53,18 +56,25 @@ class ClosedForm(flower.FedAvg):
 
     num_rounds = 1  # there is no second one, see `Loop`
 
-    def __init__(self, task: Task, keep: Keep | None = None, each: Each | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        keep: Keep | None = None,
+        each: Each | None = None,
+        robust: str = "none",
+    ) -> None:
         super().__init__()
-        self.task, self._keep, self._each = task, keep, each
+        self.task, self._keep, self._each, self._robust = task, keep, each, robust != "none"
         task.zero_sums()  # fails here, not in the first round
         self._total: Arrays = {}
+        self._clients: list[str] = []  # whose sums are in it
         self._instructions: Instructions = {}
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask for the sums; the model stays on the server."""
-        self._total = self.task.zero_sums()
+        self._total, self._clients = self.task.zero_sums(), []
         if self._each:
             self._each.clear()
         self._instructions = {**config, SUMS: list(self._total)}
@@ -82,6 +92,7 @@ class ClosedForm(flower.FedAvg):
         packed = content.array_records[name]
         sums = {key: unpack(packed[key]) for key in self._total}
         add_exactly(self._total, sums)
+        self._clients.append(client)
         if self._each:
             self._each.put(client, sums)
         del content[name]
@@ -91,6 +102,12 @@ class ClosedForm(flower.FedAvg):
     ) -> tuple[ArrayRecord, MetricRecord]:
         """Solve for the model, and drop the sums."""
         total, self._total = self._total, {}
+        if self._each and self._robust:
+            told = total, self._instructions, sorted(self._clients)
+            accused = self.task.accused(*told, self._each.read)
+            for client in accused:
+                add_exactly(total, {key: -own for key, own in self._each.read(client).items()})
+            self._each.leave_out(accused)
         kept = self.task.sums_to_keep(total, self._instructions) if self._keep else {}
         if self._keep and kept:
             self._keep(kept)
@@ -129,7 +146,7 @@ STRATEGIES: Mapping[str, Entry] = {
     # With Adam or Yogi on the server (Reddi et al., ICLR 2021).
     "fedadam": Entry(flower.FedAdam, ADAPTIVE, sums=True),
     "fedyogi": Entry(flower.FedYogi, ADAPTIVE, sums=True),
-    "closed-form": Entry(ClosedForm, sums=True),
+    "closed-form": Entry(ClosedForm, {"robust": "robust"}, sums=True),
     # Those that stand clients which lie; each counts once, however many examples it has.
     "krum": Entry(voting.Krum),
     "multikrum": Entry(voting.MultiKrum),

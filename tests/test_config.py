@@ -283,3 +283,8 @@ def test_sums_are_kept_only_where_they_are_a_client_s_own(
 ) -> None:
     with pytest.raises(InputError, match=f"keep-sums = true: .*{why}"):
         RunConfig.load({"keep-sums": True, **others})
+
+
+def test_clients_are_left_out_only_where_their_sums_are_kept() -> None:
+    with pytest.raises(InputError, match=r"robust = 'leave-out': .* set keep-sums = true"):
+        RunConfig.load({"robust": "leave-out", "strategy": "closed-form"})

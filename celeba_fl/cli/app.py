@@ -16,7 +16,7 @@ deploy = typer.Typer(help="Run the app on processes of their own.", no_args_is_h
 app.add_typer(deploy, name="deploy")
 deploy.command()(sites.local)
 for command in (
-    *(runs.run, runs.runs, studies.baseline, studies.sweep, studies.fairer),
+    *(runs.run, runs.runs, studies.baseline, studies.sweep, studies.fairer, studies.contributions),
     *(membership.withdraw, membership.join, membership.serve),
     *(models.predict, models.sample, models.teach),
     *(pages.report, pages.compare, pages.dashboard, sites.credentials),

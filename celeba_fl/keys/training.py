@@ -70,6 +70,12 @@ class TrainingKeys(Keyed):
     keep_sums: bool = key(
         "whether the run directory keeps each client's sums of the closed form", False
     )
+    robust: str = key(
+        "clients that the closed form leaves out: none, or those whose sums are accused",
+        "none",
+        choices=("none", "leave-out"),
+        of=HEAD,
+    )
     strategy: str = key(
         "how the server aggregates: a name in celeba_fl/strategy.py, or module:Class", "fedavg"
     )

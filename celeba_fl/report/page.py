@@ -10,6 +10,7 @@ from celeba_fl.report.plots import build_sections
 from celeba_fl.report.reading import Run
 from celeba_fl.report.sections.attributes import attributes
 from celeba_fl.report.sections.clients import clients, partitions
+from celeba_fl.report.sections.contributions import contributions
 from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
 from celeba_fl.report.sections.fairer import fairer
@@ -33,6 +34,7 @@ SECTIONS: Mapping[str, Callable[[Run], Sequence[Block]]] = {
     "Groups": groups,
     "Fairer heads": fairer,
     "Clients": clients,
+    "Contributions": contributions,
     "Tables of the task": task_tables,
     "Settings": settings,
     "What the figures rest on": foundations,

@@ -68,6 +68,16 @@ class Expectations:
     def check_sums(self, client: Client, sums: Arrays, instructions: Mapping[str, Any]) -> None:
         """Check the sums for the closed form."""
 
+    def accused(
+        self,
+        sums: Arrays,
+        instructions: Mapping[str, Any],
+        clients: Sequence[str],
+        read: Callable[[str], Arrays],
+    ) -> list[str]:
+        """The clients who spoil the total of their `sums`, each one's of which can be `read`."""
+        return []
+
     def check_counts(self, client: Client, counts: Mapping[str, Arrays], final: bool) -> None:
         """Check the counts of an evaluation, by part; those of the final one, if it is."""
 

@@ -3,21 +3,21 @@
 The total is `closed_form.safetensors`; what a client added to it is a file in `sums/`, which also
 holds what the client summed up in the roll call. So any client can be taken out of the model, or
 put into it, exactly. `sums/clients.json` says whose the files are. It is written when the round
-counts: without it there are no kept sums.
+counts: without it there are no kept sums. `sums/left_out.json` names those of them that are not in
+the total, since robust = leave-out has accused them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.numpy import load
+from safetensors import SafetensorError, safe_open
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import hash_key, pack_arrays, write_bytes, write_json
 from celeba_fl.runs.reading import read_json
 
-FOLDER, TABLE = "sums", "clients.json"
+FOLDER, TABLE, LEFT_OUT = "sums", "clients.json", "left_out.json"
 ROLL_CALL = "roll_call/"  # before the names of a client's sums in the roll call
 
 
@@ -50,6 +50,16 @@ class KeptSums:
         """Write down whose sums there are, now that they count."""
         self._write_table(self._names)
 
+    def leave_out(self, clients: Sequence[str]) -> None:
+        """Write down whose sums are not in the total."""
+        write_json(self.folder / LEFT_OUT, {"clients": [*clients]})
+
+    def left_out(self) -> list[str]:
+        """The clients whose sums are not in the total, though they are kept."""
+        path = self.folder / LEFT_OUT
+        names = read_json(path).get("clients", []) if path.exists() else []
+        return sorted({*names} & {*self.clients()})
+
     @property
     def exist(self) -> bool:
         """Whether the run has kept its clients' sums."""
@@ -66,12 +76,12 @@ class KeptSums:
 
     def read(self, client: str) -> Arrays:
         """The sums of a client, as it sent them; InputError if they cannot be read."""
-        return {k: a for k, a in self._load(client).items() if not k.startswith(ROLL_CALL)}
+        return self._load(client, lambda key: not key.startswith(ROLL_CALL))
 
     def read_roll_call(self, client: str) -> Arrays:
         """What the client summed up in the roll call; empty if the run asked for nothing there."""
-        kept = self._load(client).items()
-        return {k.removeprefix(ROLL_CALL): a for k, a in kept if k.startswith(ROLL_CALL)}
+        kept = self._load(client, lambda key: key.startswith(ROLL_CALL))
+        return {key.removeprefix(ROLL_CALL): array for key, array in kept.items()}
 
     def add(self, client: str, sums: Arrays) -> None:
         """Keep the sums of a client beside those that are there, in the place of its earlier."""
@@ -91,10 +101,12 @@ class KeptSums:
     def _write_table(self, clients: list[str]) -> None:
         write_json(self.folder / TABLE, {name: self.path(name).name for name in sorted(clients)})
 
-    def _load(self, client: str) -> Arrays:
+    def _load(self, client: str, wanted: Callable[[str], bool]) -> Arrays:
         path = self.path(client)
         try:
-            return load(path.read_bytes())
+            with safe_open(path, "numpy") as file:
+                names = file.keys()
+                return {key: file.get_tensor(key) for key in names if wanted(key)}
         except (SafetensorError, OSError) as error:
             raise InputError(
                 f"{path}, the sums of client {client}, cannot be read: {error}; run it again"

@@ -1,7 +1,7 @@
 """The closed form of the task attributes: sums on a client, and the head on the server."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from celeba_fl.privacy.ledger import Release
 from celeba_fl.task import Instructions, NodeConfig
 from celeba_fl.tasks import closed_form, fairer, private, weighting
 from celeba_fl.tasks.budgeted_faces import BudgetedFaces
+from celeba_fl.tasks.contributions import Contributions, accuse, check_jury
 from celeba_fl.tasks.examples import Examples, FeatureStores
 
 
@@ -33,6 +34,7 @@ class SolvedFaces(BudgetedFaces):
             return private.zero_sums(self._statistics)
         judged = len(self._central["server_valid"])
         fairer.check_budget(self.config, judged)
+        check_jury(self.config, judged)
         parts = ("train",) if judged else ("train", "valid")
         return closed_form.zero_sums(self.features.view.dim, parts, self.config.fair)
 
@@ -55,6 +57,18 @@ class SolvedFaces(BudgetedFaces):
         else:
             head = closed_form.solve(kept)
         return unfold(head, self._scaling)
+
+    def accused(
+        self,
+        sums: Arrays,
+        instructions: Mapping[str, Any],
+        clients: Sequence[str],
+        read: Callable[[str], Arrays],
+    ) -> list[str]:
+        """Those whose sums are unlike all others' and do harm on the server's validation split."""
+        valid = self._central["server_valid"]
+        complete = closed_form.complete(self.config, sums, valid, {**instructions})
+        return accuse(Contributions(complete, clients, read, valid))
 
     def sums_to_keep(self, sums: Arrays, instructions: Instructions) -> Arrays:
         """With `fair-groups` or `keep-sums` all that `solve_again` needs for another head."""

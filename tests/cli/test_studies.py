@@ -74,6 +74,13 @@ def test_fairer_takes_a_penalty_or_a_budget(call: Call, capsys: Capture, words: 
     assert "give either --penalty or --budget" in capsys.readouterr().err
 
 
+def test_contributions_need_a_run_that_kept_each_client_s_sums(
+    call: Call, capsys: Capture, run_here: Path
+) -> None:
+    assert call("contributions", run_here.name) == 2
+    assert "has kept no client's sums; run it again with strategy" in capsys.readouterr().err
+
+
 def test_fairer_needs_a_run_that_kept_its_sums(call: Call, capsys: Capture, run_here: Path) -> None:
     assert call("fairer", run_here.name, "--penalty", "1") == 2
     assert "has kept no sums of groups; run it again with" in capsys.readouterr().err
