@@ -24,10 +24,12 @@ from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
 from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.report.sections.groups import groups
+from celeba_fl.report.sections.outliers import outliers
 from celeba_fl.report.sections.probabilities import probabilities
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.sections.tables import foundations, settings, task_tables
 from celeba_fl.report.words import figure, named, sentence
+from celeba_fl.rounds.outliers import COSINE, NORM
 from celeba_fl.runs.reading import progress
 
 EVERY = 0.5  # seconds; as long as nothing is new, a look costs a tenth of a millisecond
@@ -37,6 +39,7 @@ PHASES = {
     "evaluate": "evaluating",
 }
 MOST_HIGHLIGHTED = 7  # colours
+SERVED = ("valid_accuracy", "valid_loss", "train_loss", "local_loss")
 MANY = f" {MOST_CLIENTS} of them have a line of their own here, and any that is highlighted."
 LATER = ["This is measured at the end of the run."]
 
@@ -123,7 +126,7 @@ def _clients(run: Run) -> None:
     """Curves of each client, and how they are served."""
     columns = {
         column: name_of(column.replace("valid_", "validation ").replace("train_", "train "))
-        for column in ("valid_accuracy", "valid_loss", "train_loss", "local_loss")
+        for column in (*SERVED, NORM, COSINE)
         if any(row.get(column) for row in run.clients)
     }
     if not columns:
@@ -152,7 +155,7 @@ def _clients(run: Run) -> None:
     )
     drawn = client_curves(run.clients, column, set(chosen))
     show_chart(drawn, f"Line chart: {summary}", summary, "client-curves")
-    show(clients(run), "clients")
+    show([*clients(run), *outliers(run)], "clients")
 
 
 def _groups(run: Run) -> None:

@@ -14,6 +14,7 @@ from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
 from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.report.sections.groups import groups
+from celeba_fl.report.sections.outliers import outliers
 from celeba_fl.report.sections.probabilities import probabilities
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.sections.samples import samples
@@ -31,6 +32,7 @@ SECTIONS: Mapping[str, Callable[[Run], Sequence[Block]]] = {
     "Groups": groups,
     "Fairer heads": fairer,
     "Clients": clients,
+    "Clients that stand out": outliers,
     "Tables of the task": task_tables,
     "Settings": settings,
     "What the figures rest on": foundations,

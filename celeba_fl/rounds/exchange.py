@@ -57,6 +57,8 @@ class Replies:
     # Whether a total was asked for, whatever came of it: one of the same models over others, next
     # to it, would show those of single clients.
     opened: bool = False
+    # By client, how far its model is from the one that it was sent, see `compare_updates`.
+    updates: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, client: str, reply: Message, take: Take | None) -> None:
         """Note what a client has replied, be it an error."""
@@ -108,6 +110,7 @@ class Replies:
 
         sizes = {"bytes_down": self.bytes_down, "bytes_up": self.bytes_up}
         state = {"usable": metrics(self.usable), "failures": self.failures, **sizes}
+        state["updates"] = self.updates
         if self.total is None:
             return state
         return {**state, **metrics(self.summands), "behind": self.behind}

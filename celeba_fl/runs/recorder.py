@@ -9,12 +9,14 @@ from flwr.app import ArrayRecord, MetricRecord
 
 from celeba_fl.common.arrays import Arrays, sum_counts
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds import messages
+from celeba_fl.rounds import messages, outliers
 from celeba_fl.rounds.checking import Client
 from celeba_fl.rounds.exchange import TOTAL, Replies
 from celeba_fl.rounds.messages import NAN, to_arrays
+from celeba_fl.rounds.outliers import COSINE, LOSS, NORM
 from celeba_fl.rounds.round import Round
 from celeba_fl.runs.directory import RunDirectory
+from celeba_fl.runs.resuming import last_losses
 from celeba_fl.task import Task
 
 
@@ -32,6 +34,8 @@ class Recorder:
         total: Client | None = None,
     ) -> None:
         self.task, self.run, self.clients, self.total = task, run, clients, total
+        # The train losses of the clients after the round before; None: they are in its rows.
+        self._losses: dict[str, float] | None = None
 
     def record_partitions(self) -> None:
         """Write `partitions.csv` and `nodes.csv`, and log how examples are spread."""
@@ -98,7 +102,9 @@ class Recorder:
             "bytes_up": done.train.bytes_up + done.evaluate.bytes_up,
             "bytes_down": done.train.bytes_down + done.evaluate.bytes_down,
         }
-        self.run.append("clients.csv", self._client_rows(done, counts))
+        rows = self._client_rows(done, counts)
+        outliers.tell(done.server_round, rows)
+        self.run.append("clients.csv", rows)
         self.run.append("epochs.csv", self._epoch_rows(done))
         self.run.append("rounds.csv", [row])
         for name, png in self.task.illustrate(to_arrays(done.arrays)).items():
@@ -109,7 +115,8 @@ class Recorder:
     def _client_rows(
         self, done: Round, counts: Mapping[str, dict[str, Arrays]]
     ) -> list[dict[str, Any]]:
-        rows = []
+        rows: list[dict[str, Any]] = []
+        before = last_losses(self.run.path) if self._losses is None else self._losses
         for client in self.clients:
             trained, evaluated = done.train.usable.get(client), done.evaluate.usable.get(client)
             if trained is None and evaluated is None:
@@ -126,9 +133,13 @@ class Recorder:
                     "valid_loss": metrics.get("valid", {}).get("loss", NAN),
                     "valid_accuracy": metrics.get("valid", {}).get("accuracy", NAN),
                     "seconds": round(sum(seconds), 4),
+                    LOSS: before.get(client, NAN) if trained else NAN,
+                    **dict.fromkeys((NORM, COSINE), NAN),
+                    **done.train.updates.get(client, {}),
                 }
             )
-        return rows
+        self._losses = {row["client"]: row["train_loss"] for row in rows}
+        return [{**row, **found} for row, found in zip(rows, outliers.compare(rows), strict=True)]
 
     def _epoch_rows(self, done: Round) -> list[dict[str, Any]]:
         """The clients' figures after each local epoch, as means over their examples."""
