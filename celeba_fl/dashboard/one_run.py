@@ -22,6 +22,7 @@ from celeba_fl.report.sections.attributes import attributes
 from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
+from celeba_fl.report.sections.failures import failures
 from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.report.sections.groups import groups
 from celeba_fl.report.sections.outliers import outliers
@@ -64,6 +65,7 @@ def show_page() -> None:
         if warnings := notes(run):
             st.info(plain(" ".join(warnings)))
     empty = {"Images": not _samples(path), "Tables": not run.tables}
+    empty["Failures"] = not run.failures
     empty["Probabilities"] = not run.calibration
     empty["Before and after"] = not (run.corrections or run.teacher)
     parts = [title for title in PARTS if not empty.get(title)]
@@ -209,6 +211,7 @@ def _images(run: Run) -> None:
 PARTS: Mapping[str, Callable[[Run], None]] = {
     "Learning": _learning,
     "Clients": _clients,
+    "Failures": lambda run: show(failures(run), "failures"),
     "Data": lambda run: show(partitions(run), "data"),
     "Attributes": lambda run: show(attributes(run) or LATER, "attributes"),
     "Probabilities": lambda run: show(probabilities(run), "probabilities"),

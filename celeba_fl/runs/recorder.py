@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, MetricRecord
 from celeba_fl.common.arrays import Arrays, sum_counts
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds import messages, outliers
-from celeba_fl.rounds.checking import Client
+from celeba_fl.rounds.checking import FINAL_EVALUATION, Client
 from celeba_fl.rounds.exchange import TOTAL, Replies
 from celeba_fl.rounds.messages import NAN, to_arrays
 from celeba_fl.rounds.outliers import COSINE, LOSS, NORM
@@ -36,6 +36,8 @@ class Recorder:
         self.task, self.run, self.clients, self.total = task, run, clients, total
         # The train losses of the clients after the round before; None: they are in its rows.
         self._losses: dict[str, float] | None = None
+        # The last round that is recorded, and who failed to evaluate its model.
+        self._last, self._failed = 0, set[str]()
 
     def record_partitions(self) -> None:
         """Write `partitions.csv` and `nodes.csv`, and log how examples are spread."""
@@ -102,6 +104,9 @@ class Recorder:
             "bytes_up": done.train.bytes_up + done.evaluate.bytes_up,
             "bytes_down": done.train.bytes_down + done.evaluate.bytes_down,
         }
+        self.run.note_failures(done.server_round, messages.TRAIN, done.train.failures)
+        self.run.note_failures(done.server_round, messages.EVALUATE, done.evaluate.failures)
+        self._last, self._failed = done.server_round, {*done.evaluate.failures}
         rows = self._client_rows(done, counts)
         outliers.tell(done.server_round, rows)
         self.run.append("clients.csv", rows)
@@ -160,6 +165,8 @@ class Recorder:
 
     def finish(self, model: ArrayRecord, final: Replies) -> None:
         """Write the tables, the summary and the arrays of the final model."""
+        others = {c: why for c, why in final.failures.items() if c not in self._failed}
+        self.run.note_failures(self._last, FINAL_EVALUATION, others)
         arrays = self.task.kept_arrays(to_arrays(model))
         tables = self.task.finish_by_clients(arrays, _total(_each(final)), _each(final))
         base = self.run.read_model("base")

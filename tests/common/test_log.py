@@ -7,7 +7,7 @@ from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import FedAvg
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.log import LOG, Progress, quiet_strategies
+from celeba_fl.common.log import LOG, Progress, quiet_flower
 
 
 @pytest.fixture
@@ -88,6 +88,6 @@ def test_the_lines_of_strategies_are_left_out_for_a_while(
 
     nodes = Nodes(adding_app(), 2)
     others = ["something else", "configure_train: Sampled by ourselves"]
-    with quiet_strategies():
+    with quiet_flower():
         assert log_a_round() == others
     assert log_a_round() == ["configure_train: Sampled 2 nodes (out of 2)", *others]
