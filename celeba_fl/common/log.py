@@ -4,7 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 # A child of Flower's logger, so that its lines reach `flwr run --stream` in Flower's format.
@@ -57,7 +57,8 @@ class LogFile(logging.FileHandler):
     def close(self) -> None:
         """Take no more lines."""
         FLOWER.removeHandler(self)
-        super().close()
+        with suppress(OSError):
+            super().close()
 
 
 class Progress:
