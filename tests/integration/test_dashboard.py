@@ -32,7 +32,7 @@ FLAGS = (
     "--window-size=1280,1000",
 )
 SECONDS = 240.0  # for what takes as long as the machine needs
-STILL = 60.0  # for which a page may stay as it is before something is wrong
+STILL = 120.0  # for which a page may stay as it is before something is wrong
 WATCHED = 30.0  # seconds of training
 # What a page says when there is nothing more to wait for.
 FAILED = re.compile(r"cannot be shown:|celeba-fl: |Traceback|\b(failed|interrupted)(: | ·)")
