@@ -48,9 +48,10 @@ def in_full(error: BaseException) -> str:
     """
     if isinstance(error, InputError):
         return str(error)
-    inner = error.__traceback__ and error.__traceback__.tb_next
-    lines = "".join(traceback.format_exception(error.with_traceback(inner))).rstrip()
-    return f"{error or repr(error)}\n{lines}"
+    trace = error.__traceback__
+    inner = trace and (trace.tb_next or trace)
+    lines = "".join(traceback.format_exception(type(error), error, inner)).rstrip()
+    return f"{str(error) or repr(error)}\n{lines}"
 
 
 def printable_lines(words: str) -> str:
