@@ -6,7 +6,6 @@ import pytest
 from adding import Nodes, adding_app, record
 from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import FedAvg
-from flwr.simulation.ray_transport.ray_actor import ClientAppException
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG, LogFile, Progress, quiet_flower
@@ -101,7 +100,7 @@ def test_so_are_those_of_the_engine_about_a_client_that_fails(
     flower = logging.getLogger("flwr")
     with quiet_flower():
         flower.error("An exception was raised when processing a message by %s", "RayBackend")
-        flower.error(ClientAppException("no power"))
+        flower.error(RuntimeError("\nClientAppException occurred. Message: no power"))
         flower.error("Traceback (most recent call last):\n  ...\nClientAppException: no power")
         flower.error("Simulation Runtime crashed.")
     assert [line.getMessage() for line in caplog.records] == ["Simulation Runtime crashed."]
