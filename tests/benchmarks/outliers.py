@@ -59,8 +59,8 @@ def rows_of(settings: dict[str, Any], clients: int) -> list[dict[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pairs", nargs="*", metavar="key=value")
-    for name, value in (("clients", 50), ("rounds", 10), ("seeds", 3)):
-        parser.add_argument(f"--{name}", type=int, default=value)
+    for flag, value in (("--clients", 50), ("--rounds", 10), ("--seeds", 3)):
+        parser.add_argument(flag, type=int, default=value)
     options = parser.parse_args()
     given = {"num-server-rounds": options.rounds, **dict(map(parse_pair, options.pairs))}
     logging.getLogger("flwr").setLevel("CRITICAL")
