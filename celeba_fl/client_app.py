@@ -11,8 +11,9 @@ from flwr.clientapp import ClientApp
 
 from celeba_fl.attacks.labels import check_site
 from celeba_fl.common.bundle import PACKAGE, code_hash, code_path
-from celeba_fl.common.errors import InputError, for_others, printable
+from celeba_fl.common.errors import InputError, for_others, in_full, printable
 from celeba_fl.common.files import clean_up
+from celeba_fl.common.flower import simulated
 from celeba_fl.common.log import LOG
 from celeba_fl.common.threads import one_thread
 from celeba_fl.config import RunConfig
@@ -21,7 +22,7 @@ from celeba_fl.privacy.noise import noise_multiplier
 from celeba_fl.privacy.site import LIMIT, Asked, Limit, SiteLedger
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.checking import told_hashes
-from celeba_fl.rounds.parts import answer_together
+from celeba_fl.rounds.parts import DETAILS, answer_together
 from celeba_fl.task import NodeConfig, Task, Trained, client_name, derived_seed, load_task
 
 Handler = Callable[[Message, Context], Message]
@@ -41,7 +42,8 @@ class ToldInputError(InputError):
 def for_two_readers(handler: Callable[..., Message]) -> Callable[..., Message]:
     """Log an error whole, for whoever owns the data; to the server goes what others may read.
 
-    The engines log where it came from, too.
+    In a simulation the two are one: then all of it goes to the server, whose log is that of the
+    run.
     """
 
     @wraps(handler)
@@ -51,14 +53,18 @@ def for_two_readers(handler: Callable[..., Message]) -> Callable[..., Message]:
         except ToldInputError:
             raise
         except Exception as error:
-            name = printable(client_name(context.node_config))
-            LOG.error("client %s: %s", name, str(error) or repr(error))
+            name, whole = printable(client_name(context.node_config)), in_full(error)
             # Only in the roll call the server does not know which client it asked.
             query = message.metadata.message_type == messages.QUERY
             whose = f"client {name}: " if query and messages.CONFIG in message.content else ""
             private = context.run_config.get("privacy-epsilon")
             said = excuse(error) if private else for_others(error, context.run_config)
-            raise ToldInputError(f"{whose}{said}") from error
+            words = f"{whose}{said}"
+            if simulated() and not private:
+                words += f"{DETAILS}{whose}{whole}"
+            else:
+                LOG.error("client %s: %s", name, whole)
+            raise ToldInputError(words) from None
 
     return handle
 

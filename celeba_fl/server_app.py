@@ -13,7 +13,7 @@ from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import clean_up
 from celeba_fl.common.flower import look_by_node
-from celeba_fl.common.log import LOG, quiet_strategies
+from celeba_fl.common.log import LOG, quiet_flower
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.client_keys import name_check
 from celeba_fl.membership.joining import join
@@ -56,7 +56,7 @@ def main(grid: Grid, context: Context) -> None:
     if config.join:
         join(grid, context.run_id, config, _draw_report)
         return
-    with quiet_strategies(), RunDirectory(config, context.run_id) as run:
+    with quiet_flower(), RunDirectory(config, context.run_id, _draw_report) as run:
         check_strategy(config.strategy, config.secure_aggregation)
         check_simulation(config, grid)
         _check_clock(config, grid)
@@ -89,6 +89,7 @@ def main(grid: Grid, context: Context) -> None:
             check=task.check_description,
             check_owner=name_check(grid),
             on_progress=run.progress,
+            on_failures=run.note_failures,
             send=secure.introduce if secure else send_and_wait,
         )
         cohorts = _cohorts(config)
@@ -184,6 +185,7 @@ def _loop(
         recorded=last_recorded(run.path),
         on_start=run.cut,
         on_round=recorder.record,
+        on_failures=run.note_failures,
         on_progress=partial(_on_progress, run),
         ask_everyone=not config.private,
     )

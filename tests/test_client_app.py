@@ -192,6 +192,8 @@ def test_the_owner_reads_all_of_an_error_and_the_server_its_kind(
     assert "meier" not in str(caught.value)
     assert "/srv" not in str(caught.value)
     assert row in caplog.text
+    # Where it came from, unless the message says it all.
+    assert caplog.text.count(", in fail") == (error is not InputError)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import typer
 from celeba_fl.common.errors import InputError, encodable, printable
 from celeba_fl.launch.app import app_here
 from celeba_fl.launch.experiments import SIMULATION, absolute_paths, num_supernodes, read_experiment
-from celeba_fl.launch.flower import run_flower
+from celeba_fl.launch.flower import failed, run_flower
 from celeba_fl.runs.reading import dealing, read_runs
 
 
@@ -67,7 +67,13 @@ def start(
     from celeba_fl.launch.inline import run_inline
     from celeba_fl.server_app import app as server_app
 
-    run_inline(app.load(settings), num_supernodes(federation), server_app, client_app)
+    try:
+        run_inline(app.load(settings), num_supernodes(federation), server_app, client_app)
+    except Exception as error:
+        notes = getattr(error, "__notes__", ())
+        if not notes:  # there is no run yet whose log says where it came from
+            raise
+        return failed(str(error) or repr(error), *notes)
     return 0
 
 

@@ -4,6 +4,7 @@ import ast
 import linecache
 import os
 import re
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,8 @@ from types import TracebackType
 TABLES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".safetensors"}
 # Of what others say, so many characters are shown.
 WORDS_LENGTH = 300
+# Of where an error came from, so many lines.
+MOST_LINES = 60
 
 
 class InputError(ValueError):
@@ -36,6 +39,25 @@ def printable(words: object) -> str:
     shown = "".join(c if c.isprintable() else " " for c in str(words))
     line = " ".join(shown.split())
     return line if len(line) <= WORDS_LENGTH else f"... {line[-WORDS_LENGTH:]}"
+
+
+def in_full(error: BaseException) -> str:
+    """What whoever owns the data reads of an error: its message, and mostly where it came from.
+
+    An `InputError` says what is at fault by itself. The frame that caught the error is left out.
+    """
+    if isinstance(error, InputError):
+        return str(error)
+    trace = error.__traceback__
+    inner = trace and (trace.tb_next or trace)
+    lines = "".join(traceback.format_exception(type(error), error, inner)).rstrip()
+    return f"{str(error) or repr(error)}\n{lines}"
+
+
+def printable_lines(words: str) -> str:
+    """Lines of others without control characters; of many the last ones, of long ones the start."""
+    shown = ("".join(c if c.isprintable() else " " for c in line) for line in words.splitlines())
+    return "\n".join([line.rstrip()[:WORDS_LENGTH] for line in shown][-MOST_LINES:])
 
 
 def for_others(error: BaseException, known: Mapping[str, object] | None = None) -> str:

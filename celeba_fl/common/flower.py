@@ -8,7 +8,9 @@ import copy
 import secrets
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,24 @@ if TYPE_CHECKING:
     from flwr.app import Error, Message, RecordDict
     from flwr.serverapp import Grid
     from flwr.supercore.run import Run as Run
+
+
+_INLINE = ContextVar("inline", default=False)
+
+
+@contextmanager
+def inline() -> Iterator[None]:
+    """Let what runs within it be clients of a simulation in this process."""
+    token = _INLINE.set(True)
+    try:
+        yield
+    finally:
+        _INLINE.reset(token)
+
+
+def simulated() -> bool:
+    """Whether a client that runs here is simulated, so that its owner has the server, too."""
+    return _INLINE.get() or "flwr.simulation.ray_transport.ray_actor" in sys.modules
 
 
 def new_run() -> "Run":
@@ -116,6 +136,13 @@ def look_by_node(grid: Any) -> None:
 
     state.store_message_ins = store_message_ins
     state.get_message_ins = get_message_ins
+
+
+def local_superlink_port(environment: Mapping[str, str]) -> str:
+    """The port of the SuperLink that Flower's commands start for simulations."""
+    from flwr.cli.constant import LOCAL_SUPERLINK_HTTP_API_PORT
+
+    return environment.get("FLWR_LOCAL_SUPERLINK_HTTP_API_PORT", LOCAL_SUPERLINK_HTTP_API_PORT)
 
 
 def connections() -> dict[str, Any]:

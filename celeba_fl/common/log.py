@@ -4,7 +4,8 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 
 # A child of Flower's logger, so that its lines reach `flwr run --stream` in Flower's format.
 FLOWER = logging.getLogger("flwr")
@@ -12,6 +13,8 @@ LOG = FLOWER.getChild("celeba_fl")
 OF_STRATEGIES = re.compile(
     "(configure|aggregate)_(train|evaluate): (Sampled|Received) |aggregate_fit: parameters are "
 )
+# What the engine of a simulation says of a client that fails, three times with all of its code.
+OF_ENGINE = re.compile("An exception was raised when processing a message by |.*ClientAppException")
 
 
 @contextmanager
@@ -26,9 +29,38 @@ def only(is_news: Callable[[logging.LogRecord], bool], *loggers: logging.Logger)
             logger.removeFilter(is_news)
 
 
-def quiet_strategies() -> AbstractContextManager[None]:
-    """Leave out the lines of Flower's strategies around each round, which a round's own repeats."""
-    return only(lambda record: not OF_STRATEGIES.match(record.getMessage()), FLOWER)
+def quiet_flower() -> AbstractContextManager[None]:
+    """Leave out the lines of Flower's strategies and of its engine that a round's own repeat."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        words = record.getMessage()
+        return not (OF_STRATEGIES.match(words) or OF_ENGINE.match(words.replace("\n", " ")))
+
+    return only(is_news, FLOWER)
+
+
+class LogFile(logging.FileHandler):
+    """A file that gets all lines of Flower's log and ours, from INFO on, at its end.
+
+    On a disk that takes none, lines are missing and the run goes on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.setLevel(logging.INFO)
+        form = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
+        form.converter = time.gmtime
+        self.setFormatter(form)
+        FLOWER.addHandler(self)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Leave the line out."""
+
+    def close(self) -> None:
+        """Take no more lines."""
+        FLOWER.removeHandler(self)
+        with suppress(OSError):
+            super().close()
 
 
 class Progress:

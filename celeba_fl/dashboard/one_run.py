@@ -22,13 +22,16 @@ from celeba_fl.report.sections.attributes import attributes
 from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
+from celeba_fl.report.sections.failures import failures
 from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.report.sections.groups import groups
+from celeba_fl.report.sections.outliers import outliers
 from celeba_fl.report.sections.privacy import privacy
 from celeba_fl.report.sections.probabilities import probabilities
 from celeba_fl.report.sections.results import results
 from celeba_fl.report.sections.tables import foundations, settings, task_tables
 from celeba_fl.report.words import figure, named, sentence
+from celeba_fl.rounds.outliers import COSINE, NORM
 from celeba_fl.runs.reading import progress, served
 
 EVERY = 0.5  # seconds; as long as nothing is new, a look costs a tenth of a millisecond
@@ -38,6 +41,7 @@ PHASES = {
     "evaluate": "evaluating",
 }
 MOST_HIGHLIGHTED = 7  # colours
+SERVED = ("valid_accuracy", "valid_loss", "train_loss", "local_loss")
 MANY = f" {MOST_CLIENTS} of them have a line of their own here, and any that is highlighted."
 LATER = ["This is measured at the end of the run."]
 
@@ -62,6 +66,7 @@ def show_page() -> None:
         if warnings := notes(run):
             st.info(plain(" ".join(warnings)))
     empty = {"Images": not _samples(path), "Tables": not run.tables}
+    empty["Failures"] = not run.failures
     empty["Probabilities"] = not run.calibration
     empty["Privacy"] = not run.privacy
     empty["Before and after"] = not (run.corrections or run.teacher)
@@ -136,7 +141,7 @@ def _clients(run: Run) -> None:
     """Curves of each client, and how they are served."""
     columns = {
         column: name_of(column.replace("valid_", "validation ").replace("train_", "train "))
-        for column in ("valid_accuracy", "valid_loss", "train_loss", "local_loss")
+        for column in (*SERVED, NORM, COSINE)
         if any(row.get(column) for row in run.clients)
     }
     if not columns:
@@ -165,7 +170,7 @@ def _clients(run: Run) -> None:
     )
     drawn = client_curves(run.clients, column, set(chosen))
     show_chart(drawn, f"Line chart: {summary}", summary, "client-curves")
-    show(clients(run), "clients")
+    show([*clients(run), *outliers(run)], "clients")
 
 
 def _groups(run: Run) -> None:
@@ -220,6 +225,7 @@ PARTS: Mapping[str, Callable[[Run], None]] = {
     "Learning": _learning,
     "Privacy": lambda run: show(privacy(run), "privacy"),
     "Clients": _clients,
+    "Failures": lambda run: show(failures(run), "failures"),
     "Data": lambda run: show(partitions(run), "data"),
     "Attributes": lambda run: show(attributes(run) or LATER, "attributes"),
     "Probabilities": lambda run: show(probabilities(run), "probabilities"),

@@ -15,6 +15,7 @@ import tomli_w
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.launch.app import FlowerApp
+from celeba_fl.launch.superlink import check_local_superlink
 
 # Packages are installed where this command is, so Flower need not install them again for a run;
 # and what needs no network must not use it.
@@ -27,6 +28,7 @@ FLOWER_ENVIRONMENT = {
 MAX_TMPDIR = 40
 # The first and the last line of a run's own.
 DIRECTORY = re.compile(r"Run directory: (.+)")
+ENDED = ("completed", "stopped", "failed")
 # Lines of the simulation engine that say nothing of a run.
 NOISE = re.compile(r"FutureWarning: .*Ray|Manually terminating ClientAppActor")
 
@@ -73,6 +75,8 @@ def run_flower(
     `stop` ends gets it by Ctrl-C.
     """
     environment = flower_environment()
+    if not superlink:
+        check_local_superlink(environment)
     command = ["flwr", "run", str(app.folder), *superlink, "--format", "json"]
     with tempfile.TemporaryDirectory() as folder:
         if settings:
@@ -84,9 +88,13 @@ def run_flower(
         run_id = flower_json(command, environment)["run-id"]
     where = [run_id, *superlink]
     try:
-        if status := _follow(["flwr", "log", *where, "--stream"], environment, int(run_id)):
-            print(f"Run {run_id}: {status}")
-            return 0
+        log = ["flwr", "log", *where, "--stream"]
+        if directory := _follow(log, environment, int(run_id)):
+            info = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+            print(f"Run {run_id}: {info['status']}")
+            if info["status"] != "failed":
+                return 0
+            return failed(info["reason"], f"{directory / 'log.txt'} has all that is known of it")
     except KeyboardInterrupt:
         if stop:
             stop.touch()
@@ -97,7 +105,15 @@ def run_flower(
     listing = ["flwr", "ls", *superlink, "--run-id", run_id, "--format", "json"]
     run = flower_json(listing, environment)["runs"][0]
     print(f"Run {run_id}: {run['status']} {run['status-details']}".rstrip())
+    if run["status"] == "finished:failed":
+        return failed(run["status-details"], f"flwr log {' '.join(where)} has all that is known")
     return 0 if run["status"] == "finished:completed" else 1
+
+
+def failed(reason: str, *more: str) -> int:
+    """Say that a run failed, why, and where to read of it; the exit status of that."""
+    print(f"celeba-fl: the run failed: {'; '.join([reason, *more])}", file=sys.stderr)
+    return 1
 
 
 def without_noise(lines: Iterable[str]) -> Iterator[str]:
@@ -110,11 +126,11 @@ def without_noise(lines: Iterable[str]) -> Iterator[str]:
         warned = noise is not None and "FutureWarning" in noise[0]
 
 
-def _follow(command: Sequence[str], environment: Mapping[str, str], run_id: int) -> str:
+def _follow(command: Sequence[str], environment: Mapping[str, str], run_id: int) -> Path | None:
     """Print what a command prints, as it comes, until it ends or a run on this machine is done.
 
-    Then the run's directory says how; what Flower tidies up after that takes seconds. Empty if
-    there is no directory here, or the run failed and there is more to read.
+    Then the run's directory says how: it is returned, if it is here. What Flower tidies up after
+    that takes seconds, and of a run that failed it shows its own code.
     """
     unbuffered = {**environment, "PYTHONUNBUFFERED": "1"}
     named: set[str] = set()
@@ -129,17 +145,16 @@ def _follow(command: Sequence[str], environment: Mapping[str, str], run_id: int)
         for line in without_noise(process.stdout or ()):
             print(line, end="", flush=True)
             if found := DIRECTORY.search(line):
-                if found[1] in named and (status := _success(Path(found[1]), run_id)):
+                if found[1] in named and _is_over(Path(found[1]), run_id):
                     process.terminate()
-                    return status
+                    return Path(found[1])
                 named.add(found[1])
-    return ""
+    return None
 
 
-def _success(directory: Path, run_id: int) -> str:
-    """``completed`` or ``stopped`` if the run's directory says so."""
+def _is_over(directory: Path, run_id: int) -> bool:
+    """Whether a run's directory says that it has ended."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         info = json.loads((directory / "run.json").read_text(encoding="utf-8"))
-        if info["flwr_run_ids"][-1] == run_id and info["status"] in ("completed", "stopped"):
-            return str(info["status"])
-    return ""
+        return info["flwr_run_ids"][-1] == run_id and info["status"] in ENDED
+    return False

@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from celeba_fl.common import flower
+from celeba_fl.common.errors import InputError
 from celeba_fl.common.names import client_name
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.virtual import VirtualClock, client_seconds, virtual_clock
@@ -99,9 +100,11 @@ class InlineGrid(Grid):
 
     def _answer(self, message: Message) -> Message:
         try:
-            return self._app(message, self._contexts[message.metadata.dst_node_id])
+            with flower.inline():
+                return self._app(message, self._contexts[message.metadata.dst_node_id])
         except Exception as error:  # as the engines do: a failing client is a reply
-            return Message(flower.failure(repr(error)), reply_to=message)
+            reason = str(error) if isinstance(error, InputError) else repr(error)
+            return Message(flower.failure(reason), reply_to=message)
 
 
 def run_inline(

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 
 from celeba_fl.common.arrays import Arrays, add_exactly
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.log import quiet_strategies
+from celeba_fl.common.log import quiet_flower
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.checking import Client, Judge, total_client
 from celeba_fl.rounds.cohort import Cohorts
@@ -170,7 +170,7 @@ def make_head(
         on_progress=run.progress,
         ask_everyone=True,
     )
-    with quiet_strategies():
+    with quiet_flower():
         result = loop.run(
             strategy,
             grid,

@@ -13,8 +13,10 @@ from celeba_fl.report.sections.clients import clients, partitions
 from celeba_fl.report.sections.contributions import contributions
 from celeba_fl.report.sections.corrections import corrections
 from celeba_fl.report.sections.curves import curves
+from celeba_fl.report.sections.failures import failures
 from celeba_fl.report.sections.fairer import fairer
 from celeba_fl.report.sections.groups import groups
+from celeba_fl.report.sections.outliers import outliers
 from celeba_fl.report.sections.privacy import privacy
 from celeba_fl.report.sections.probabilities import probabilities
 from celeba_fl.report.sections.results import results
@@ -35,6 +37,8 @@ SECTIONS: Mapping[str, Callable[[Run], Sequence[Block]]] = {
     "Fairer heads": fairer,
     "Clients": clients,
     "Contributions": contributions,
+    "Clients that stand out": outliers,
+    "Failures": failures,
     "Tables of the task": task_tables,
     "Settings": settings,
     "What the figures rest on": foundations,
@@ -47,12 +51,13 @@ def write_report(path: Path, png: bool = False) -> Path:
     Charts lie in `plots/` as SVG; with `png`, as PNG too.
     """
     run = Run.read(path)
+    first = {"Failures": failures} if run.info.status == "failed" else {}
     page = Page(
         title=title_of(run),
         subtitle=subtitle_of(run),
         status=run.info.standing,
         notes=notes(run),
-        sections=build_sections(SECTIONS, run, path / "plots", png),
+        sections=build_sections({**first, **SECTIONS}, run, path / "plots", png),
     )
     write_bytes(path / "report.html", page.render().encode())
     return path / "report.html"

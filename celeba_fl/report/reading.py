@@ -22,7 +22,7 @@ Rows = Sequence[Mapping[str, str]]
 # Tables that the sections know; the task's own tables are all others, and the epochs.
 TABLES = (
     *("rounds", "clients", "epochs", "partitions", "attributes", "groups", "fairness"),
-    *("calibration", "corrections", "teacher", "fairer", "contributions"),
+    *("calibration", "corrections", "teacher", "fairer", "contributions", "failures"),
 )
 OTHERS = {*TABLES, "nodes"} - {"epochs"}
 # Clients that a picture shows each for itself; of more it shows a sample.
@@ -33,6 +33,7 @@ KEYS = {
     "clients": ("round", "client"),
     "epochs": ("round", "client", "epoch"),
     "partitions": ("client",),
+    "failures": ("round", "phase", "client"),
 }
 
 
@@ -60,6 +61,7 @@ class Run:
     teacher: Rows
     fairer: Rows
     contributions: Rows
+    failures: Rows
     tables: Mapping[str, Rows]
     baseline: dict[str, Any]
     privacy: dict[str, Any]

@@ -12,6 +12,7 @@ from celeba_fl.common.log import LOG
 from celeba_fl.rounds.checking import check_arrays, fault
 from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples, unpack
+from celeba_fl.rounds.updates import compare_updates
 
 
 class RoundFailedError(RuntimeError):
@@ -27,9 +28,9 @@ def aggregate(
 ) -> tuple[ArrayRecord, MetricRecord]:
     """Let the strategy average in double precision; the result has the model's own types.
 
-    That model is `before`, which the clients were sent. The replies are changed in place; if
-    `uniform`, all clients with examples count alike, however many they have. Without any reply, as
-    of a cohort of nobody, the strategy makes the model of what it has.
+    That model is `before`, which the clients were sent. The replies are changed in place, and get
+    `updates`; if `uniform`, all clients with examples count alike, however many they have. Without
+    any reply, as of a cohort of nobody, the strategy makes the model of what it has.
 
     Raises
     ------
@@ -39,6 +40,11 @@ def aggregate(
     if replies.summands and not total_examples(replies):
         LOG.warning("round %d: no client of the cohort has a train example", server_round)
         return before, MetricRecord()
+    models = {
+        client: arrays
+        for client, reply in replies.usable.items()
+        for arrays in reply.content.array_records.values()
+    }
     for message in replies.summands.values():
         for name, arrays in list(message.content.array_records.items()):
             message.content[name] = wide = ArrayRecord()
@@ -52,6 +58,7 @@ def aggregate(
     model = cast(after, {key: array.dtype for key, array in before.items()})
     if wrong := fault(check_arrays, model):
         raise RoundFailedError(f"round {server_round}: the strategy returned a model whose {wrong}")
+    replies.updates = compare_updates(models, before, model)
     return model, metrics or MetricRecord()
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from celeba_fl.common.errors import printable
+from celeba_fl.common.errors import printable, printable_lines
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.clock import clock_of
-from celeba_fl.rounds.parts import answers
+from celeba_fl.rounds.parts import DETAILS, answers
 from celeba_fl.rounds.post import UNSENT, Post, by_client, num_bytes, sizes
 
 POLL_SECONDS = 0.1
@@ -61,18 +61,31 @@ class Replies:
     # and that model, with the part of the client's update that counts, where that is not all of it.
     staleness: dict[str, int] = field(default_factory=dict)
     parts: dict[str, tuple[ArrayRecord, float]] = field(default_factory=dict)
+    # By client, how far its model is from the one that it was sent, see `compare_updates`.
+    updates: dict[str, dict[str, float]] = field(default_factory=dict)
+    # Places in the code at which clients failed.
+    _told: set[tuple[str, ...]] = field(default_factory=set, init=False, repr=False)
 
     def add(self, client: str, reply: Message, take: Take | None) -> None:
         """Note what a client has replied, be it an error."""
         if not reply.has_content():
             reason = str(reply.error.reason) if reply.has_error() else "an empty message"
-            self.failures[client] = printable(_words(reason))
+            words, _, details = _words(reason).partition(DETAILS)
+            self.failures[client] = printable(words)
+            self._tell(client, details)
             return
         self.bytes_up += num_bytes(reply.content.array_records.values())
         if take and (reason := take(client, reply.content)):
             self.failures[client] = reason
         else:
             self.usable[client] = reply
+
+    def _tell(self, client: str, details: str) -> None:
+        """Log what is known of a failure, of several at the same place in the code the first."""
+        place = tuple(line for line in details.splitlines() if line.startswith("  File "))
+        if details and place not in self._told:
+            LOG.error("client %s: %s", client, printable_lines(details))
+        self._told.update({place} - {()})
 
     def sort(self) -> None:
         """Sort both by client."""
@@ -114,6 +127,7 @@ class Replies:
         sizes = {"bytes_down": self.bytes_down, "bytes_up": self.bytes_up}
         state = {"usable": metrics(self.usable), "failures": self.failures, **sizes}
         state |= {"staleness": self.staleness} if self.staleness else {}
+        state["updates"] = self.updates
         if self.total is None:
             return state
         return {**state, **metrics(self.summands), "behind": self.behind}

@@ -87,6 +87,8 @@ class Loop:
     on_start: Callable[[int], None] = lambda _: None
     # Called with every round, 0 included, once it is evaluated; returns what `stop` judges.
     on_round: Callable[[Round], Mapping[str, float]] = averaged_metrics
+    # Called with a round that does not count, its phase, and why which clients failed.
+    on_failures: Callable[[int, str, Mapping[str, str]], None] = lambda *_: None
     # How an exchange is done; it may return totals in the place of what each client says.
     send: Callable[..., dict[str, Replies]] = send_and_wait
     # Parts of whose replies each is checked as it arrives, and used by a strategy's `take`.
@@ -207,6 +209,7 @@ class Loop:
                 f"usable model, at least {self.retries.min_replies:.0%} must (min-replies)"
             )
             LOG.warning("%s", failed)
+            self.on_failures(number, TRAIN, trained.failures)
             if not again:
                 break
         why = "; its total was asked for, so it is not tried again" if trained.opened else ""

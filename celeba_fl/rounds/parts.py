@@ -19,6 +19,8 @@ ACTION = "together"
 TOGETHER = f"train.{ACTION}"
 PARTS, NAMES, TYPES = "parts", "names", "types"
 FAILURE, REASON = "failure", "reason"
+# In a reason, it parts what a server may read from what a run's own log may have.
+DETAILS = "\n\x1e\n"
 
 
 def answer_together(app: ClientApp) -> None:

@@ -75,6 +75,7 @@ def roll_call(
     check: Callable[[Client], None] = lambda _: None,
     check_owner: Callable[[int, str], None] = lambda _, __: None,
     on_progress: Callable[[PhaseProgress], None] = lambda _: None,
+    on_failures: Callable[[int, str, Mapping[str, str]], None] = lambda *_: None,
     send: Callable[..., dict[str, Replies]] = send_and_wait,
 ) -> dict[str, Client]:
     """Ask all nodes who they are and what they hold; the clients by name, sorted by name.
@@ -105,6 +106,8 @@ def roll_call(
         Raises an error at a client whose counts or sums cannot be right; it is refused.
     check_owner : Callable[[int, str], None]
         Raises InputError at a node, by its id, that may not have a name; it is refused.
+    on_failures : Callable[[int, str, Mapping[str, str]], None]
+        Called with round 0, ``query``, and why which nodes are refused.
     send : Callable (default: send_and_wait)
         How the exchange is done.
 
@@ -188,6 +191,7 @@ def roll_call(
     clients = _clients(present, node_ids, check, failures)
     for node, reason in failures.items():
         LOG.warning("%s is refused: %s", node, reason)
+    on_failures(0, messages.QUERY, failures)
     if strict and failures and not chosen:
         raise InputError(f"not all clients can take part: {_first(failures)}")
     if sitting_out:

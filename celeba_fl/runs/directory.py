@@ -5,7 +5,7 @@ Its files and their columns are an interface, see README.md: add freely, rename 
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from safetensors.numpy import load
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.bundle import code_description
-from celeba_fl.common.errors import InputError, encodable
+from celeba_fl.common.errors import InputError, encodable, in_full
 from celeba_fl.common.files import (
     append_bytes,
     clean_up,
@@ -29,23 +29,26 @@ from celeba_fl.common.files import (
     write_json,
 )
 from celeba_fl.common.keys import describe
-from celeba_fl.common.log import LOG
+from celeba_fl.common.log import LOG, LogFile
 from celeba_fl.config import RunConfig
+from celeba_fl.rounds.aggregation import RoundFailedError
 from celeba_fl.rounds.checking import difference
 from celeba_fl.rounds.exchange import PhaseProgress
+from celeba_fl.rounds.messages import QUERY
 from celeba_fl.runs.reading import read_json
 from celeba_fl.runs.resuming import directory_to_resume
 from celeba_fl.runs.tables import columns_of, csv_text, defined, read_csv, write_csv, write_parquet
 
 HEARTBEAT_SECONDS = 5.0
-PARTITIONS = "partitions.csv"
+PARTITIONS, FAILURES = "partitions.csv", "failures.csv"
 PACKAGES = ("flwr", "flwr-datasets", "torch", "torchvision", "onnxruntime", "numpy")
 
 
 class RunDirectory:
-    """The files of a run; a context manager that records how the run ended.
+    """The files of a run; a context manager that keeps its log and records how the run ended.
 
-    If the run config has `resume`, an existing directory is opened.
+    If the run config has `resume`, an existing directory is opened. Once a run has failed,
+    `at_failure` is called. The error goes on with a note that says where to read of it.
 
     Raises
     ------
@@ -54,10 +57,16 @@ class RunDirectory:
         there cannot be a new one.
     """
 
-    def __init__(self, config: RunConfig, flwr_run_id: int) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        flwr_run_id: int,
+        at_failure: Callable[["RunDirectory"], None] = lambda _: None,
+    ) -> None:
         self._clock = time.monotonic()
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._at_failure = at_failure
         try:
             self._open(config, flwr_run_id)
         except OSError as error:
@@ -108,6 +117,7 @@ class RunDirectory:
         clean_up(self.path)
 
     def __enter__(self) -> Self:
+        self._log = LogFile(self.path / "log.txt")
         LOG.info("Run directory: %s", self.path)
         return self
 
@@ -115,11 +125,16 @@ class RunDirectory:
         self._stop_heart()
         if error:
             reason = encodable(str(error) or repr(error))
-            LOG.error("The run failed: %s", reason)
+            told = isinstance(error, InputError | RoundFailedError)
+            LOG.error("The run failed: %s", reason if told else encodable(in_full(error)))
+            error.add_note(f"{self.path / 'log.txt'} has all that is known of it")
             with self._best_effort():
                 self._close("failed", reason)
+            if isinstance(error, Exception):
+                self._at_failure(self)
         self._writer.release()
         LOG.info("Run directory: %s", self.path)
+        self._log.close()
 
     @property
     def seconds(self) -> float:
@@ -162,8 +177,9 @@ class RunDirectory:
     def cut(self, first: int) -> None:
         """Delete rows and pictures of round `first` and later ones, which will be done again."""
         before = {str(done) for done in range(first)}
-        for name in ("rounds.csv", "clients.csv", "epochs.csv"):
-            kept = [row for row in read_csv(self.path / name) if row["round"] in before]
+        for name in ("rounds.csv", "clients.csv", "epochs.csv", FAILURES):
+            rows = read_csv(self.path / name)
+            kept = [row for row in rows if row["round"] in before or row.get("phase") == QUERY]
             if kept:
                 self.write_csv(name, kept)
             else:
@@ -211,6 +227,12 @@ class RunDirectory:
             self.write_csv(name, [{**columns, **row} for row in read_csv(path)])
         text = csv_text([{**columns, **row} for row in rows], header=not before)
         append_bytes(path, text.encode())
+
+    def note_failures(self, server_round: int, phase: str, failures: Mapping[str, str]) -> None:
+        """Add reasons by client to `failures.csv`."""
+        row = {"round": server_round, "phase": phase}
+        rows = [{**row, "client": client, "reason": why} for client, why in failures.items()]
+        self.append(FAILURES, rows)
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write a whole CSV file."""

@@ -9,12 +9,14 @@ from flwr.app import ArrayRecord, MetricRecord
 
 from celeba_fl.common.arrays import Arrays, sum_counts
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds import messages
-from celeba_fl.rounds.checking import Client
+from celeba_fl.rounds import messages, outliers
+from celeba_fl.rounds.checking import FINAL_EVALUATION, Client
 from celeba_fl.rounds.exchange import TOTAL, Replies
 from celeba_fl.rounds.messages import NAN, to_arrays
+from celeba_fl.rounds.outliers import COSINE, LOSS, NORM
 from celeba_fl.rounds.round import Round
 from celeba_fl.runs.directory import RunDirectory
+from celeba_fl.runs.resuming import last_losses
 from celeba_fl.task import Task
 
 
@@ -32,6 +34,10 @@ class Recorder:
         total: Client | None = None,
     ) -> None:
         self.task, self.run, self.clients, self.total = task, run, clients, total
+        # The train losses of the clients after the round before; None: they are in its rows.
+        self._losses: dict[str, float] | None = None
+        # The last round that is recorded, and who failed to evaluate its model.
+        self._last, self._failed = 0, set[str]()
 
     def record_partitions(self) -> None:
         """Write `partitions.csv` and `nodes.csv`, and log how examples are spread."""
@@ -104,7 +110,12 @@ class Recorder:
         }
         if done.is_asynchronous:
             row["staleness"] = mean(done.train.staleness.values()) if done.train.staleness else NAN
-        self.run.append("clients.csv", self._client_rows(done, counts))
+        self.run.note_failures(done.server_round, messages.TRAIN, done.train.failures)
+        self.run.note_failures(done.server_round, messages.EVALUATE, done.evaluate.failures)
+        self._last, self._failed = done.server_round, {*done.evaluate.failures}
+        rows = self._client_rows(done, counts)
+        outliers.tell(done.server_round, rows)
+        self.run.append("clients.csv", rows)
         self.run.append("epochs.csv", self._epoch_rows(done))
         self.run.append("rounds.csv", [row])
         for name, png in self.task.illustrate(to_arrays(done.arrays)).items():
@@ -115,7 +126,9 @@ class Recorder:
     def _client_rows(
         self, done: Round, counts: Mapping[str, dict[str, Arrays]]
     ) -> list[dict[str, Any]]:
-        rows, hidden = [], self.total or self.task.config.private
+        rows: list[dict[str, Any]] = []
+        hidden = self.total or self.task.config.private
+        before = last_losses(self.run.path) if self._losses is None else self._losses
         for client in self.clients:
             trained, evaluated = done.train.usable.get(client), done.evaluate.usable.get(client)
             if trained is None and evaluated is None:
@@ -132,6 +145,9 @@ class Recorder:
                     "valid_loss": metrics.get("valid", {}).get("loss", NAN),
                     "valid_accuracy": metrics.get("valid", {}).get("accuracy", NAN),
                     "seconds": round(sum(seconds), 4),
+                    LOSS: before.get(client, NAN) if trained else NAN,
+                    **dict.fromkeys((NORM, COSINE), NAN),
+                    **done.train.updates.get(client, {}),
                 }
             )
             if done.is_asynchronous:
@@ -140,7 +156,8 @@ class Recorder:
                     "staleness": done.train.staleness.get(client, NAN),
                     "evaluated": done.server_round - older if evaluated else NAN,
                 }
-        return rows
+        self._losses = {row["client"]: row["train_loss"] for row in rows}
+        return [{**row, **found} for row, found in zip(rows, outliers.compare(rows), strict=True)]
 
     def _epoch_rows(self, done: Round) -> list[dict[str, Any]]:
         """The clients' figures after each local epoch, as means over their examples."""
@@ -161,6 +178,8 @@ class Recorder:
 
     def finish(self, model: ArrayRecord, final: Replies) -> None:
         """Write the tables, the summary and the arrays of the final model."""
+        others = {c: why for c, why in final.failures.items() if c not in self._failed}
+        self.run.note_failures(self._last, FINAL_EVALUATION, others)
         arrays = self.task.kept_arrays(to_arrays(model))
         tables = self.task.finish_by_clients(arrays, _total(_each(final)), _each(final))
         base = self.run.read_model("base")

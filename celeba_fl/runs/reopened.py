@@ -48,6 +48,7 @@ class ReopenedRun(RunDirectory):
             LOG.error("The run stays as it was: %s", str(error) or repr(error))
         self._writer.release()
         LOG.info("Run directory: %s", self.path)
+        self._log.close()
 
     @property
     def seconds(self) -> float:

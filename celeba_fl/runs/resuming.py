@@ -95,3 +95,13 @@ def last_recorded(path: Path) -> int:
             break
         last += 1
     return last
+
+
+def last_losses(path: Path) -> dict[str, float]:
+    """The train loss of each client in the last round of which a run has rows."""
+    rows = read_csv(path / "clients.csv")
+    return {
+        row["client"]: float(row.get("train_loss") or "nan")
+        for row in rows
+        if row["round"] == rows[-1]["round"]
+    }

@@ -10,6 +10,9 @@ from adding import Adding, column, info, outcome, run, run_in_order, settings
 from flwr.app import Message
 
 from celeba_fl.common.errors import InputError
+from celeba_fl.report.html import Table
+from celeba_fl.report.reading import Run
+from celeba_fl.report.sections.failures import failures
 from celeba_fl.rounds.aggregation import RoundFailedError
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
@@ -42,6 +45,26 @@ def test_failing_clients_are_counted(tmp_path: Path, fault: Callable[..., None])
     assert trained == ["0", "1", "2", "3"]
     assert losses == ["", "0.5", "0.5", ""]
     assert info(path)["status"] == "completed"
+    # Why, once for each; and where, once for both of them.
+    assert read_csv(path / "failures.csv") == [
+        {
+            "round": "2",
+            "phase": "train",
+            "client": c,
+            "reason": "RuntimeError: client ... has no power",
+        }
+        for c in "03"
+    ]
+    log = (path / "log.txt").read_text()
+    assert log.count("Traceback") == log.count("RuntimeError: client 0 has no power") == 1
+    assert 'test_failures.py", line' in log
+    assert "round 2, train: client 3 is left out: RuntimeError: client ... has no power" in log
+    assert "WARNING round 2" in log
+    text, table = failures(Run.read(path))
+    assert isinstance(text, str)
+    assert text.startswith("2 replies of 2 clients were left out")
+    assert isinstance(table, Table)
+    assert table.rows == [("RuntimeError: client ... has no power", "training", "2", "2", "0, 3")]
 
 
 def test_late_clients_are_counted(
@@ -96,14 +119,20 @@ def test_unusable_models_are_counted(
 
 
 def test_too_many_failures_fail_the_run_and_a_healthy_resume_completes_it(
-    tmp_path: Path, fault: Callable[..., None], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, fault: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    drawn: list[str] = []
+    draw = "celeba_fl.server_app._draw_report"
+    monkeypatch.setattr(draw, lambda run: drawn.append(info(run.path)["status"]))
     whole = run(tmp_path / "whole", 4)
     fault(3, 0, 1, 2)
-    with pytest.raises(RoundFailedError):
+    with pytest.raises(RoundFailedError) as caught:
         run(tmp_path / "failed", 4, round_retries=1)
 
     (said,) = read_runs(tmp_path / "failed")
+    assert caught.value.__notes__ == [f"{said.path / 'log.txt'} has all that is known of it"]
+    assert [row["client"] for row in read_csv(said.path / "failures.csv")] == [*"012012"]
+    assert drawn == ["completed", "failed"]
     assert said.status == "failed"
     assert "round 3 does not count: 1 of 4 clients sent a usable model" in said.reason
     assert "tried 2 times" in said.reason
@@ -115,6 +144,39 @@ def test_too_many_failures_fail_the_run_and_a_healthy_resume_completes_it(
     assert outcome(path) == outcome(whole)
     assert info(path)["status"] == "completed"
     assert info(path)["reason"] == ""
+    assert not (path / "failures.csv").exists()  # what was done again did not fail
+    assert "The run failed: round 3 does not count" in (path / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_the_report_of_a_failed_run_has_the_reasons_first(
+    tmp_path: Path, fault: Callable[..., None], reports: None
+) -> None:
+    fault(3, 0, 1, 2)
+    with pytest.raises(RoundFailedError):
+        run(tmp_path, 4)
+    (said,) = read_runs(tmp_path)
+    page = (said.path / "report.html").read_text()
+    places = ["round 3 does not count", ">Failures</h2>", "Why replies were left out"]
+    found = [page.index(words) for words in (*places, ">Results</h2>")]
+    assert found == sorted(found)
+    assert page.count(">Failures</h2>") == 1
+
+
+def test_a_server_that_breaks_leaves_where_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_(self: Adding, arrays: Any) -> dict[str, dict[str, float]]:
+        raise RuntimeError("no such metric")
+
+    monkeypatch.setattr(Adding, "evaluate_centrally", break_)
+    with pytest.raises(RuntimeError, match="no such metric"):
+        run(tmp_path)
+    (said,) = read_runs(tmp_path)
+    assert (said.status, said.reason) == ("failed", "no such metric")
+    log = (said.path / "log.txt").read_text()
+    assert log.count("Traceback") == 1
+    assert ", in break_\n" in log
 
 
 def test_a_client_that_refuses_the_roll_call_is_left_out(
@@ -129,3 +191,6 @@ def test_a_client_that_refuses_the_roll_call_is_left_out(
     assert [row["client"] for row in read_csv(path / "partitions.csv")] == ["0", "2"]
     assert info(path)["num_clients"] == 2
     assert "client 1: other weights" in caplog.text
+    (row,) = read_csv(path / "failures.csv")
+    assert row["client"].startswith("node ")
+    assert (row["round"], row["phase"], row["reason"]) == ("0", "query", "client 1: other weights")

@@ -44,8 +44,10 @@ def test_an_inline_run_that_fails_does_not_exit_with_0(
     call: Call, experiment: str, capsys: Capture
 ) -> None:
     words = ["run", experiment, "watch=nothing", "--inline"]
-    assert call(*words) == 2
-    assert "celeba-fl: watch = 'nothing': must be one of loss, score" in capsys.readouterr().err
+    assert call(*words) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("celeba-fl: the run failed: watch = 'nothing': must be one of loss, ")
+    assert line.endswith("log.txt has all that is known of it")
 
 
 def test_a_run_is_submitted_followed_and_asked_for_its_status(
@@ -78,16 +80,18 @@ def test_a_run_is_submitted_followed_and_asked_for_its_status(
 def test_a_run_on_this_machine_need_not_be_asked_about_once_it_is_done(
     call: Call, flwr: Flwr, capfd: Capture, tmp_path: Path, status: str, number: int
 ) -> None:
-    """If it failed, or the directory is another run's, what Flower says is read to the end."""
-    info = {"status": status, "flwr_run_ids": [5, number]}
+    """If the directory is another run's, what Flower says is read to the end."""
+    info = {"status": status, "flwr_run_ids": [5, number], "reason": "no power"}
     (tmp_path / "run.json").write_text(json.dumps(info))
     line = f"INFO :      Run directory: {tmp_path}"
     flwr.says(log=f"{line}\nrounds\n{line}\nthe engine ends")
-    assert call("run", "drawn-iid") == 0
-    done, out = number == 77 and status in ("completed", "stopped"), capfd.readouterr().out
+    assert call("run", "drawn-iid") == (status == "failed")
+    done, (out, err) = number == 77 and status != "running", capfd.readouterr()
     assert [words[0] for words in flwr.asked] == ["run", "log"] + ["ls"] * (not done)
     assert ("the engine ends" in out) is not done
     assert f"Run 77: {status if done else 'finished:completed'}" in out
+    line = f"celeba-fl: the run failed: no power; {tmp_path / 'log.txt'} has all that is known"
+    assert (line in err) is (status == "failed")
 
 
 def test_paths_are_those_of_the_command_and_not_of_the_superlink(
@@ -144,7 +148,9 @@ def test_only_a_completed_run_is_a_success(
     details = {"status": status, "status-details": "no power"}
     flwr.says(ls={"success": True, "runs": [details]})
     assert call("run", "drawn-iid") == 1
-    assert f"Run 77: {status} no power" in capfd.readouterr().out
+    out, err = capfd.readouterr()
+    assert f"Run 77: {status} no power" in out
+    assert ("celeba-fl: the run failed: no power; flwr log 77" in err) is ("failed" in status)
 
 
 def test_a_run_that_is_refused_says_why(call: Call, flwr: Flwr, capfd: Capture) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from celeba_fl.common.errors import WORDS_LENGTH, InputError, for_others, printable
+from celeba_fl.common.errors import (
+    WORDS_LENGTH,
+    InputError,
+    for_others,
+    in_full,
+    printable,
+    printable_lines,
+)
 
 TABLE = Path("/srv/meier/list_attr_celeba.txt")
 ROW = "anna meier.jpg -1 1, line 7: x"
@@ -131,3 +138,29 @@ def test_words_of_others_are_one_line_without_control_characters() -> None:
     assert long.endswith("the end")
     assert len(long) == WORDS_LENGTH + 4
     assert printable(None) == "None"
+
+
+def test_in_full_an_error_says_where_it_came_from_unless_its_words_do() -> None:
+    def caught(error: Exception) -> Exception:
+        def raise_() -> None:
+            raise error
+
+        try:
+            raise_()
+        except Exception as one:
+            return one
+        return error
+
+    assert in_full(caught(InputError("key = 3: too much"))) == "key = 3: too much"
+    words = in_full(caught(RuntimeError("no power")))
+    first, *_, last = words.splitlines()
+    assert (first, last) == ("no power", "RuntimeError: no power")
+    assert ", in raise_\n" in words
+    assert ", in caught\n" not in words  # which caught it
+    assert in_full(KeyError()).splitlines()[0] == "KeyError()"
+
+
+def test_lines_of_others_are_short_few_and_printable() -> None:
+    words = "\n".join(["first", *["x" * 999] * 70, "la\x1b[31mst "])
+    lines = printable_lines(words).splitlines()
+    assert (len(lines), max(map(len, lines)), lines[-1]) == (60, 300, "la [31mst")

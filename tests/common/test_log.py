@@ -1,5 +1,6 @@
 import logging
 import time
+from pathlib import Path
 
 import pytest
 from adding import Nodes, adding_app, record
@@ -7,7 +8,7 @@ from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import FedAvg
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.log import LOG, Progress, quiet_strategies
+from celeba_fl.common.log import LOG, LogFile, Progress, quiet_flower
 
 
 @pytest.fixture
@@ -88,6 +89,40 @@ def test_the_lines_of_strategies_are_left_out_for_a_while(
 
     nodes = Nodes(adding_app(), 2)
     others = ["something else", "configure_train: Sampled by ourselves"]
-    with quiet_strategies():
+    with quiet_flower():
         assert log_a_round() == others
     assert log_a_round() == ["configure_train: Sampled 2 nodes (out of 2)", *others]
+
+
+def test_so_are_those_of_the_engine_about_a_client_that_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    flower = logging.getLogger("flwr")
+    with quiet_flower():
+        flower.error("An exception was raised when processing a message by %s", "RayBackend")
+        flower.error(RuntimeError("\nClientAppException occurred. Message: no power"))
+        flower.error("Traceback (most recent call last):\n  ...\nClientAppException: no power")
+        flower.error("Simulation Runtime crashed.")
+    assert [line.getMessage() for line in caplog.records] == ["Simulation Runtime crashed."]
+
+
+def test_a_log_file_has_what_is_logged_as_long_as_it_is_open(tmp_path: Path) -> None:
+    """Time, kind and words; nothing below INFO, and whatever cannot be said as an escape."""
+    for words in ("one", "two"):
+        file = LogFile(tmp_path / "log.txt")
+        LOG.info("%s \udce4", words)
+        LOG.debug("this says too much")
+        file.close()
+        LOG.info("elsewhere")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == [
+        f"INFO    {words} \\udce4" for words in ("one", "two")
+    ]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full here")
+def test_a_full_disk_costs_lines_and_not_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    file = LogFile(Path("/dev/full"))
+    LOG.info("lost")
+    file.close()
+    assert "Logging error" not in capsys.readouterr().err

@@ -31,8 +31,11 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--window-size=1280,1000",
 )
-SECONDS = 240.0
+SECONDS = 240.0  # for what takes as long as the machine needs
+STILL = 120.0  # for which a page may stay as it is before something is wrong
 WATCHED = 30.0  # seconds of training
+# What a page says when there is nothing more to wait for.
+FAILED = re.compile(r"cannot be shown:|celeba-fl: |Traceback|\b(failed|interrupted)(: | ·)")
 
 
 @pytest.fixture
@@ -66,17 +69,31 @@ def address(flower: Flower, tmp_path: Path) -> Iterator[str]:
     process.wait(timeout=30)
 
 
-def until(done: Callable[[], Any], what: str) -> Any:
-    """What `done` returns, once that is something."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
+def until(done: Callable[[], Any], what: str, seen: Callable[[], str] = lambda: "") -> Any:
+    """What `done` returns, once that is something.
+
+    It fails with what was `seen` as soon as that tells of a failure, or has stayed the same for
+    so long that nothing else can be expected.
+    """
+    start = since = time.monotonic()
+    last, error = "", ""
+    while True:
         try:
             if found := done():
                 return found
-        except Exception:  # an element that has just been replaced, a server that is starting
-            pass
+        except Exception as raised:  # an element that has just been replaced, a server that starts
+            error = f"; at last {type(raised).__name__}: {raised}".partition("\n")[0]
+        try:
+            now = seen()
+        except Exception:
+            now = last
+        if now != last:
+            last, since = now, time.monotonic()
+        waited, still = time.monotonic() - start, time.monotonic() - since
+        stuck = last and still > STILL and "Preparing: " not in last
+        if waited > SECONDS or stuck or FAILED.search(last):
+            raise AssertionError(f"no {what} after {waited:.0f} s{error}; the page says:\n{last}")
         time.sleep(0.1)
-    raise AssertionError(f"no {what} within {SECONDS:.0f} s")
 
 
 class Visitor:
@@ -92,14 +109,17 @@ class Visitor:
             return bool(self.browser.find_elements(By.TAG_NAME, "h1"))
 
         until(opened, f"page {page!r}")
-        until(lambda: heading in self.text, f"heading {heading!r}")
+        self.until(lambda: heading in self.text, f"heading {heading!r}")
+
+    def until(self, done: Callable[[], Any], what: str) -> Any:
+        return until(done, what, lambda: self.text)
 
     @property
     def text(self) -> str:
         return str(self.browser.find_element(By.TAG_NAME, "body").text)
 
     def wait(self, words: str) -> None:
-        until(lambda: words in self.text, f"{words!r}")
+        self.until(lambda: words in self.text, f"{words!r}")
 
     def button(self, label: str) -> None:
         path = f"//button[.//p[normalize-space(.)='{label}']]"
@@ -108,7 +128,7 @@ class Visitor:
             self.browser.find_element(By.XPATH, path).click()
             return True
 
-        until(press, f"button {label}")
+        self.until(press, f"button {label}")
 
     def follow(self, label: str, words: str) -> None:
         """Press until there; what is shown anew each second may slip away under a press."""
@@ -119,7 +139,7 @@ class Visitor:
                 time.sleep(2)
             return words in self.text
 
-        until(there, f"{words!r} after {label}")
+        self.until(there, f"{words!r} after {label}")
 
     def rounds(self) -> int:
         """How many are done, as the page says."""
@@ -128,7 +148,7 @@ class Visitor:
 
     def field(self, label: str) -> Any:
         path = f"//input[contains(@aria-label, '{label}')] | //textarea[@aria-label='{label}']"
-        return until(lambda: self.browser.find_element(By.XPATH, path), f"field {label}")
+        return self.until(lambda: self.browser.find_element(By.XPATH, path), f"field {label}")
 
     def choose_file(self, label: str, path: Path) -> None:
         """Type a path into a box to choose from."""
@@ -177,12 +197,14 @@ def test_a_visit(
 
     # Its rounds, as they come in.
     visitor.follow("Watch this run", "of 9999 rounds")
-    run = until(lambda: read_runs(runs), "run directory")[0].path
-    first = until(visitor.rounds, "round")
-    until(lambda: visitor.rounds() > first, "further round")
+    run = visitor.until(lambda: read_runs(runs), "run directory")[0].path
+    first = visitor.until(visitor.rounds, "round")
+    visitor.until(lambda: visitor.rounds() > first, "further round")
     visitor.wait("stopped: ")
     assert [row["client"] for row in read_csv(run / "partitions.csv")] == ["0", "2", "3", "6", "7"]
-    until(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".vega-embed svg")) == 5, "charts")
+    visitor.until(
+        lambda: len(browser.find_elements(By.CSS_SELECTOR, ".vega-embed svg")) == 5, "charts"
+    )
     accuracy = json.loads((run / "summary.json").read_text())["test_accuracy"]
     visitor.wait(f"{accuracy:.3f}")
 
