@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -17,16 +17,16 @@ from celeba_fl.common.flower import simulated
 from celeba_fl.common.log import LOG
 from celeba_fl.common.threads import one_thread
 from celeba_fl.config import RunConfig
-from celeba_fl.privacy.gate import check_asked, excuse, let_out
-from celeba_fl.privacy.noise import noise_multiplier
-from celeba_fl.privacy.site import LIMIT, Asked, Limit, SiteLedger
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.checking import told_hashes
 from celeba_fl.rounds.parts import DETAILS, answer_together
 from celeba_fl.task import NodeConfig, Task, Trained, client_name, derived_seed, load_task
 
+if TYPE_CHECKING:
+    from celeba_fl.privacy.site import Asked
+
 Handler = Callable[[Message, Context], Message]
-MIN_COHORT = "min-cohort"
+MIN_COHORT, LIMIT = "min-cohort", "privacy-limit"  # keys of a node config
 
 
 class ToldInputError(InputError):
@@ -58,7 +58,7 @@ def for_two_readers(handler: Callable[..., Message]) -> Callable[..., Message]:
             query = message.metadata.message_type == messages.QUERY
             whose = f"client {name}: " if query and messages.CONFIG in message.content else ""
             private = context.run_config.get("privacy-epsilon")
-            said = excuse(error) if private else for_others(error, context.run_config)
+            said = _excuse(error) if private else for_others(error, context.run_config)
             words = f"{whose}{said}"
             if simulated() and not private:
                 words += f"{DETAILS}{whose}{whole}"
@@ -93,16 +93,18 @@ def in_sums(message: Message, context: Context, answer: Handler) -> Message:
 def within_budget(message: Message, context: Context, answer: Handler) -> Message:
     """A mod: under a privacy budget, only what its ledgers count leaves a client."""
     node = context.node_config
-    limit = Limit.of(node)
     config = _config(context) if context.run_config.get("privacy-epsilon") else None
-    if config is None and limit:
+    if config is None and LIMIT in node:
         raise InputError(
             f"this site takes part under a privacy budget alone ({LIMIT}): set privacy-epsilon",
             open_to_all=True,
         )
     if config is None:
         return answer(message, context)
-    kind, name = message.metadata.message_type, client_name(node)
+    from celeba_fl.privacy.gate import check_asked, let_out  # no other run needs them
+    from celeba_fl.privacy.site import Limit, SiteLedger
+
+    kind, name, limit = message.metadata.message_type, client_name(node), Limit.of(node)
     check_asked(kind)
     if not config.chosen or name in config.chosen:
         asked = _asked(config, messages.received_config(message.content))
@@ -195,8 +197,17 @@ def _checked(items: tuple[tuple[str, Any], ...]) -> RunConfig:
     return RunConfig.load(dict(items))
 
 
-def _asked(config: RunConfig, instructions: Mapping[str, object]) -> Asked:
+def _excuse(error: Exception) -> str:
+    from celeba_fl.privacy.gate import excuse
+
+    return excuse(error)
+
+
+def _asked(config: RunConfig, instructions: Mapping[str, object]) -> "Asked":
     """What a run may ask for in all, and with a message."""
+    from celeba_fl.privacy.noise import noise_multiplier
+    from celeba_fl.privacy.site import Asked
+
     whole = noise_multiplier(config.privacy_epsilon, config.privacy_delta)
     rounds = 1 if config.strategy == "closed-form" else config.num_server_rounds
     number = int(str(instructions.get(messages.SERVER_ROUND, 0)))
