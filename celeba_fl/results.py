@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from flwr.app import ConfigRecordValues
 
 from celeba_fl.common.arrays import Arrays
-from celeba_fl.privacy.ledger import Release
+
+if TYPE_CHECKING:
+    from celeba_fl.privacy.ledger import Release
 
 # What the server sends to every client with every message.
 Instructions = dict[str, ConfigRecordValues]
@@ -57,7 +59,7 @@ class Prepared:
 
     instructions: Instructions
     provenance: dict[str, Any]
-    releases: Sequence[Release] = ()
+    releases: Sequence["Release"] = ()
     public: Sequence[str] = ()
 
 

@@ -9,7 +9,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,13 +18,15 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.names import client_name as client_name
 from celeba_fl.common.seeds import derived_seed as derived_seed
 from celeba_fl.config import RunConfig
-from celeba_fl.privacy.ledger import Data
 from celeba_fl.results import Description as Description
 from celeba_fl.results import Instructions as Instructions
 from celeba_fl.results import Prepared as Prepared
 from celeba_fl.results import Tables as Tables
 from celeba_fl.results import Trained as Trained
 from celeba_fl.rounds.checking import Client, Expectations
+
+if TYPE_CHECKING:
+    from celeba_fl.privacy.ledger import Data
 
 TASKS = {
     "attributes": "celeba_fl.tasks.attributes:Attributes",
@@ -182,8 +184,10 @@ class Task(Expectations, ABC):
     def describe(self, node: NodeConfig, instructions: Instructions) -> Description:
         """Prepare the client's data and count it."""
 
-    def data_of(self, node: NodeConfig) -> Data:
+    def data_of(self, node: NodeConfig) -> "Data":
         """What a client's own privacy ledger takes for the same data; by default all it has."""
+        from celeba_fl.privacy.ledger import Data  # of use under a budget alone
+
         return Data("", "")
 
     def receive(self, sha256: str, data: bytes) -> None:

@@ -112,7 +112,7 @@ def test_a_run_killed_again_and_again_completes(
     chance = random.Random(0)
     kills = 0
     while killer.run(
-        chance.randint(8, 25),
+        chance.randint(10, 28),
         tmp_path / "killed",
         resume="latest" if has_run(tmp_path / "killed") else "",
         **keys,

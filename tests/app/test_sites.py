@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,11 @@ def test_of_a_sites_tables_the_server_reads_file_and_kind_and_the_site_all(
     sites: list[dict[str, Any]],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     fault: str,
 ) -> None:
+    # As at a deployed site: of one that is simulated, the server reads all.
+    monkeypatch.setattr(sys.modules["celeba_fl.client_app"], "simulated", lambda: False)
     old, new, words = FAULTS[fault]
     metadata = Path(sites[1]["data-path"]) / "metadata.csv"
     text = metadata.read_text().replace(old, new, 1)

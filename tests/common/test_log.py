@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import FedAvg
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.log import LOG, LogFile, Progress, quiet_flower
+from celeba_fl.common.log import FLOWER, LOG, LogFile, Progress, quiet_flower
 
 
 @pytest.fixture
@@ -106,8 +106,11 @@ def test_so_are_those_of_the_engine_about_a_client_that_fails(
     assert [line.getMessage() for line in caplog.records] == ["Simulation Runtime crashed."]
 
 
-def test_a_log_file_has_what_is_logged_as_long_as_it_is_open(tmp_path: Path) -> None:
+def test_a_log_file_has_what_is_logged_as_long_as_it_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Time, kind and words; nothing below INFO, and whatever cannot be said as an escape."""
+    monkeypatch.setattr(FLOWER, "propagate", False)  # pytest-xdist cannot carry such characters
     for words in ("one", "two"):
         file = LogFile(tmp_path / "log.txt")
         LOG.info("%s \udce4", words)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from adding import outcome
+from late import without_traffic
 from safetensors.numpy import load_file
 from toys import write_sites
 
@@ -74,9 +75,9 @@ def run(keys: dict[str, Any], nodes: list[dict[str, Any]], folder: Path, **own: 
 def everything(path: Path) -> dict[str, Any]:
     """All that a run says, traffic aside."""
     found = outcome(path) | {name: read_csv(path / f"{name}.csv") for name in TABLES}
-    for row in found["rounds.csv"]:
-        row.pop("bytes_up"), row.pop("bytes_down")
-    return found | {name: (path / f"{name}.safetensors").read_bytes() for name in MODELS}
+    return without_traffic(found) | {
+        name: (path / f"{name}.safetensors").read_bytes() for name in MODELS
+    }
 
 
 def of_the_server(rows: list[dict[str, str]]) -> list[dict[str, str]]:

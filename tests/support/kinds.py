@@ -66,6 +66,6 @@ def left(path: Path) -> dict[str, Any]:
         elif name == "run.json":
             info = json.loads(file.read_text())
             found[name] = {key: value for key, value in info.items() if key not in TIMES}
-        elif file.is_file() and name not in (".lock", "nodes.csv", "progress.json"):
+        elif file.is_file() and name not in (".lock", "log.txt", "nodes.csv", "progress.json"):
             found[name] = file.read_bytes()
     return found

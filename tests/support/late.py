@@ -88,11 +88,18 @@ def join(path: Path, at: Sequence[int], **more: Any) -> Path:
 
 def figures(path: Path) -> dict[str, Any]:
     """All that a run recorded, traffic aside, with the files of arrays that clients change."""
-    found = outcome(path)
-    for row in found["rounds.csv"]:
-        row.pop("bytes_up"), row.pop("bytes_down")
+    found = without_traffic(outcome(path))
     for name in ("base", "sums"):
         found[name] = (path / f"{name}.safetensors").read_bytes()
+    return found
+
+
+def without_traffic(found: dict[str, Any]) -> dict[str, Any]:
+    """What a run recorded, but not how much it sent, nor how clients stand out as they train."""
+    for row in found["rounds.csv"]:
+        row.pop("bytes_up"), row.pop("bytes_down")
+    for row in found["clients.csv"]:
+        row.pop("loss_before"), row.pop("loss_before_z"), row.pop("suspected")
     return found
 
 
