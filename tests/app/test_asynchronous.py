@@ -46,6 +46,7 @@ def test_rounds_of_all_clients_are_synchronous_ones(tmp_path: Path) -> None:
     assert without(together, *own) == outcome(run(tmp_path / "s", 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["fedavg", "fedprox"])
 @pytest.mark.parametrize("split", [1, 4])
 def test_a_run_in_two_parts_equals_one(tmp_path: Path, strategy: str, split: int) -> None:

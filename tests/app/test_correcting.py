@@ -299,6 +299,7 @@ def test_thresholds_of_the_clients_know_no_base(toy, celeba_folder, tmp_path):
     assert not (path / "corrections.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_central_reference_has_the_images_of_all_clients(done):
     made = make_baseline(done)
     assert made["local"]["clients"] == 3

@@ -82,11 +82,14 @@ def figures(path: Path) -> dict[str, Any]:
     return {k: v for k, v in found.items() if "checkpoints" not in k} | {"rounds.csv": rows}
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     "kind",
     [
-        *("fedavg", "cohorts", "init", "closed form", "lenet", "dcgan", "corrections"),
-        *("none", "stops", "failures"),
+        *("fedavg", "cohorts", "init", "closed form", "stops", "failures"),
+        *(pytest.param(one, marks=SLOW) for one in ("lenet", "dcgan", "corrections", "none")),
     ],
 )
 def test_one_exchange_leaves_what_two_leave(
@@ -106,7 +109,7 @@ class Killed(BaseException):
     """Not even `except Exception` hears of it."""
 
 
-@pytest.mark.parametrize("kind", ["cohorts", "dcgan", "none"])
+@pytest.mark.parametrize("kind", ["cohorts", pytest.param("dcgan", marks=pytest.mark.slow), "none"])
 def test_a_run_killed_between_the_halves_ends_as_if_it_had_not_been(
     kinds: dict[str, Any], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -383,6 +383,7 @@ def test_without_public_images_there_is_no_such_scale(learn: Callable[..., Path]
         learn(scaling="public", public_fraction=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys", [{"nodes": 50, "partitioner": "natural"}, {"nodes": 1}], ids=["50 clients", "pooled"]
 )

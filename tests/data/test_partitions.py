@@ -265,7 +265,10 @@ def full_table(path):
     )
 
 
-@pytest.mark.parametrize("partitioner", ["iid", "dirichlet", "natural"])
+@pytest.mark.parametrize(
+    "partitioner",
+    ["iid", *(pytest.param(one, marks=pytest.mark.slow) for one in ("dirichlet", "natural"))],
+)
 def test_thousand_clients_of_the_full_table(shared_data, deal, partitioner):
     table = full_table(shared_data("celeba_labels.parquet"))
     dealt = deal(table, partitioner, 1000)

@@ -73,7 +73,10 @@ def test_a_test_image_scores_what_the_run_says(whole: RunInfo) -> None:
             assert one.present == (one.score > 0)
 
 
-@pytest.mark.parametrize("features", ["13:2x2+folded+mirrored", "13:1x2+17:1x1+last"])
+@pytest.mark.parametrize(
+    "features",
+    [pytest.param("13:2x2+folded+mirrored", marks=pytest.mark.slow), "13:1x2+17:1x1+last"],
+)
 def test_of_other_features_it_scores_what_the_run_says(
     toy: dict[str, Any], tmp_path: Path, features: str
 ) -> None:

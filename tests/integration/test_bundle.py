@@ -45,6 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.mark.slow
 def test_a_run_from_the_bundle_alone(built: Path, toy: dict[str, Any], tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     zipfile.ZipFile(built).extractall(bundle)

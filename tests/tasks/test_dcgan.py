@@ -182,6 +182,7 @@ def test_the_distance_is_that_of_equally_many_faces(done, keys):
     assert done.more["judged_faces"] == 12
 
 
+@pytest.mark.slow
 def test_no_more_faces_are_decoded_than_are_judged(make, monkeypatch, tmp_path):
     monkeypatch.setattr("celeba_fl.tasks.judging.MAX_FACES", 5)
     task = make(home=str(tmp_path))
@@ -279,6 +280,7 @@ def cut_off(keys, folder, monkeypatch, cut, **changes):
             run(keys, folder, **changes)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_alike_though_its_newest_checkpoint_is_broken(
     keys, tmp_path, monkeypatch, caplog
 ):
@@ -292,6 +294,7 @@ def test_a_run_goes_on_alike_though_its_newest_checkpoint_is_broken(
     assert "untrained discriminator" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_client_that_has_lost_its_discriminator_is_named(keys, tmp_path, caplog):
     said = run(keys, tmp_path, exchange="generator")
     assert "untrained discriminator" not in caplog.text
@@ -327,6 +330,7 @@ def test_what_travels_is_averaged_by_examples(keys, make, tmp_path):
         assert not np.array_equal(found[key], start[key])
 
 
+@pytest.mark.slow
 def test_private_discriminators_stay_and_train_on(keys, make, tmp_path):
     """Two rounds by hand: each client goes on with the discriminator that it had."""
     said = run(keys, tmp_path, exchange="generator")
@@ -490,6 +494,7 @@ def test_a_model_is_not_taken_for_that_of_another_task(done, tmp_path):
         load_generator(replace(done, path=tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_baseline_is_central_training_or_is_refused(done, tmp_path):
     path = shutil.copytree(done.path, tmp_path / "run")
     if done.config["exchange"] == "generator":

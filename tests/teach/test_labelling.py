@@ -374,7 +374,13 @@ def wait_for(server, number):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGTERM, signal.SIGINT)),
+    ],
+)
 def test_interrupted_at_any_time_every_image_is_there_once(start, teach, server, out, number):
     release: list[bool] = []
 

@@ -93,7 +93,11 @@ def by_hooks(whole, images, items):
     [
         pytest.param("13:2x2", [(13, 2, 2)], marks=pytest.mark.slow),
         pytest.param("13:3x2", [(13, 3, 2)], marks=pytest.mark.slow),
-        ("0:4x4+10:6x1+13:2x2+17:3x3", [(0, 4, 4), (10, 6, 1), (13, 2, 2), (17, 3, 3)]),
+        pytest.param(
+            "0:4x4+10:6x1+13:2x2+17:3x3",
+            [(0, 4, 4), (10, 6, 1), (13, 2, 2), (17, 3, 3)],
+            marks=pytest.mark.slow,
+        ),
         ("2:1x1+last", [(2, 1, 1), (18, 1, 1)]),
         pytest.param("18:1x1", [(18, 1, 1)], marks=pytest.mark.slow),
     ],
@@ -131,7 +135,7 @@ def test_nothing_after_the_deepest_stage_is_exported(home, weights, tmp_path):
     [
         pytest.param("last", marks=pytest.mark.slow),
         pytest.param("13:2x2", marks=pytest.mark.slow),
-        "13:2x2+17:2x1+last",
+        pytest.param("13:2x2+17:2x1+last", marks=pytest.mark.slow),
     ],
 )
 def test_mirrored_features_are_the_mean_of_two_passes(lively, features):
@@ -153,6 +157,7 @@ def test_mirrored_features_are_the_mean_of_two_passes(lively, features):
     assert np.abs(np.diff(found[""], axis=0)).max() > 0.1
 
 
+@pytest.mark.slow
 def test_token_grids_of_a_transformer(tmp_path, images):
     torch.manual_seed(0)
     torch.save(BACKBONES["vit_tiny"].build().state_dict(), tmp_path / "weights.pt")
