@@ -47,6 +47,7 @@ class Contributions:
     A client is accused if its sums are suspected, see `celeba_fl.models.leave_out`, and also do
     harm beyond chance: beside those of the others whom nobody suspects, they raise the loss on
     validation, with an interval over people that is wide enough for so many clients (Bonferroni).
+    Suspected clients that do no harm one by one are accused if they do so together.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class Contributions:
     @cached_property
     def accused(self) -> list[str]:
         """The clients whose sums are suspected and do harm."""
-        pulls, accused = self.pulls, []
+        pulls = self.pulls
         suspected = [n for n, so in zip(pulls.names, pulls.suspected, strict=True) if so]
         if not suspected:
             return []
@@ -85,12 +86,20 @@ class Contributions:
         with one_thread():
             ratio = self._ratio(left)
             before = self._judged(left, ratio)
-            for name in suspected:
-                joined = self._judged(self.clients.joined(left, name), ratio)
-                harm = change(before, joined, self._people)
+
+            def harmful(names: Sequence[str]) -> bool:
+                sums = left
+                for name in names:
+                    sums = self.clients.joined(sums, name)
+                harm = change(before, self._judged(sums, ratio), self._people)
                 low, _ = harm.interval(1 - 2 * ALPHA / len(pulls.names))
-                if low[FIGURES.index("loss")] > 0:
-                    accused.append(name)
+                return bool(low[FIGURES.index("loss")] > 0)
+
+            accused = [name for name in suspected if harmful([name])]
+            others = [name for name in suspected if name not in accused]
+            # What each of many does may be too little to be seen, and together it is not.
+            if others and harmful(others):
+                accused = suspected
         return accused
 
     def rows(self) -> Rows:
