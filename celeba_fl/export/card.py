@@ -19,6 +19,7 @@ from celeba_fl.report.names import name_of
 from celeba_fl.report.reading import Run
 from celeba_fl.report.sections.attributes import attributes
 from celeba_fl.report.sections.groups import groups
+from celeba_fl.report.sections.privacy import privacy
 from celeba_fl.report.sections.probabilities import probabilities
 from celeba_fl.report.sections.results import own_scores, results
 from celeba_fl.report.sections.samples import samples
@@ -194,16 +195,19 @@ def _factors(run: Run) -> str:
 
 
 def _privacy(run: Run) -> str:
-    config = run.info.config
+    """What a ledger says, or that there is none."""
+    secure = run.info.config.get("secure-aggregation")
     sums = (
         "The server saw sums over clients alone, by masked words (`secure-aggregation`)."
-        if config.get("secure-aggregation")
+        if secure
         else "The server saw what each client sent: counts, sums or trained arrays, and no image."
     )
-    return (
-        f"No image left a client. {sums} No noise was added: this model has no differential "
-        f"privacy, and may tell something of the images that it learned from."
-    )
+    if not run.privacy:
+        return (
+            f"No image left a client. {sums} No noise was added: this model has no differential "
+            f"privacy, and may tell something of the images that it learned from."
+        )
+    return f"No image left a client. {sums}\n\n{_section(privacy, run, Path())}"
 
 
 def _caveats(given: Exported) -> str:
