@@ -117,7 +117,7 @@ sha256 = resolve_weights("mobilenet_v2", weights, home, lambda backbone: backbon
 FeatureExtractor(home, make_view("mobilenet_v2", "last", {settings["image-size"]}), sha256)
 print(json.dumps({{"seconds": time.perf_counter() - start}}))
 """
-    return in_new_process(code)["seconds"]
+    return in_new_process(code, 1)["seconds"]
 
 
 def bare_loop(settings: dict[str, Any], home: Path) -> dict[str, float]:
