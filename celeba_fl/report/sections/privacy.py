@@ -36,16 +36,8 @@ def privacy(run: Run) -> list[Block]:
         caption += ", which is less than the sum of their epsilons"
     blocks.append(Table(caption, header, rows, texts=(1, 2, 3), folded=len(rows) > 5))
     public = said["public"] or ["nothing of people"]
-    lists = (("public, and so not protected", public), ("must hold", said["assumptions"]))
-    blocks.append(
-        Table(
-            "What it rests on",
-            ("", ""),
-            [(name, tuple(these)) for name, these in lists],
-            words=True,
-        )
-    )
-    return blocks
+    blocks.append(f"Public, and so not protected: {'; '.join(public)}.")
+    return [*blocks, "What the promise rests on:", *said["assumptions"]]
 
 
 def _promise(said: Mapping[str, Any]) -> str:
