@@ -62,8 +62,8 @@ def for_two_readers(handler: Callable[..., Message]) -> Callable[..., Message]:
             words = f"{whose}{said}"
             if simulated() and not private:
                 words += f"{DETAILS}{whose}{whole}"
-            else:
-                LOG.error("client %s: %s", name, whole)
+            else:  # the log of a simulation is that of a run, and may be passed on
+                LOG.error("client %s: %s", name, said if simulated() else whole)
             raise ToldInputError(words) from None
 
     return handle
@@ -84,8 +84,8 @@ def in_sums(message: Message, context: Context, answer: Handler) -> Message:
     from celeba_fl.privacy.client import SecureClient  # takes cryptography
     from celeba_fl.privacy.roster import identity_of
 
-    least, uniform = max(config.min_cohort, _own_least(node)), config.weighting == "uniform"
-    secure = SecureClient(client_name(node), least, uniform, identity_of(node))
+    cohorts, uniform = (config.min_cohort, _own_least(node)), config.weighting == "uniform"
+    secure = SecureClient(client_name(node), *cohorts, uniform, identity_of(node))
     return secure.answer(message, context, answer)
 
 
@@ -105,10 +105,13 @@ def within_budget(message: Message, context: Context, answer: Handler) -> Messag
     from celeba_fl.privacy.site import Limit, SiteLedger
 
     kind, name, limit = message.metadata.message_type, client_name(node), Limit.of(node)
-    check_asked(kind)
-    if not config.chosen or name in config.chosen:
-        asked = _asked(config, messages.received_config(message.content))
-        ledger = SiteLedger(config.home_dir, name, load_task(config).data_of(node), limit)
+    instructions = messages.received_config(message.content)
+    check_asked(kind, messages.SUMS in instructions, config.privacy_unit)
+    if kind != messages.QUERY or not config.chosen or name in config.chosen:
+        asked = _asked(config, instructions)
+        # Where it lies is not for those to say who start runs.
+        home = config.home_dir if simulated() else RunConfig().home_dir
+        ledger = SiteLedger(home, name, load_task(config).data_of(node), limit)
         (ledger.check if kind == messages.QUERY else ledger.spend)(asked)
     return Message(let_out(kind, answer(message, context).content), reply_to=message)
 

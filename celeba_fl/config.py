@@ -17,7 +17,7 @@ from celeba_fl.keys.data import DataKeys
 from celeba_fl.keys.judging import JudgingKeys
 from celeba_fl.keys.model import ModelKeys
 from celeba_fl.keys.places import DEFAULT_HOME, PlaceKeys
-from celeba_fl.keys.privacy import PrivacyKeys
+from celeba_fl.keys.privacy import PrivacyKeys, check_budget
 from celeba_fl.keys.robust import RobustKeys
 from celeba_fl.keys.rounds import RoundKeys
 from celeba_fl.keys.training import TrainingKeys
@@ -66,7 +66,7 @@ class RunConfig(
                 f"secure-aggregation, which takes two or more; set secure-aggregation = true, or "
                 f"leave it out"
             )
-        self._check_privacy()
+        check_budget(self)
         if (self.joining or self.stay_open) and not self.join:
             raise InputError(
                 f"joining = {self.joining!r}, stay-open = {self.stay_open}: say which run clients "
@@ -105,7 +105,8 @@ class RunConfig(
         if why:
             raise InputError(
                 f"{why}; under scheduler = 'asynchronous' take secure-aggregation = false, "
-                f"fraction-train = 1 and a strategy of {', '.join(BUFFERED)}"
+                f"privacy-epsilon = 0, pre-aggregation and attack = none, fraction-train = 1, and "
+                f"a strategy of {', '.join(BUFFERED)}"
             )
 
     def _check_same_clients(self) -> None:
@@ -123,79 +124,6 @@ class RunConfig(
             raise InputError(
                 f"fraction-train = {self.fraction_train}: under secure-aggregation the closed form "
                 f"{same}; set it to 1"
-            )
-
-    def _check_privacy(self) -> None:
-        """Raise InputError where a budget of privacy does not go with the rest."""
-        epsilon, unit = f"privacy-epsilon = {self.privacy_epsilon:g}", self.privacy_unit
-        if not self.private:
-            values, usual = self.to_dict(), PrivacyKeys().to_dict()
-            if idle := [
-                f"{name} = {values[name]!r}" for name in usual if values[name] != usual[name]
-            ]:
-                raise InputError(
-                    f"{', '.join(idle)}: says nothing while {epsilon}; set that above 0"
-                )
-            return
-        if self.strategy not in ("closed-form", "fedavg"):
-            raise InputError(
-                f"{epsilon}: is kept by strategy = 'closed-form', or by 'fedavg' with privacy-unit "
-                f"= 'client', not by {self.strategy!r}; change it"
-            )
-        if self.init != "public":
-            raise InputError(
-                f"init = {self.init!r}: under {epsilon} a run begins with what public images alone "
-                f"give, which its figures stand beside; set init = 'public'"
-            )
-        if (unit == "client") != (self.strategy == "fedavg"):
-            raise InputError(
-                f"privacy-unit = {unit!r}: strategy = {self.strategy!r} hides "
-                f"{'a client' if self.strategy == 'fedavg' else 'a person or an image'}; change it"
-            )
-        if unit == "person" and self.partitioner != "natural" and self.dataset != "none":
-            raise InputError(
-                f"privacy-unit = 'person': takes clients that share no person, and partitioner = "
-                f"{self.partitioner!r} parts a person's images; set partitioner = 'natural', or "
-                f"privacy-unit = 'image'"
-            )
-        if unit == "client":
-            self._check_averaging()
-        if self.privacy_noise == "clients" and not self.secure_aggregation:
-            raise InputError(
-                "privacy-noise = 'clients': each adds its part, which hides nothing alone; set "
-                "secure-aggregation = true, or 'server' if the server may see exact sums"
-            )
-        if self.privacy_noise == "server" and self.secure_aggregation:
-            raise InputError(
-                "privacy-noise = 'server': under secure-aggregation the clients add it, so that "
-                "nobody sees exact sums; leave it out"
-            )
-        if self.group_weighting or self.fair_groups:
-            raise InputError(
-                f"group-weighting = {self.group_weighting!r}, fair-groups = {self.fair_groups!r}: "
-                f"take sums of groups, which are not released under {epsilon}; leave them out"
-            )
-
-    def _check_averaging(self) -> None:
-        """Raise InputError where clients cannot be hidden by clipping and noise on the server."""
-        told = {
-            "secure-aggregation": (self.secure_aggregation, False),
-            "privacy-noise": (self.privacy_noise, "server"),
-            "weighting": (self.weighting, "uniform"),
-            "fraction-train": (self.fraction_train, 1.0),
-            "class-weights": (self.class_weights, False),
-        }
-        for name, (value, right) in told.items():
-            if value != right:
-                raise InputError(
-                    f"{name} = {value!r}: with privacy-unit = 'client' the server clips the "
-                    f"update of each client, all of which count alike in each round and tell "
-                    f"nothing else; set it to {right!r}"
-                )
-        if self.max_update_norm not in (0.0, self.defaults()["max-update-norm"]):
-            raise InputError(
-                f"max-update-norm = {self.max_update_norm:g}: updates are clipped (clipping-norm), "
-                f"none is left out; leave it out"
             )
 
     @property
@@ -236,6 +164,8 @@ class RunConfig(
             )
         if attack == "sums" and not closed:
             wrong = "falsifies sums for the closed form, and there are none"
+        elif attack == "sums" and self.fair_groups:
+            wrong = f"falsifies no sums of groups (fair-groups = {self.fair_groups!r})"
         elif attack == "sums" and self.task != "attributes":
             wrong = "is known of the task attributes alone"
         elif attack not in ("none", "sums") and self.strategy == "closed-form":

@@ -188,6 +188,7 @@ def _loop(
         on_failures=run.note_failures,
         on_progress=partial(_on_progress, run),
         ask_everyone=not config.private,
+        measure=not config.private,
     )
 
 

@@ -59,7 +59,7 @@ def withdraw(
     from celeba_fl.membership.withdrawing import withdraw as take_out
     from celeba_fl.report.page import write_report
 
-    info = _find(run)
+    info = find_run(run, app_here().places().runs_dir) if retrain else _find(run)
     if retrain:
         settings = settings_without(info, client)
         if status := start(settings, [*filter(None, [superlink])], federation, inline):

@@ -85,6 +85,7 @@ def contributions(
         print(json.dumps([{key: defined(value) for key, value in row.items()} for row in rows]))
         return
     Console().print(contributions_table(rows))
+    print("Accused:", ", ".join(row["client"] for row in rows if row["accused"]) or "nobody")
     print(report)
 
 

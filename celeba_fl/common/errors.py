@@ -57,7 +57,8 @@ def in_full(error: BaseException) -> str:
 def printable_lines(words: str) -> str:
     """Lines of others without control characters; of many the last ones, of long ones the start."""
     shown = ("".join(c if c.isprintable() else " " for c in line) for line in words.splitlines())
-    return "\n".join([line.rstrip()[:WORDS_LENGTH] for line in shown][-MOST_LINES:])
+    lines = [line.rstrip()[:WORDS_LENGTH] for line in shown][-MOST_LINES:]
+    return "\n    ".join(lines)  # indented, no line looks like one of a log
 
 
 def for_others(error: BaseException, known: Mapping[str, object] | None = None) -> str:

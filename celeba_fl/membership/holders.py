@@ -19,7 +19,7 @@ from celeba_fl.runs.tables import read_csv
 # Of a whole run; a folder stands for all files in it.
 PLACES = (
     *("model.safetensors", "base.safetensors", "sums.safetensors", "closed_form.safetensors"),
-    *("checkpoints", FOLDER, "samples", "test_scores.parquet"),
+    *("checkpoints", FOLDER, "samples", "tensorboard", "test_scores.parquet"),
     *("baseline.json", "baseline_scores.parquet"),
 )
 # What says which images the client of a partition holds.
@@ -63,7 +63,10 @@ def _files(run: RunInfo, client: str) -> list[Path]:
 
 def _within(place: Path) -> Iterator[Path]:
     """A file, or those in a folder; nothing, if there is none."""
-    yield from sorted(place.iterdir()) if place.is_dir() else filter(Path.exists, [place])
+    inside = place.is_dir()
+    yield from (
+        filter(Path.is_file, sorted(place.rglob("*"))) if inside else filter(Path.exists, [place])
+    )
 
 
 def _heads_with(run: Path, client: str) -> list[Path]:

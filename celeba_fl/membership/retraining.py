@@ -5,6 +5,7 @@ from typing import Any
 from celeba_fl.common.errors import InputError
 from celeba_fl.membership.solving import why_not
 from celeba_fl.membership.withdrawals import Withdrawals, now
+from celeba_fl.rounds.exchange import TOTAL
 from celeba_fl.runs.directory import PARTITIONS
 from celeba_fl.runs.reading import RunInfo, config_of, keys_read, read_runs
 from celeba_fl.runs.tables import read_csv
@@ -59,6 +60,8 @@ def note_retrained(run: RunInfo, client: str, settings: dict[str, Any]) -> str:
     new = made[0]
     before = {row["client"]: row for row in read_csv(run.path / PARTITIONS)}
     for row in read_csv(new.path / PARTITIONS):
+        if row["client"] == TOTAL:  # of others than before
+            continue
         if row["client"] in before and row != before[row["client"]]:
             raise InputError(
                 f"{new.path}: client {row['client']} holds {row['num_examples']} examples, and "

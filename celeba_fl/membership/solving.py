@@ -45,6 +45,8 @@ def why_not(config: RunConfig) -> str:
         )
     if config.to_dict().get("robust", "none") != "none":
         return "with robust, who is left out of its sums follows from all whose sums are there"
+    if config.to_dict().get("attack", "none") != "none":
+        return "with attack, who attacks is drawn from all who are there"
     if config.fraction_train < 1:
         return (
             f"fraction-train = {config.fraction_train}: who is in its sums was drawn from those "
@@ -149,6 +151,8 @@ def make_head(
     Those that are `here`, by their node ids, evaluate it; figures of clients are theirs alone.
     """
     config, clients, before = task.config, members.clients, _tables(run.path)
+    for name in ("failures.csv", "ro-crate-metadata.json"):  # of what was before
+        (run.path / name).unlink(missing_ok=True)
     total = total_client(clients.values(), task.description_sums())
     if not total.num_train:
         raise InputError(f"{run.path.name}: nobody with a train image is left, so there is no head")

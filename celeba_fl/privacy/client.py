@@ -15,14 +15,18 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.flower import altered
 from celeba_fl.privacy.encoding import encode
+from celeba_fl.privacy.graph import least
 from celeba_fl.privacy.noise import NOISE_PARTS
 from celeba_fl.privacy.packets import KEYS, MASK, MASKED, SECURE, SHARE, UNMASK, packed, unpacked
 from celeba_fl.privacy.party import Memory, Packet, Party
 from celeba_fl.privacy.roster import Identity
 from celeba_fl.privacy.summands import introduced, summands
+from celeba_fl.rounds.checking import FINAL_EVALUATION
 from celeba_fl.rounds.messages import (
     CONFIG,
+    EVALUATE,
     METRICS,
+    QUERY,
     SECONDS,
     SERVER_ROUND,
     SITS_OUT,
@@ -52,8 +56,8 @@ class SecureClient:
     ----------
     name : str
         The client's own name.
-    min_cohort : int
-        How many clients must be in a total, by its own config.
+    min_cohort, own_cohort : int
+        How many clients must be in a total, by the run config, and by the client's own config.
     uniform : bool
         Whether clients with examples weigh alike in a mean.
     identity : Identity | None (default: None)
@@ -62,6 +66,7 @@ class SecureClient:
 
     name: str
     min_cohort: int
+    own_cohort: int
     uniform: bool
     identity: Identity | None = None
 
@@ -79,7 +84,8 @@ class SecureClient:
         memory: Memory = {}
         if MEMORY in context.state:
             memory = json.loads(str(context.state.config_records[MEMORY][MEMORY]))
-        party = Party(str(context.run_id), self.name, memory, self.min_cohort, self.identity)
+        fewest = max(self.min_cohort, self.own_cohort)
+        party = Party(str(context.run_id), self.name, memory, fewest, self.identity)
         steps = {KEYS: self._keys, SHARE: _share, MASK: self._mask, UNMASK: _unmask}
         plain = RecordDict({name: one for name, one in message.content.items() if name != SECURE})
         inner = altered(message, plain, message.metadata.message_type)
@@ -124,6 +130,8 @@ class SecureClient:
     ) -> RecordDict:
         """What the app replies, masked; to a message without parts, how it introduced itself."""
         names = [part for one in said["sums"] for part in one["parts"]]
+        if not {*names} <= {QUERY, TRAIN, SUMS, EVALUATE, FINAL_EVALUATION}:
+            raise InputError(f"nobody knows the parts {sorted(names)}", open_to_all=True)
         contents: dict[str, RecordDict] = {}
         taken = 0.0
         together = PARTS in inner.content.config_records
@@ -136,7 +144,7 @@ class SecureClient:
                 _check_not_summed(party.memory, number)
                 party.memory.setdefault(ROUNDS, {})[str(one["serial"])] = number
         if names:
-            reply = _call(app, _with_parts(inner, party, said), context)
+            reply = _call(app, self._with_parts(inner, party, said), context)
             contents = split(reply, names) if together else {names[0]: reply}
         for content in contents.values():
             if FAILURE in content.config_records:
@@ -168,6 +176,21 @@ class SecureClient:
             }
         )
 
+    def _with_parts(self, message: Message, party: Party, said: Packet) -> Message:
+        """The message; if sums are asked for, it says how many parts of noise their total has.
+
+        So many clients must be in it at least by the run config, and so for all of them, whatever
+        the server wrote, and whatever more one of them wants for itself.
+        """
+        serials = [one["serial"] for one in said["sums"] if SUMS in one["parts"]]
+        parts = {NOISE_PARTS: least(self.min_cohort, party.number(serials[0]))} if serials else {}
+        content = RecordDict({**message.content})
+        for name, record in message.content.config_records.items():
+            if name.rpartition("/")[2] == CONFIG:
+                told = {key: value for key, value in record.items() if key != NOISE_PARTS}
+                content[name] = ConfigRecord({**told, **parts})
+        return altered(message, content, message.metadata.message_type)
+
 
 def _share(party: Party, said: Packet, inner: Message, context: Context, app: Answer) -> RecordDict:
     """Shares of secrets, for each exchange that is to come."""
@@ -194,23 +217,6 @@ def _unmask(
     if said["last"]:
         party.forget()
     return RecordDict({SECURE: packed({"unmasked": unmasked, "shared": shared})})
-
-
-def _with_parts(message: Message, party: Party, said: Packet) -> Message:
-    """The message; if sums are asked for, it says how many parts of noise will be in their total.
-
-    So many clients must be in it at least, whatever the server wrote. One that wants more than
-    others do adds less than they; yet of m clients in a total nobody adds less than an m-th.
-    """
-    serials = [one["serial"] for one in said["sums"] if SUMS in one["parts"]]
-    if not serials:
-        return message
-    parts = party.fewest(serials[0])
-    content = RecordDict({**message.content})
-    for name, record in message.content.config_records.items():
-        if name.rpartition("/")[2] == CONFIG:
-            content[name] = ConfigRecord({**record, NOISE_PARTS: parts})
-    return altered(message, content, message.metadata.message_type)
 
 
 def _check_not_summed(memory: Memory, number: int) -> None:

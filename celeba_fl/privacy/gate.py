@@ -26,9 +26,14 @@ ONE = 1
 SILENT = "it cannot answer; its own log says why, and nobody else learns that (privacy-epsilon)"
 
 
-def check_asked(message_type: str) -> None:
-    """Raise InputError at a message that asks for what is not let out, such as an evaluation."""
-    if message_type not in (QUERY, TRAIN):
+def check_asked(message_type: str, sums: bool, unit: str) -> None:
+    """Raise InputError at a message that asks for what is not let out, such as an evaluation.
+
+    A trained model has no noise in it, which only a client as the unit has no need of: then the
+    server adds it. Sums are for all other units.
+    """
+    wrong = message_type == TRAIN and sums == (unit == "client")
+    if message_type not in (QUERY, TRAIN) or wrong:
         raise InputError(
             f"{message_type}: under a privacy budget clients say nothing of their images but what "
             f"its ledger counts",

@@ -138,7 +138,7 @@ class Ledger:
             {
                 "name": one.name,
                 "round": number,
-                "who": f"the total of {self.who} clients",
+                "who": f"the total of {self.who} clients at most",
                 "mechanism": one.mechanism,
                 "sensitivity": one.sensitivity,
                 "sigma": one.sigma,

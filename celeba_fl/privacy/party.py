@@ -200,10 +200,6 @@ class Party:
         number: int = self._begun(serial)["number"]
         return number
 
-    def fewest(self, serial: int) -> int:
-        """How many clients must be in the total of an exchange, or this one unmasks nothing."""
-        return least(self.min_cohort, self.number(serial))
-
     def forget(self) -> None:
         """Delete all keys, at the end of a run."""
         self.memory.clear()

@@ -4,7 +4,10 @@ ALWAYS = (
     "The sites run this app as it is, and keep their images, their logs and their keys to "
     "themselves.",
     "Nothing is promised of when a message came, of whether a client answered, or of what anybody "
-    "publishes besides this run.",
+    "publishes besides this run, such as what celeba-fl baseline computes of all images.",
+    "Where clients are simulated, whoever simulates them has their images: log.txt says what goes "
+    "wrong with these, and run.json how many there are and their fingerprint. Leave both out of "
+    "what you pass on.",
     "Runs add up: two runs on the same images say more than one, and each site's own ledger counts "
     "them (privacy-limit).",
 )

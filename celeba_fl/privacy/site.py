@@ -13,7 +13,7 @@ ones. Two keys of a node config set the limit, and a third the unit that is to b
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,7 +117,14 @@ class SiteLedger:
                 open_to_all=True,
             )
         others, own = [], 0.0
-        for run, z in self._answers(UNITS[UNITS.index(limit.unit) :]):
+        for run, unit, z in self._answers():
+            if UNITS.index(unit) < UNITS.index(limit.unit):
+                raise InputError(
+                    f"{LIMIT} = {limit.epsilon:g}: these data have answered before under "
+                    f"{UNIT} = {unit!r}, and what that said of a {limit.unit} is not known; with "
+                    f"other data, or with {UNIT} = {unit!r} in its node config, it can take part",
+                    open_to_all=True,
+                )
             if run == asked.run:
                 own += z**-2
             else:
@@ -132,8 +139,8 @@ class SiteLedger:
                 open_to_all=True,
             )
 
-    def _answers(self, units: Collection[str]) -> list[tuple[str, float]]:
-        """The run and the noise multiplier of what these data have said, under these units.
+    def _answers(self) -> list[tuple[str, str, float]]:
+        """Run, unit and noise multiplier of what these data have said, under whatever name.
 
         Raises
         ------
@@ -141,15 +148,16 @@ class SiteLedger:
             If the file cannot be read: then nobody knows what was said.
         """
         try:
-            lines = self.path.read_text().splitlines() if self.path.exists() else []
+            files = sorted(self.path.parent.glob("*.jsonl"))
+            lines = [line for file in files for line in file.read_text().splitlines()]
+            said = [json.loads(line) for line in lines]
             return [
-                (str(one["run"]), float(one["noise_multiplier"]))
-                for one in map(json.loads, lines)
-                if one["unit"] in units
+                (str(one["run"]), UNITS[UNITS.index(one["unit"])], float(one["noise_multiplier"]))
+                for one in said
                 if one["fingerprint"] == self.data.fingerprint or one["place"] == self.data.place
             ]
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(
-                f"{self.path} cannot be read: {error!r}; so nobody knows what this site has said "
-                f"before. Mend the file"
+                f"{self.path.parent} cannot be read: {error!r}; so nobody knows what this site has "
+                f"said before. Mend the files"
             ) from error

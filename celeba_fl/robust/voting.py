@@ -117,7 +117,7 @@ class Voting(Strategy):
             return ""
         left = f"{votes} votes of {clients} clients" if votes < clients else f"{clients} clients"
         most = math.floor(100 * max(0.0, (votes - more) / times) / max(1, self.asked)) / 100
-        cure = f"set attackers-expected to {most} or below"
+        cure = f"set attackers-expected to {most} or below" if most > 0 else "take more clients"
         if (times, more) > Voting.least:
             cure += ", or take a strategy that stands more, such as fedmedian"
         return (

@@ -25,12 +25,14 @@ def aggregate(
     replies: Replies,
     before: ArrayRecord,
     uniform: bool = False,
+    measure: bool = True,
 ) -> tuple[ArrayRecord, MetricRecord]:
     """Let the strategy average in double precision; the result has the model's own types.
 
     That model is `before`, which the clients were sent. The replies are changed in place, and get
-    `updates`; if `uniform`, all clients with examples count alike, however many they have. Without
-    any reply, as of a cohort of nobody, the strategy makes the model of what it has.
+    `updates` if these are to be measured; if `uniform`, all clients with examples count alike,
+    however many they have. Without any reply, as of a cohort of nobody, the strategy makes the
+    model of what it has.
 
     Raises
     ------
@@ -58,7 +60,8 @@ def aggregate(
     model = cast(after, {key: array.dtype for key, array in before.items()})
     if wrong := fault(check_arrays, model):
         raise RoundFailedError(f"round {server_round}: the strategy returned a model whose {wrong}")
-    replies.updates = compare_updates(models, before, model)
+    if measure:
+        replies.updates = compare_updates(models, before, model)
     return model, metrics or MetricRecord()
 
 

@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from celeba_fl.common.errors import printable, printable_lines
+from celeba_fl.common.flower import simulated
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.clock import clock_of
 from celeba_fl.rounds.parts import DETAILS, answers
@@ -83,7 +84,7 @@ class Replies:
     def _tell(self, client: str, details: str) -> None:
         """Log what is known of a failure, of several at the same place in the code the first."""
         place = tuple(line for line in details.splitlines() if line.startswith("  File "))
-        if details and place not in self._told:
+        if details and place not in self._told and simulated():  # a site's own log has them
             LOG.error("client %s: %s", client, printable_lines(details))
         self._told.update({place} - {()})
 

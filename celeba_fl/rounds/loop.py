@@ -79,6 +79,7 @@ class Loop:
     check: Check = lambda client, phase, content: None
     # Updates so many times as large as the median of their cohort are left out; 0: none.
     max_update_norm: float = 0.0
+    measure: bool = True  # whether updates are compared, each by itself
     init: Strategy | None = None  # trains once, in round 0, the model that the rounds start from
     # Where every round is kept; where there are some already, the run goes on after them.
     checkpoints: Checkpoints | None = None
@@ -198,7 +199,9 @@ class Loop:
                 if self._ends(its, now):
                     return None
             if counts:
-                arrays, metrics = aggregate(strategy, number, trained, now.arrays, self.uniform)
+                arrays, metrics = aggregate(
+                    strategy, number, trained, now.arrays, self.uniform, self.measure
+                )
                 trained.drop_arrays()
                 its.result.train_metrics_clientapp[number] = metrics
                 after = Round(number, arrays, trained, its.clock.now() - start)

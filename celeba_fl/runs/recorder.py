@@ -127,7 +127,8 @@ class Recorder:
         self, done: Round, counts: Mapping[str, dict[str, Arrays]]
     ) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        hidden = self.total or self.task.config.private
+        private = self.task.config.private
+        hidden = self.total or private
         before = last_losses(self.run.path) if self._losses is None else self._losses
         for client in self.clients:
             trained, evaluated = done.train.usable.get(client), done.evaluate.usable.get(client)
@@ -147,7 +148,7 @@ class Recorder:
                     "seconds": round(sum(seconds), 4),
                     LOSS: before.get(client, NAN) if trained else NAN,
                     **dict.fromkeys((NORM, COSINE), NAN),
-                    **done.train.updates.get(client, {}),
+                    **({} if private else done.train.updates.get(client, {})),
                 }
             )
             if done.is_asynchronous:

@@ -71,6 +71,11 @@ def make_contributions(run: RunInfo) -> Rows:
     for name in each.left_out():
         own = read(name)
         total |= {key: total[key] + array for key, array in own.items()}
+    if sum(read(name)["train_xx"][-1] for name in names) != total["train_xx"][-1]:
+        raise InputError(
+            f"{run.path.name}: its head is of other clients than those whose sums it has, since a "
+            f"join or a withdrawal was cut off; repeat that"
+        )
     rows = Contributions(total, names, read, valid).rows()
     write_csv(run.path / FILE, rows)
     return rows

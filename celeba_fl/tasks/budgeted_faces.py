@@ -20,8 +20,11 @@ class BudgetedFaces(HonestFaces):
 
     def data_of(self, node: NodeConfig) -> Data:
         """The images that a node takes its own from."""
-        place = str(node.get("data-path", self.config.dataset))
-        return Data(place, self.faces.of(node).fingerprint)
+        fingerprint = self.faces.of(node).fingerprint
+        if path := node.get("data-path"):
+            return Data(str(path), fingerprint)
+        part = f"partition {node.get('partition-id')}"
+        return Data(f"{self.config.dataset}, {part}", f"{fingerprint}, {part}")
 
     def base_rates(self, counts: Ints, num_train: int) -> Floats:
         """The share of each attribute among the clients' train images, by what they have counted.

@@ -163,4 +163,5 @@ def test_in_full_an_error_says_where_it_came_from_unless_its_words_do() -> None:
 def test_lines_of_others_are_short_few_and_printable() -> None:
     words = "\n".join(["first", *["x" * 999] * 70, "la\x1b[31mst "])
     lines = printable_lines(words).splitlines()
-    assert (len(lines), max(map(len, lines)), lines[-1]) == (60, 300, "la [31mst")
+    assert (len(lines), max(map(len, lines)), lines[-1]) == (60, 304, "    la [31mst")
+    assert all(line.startswith("    ") for line in lines[1:])  # like none of a log

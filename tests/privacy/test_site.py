@@ -81,11 +81,23 @@ def test_data_are_the_same_by_place_or_fingerprint(tmp_path: Path, data: Data, s
 
 def test_clients_that_share_a_home_have_ledgers_of_their_own(tmp_path: Path) -> None:
     site(tmp_path).spend(asked("one"))
-    site(tmp_path, client="b/../c").spend(asked("one"))
+    site(tmp_path, Data("elsewhere", "def"), client="b/../c").spend(asked("one"))
     assert {file.name for file in (tmp_path / "privacy").glob("*.jsonl")} == {
         "a.jsonl",
         "b%2F..%2Fc.jsonl",
     }
+
+
+def test_the_same_data_under_another_name_have_said_the_same(tmp_path: Path) -> None:
+    site(tmp_path).spend(asked("one"))
+    with pytest.raises(InputError, match="privacy-limit = 1: after this run"):
+        site(tmp_path, client="new").check(asked("two"))
+
+
+def test_what_was_said_under_a_weaker_unit_is_not_known(tmp_path: Path) -> None:
+    site(tmp_path, limit=None).spend(asked("one", unit="image", z=100.0))
+    with pytest.raises(InputError, match="answered before under privacy-unit = 'image'"):
+        site(tmp_path).check(asked("two", z=100.0, whole=100.0))
 
 
 def test_stronger_promises_count_and_weaker_ones_are_refused(tmp_path: Path) -> None:

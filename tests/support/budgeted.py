@@ -44,7 +44,7 @@ class Budgeted(Adding):
         return np.array(self.held[int(node["partition-id"])])
 
     def data_of(self, node: NodeConfig) -> Data:
-        return Data("here", "numbers")
+        return Data(f"here {node['partition-id']}", f"numbers {node['partition-id']}")
 
     def describe(self, node: NodeConfig, instructions: Instructions) -> Description:
         own = self.of(node)
