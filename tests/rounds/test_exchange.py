@@ -61,7 +61,7 @@ def test_the_more_are_awaited_the_less_often_they_are_looked_for(
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     monkeypatch.setattr(exchange, "POLL_SECONDS_EACH", 5.0)
-    put(Nodes(adding_app(), 3, silent=[1, 2]), timeout=0.02)
+    put(Nodes(adding_app(), 3, silent=[1, 2]), timeout=0.5)
     assert 10.0 in waits
 
 
