@@ -28,7 +28,7 @@ _INLINE = ContextVar("inline", default=False)
 
 @contextmanager
 def inline() -> Iterator[None]:
-    """Let what runs within it be clients of a simulation in this process."""
+    """Let what runs within it be a simulation in this process."""
     token = _INLINE.set(True)
     try:
         yield
@@ -37,7 +37,7 @@ def inline() -> Iterator[None]:
 
 
 def simulated() -> bool:
-    """Whether a client that runs here is simulated, so that its owner has the server, too."""
+    """Whether what runs here is a simulation, so that who owns the clients has the server, too."""
     return _INLINE.get() or "flwr.simulation.ray_transport.ray_actor" in sys.modules
 
 
