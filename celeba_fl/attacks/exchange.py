@@ -14,13 +14,12 @@ from celeba_fl.attacks.sums import STRENGTH, falsify
 from celeba_fl.attacks.updates import ATTACKS
 from celeba_fl.common.arrays import Arrays, Floats
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.flower import altered
+from celeba_fl.common.flower import altered, simulation
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.checking import difference
 from celeba_fl.rounds.cohort import draw_cohort
 from celeba_fl.rounds.exchange import Replies, Take, send_and_wait
 from celeba_fl.rounds.messages import ARRAYS, CONFIG, SUMS, TRAIN, to_arrays, to_record
-from celeba_fl.rounds.roll_call import COMPLETE
 from celeba_fl.task import derived_seed
 
 
@@ -108,8 +107,7 @@ class Attackers:
 
 def check_simulation(config: RunConfig, grid: Grid) -> None:
     """Raise InputError if there is to be an attack and the clients are not simulated."""
-    simulated = any(kind.__name__ in COMPLETE for kind in type(grid).__mro__)
-    if config.attack != "none" and not simulated:
+    if config.attack != "none" and simulation(grid) is None:
         raise InputError(
             f"attack = {config.attack!r}: is for simulations alone, and these are sites that are "
             f"deployed; set it to none"

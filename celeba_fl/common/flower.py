@@ -23,12 +23,23 @@ if TYPE_CHECKING:
     from flwr.supercore.run import Run as Run
 
 
+# The grids of simulations, on which nobody comes later, and the seconds until all are there: our
+# own and, where nodes are registered while the ServerApp starts, Flower's.
+SIMULATIONS = {"InlineGrid": 0.0, "InMemoryGrid": 30.0}
+
+
+def simulation(grid: "Grid") -> float | None:
+    """The seconds until all clients of a simulation are there; None if they are deployed."""
+    kinds = (kind.__name__ for kind in type(grid).__mro__)
+    return next((SIMULATIONS[name] for name in kinds if name in SIMULATIONS), None)
+
+
 _INLINE = ContextVar("inline", default=False)
 
 
 @contextmanager
 def inline() -> Iterator[None]:
-    """Let what runs within it be a simulation in this process."""
+    """Let what runs within it be clients of a simulation in this process."""
     token = _INLINE.set(True)
     try:
         yield
@@ -37,7 +48,7 @@ def inline() -> Iterator[None]:
 
 
 def simulated() -> bool:
-    """Whether what runs here is a simulation, so that who owns the clients has the server, too."""
+    """Whether a client that runs here is simulated, so that its owner has the server, too."""
     return _INLINE.get() or "flwr.simulation.ray_transport.ray_actor" in sys.modules
 
 

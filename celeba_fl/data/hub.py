@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 COLUMNS = ("image", *ATTRIBUTES)
 IDENTITY = "celeb_id"
 MEGABYTE = 10**6
+# A data set of the hub, by its owner and its name.
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def source(folder: Path, home: Path) -> Source | None:
@@ -62,7 +64,7 @@ def source(folder: Path, home: Path) -> Source | None:
 def fetch(dataset: str, home: Path) -> Path:
     """Folder that `dataset` names: its own path, or where a hub id is downloaded to, once."""
     path = Path(dataset).expanduser()
-    if path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", dataset):
+    if path.exists() or not HUB_ID.fullmatch(dataset):
         return path
     target = home / "hub" / dataset.replace("/", "--")
     return keep(target, partial(download, dataset), resume=True)

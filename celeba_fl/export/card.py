@@ -4,12 +4,12 @@ Its sections are those of Mitchell et al., "Model Cards for Model Reporting", FA
 is what the Hugging Face hub reads.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from celeba_fl.data.hub import HUB_ID
 from celeba_fl.evaluation.resampling import intervals
 from celeba_fl.export.markdown import section
 from celeba_fl.export.networks import Exported
@@ -25,8 +25,6 @@ from celeba_fl.report.sections.results import own_scores, results
 from celeba_fl.report.sections.samples import samples
 from celeba_fl.report.words import NONE, between
 
-# A data set of the Hugging Face hub, and not a path.
-OF_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 CELEBA_TERMS = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 RELATED = f"""\
 The images are those of CelebA (Liu et al., "Deep Learning Face Attributes in the Wild", ICCV \
@@ -68,7 +66,7 @@ def card(run: Run, given: Exported, folder: Path) -> str:
         "## Intended use\n\n" + _intended(given),
         "## Training data, and their terms\n\n" + _data(run),
         "## Factors\n\n" + _factors(run),
-        "## Metrics\n\n" + _section(results, run, folder),
+        "## Metrics\n\n" + section(results(run), folder),
     ]
     more: Mapping[str, Callable[[Run], Sequence[Block]]] = {
         "Quantitative analyses: attributes": attributes,
@@ -77,14 +75,10 @@ def card(run: Run, given: Exported, folder: Path) -> str:
         "Generated pictures": samples,
     }
     for title, make in more.items():
-        if text := _section(make, run, folder):
+        if text := section(make(run), folder):
             parts.append(f"## {title}\n\n{text}")
     parts += ["## Privacy\n\n" + _privacy(run), "## Caveats\n\n" + _caveats(given)]
     return f"---\n{_head(run, given)}\n---\n\n" + "\n\n".join(parts) + "\n"
-
-
-def _section(make: Callable[[Run], Sequence[Block]], run: Run, folder: Path) -> str:
-    return section(make(run), folder)
 
 
 def _head(run: Run, given: Exported) -> str:
@@ -207,7 +201,7 @@ def _privacy(run: Run) -> str:
             f"No image left a client. {sums} No noise was added: this model has no differential "
             f"privacy, and may tell something of the images that it learned from."
         )
-    return f"No image left a client. {sums}\n\n{_section(privacy, run, Path())}"
+    return f"No image left a client. {sums}\n\n{section(privacy(run), Path())}"
 
 
 def _caveats(given: Exported) -> str:
@@ -224,4 +218,4 @@ def _dataset(run: Run) -> str:
 
 
 def _is_hub(run: Run) -> bool:
-    return bool(OF_HUB.fullmatch(str(run.info.dataset.get("name"))))
+    return bool(HUB_ID.fullmatch(str(run.info.dataset.get("name"))))

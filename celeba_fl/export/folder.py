@@ -1,12 +1,9 @@
 """A model with all that belongs to it, as a folder that the Hugging Face hub takes as it is."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.files import pack_arrays, write_bytes
+from celeba_fl.common.files import pack_arrays, write_bytes, write_json
 from celeba_fl.export.card import card
 from celeba_fl.export.networks import exported, write_onnx
 from celeba_fl.report.reading import Run
@@ -30,16 +27,12 @@ def export(run: RunInfo, folder: Path) -> Path:
         write_bytes(
             folder / "model.safetensors", pack_arrays(dict(given.tensors), {"format": "pt"})
         )
-        _write_json(folder / "config.json", given.config)
+        write_json(folder / "config.json", given.config)
         if given.preprocessor:
-            _write_json(folder / "preprocessor_config.json", given.preprocessor)
+            write_json(folder / "preprocessor_config.json", given.preprocessor)
         write_onnx(given, folder / "model.onnx")
         text = card(Run.read(run.path), given, folder)
         write_bytes(folder / "README.md", text.encode())  # the last: where it is, all is there
     except OSError as error:
         raise InputError(f"{folder} cannot be written to: {error}") from error
     return folder / "README.md"
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())

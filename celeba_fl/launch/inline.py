@@ -113,5 +113,4 @@ def run_inline(
     """Run an experiment in this process; it ends, or raises, as the ServerApp does."""
     grid = InlineGrid(client_app, nodes, config.to_dict(), virtual_clock(config))
     context = Context(grid.run.run_id, 0, {}, RecordDict(), dict(config.to_dict()))
-    with flower.inline():
-        server_app(grid, context)
+    server_app(grid, context)

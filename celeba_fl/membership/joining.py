@@ -16,7 +16,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RESUMABLE, RunConfig
 from celeba_fl.deployment.client_keys import name_check
-from celeba_fl.membership.solving import Members, check_provenance, make_head, why_not
+from celeba_fl.membership.solving import Members, make_head, why_not
 from celeba_fl.membership.withdrawals import Withdrawals, now
 from celeba_fl.rounds.checking import Client, Judge, check_reply, fault, largest_sum
 from celeba_fl.rounds.exchange import send_and_wait
@@ -25,8 +25,9 @@ from celeba_fl.rounds.roll_call import roll_call
 from celeba_fl.runs.audit import Audit, files_of
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.kept_sums import KeptSums
-from celeba_fl.runs.reading import RunInfo, find_run, keys_read
+from celeba_fl.runs.reading import RunInfo, check_provenance, find_run
 from celeba_fl.runs.reopened import ReopenedRun
+from celeba_fl.runs.resuming import settings_changed
 from celeba_fl.task import load_task
 
 # What may differ between a run and that by which clients join it, besides how long it goes on.
@@ -48,12 +49,7 @@ def run_to_join(config: RunConfig) -> RunInfo:
         If there is no such run, nobody can join it, or it is of another experiment.
     """
     run = find_run(config.join, config.runs_dir, can_be_joined)
-    before, today = {**config.defaults(), **keys_read(run.config)}, config.to_dict()
-    changed = [
-        f"{key} was {before[key]!r} and is {today[key]!r}"
-        for key in today
-        if key not in (*OWN, *RESUMABLE) and before[key] != today[key]
-    ]
+    changed = settings_changed(config, run, (*OWN, *RESUMABLE))
     why = why_not(config) or (f"it is another experiment: {'; '.join(changed)}" if changed else "")
     if not why and not can_be_joined(run):
         why = f"it is {run.status} and has no model yet; resume it first"

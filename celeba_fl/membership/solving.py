@@ -24,7 +24,6 @@ from celeba_fl.rounds.messages import RUN, SUMS, to_record
 from celeba_fl.rounds.roll_call import natural_order
 from celeba_fl.runs.directory import PARTITIONS
 from celeba_fl.runs.kept_sums import KeptSums
-from celeba_fl.runs.reading import RunInfo
 from celeba_fl.runs.recorder import Recorder
 from celeba_fl.runs.reopened import HEADS, ReopenedRun
 from celeba_fl.runs.tables import read_csv, write_csv
@@ -53,14 +52,6 @@ def why_not(config: RunConfig) -> str:
             f"who were there"
         )
     return "" if config.keep_sums else "it has kept no client's sums (keep-sums = true keeps them)"
-
-
-def check_provenance(run: RunInfo, provenance: Mapping[str, object]) -> None:
-    """Raise InputError unless data and weights here are those of a run."""
-    for key, value in provenance.items():
-        before = run.provenance.get(key, value)  # a key may be newer than the run
-        if before != value:
-            raise InputError(f"{key} was {before} in {run.path.name} and is {value} now")
 
 
 class Members:

@@ -8,11 +8,11 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import InlineGrid
 from celeba_fl.membership.holders import files_with, remove
-from celeba_fl.membership.solving import Members, check_provenance, make_head, why_not
+from celeba_fl.membership.solving import Members, make_head, why_not
 from celeba_fl.membership.withdrawals import Withdrawals, now
 from celeba_fl.runs.audit import files_of
 from celeba_fl.runs.directory import PARTITIONS
-from celeba_fl.runs.reading import RunInfo, config_of
+from celeba_fl.runs.reading import RunInfo, check_provenance, config_of
 from celeba_fl.runs.reopened import ReopenedRun
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.task import load_task

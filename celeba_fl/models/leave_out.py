@@ -63,18 +63,20 @@ class Together:
         factor = np.ones(len(self.total["xy"]) - 1) if self.factor is None else self.factor
         return np.append(factor, 1.0)
 
-    def without(self, names: Iterable[str]) -> Arrays:
-        """What is left without some clients."""
-        left = self.total
+    def without(self, names: Iterable[str], left: Arrays | None = None) -> Arrays:
+        """What is left without some clients, of the total or of what is `left` of it already."""
+        left = self.total if left is None else left
         for name in names:
             own = self.read(name)
             left = {key: array - own[key] for key, array in left.items()}
         return left
 
-    def joined(self, left: Arrays, name: str) -> Arrays:
-        """What is `left` without some clients, with one of them again."""
-        own = self.read(name)
-        return {key: array + own[key] for key, array in left.items()}
+    def joined(self, left: Arrays, names: Iterable[str]) -> Arrays:
+        """What is `left` without some clients, with these of them again."""
+        for name in names:
+            own = self.read(name)
+            left = {key: array + own[key] for key, array in left.items()}
+        return left
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class Pulls:
                 return cls(clients.names, sizes, pulls, by_size, np.zeros_like(out))
         for i in np.flatnonzero(out).tolist():
             outside = float(np.square(pulls[i], dtype=np.float64).sum())
-            inside = _moved(clients, clients.joined(reference, clients.names[i]), clients.names[i])
+            name = clients.names[i]
+            inside = _moved(clients, clients.joined(reference, [name]), name)
             by_size[i] *= inside / outside
         return cls(clients.names, sizes, pulls, by_size, np.nan_to_num(by_size) > SUSPECT)
 

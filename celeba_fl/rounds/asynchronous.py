@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
+from celeba_fl.common.flower import simulation
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.clock import Clock
 from celeba_fl.rounds.cohort import CohortGrid
@@ -150,10 +151,11 @@ class AsynchronousLoop(Loop):
         """Do an exchange as `send_and_wait` does, but end it once a round can be made."""
         if not options["server_round"] or options["phase"] != TRAIN:
             return self._all_answers(grid, requests, names, **options)
-        return self._gather(requests, **options)
+        return self._gather(grid, requests, **options)
 
     def _gather(
         self,
+        grid: Grid,
         requests: Requests,
         *,
         server_round: int,
@@ -164,7 +166,7 @@ class AsynchronousLoop(Loop):
         take: Mapping[str, Take],
     ) -> dict[str, Replies]:
         """Send requests, and wait until there are enough answers to any, or nobody is at work."""
-        replies = {part: Replies() for part in requests}
+        replies = {part: Replies(simulated=simulation(grid) is not None) for part in requests}
         since, number = time.time(), server_round - 1
         for part, size in self._ask(requests, number, timeout).items():
             replies[part].bytes_down += size

@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from celeba_fl.common.errors import printable, printable_lines
-from celeba_fl.common.flower import simulated
+from celeba_fl.common.flower import simulation
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.clock import clock_of
 from celeba_fl.rounds.parts import DETAILS, answers
@@ -64,6 +64,7 @@ class Replies:
     parts: dict[str, tuple[ArrayRecord, float]] = field(default_factory=dict)
     # By client, how far its model is from the one that it was sent, see `compare_updates`.
     updates: dict[str, dict[str, float]] = field(default_factory=dict)
+    simulated: bool = False  # else a site's own log has the details of its failures
     # Places in the code at which clients failed.
     _told: set[tuple[str, ...]] = field(default_factory=set, init=False, repr=False)
 
@@ -84,7 +85,7 @@ class Replies:
     def _tell(self, client: str, details: str) -> None:
         """Log what is known of a failure, of several at the same place in the code the first."""
         place = tuple(line for line in details.splitlines() if line.startswith("  File "))
-        if details and place not in self._told and simulated():  # a site's own log has them
+        if details and place not in self._told and self.simulated:
             LOG.error("client %s: %s", client, printable_lines(details))
         self._told.update({place} - {()})
 
@@ -175,7 +176,7 @@ def send_and_wait(
         By part; with any, replies are pulled one by one.
     """
     asked = by_client(requests, names)
-    replies = {part: Replies() for part in requests}
+    replies = {part: Replies(simulated=simulation(grid) is not None) for part in requests}
     clock = clock_of(grid)
     since, start = time.time(), clock.now()
     post = Post(grid, names)

@@ -10,6 +10,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from celeba_fl.common.errors import InputError, printable
+from celeba_fl.common.flower import simulation
 from celeba_fl.common.log import LOG
 from celeba_fl.common.names import check_name
 from celeba_fl.rounds import messages
@@ -25,9 +26,6 @@ from celeba_fl.rounds.exchange import PhaseProgress, Replies, send_and_wait
 from celeba_fl.rounds.messages import SITS_OUT, Introduction
 
 SETTLE_SECONDS = 0.1
-# Grids on which nobody comes later, and the seconds until all are there: our own and, where nodes
-# are registered while the ServerApp starts, Flower's of the simulation.
-COMPLETE = {"InlineGrid": 0.0, "InMemoryGrid": 30.0}
 
 
 def wait_for_nodes(grid: Grid, minimum: int, seconds: float, key: str) -> list[int]:
@@ -39,17 +37,17 @@ def wait_for_nodes(grid: Grid, minimum: int, seconds: float, key: str) -> list[i
         If there are fewer after so many seconds, in a simulation at once; it names the `key` that
         asks for so many.
     """
-    known = [COMPLETE[kind.__name__] for kind in type(grid).__mro__ if kind.__name__ in COMPLETE]
-    patience = min([seconds, *known])
+    known = simulation(grid)
+    patience = seconds if known is None else min(seconds, known)
     before: list[int] | None = None
     start, last_log = time.monotonic(), 0.0
     while True:
         now, waited = sorted(grid.get_node_ids()), time.monotonic() - start
-        if (now == before or 0.0 in known) and len(now) >= minimum:
+        if (now == before or known == 0.0) and len(now) >= minimum:
             return now
         if now == before and waited >= patience:
             cure = "start more nodes, or set it lower"
-            if not known:
+            if known is None:
                 cure += f"; {waited:.0f} s have been waited for them (wait-seconds)"
             raise InputError(f"{key}: needs {minimum} nodes, and there are {len(now)}; {cure}")
         if len(now) < minimum and time.monotonic() - last_log > 10:

@@ -187,6 +187,14 @@ def config_of(run: RunInfo) -> RunConfig:
     return RunConfig.load({**keys_read(run.config), **kept})
 
 
+def check_provenance(run: RunInfo, provenance: Mapping[str, object]) -> None:
+    """Raise InputError unless data and weights here are those of a run."""
+    for key, value in provenance.items():
+        before = run.provenance.get(key, value)  # a key may be newer than the run
+        if before != value:
+            raise InputError(f"{key} was {before} in {run.path.name} and is {value} now")
+
+
 def dealing(config: Mapping[str, Any]) -> str:
     """How a run's images were dealt to clients, in a word; empty where its task deals by itself."""
     if config.get("dataset") == "none":

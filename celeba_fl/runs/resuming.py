@@ -1,7 +1,7 @@
 """The checks that a run may be resumed in its directory, and from where."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,8 @@ def directory_to_resume(config: RunConfig) -> Path:
         run = find_run(config.resume, config.runs_dir, partial(_can_go_on, config))
     except InputError as error:
         raise InputError(f"resume = {config.resume!r}: {error}") from error
-    path, before, now = run.path, {**config.defaults(), **keys_read(run.config)}, config.to_dict()
-    changed = [
-        f"{key} was {before[key]!r} and is {now[key]!r}"
-        for key in now
-        if key not in RESUMABLE and before[key] != now[key]
-    ]
+    path, before = run.path, _before(config, run)
+    changed = settings_changed(config, run, RESUMABLE)
     if changed:
         raise InputError(
             f"resume = {config.resume!r}: {path.name} is another experiment: "
@@ -49,6 +45,21 @@ def directory_to_resume(config: RunConfig) -> Path:
             path.name,
         )
     return path
+
+
+def settings_changed(config: RunConfig, run: RunInfo, free: Collection[str]) -> list[str]:
+    """In words, what is otherwise than in a run, but for what is `free` to be."""
+    before, now = _before(config, run), config.to_dict()
+    return [
+        f"{key} was {before[key]!r} and is {now[key]!r}"
+        for key in now
+        if key not in free and before[key] != now[key]
+    ]
+
+
+def _before(config: RunConfig, run: RunInfo) -> dict[str, Any]:
+    """The run config of a run, with today's defaults for keys that are newer."""
+    return {**config.defaults(), **keys_read(run.config)}
 
 
 def _nothing_left(config: RunConfig, run: RunInfo, before: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from celeba_fl.common.files import write_json
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.stopping import StopRules
-from celeba_fl.runs.reading import RunInfo, config_of
+from celeba_fl.runs.reading import RunInfo, check_provenance, config_of
 from celeba_fl.runs.tables import defined, read_csv, write_parquet
 from celeba_fl.task import (
     Description,
@@ -127,10 +127,7 @@ def make_baseline(run: RunInfo) -> dict[str, Any]:
         raise InputError(f"{path} is {run.status}, and nothing can be compared with it yet")
     task = load_task(config)
     prepared = task.prepare()
-    for key, value in prepared.provenance.items():
-        before = run.provenance.get(key, value)  # a key may be newer than the run
-        if before != value:
-            raise InputError(f"{key} was {before} in {path.name} and is {value} now")
+    check_provenance(run, prepared.provenance)
     held = read_csv(path / "partitions.csv")
     clients = [
         SingleClient(task, {"partition-id": i, "num-partitions": len(held)}, prepared.instructions)

@@ -14,9 +14,10 @@ from safetensors.numpy import load_file
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
 from celeba_fl.evaluation.metrics import Rows
+from celeba_fl.models import ridge
 from celeba_fl.rounds.checking import difference
 from celeba_fl.runs.kept_sums import KeptSums
-from celeba_fl.runs.reading import RunInfo, config_of
+from celeba_fl.runs.reading import RunInfo, check_provenance, config_of
 from celeba_fl.runs.tables import write_csv
 from celeba_fl.tasks import closed_form
 from celeba_fl.tasks.attributes import Attributes
@@ -48,11 +49,7 @@ def make_contributions(run: RunInfo) -> Rows:
     each = KeptSums(run.path)
     names = each.clients()
     task = Attributes(config_of(run))
-    prepared = task.prepare()
-    for key, value in prepared.provenance.items():
-        if run.provenance.get(key, value) != value:
-            was = run.provenance[key]
-            raise InputError(f"{key} was {was} in {run.path.name} and is {value} now")
+    check_provenance(run, task.prepare().provenance)
     valid = task._central["server_valid"]
     if not len(valid):
         raise InputError(
@@ -69,14 +66,14 @@ def make_contributions(run: RunInfo) -> Rows:
 
     total = _total(run, {**zeros, **closed_form.complete(task.config, zeros, valid, {})})
     for name in each.left_out():
-        own = read(name)
-        total |= {key: total[key] + array for key, array in own.items()}
-    if sum(read(name)["train_xx"][-1] for name in names) != total["train_xx"][-1]:
+        total |= {key: total[key] + array for key, array in read(name).items()}
+    judged = Contributions(total, names, read, valid)
+    if judged.pulls.sizes.sum() != total["train_xx"][-1] * ridge.STEP:
         raise InputError(
             f"{run.path.name}: its head is of other clients than those whose sums it has, since a "
             f"join or a withdrawal was cut off; repeat that"
         )
-    rows = Contributions(total, names, read, valid).rows()
+    rows = judged.rows()
     write_csv(run.path / FILE, rows)
     return rows
 

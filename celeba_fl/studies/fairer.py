@@ -21,7 +21,7 @@ from celeba_fl.rounds.checking import difference
 from celeba_fl.rounds.exchange import Replies
 from celeba_fl.rounds.messages import to_record
 from celeba_fl.runs.directory import RunDirectory
-from celeba_fl.runs.reading import RunInfo, config_of
+from celeba_fl.runs.reading import RunInfo, check_provenance, config_of
 from celeba_fl.runs.recorder import Recorder
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.tasks import closed_form
@@ -60,10 +60,7 @@ def make_fairer(run: RunInfo, penalty: float, budget: float) -> Path:
     parts = closed_form.zero_sums(task.features.view.dim, ("train", "valid"), config.fair)
     if wrong := difference({key: arrays[key] for key in parts if key in arrays}, parts):
         raise InputError(f"{run.path / 'closed_form.safetensors'}: {wrong}; run it again")
-    for key, value in prepared.provenance.items():
-        if run.provenance.get(key, value) != value:
-            was = run.provenance[key]
-            raise InputError(f"{key} was {was} in {run.path.name} and is {value} now")
+    check_provenance(run, prepared.provenance)
     with RunDirectory(config, secrets.randbits(62)) as new:
         new.update(made_from=run.path.name)
         new.set_provenance(prepared.provenance)

@@ -88,10 +88,8 @@ class Contributions:
             before = self._judged(left, ratio)
 
             def harmful(names: Sequence[str]) -> bool:
-                sums = left
-                for name in names:
-                    sums = self.clients.joined(sums, name)
-                harm = change(before, self._judged(sums, ratio), self._people)
+                there = self._judged(self.clients.joined(left, names), ratio)
+                harm = change(before, there, self._people)
                 low, _ = harm.interval(1 - 2 * ALPHA / len(pulls.names))
                 return bool(low[FIGURES.index("loss")] > 0)
 
@@ -116,17 +114,17 @@ class Contributions:
             all_there = self._judged(left, ratio)
             together: dict[str, tuple[list[str], Estimate]] = {}
             for names in alike:
-                without = self._judged(self._less(left, names), ratio)
+                without = self._judged(self.clients.without(names, left), ratio)
                 gone = change(all_there, without, self._people)
                 together |= dict.fromkeys(names, (names, gone))
 
             def row(i: int) -> dict[str, Any]:
                 name = pulls.names[i]
                 if name in accused:
-                    other = self._judged(self.clients.joined(left, name), ratio)
+                    other = self._judged(self.clients.joined(left, [name]), ratio)
                     changed = change(other, all_there, self._people)
                 else:
-                    other = self._judged(self._less(left, [name]), ratio)
+                    other = self._judged(self.clients.without([name], left), ratio)
                     changed = change(all_there, other, self._people)
                 names, gone = together.get(name, ([], NOTHING))
                 return {
@@ -140,10 +138,6 @@ class Contributions:
                 }
 
             return side_by_side(row, range(len(pulls.names)))
-
-    def _less(self, left: Arrays, names: Sequence[str]) -> Arrays:
-        own = [self.clients.read(name) for name in names]
-        return {key: array - sum(one[key] for one in own) for key, array in left.items()}
 
     def _ratio(self, left: Arrays) -> float:
         return ridge.choose(left, self._valid, self.clients.factor).ratio

@@ -95,7 +95,7 @@ class GrpcGrid(Nodes):
 
 
 def test_a_deployment_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("celeba_fl.attacks.exchange.COMPLETE", {"InMemoryGrid": 30.0})
+    monkeypatch.setattr("celeba_fl.common.flower.SIMULATIONS", {"InMemoryGrid": 30.0})
     config = RunConfig.load(settings(tmp_path, attack="scale"))
     grid = GrpcGrid(client_app, 3, keys=config.to_dict())
     with pytest.raises(InputError, match="attack = 'scale': is for simulations alone"):

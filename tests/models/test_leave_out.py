@@ -50,7 +50,7 @@ def test_what_is_left_is_what_the_others_add_up() -> None:
     left = together(own).without(["2", "5"])
     rest = together({name: one for name, one in own.items() if name not in ("2", "5")}).total
     assert all(np.array_equal(left[key], rest[key]) for key in rest)
-    joined = together(own).joined(left, "2")
+    joined = together(own).joined(left, ["2"])
     assert np.array_equal(joined["xy"], rest["xy"] + own["2"]["xy"])
 
 

@@ -10,10 +10,12 @@ from adding import Nodes, adding_app, record, reply
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from celeba_fl.common.errors import InputError
 from celeba_fl.rounds import exchange
 from celeba_fl.rounds.checking import check_reply, fault
 from celeba_fl.rounds.exchange import PhaseProgress, Replies, refuse, send_and_wait
 from celeba_fl.rounds.messages import num_examples
+from celeba_fl.rounds.parts import DETAILS
 
 MODEL = {"w": np.float32([0, 0]), "n": np.int64(0)}
 
@@ -38,6 +40,22 @@ def test_answers_are_sorted_by_client_whatever_their_order() -> None:
     assert list(replies.usable) == ["0", "1", "2"]
     assert [num_examples(m.content) for m in replies.usable.values()] == [1, 2, 3]
     assert replies.failures == {}
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_details_of_a_failure_are_taken_from_simulated_clients_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, simulated: bool
+) -> None:
+    """Whoever sends them has them logged, and at a deployed site that is not our code's to say."""
+
+    def step(client: int, number: int) -> float:
+        raise InputError(f"no power{DETAILS}Traceback\nINFO round 9 is over")
+
+    kinds = {"InlineGrid": 0.0} if simulated else {}
+    monkeypatch.setattr("celeba_fl.common.flower.SIMULATIONS", kinds)
+    replies = put(Nodes(adding_app(step), 1))
+    assert replies.failures == {"0": "no power"}
+    assert ("client 0: Traceback\n    INFO round 9 is over" in caplog.text) == simulated
 
 
 def test_clients_are_asked_by_name() -> None:

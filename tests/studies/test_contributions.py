@@ -7,44 +7,25 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from telling import MakeRun, telling
 
-from celeba_fl import client_app, server_app
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import RunConfig
-from celeba_fl.data.sources import load
-from celeba_fl.launch.inline import run_inline
 from celeba_fl.runs.kept_sums import KeptSums
-from celeba_fl.runs.reading import RunInfo, read_run, read_runs
+from celeba_fl.runs.reading import RunInfo, read_run
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.studies.contributions import contributions_table, make_contributions
 from celeba_fl.tasks.attributes import Attributes
-from celeba_fl.vision.features import FeatureStore
 
 KEEPING = {"strategy": "closed-form", "keep-sums": True, "valid-fraction": 0.0}
 LIAR = "2"
-MakeRun = Callable[..., RunInfo]
 Summarise = Callable[..., tuple[Arrays, int]]
 
 
 @pytest.fixture(scope="module")
 def make(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeRun]:
     """A run of six clients, with changes, on features that tell the labels."""
-    labels = load(toy["dataset"], Path(toy["home"])).labels
-    rows = np.random.default_rng(0).normal(size=(len(labels), 1280)).astype(np.float32)
-    rows[:, :40] += 3 * labels
-
-    def run(**keys: Any) -> RunInfo:
-        folder = tmp_path_factory.mktemp("runs")
-        dashed = {key.replace("_", "-"): value for key, value in keys.items()}
-        config = RunConfig.load({**toy, **KEEPING, **dashed, "results-dir": str(folder)})
-        run_inline(config, 6, server_app.app, client_app.app)
-        (found,) = read_runs(folder)
-        assert found.status == "completed", found.reason
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeatureStore, "read", lambda _, chosen: rows[chosen])
+    with telling(toy, tmp_path_factory, 6, KEEPING) as run:
         yield run
 
 

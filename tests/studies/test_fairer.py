@@ -1,7 +1,7 @@
 """Runs of the fair closed form, and other heads from the sums that they keep."""
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,40 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from telling import MakeRun, telling
 
-from celeba_fl import client_app, server_app
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import RunConfig
-from celeba_fl.data.sources import load
 from celeba_fl.inference.predict import load_model
-from celeba_fl.launch.inline import run_inline
-from celeba_fl.runs.reading import RunInfo, read_json, read_run, read_runs
+from celeba_fl.runs.reading import RunInfo, read_json, read_run
 from celeba_fl.runs.tables import read_csv
 from celeba_fl.studies.fairer import fairer_table, make_fairer
-from celeba_fl.vision.features import FeatureStore
 
 FAIR = {"strategy": "closed-form", "fair-groups": "Male"}
-MakeRun = Callable[..., RunInfo]
 
 
 @pytest.fixture(scope="module")
 def make(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeRun]:
     """A run of three clients, with changes, on features that tell the labels."""
-    labels = load(toy["dataset"], Path(toy["home"])).labels
-    rows = np.random.default_rng(0).normal(size=(len(labels), 1280)).astype(np.float32)
-    rows[:, :40] += 3 * labels
-
-    def run(**keys: Any) -> RunInfo:
-        folder = tmp_path_factory.mktemp("runs")
-        dashed = {key.replace("_", "-"): value for key, value in keys.items()}
-        config = RunConfig.load({**toy, **FAIR, **dashed, "results-dir": str(folder)})
-        run_inline(config, 3, server_app.app, client_app.app)
-        (found,) = read_runs(folder)
-        assert found.status == "completed", found.reason
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeatureStore, "read", lambda _, chosen: rows[chosen])
+    with telling(toy, tmp_path_factory, 3, FAIR) as run:
         yield run
 
 
