@@ -1,1 +1,1 @@
-"""A model leaves the house: a folder that works without this package."""
+"""A model leaves the house, as a folder that works without this package, and a run, for tools."""
