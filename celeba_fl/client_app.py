@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from celeba_fl.attacks.labels import check_site
@@ -84,7 +84,7 @@ def in_sums(message: Message, context: Context, answer: Handler) -> Message:
     from celeba_fl.privacy.client import SecureClient  # takes cryptography
     from celeba_fl.privacy.roster import identity_of
 
-    cohorts, uniform = (config.min_cohort, _own_least(node)), config.weighting == "uniform"
+    cohorts, uniform = (config.min_cohort, own_least(node)), config.weighting == "uniform"
     secure = SecureClient(client_name(node), *cohorts, uniform, identity_of(node))
     return secure.answer(message, context, answer)
 
@@ -145,7 +145,11 @@ def query(message: Message, context: Context) -> Message:
         code=code_hash(module),
         path=" and ".join(map(str, filter(None, (PACKAGE, code_path(module))))),
     )
-    return Message(introduction.to_content(), reply_to=message)
+    waits = "; the weights are still to come" if about.missing else ""
+    held = f"{about.num_train} train and {about.num_valid} validation examples"
+    content = introduction.to_content()
+    _tell(content, {}, f"introduced itself with {held}{waits}")
+    return Message(content, reply_to=message)
 
 
 @app.train()
@@ -157,13 +161,16 @@ def train(message: Message, context: Context) -> Message:
     task, node = _task(context), context.node_config
     config = messages.received_config(message.content)
     if messages.SUMS in config:
-        sums, num_examples = task.summarise(node, config)
-        content = messages.training_reply(sums, num_examples, time.perf_counter() - start)
+        sums, n = task.summarise(node, config)
+        content = messages.training_reply(sums, n, time.perf_counter() - start)
+        what = f"summed up {n} examples"
     else:
         arrays = messages.received_arrays(message.content)
         parts = context.run_config["seed"], config[messages.SERVER_ROUND], client_name(node)
         model, n, loss, epochs = Trained(*task.train(arrays, node, config, derived_seed(*parts)))
         content = messages.training_reply(model, n, time.perf_counter() - start, loss, epochs)
+        what = f"trained on {n} examples, loss {loss:.3g}" if n else "nothing to train on"
+    _tell(content, config, what)
     return Message(content, reply_to=message)
 
 
@@ -178,6 +185,7 @@ def evaluate(message: Message, context: Context) -> Message:
     config = messages.received_config(message.content)
     parts, num_examples = task.evaluate(arrays, context.node_config, config)
     content = messages.evaluation_reply(parts, num_examples, time.perf_counter() - start)
+    _tell(content, config, f"evaluated the model on {' and '.join(parts)} examples")
     return Message(content, reply_to=message)
 
 
@@ -200,6 +208,15 @@ def _checked(items: tuple[tuple[str, Any], ...]) -> RunConfig:
     return RunConfig.load(dict(items))
 
 
+def _tell(reply: RecordDict, instructions: Mapping[str, object], what: str) -> None:
+    """Log a line about a message, for who looks after a site; a simulation has one log for all."""
+    if not simulated():
+        number, seconds = instructions.get(messages.SERVER_ROUND, 0), messages.seconds(reply)
+        LOG.info(
+            "round %s: %s%s", number, what, "" if math.isnan(seconds) else f", {seconds:.1f} s"
+        )
+
+
 def _excuse(error: Exception) -> str:
     from celeba_fl.privacy.gate import excuse
 
@@ -218,7 +235,7 @@ def _asked(config: RunConfig, instructions: Mapping[str, object]) -> "Asked":
     return Asked(run, number, unit, whole * math.sqrt(rounds), whole)
 
 
-def _own_least(node: NodeConfig) -> int:
+def own_least(node: NodeConfig) -> int:
     """How many clients a site wants in a total, by its node config; 0: it says nothing of it."""
     least = node.get(MIN_COHORT)
     if least is None or (isinstance(least, int) and least > 1):

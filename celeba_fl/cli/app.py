@@ -20,6 +20,7 @@ for command in (
     *(membership.withdraw, membership.join, membership.serve),
     *(models.predict, models.sample, models.teach),
     *(pages.report, pages.compare, pages.dashboard, sites.credentials),
+    *(sites.check_site, sites.split),
     *(export.export, apps.new, apps.keys),
 ):
     app.command()(command)

@@ -1,7 +1,9 @@
 """Real sites, or those of this machine: `celeba-fl credentials` and `celeba-fl deploy local`."""
 
+import shlex
 import signal
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +47,55 @@ def credentials(
     print(f"Copy to each node: ca.crt, roster.toml and its own keys: {'; '.join(keys)}")
     print("Copy to the server: ca.crt, server.crt, server.key, client-keys and all .pub")
     print("Copy to nowhere: ca.key; and no key of a node to the server")
+
+
+def check_site(
+    node_config: Annotated[Path, typer.Argument(help="the node config of this site, a TOML file")],
+    superlink: Annotated[str | None, typer.Option(help="HOST:PORT of the server")] = None,
+    root_certificates: Annotated[Path | None, typer.Option(help="the ca.crt")] = None,
+    auth_supernode_private_key: Annotated[Path | None, typer.Option(help="this site's key")] = None,
+) -> None:
+    """Try all that this site needs, before it joins: each line is right, or says what to do."""
+    from celeba_fl.config import RunConfig
+    from celeba_fl.deployment.site_check import Server, check_site
+
+    server = Server(superlink, root_certificates, auth_supernode_private_key) if superlink else None
+    wrong = 0
+    for what, right, words in check_site(node_config, RunConfig().home_dir, server):
+        wrong += not right
+        print(f"{'right' if right else 'WRONG'}  {what:<12} {words}", flush=True)
+    if not superlink:
+        print("       server       not tried: name it with --superlink HOST:PORT")
+    if wrong:
+        raise SystemExit(1)
+
+
+class By(StrEnum):
+    """By what images are dealt to sites."""
+
+    IDENTITY, IID, DIRICHLET = "identity", "iid", "dirichlet"
+
+
+def split(
+    folder: Annotated[str, typer.Argument(help="what the key dataset may be, such as a folder")],
+    sites: Annotated[int, typer.Option(min=1, help="number of sites")],
+    out: Annotated[Path, typer.Option(help="a new folder")],
+    by: Annotated[By, typer.Option(help="by what images are dealt")] = By.IDENTITY,
+    alpha: Annotated[float, typer.Option(min=1e-3, help="of dirichlet: small is unlike")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="the same seed deals alike")] = 42,
+) -> None:
+    """Make folders of sites from one data set, by links, to try a federation."""
+    from celeba_fl.config import RunConfig
+    from celeba_fl.data import splitting
+
+    home = RunConfig().home_dir
+    made = splitting.split(folder, sites, by, out, alpha=alpha, seed=seed, home=home)
+    for name, number in made.items():
+        print(f"{out / name}: {number} images")
+    data = " ".join(f"--data {shlex.quote(str(out / name))}" for name in made if name != "server")
+    print(f"Try them:  celeba-fl deploy local {data}")
+    judged = shlex.quote(str(out / "server")) if splitting.SERVER in made else "none"
+    print(f"and in another terminal:  celeba-fl run celeba-iid local-sites dataset={judged}")
 
 
 def local(

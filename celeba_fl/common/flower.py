@@ -116,6 +116,38 @@ def _openssh(pem: bytes) -> str:
         return ""
 
 
+def try_node_key(address: str, root: Path | None, key: bytes) -> str:
+    """Enter a SuperLink with a SuperNode's private key, and leave; why it is refused, else empty.
+
+    Raises
+    ------
+    ValueError
+        If it is no private key of the kind that nodes have.
+    """
+    import httpx
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+    from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+    from flwr.supernode.fleet_http_client import FleetHttpClient
+    from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+    private = load_ssh_private_key(key, None)
+    if not isinstance(private, EllipticCurvePrivateKey):
+        raise ValueError("another kind of key")
+    public = private.public_key()
+    signs = [NodeAuthHttpInterceptor(private, public)]
+    ca = str(root) if root else None
+    with FleetHttpClient.from_server_address(address, False, ca, signs) as client:
+        asked = ActivateNodeRequest(public_key=public_key_to_bytes(public), heartbeat_interval=30)
+        try:
+            node_id = client.ActivateNode(asked).node_id
+        except httpx.HTTPStatusError as error:
+            return f"{error.response.status_code} {error.response.text[:200]}"
+        client.DeactivateNode(DeactivateNodeRequest(node_id=node_id))
+    return ""
+
+
 def look_by_node(grid: Any) -> None:
     """Let the engine of a simulation find the messages of a node by the node.
 

@@ -60,7 +60,8 @@ def source(folder: Path, home: Path) -> Source | None:
     if not parts:
         return None
     files = [part for part in parts if part]
-    return Source(files, partial(annotations, folder), partial(read_file, parts.images))
+    read = partial(read_file, parts.images)
+    return Source(files, partial(annotations, folder), read, parts.images)
 
 
 def find(folder: Path) -> Parts | None:

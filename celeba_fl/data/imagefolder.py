@@ -30,7 +30,8 @@ def source(folder: Path, home: Path) -> Source | None:
     metadata = folder / METADATA
     if not metadata.exists():
         return None
-    return Source([metadata, folder], partial(annotations, folder), partial(read_file, folder))
+    read = partial(read_file, folder)
+    return Source([metadata, folder], partial(annotations, folder), read, folder)
 
 
 def annotations(folder: Path) -> Annotations:

@@ -60,7 +60,7 @@ def load(dataset: str, home: Path) -> Table:
     if dataset == "none":
         return _nothing()
     try:
-        source = _source(dataset, home)
+        source = source_of(dataset, home)
         kept = keep(home / "tables" / stamp_key(source.files), partial(_parse, dataset, source))
         columns = open_columns(kept, ARRAYS)
     except OSError as error:  # names the file
@@ -68,7 +68,8 @@ def load(dataset: str, home: Path) -> Table:
     return Table(name=dataset, read=partial(_read, source, columns["image"]), **columns)
 
 
-def _source(dataset: str, home: Path) -> Source:
+def source_of(dataset: str, home: Path) -> Source:
+    """The origin of a data set's table; InputError if there is no such data set."""
     path = keep(home / "drawn", _draw) if dataset == "drawn" else hub.fetch(dataset, home)
     for source in SOURCES.values() if path.is_dir() else ():
         if given := source(path, home):

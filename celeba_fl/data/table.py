@@ -69,6 +69,7 @@ class Source:
     files: list[Path]  # all whose names, sizes and times change when the content does
     annotations: Callable[[], Annotations]  # reads and checks them; raises `InputError`
     read: Callable[[int, str], bytes]  # the encoded image of a row, given its number and its name
+    folder: Path | None = None  # where images are files of these names; None: they are none
 
 
 def inside(folder: Path, name: str) -> Path:

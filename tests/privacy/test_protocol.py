@@ -187,7 +187,7 @@ def test_a_client_refuses_survivors_that_cannot_be(survivors: list[str], why: st
         friends.parties["c1"].unmask(1, survivors)
 
 
-def test_a_client_goes_by_its_own_least_number() -> None:
+def test_a_client_goes_by_itsown_least_number() -> None:
     friends = Friends(4)
     friends.parties["c1"].min_cohort = 4
     masked(friends)
