@@ -1,5 +1,6 @@
 """The ClientApp, called directly."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from celeba_fl import client_app
 from celeba_fl.client_app import app
 from celeba_fl.common.bundle import code_hash
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.log import LOG
 from celeba_fl.config import RunConfig
 from celeba_fl.data.schema import ATTRIBUTES
 from celeba_fl.launch.inline import InlineGrid
@@ -350,3 +352,23 @@ print(sorted(heavy & sys.modules.keys()))
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:] == ["[]", "[]"]
+
+
+def test_a_site_logs_a_line_a_message(
+    keys: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_app, "simulated", lambda: True)
+    call("train", keys, config={"server-round": 2}, arrays=SENT)
+    assert "round 2" not in caplog.text, "a simulation has one log for all"
+    monkeypatch.setattr(client_app, "simulated", lambda: False)
+    caplog.set_level("INFO", LOG.name)
+    call("query", keys, files={})
+    call("train", keys, config={"server-round": 2}, arrays=SENT)
+    call("evaluate", keys, config={"server-round": 2}, arrays=SENT)
+    words = "\n".join(caplog.messages[-3:])
+    assert re.fullmatch(
+        r"round 0: introduced itself with \d+ train and \d+ validation examples\n"
+        r"round 2: trained on \d+ examples, loss [\d.]+, [\d.]+ s\n"
+        r"round 2: evaluated the model on .* examples, [\d.]+ s",
+        words,
+    )

@@ -101,6 +101,12 @@ def public_keys(grid: "Grid") -> dict[int, str]:
     return {node.node_id: _openssh(node.public_key) for node in grid.get_nodes()}
 
 
+def registered(grid: "Grid") -> dict[int, str]:
+    """When each node that is online was registered (ISO 8601), by its id; empty in a simulation."""
+    nodes = grid.get_nodes() if simulation(grid) is None else ()
+    return {node.node_id: node.registered_at for node in nodes}
+
+
 def _openssh(pem: bytes) -> str:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import (
@@ -137,7 +143,7 @@ def try_node_key(address: str, root: Path | None, key: bytes) -> str:
         raise ValueError("another kind of key")
     public = private.public_key()
     signs = [NodeAuthHttpInterceptor(private, public)]
-    ca = str(root) if root else None
+    ca = root.read_bytes() if root else None
     with FleetHttpClient.from_server_address(address, False, ca, signs) as client:
         asked = ActivateNodeRequest(public_key=public_key_to_bytes(public), heartbeat_interval=30)
         try:

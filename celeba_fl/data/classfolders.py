@@ -57,15 +57,15 @@ def filed_images(folder: Path) -> tuple[list[str], list[Filed]]:
     for split, part in (divided or {"train": folder}).items():
         for label in folders_in(part):
             classes.add(label.name)
-            images += [Filed(name, split, label.name) for name in _names(folder, label)]
+            images += [Filed(name, split, label.name) for name in names_in(folder, label)]
     for place in (folder, *divided.values()):
         if stray := next((path for path in sorted(place.iterdir()) if _is_image(path.name)), None):
             raise InputError(f"{stray}: an image should lie in the folder of its class")
     return sorted(classes), images
 
 
-def _names(folder: Path, part: Path) -> Iterator[str]:
-    """The names of the images in a part of a data set, however deep."""
+def names_in(folder: Path, part: Path) -> Iterator[str]:
+    """The names of the images in a part of a data set, relative to it, however deep."""
     for place, folders, files in os.walk(part):
         folders[:] = sorted(name for name in folders if name[0] not in "._")
         for file in sorted(files):

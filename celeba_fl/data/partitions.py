@@ -104,6 +104,11 @@ def assign(
                     rows = np.random.default_rng(seed).permutation(rows)[: num_partitions * size]
                 dealt = _iid(len(rows), num_partitions, seed)
             case "dirichlet":
+                if isinstance(table, Table) and not table.labelled:
+                    raise InputError(
+                        f"partitioner = 'dirichlet' deals by labels, and the images of "
+                        f"{table.name} have none; take 'iid'"
+                    )
                 label = table.labels[rows]
                 if label.ndim > 1:
                     label = combination(label, partition_by)

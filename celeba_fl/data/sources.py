@@ -15,7 +15,7 @@ import numpy as np
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import keep, stamp_key
 from celeba_fl.common.log import LOG, Progress
-from celeba_fl.data import folder, hub, imagefolder
+from celeba_fl.data import folder, hub, imagefolder, pictures
 from celeba_fl.data.schema import ATTRIBUTES, SPLITS
 from celeba_fl.data.table import (
     Annotations,
@@ -42,8 +42,10 @@ THREADS = 4
 CHUNK = 500
 
 
-def load(dataset: str, home: Path) -> Table:
+def load(dataset: str, home: Path, plain: bool = False) -> Table:
     """Open the table of a data set; the first time, read and check all of it.
+
+    With `plain`, a folder of pictures without labels will do, too.
 
     It is ``"drawn"``, a hub id such as ``"flwrlabs/celeba"``, or a folder of one of `SOURCES`; or
     ``"none"``, a table without rows, for a server whose clients bring their own.
@@ -60,7 +62,7 @@ def load(dataset: str, home: Path) -> Table:
     if dataset == "none":
         return _nothing()
     try:
-        source = source_of(dataset, home)
+        source = source_of(dataset, home, plain)
         kept = keep(home / "tables" / stamp_key(source.files), partial(_parse, dataset, source))
         columns = open_columns(kept, ARRAYS)
     except OSError as error:  # names the file
@@ -68,11 +70,18 @@ def load(dataset: str, home: Path) -> Table:
     return Table(name=dataset, read=partial(_read, source, columns["image"]), **columns)
 
 
-def source_of(dataset: str, home: Path) -> Source:
+def source_of(dataset: str, home: Path, plain: bool = False) -> Source:
     """The origin of a data set's table; InputError if there is no such data set."""
     path = keep(home / "drawn", _draw) if dataset == "drawn" else hub.fetch(dataset, home)
-    for source in SOURCES.values() if path.is_dir() else ():
-        if given := source(path, home):
+    for source in (*SOURCES.values(), pictures.source) if path.is_dir() else ():
+        given = source(path, home)
+        if given and source is pictures.source and not plain:
+            raise InputError(
+                f"dataset = {dataset!r}: {path.absolute()} holds pictures without labels, of use "
+                f"to the task dcgan alone; any other needs a {imagefolder.METADATA} with the "
+                f"attributes of each"
+            )
+        if given:
             return given
     what = "does not hold a data set" if path.is_dir() else "is not a folder"
     raise InputError(

@@ -42,10 +42,15 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Table(LabelledImages):
-    """Faces: `labels` are (n, 40) bool, in the order of `ATTRIBUTES`."""
+    """Faces: `labels` are (n, 40) bool, in the order of `ATTRIBUTES`; (n, 0) of plain pictures."""
 
     celeb_id: np.ndarray  # (n,) int32, the identity; images of one person are not independent
     read: Callable[[int], bytes]  # the encoded image (JPEG or PNG bytes) of a row
+
+    @property
+    def labelled(self) -> bool:
+        """Whether attributes are known."""
+        return bool(self.labels.shape[1])
 
     @property
     def identified(self) -> bool:

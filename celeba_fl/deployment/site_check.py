@@ -166,16 +166,14 @@ def _data(node: Mapping[str, Any], home: Path) -> str:
     broken = [str(table.image[row]) for row in tried if not _readable(table.read(int(row)))]
     if len(broken) == len(tried):
         raise InputError(f"none of its images can be read, such as {broken[0]}")
-    said = [", ".join(f"{number} {name} images" for name, number in sizes.items() if number)]
+    said = ", ".join(f"{number} {name} images" for name, number in sizes.items() if number)
     who = (
         f"of {len(np.unique(table.celeb_id))} people"
         if table.identified
         else ("without identities (a column celeb_id): each counts as another person")
     )
-    said.append(f"{who}; {len(tried) - len(broken)} of {len(tried)} that were tried can be read")
-    if broken:
-        said.append(f"; {', '.join(broken[:3])} cannot, and will be left out")
-    return " ".join(said)
+    words = f"{said} {who}; {len(tried) - len(broken)} of {len(tried)} that were tried can be read"
+    return f"{words}; {', '.join(broken[:3])} cannot, and will be left out" if broken else words
 
 
 def _readable(data: bytes) -> bool:

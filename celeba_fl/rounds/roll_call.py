@@ -1,7 +1,6 @@
 """The roll call before round 1: every node introduces itself once, and gets the file it lacks."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 
@@ -10,7 +9,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from celeba_fl.common.errors import InputError, printable
-from celeba_fl.common.flower import simulation
+from celeba_fl.common.flower import registered, simulation
 from celeba_fl.common.log import LOG
 from celeba_fl.common.names import check_name
 from celeba_fl.rounds import messages
@@ -186,7 +185,7 @@ def roll_call(
                 failures[node] = f"client {client.name} lacks a file that cannot be sent: {error}"
         present |= query([node for node in lacking if node not in failures], files)
 
-    clients = _clients(present, node_ids, check, failures)
+    clients = _clients(present, node_ids, check, failures, lambda: registered(grid))
     for node, reason in failures.items():
         LOG.warning("%s is refused: %s", node, reason)
     on_failures(0, messages.QUERY, failures)
@@ -214,18 +213,30 @@ def _clients(
     node_ids: Mapping[str, int],
     check: Callable[[Client], None],
     failures: dict[str, str],
+    registered: Callable[[], Mapping[int, str]],
 ) -> dict[str, Client]:
-    """The clients that have all they need and are not at fault, by name; reasons for the others."""
+    """The clients that have all they need and are not at fault, by name; reasons for the others.
+
+    A name belongs to the node that was registered first; where that is not known, to none.
+    """
     reasons, clients = {}, {}
     for node, said in present.items():
         numbers = node_ids[node], said.num_train, said.num_valid
         clients[node] = Client(*numbers, said.counts.astype(np.int64), said.sums)
         lacks = f"it still lacks {said.missing}" if said.missing else ""
         reasons[node] = lacks or fault(check, clients[node])
-    times = Counter(said.name for node, said in present.items() if not reasons[node])
+    of_name: dict[str, list[str]] = {}
     for node, said in present.items():
-        if times[said.name] > 1:  # which of them is it?
-            reasons[node] = f"two clients are called {said.name!r}; give each its own site"
+        if not reasons[node]:
+            of_name.setdefault(said.name, []).append(node)
+    for name, nodes in of_name.items():
+        since = registered() if len(nodes) > 1 else {}
+        taken = f"two clients are called {name!r}"
+        if times := {node: since[node_ids[node]] for node in nodes if node_ids[node] in since}:
+            nodes.remove(min(times, key=lambda node: (times[node], node)))
+            taken = f"the name {name!r} belongs to a node that was registered before"
+        if len(nodes) > 1 or times:
+            reasons |= dict.fromkeys(nodes, f"{taken}; give each its own site")
     failures |= {node: f"client {present[node].name}: {r}" for node, r in reasons.items() if r}
     named = {present[node].name: clients[node] for node, reason in reasons.items() if not reason}
     return {name: named[name] for name in sorted(named, key=natural_order)}

@@ -9,7 +9,7 @@ server, and sends images and gradients every step instead of weights every round
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ class Dcgan(Task):
         if config.dataset != "none":  # else there are no images to judge by
             check_backbone(config, config.dataset)
         self.home, self.view = config.home_dir, view_of(config, LAST)
-        self.faces = ClientData(config, sources.load)
+        self.faces = ClientData(config, partial(sources.load, plain=True))
         self._stores: dict[str, PixelStore] = {}
         self._judge: Judge | None = None
         if config.strategy != "fedavg":
@@ -117,8 +117,9 @@ class Dcgan(Task):
         return {name: float(ratio(counts[name], counts["n"])[0]) for name in LOSSES}
 
     def check_description(self, client: Client) -> None:
-        """Every train image is in one group."""
-        check_total("groups", client.counts.sum(), client.num_train)
+        """Every train image is in one group, or nothing is known of any."""
+        if client.counts.any():
+            check_total("groups", client.counts.sum(), client.num_train)
 
     def check_epochs(self, client: Client, epochs: Mapping[str, Sequence[float]]) -> None:
         """The two losses of each epoch."""
@@ -166,8 +167,11 @@ class Dcgan(Task):
         table = self.faces.of(node)
         self._store(table).fill(self.faces.held(node), self.config.bad_images)
         train, valid = self._parts(node)
-        members = membership(np.asarray(table.labels[train]), ATTRIBUTES, self.config.groupby)
-        return Description(len(train), len(valid), members.sum(axis=0))
+        counts = np.zeros(len(self.count_names), np.int64)
+        if table.labelled:
+            labels = np.asarray(table.labels[train])
+            counts = membership(labels, ATTRIBUTES, self.config.groupby).sum(axis=0)
+        return Description(len(train), len(valid), counts)
 
     def train(
         self, arrays: Arrays, node: NodeConfig, instructions: Instructions, seed: int

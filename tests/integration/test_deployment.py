@@ -19,6 +19,7 @@ from celeba_fl.common import flower
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.credentials import write_credentials
 from celeba_fl.deployment.local import LocalDeployment, free_ports, node_configs, processes_with
+from celeba_fl.deployment.site_check import Server, check_site
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
@@ -65,6 +66,29 @@ def start(settings: dict[str, Any], connection: str = "sites") -> "subprocess.Po
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def test_a_site_is_checked_before_it_joins(
+    deployment: LocalDeployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_credentials(tmp_path / "more", ["late"], ["127.0.0.1"], 9)
+    late, ours = tmp_path / "more" / "node-0", deployment.credentials
+    (tmp_path / "node.toml").write_text(tomli_w.dumps({**deployment.nodes[0], "site": "late"}))
+
+    def key(private: Path) -> tuple[bool, str]:
+        server = Server(deployment.front, ours / "ca.crt", private)
+        *rest, last = check_site(tmp_path / "node.toml", tmp_path / "home", server)
+        assert all(one.right for one in rest)
+        return last.right, last.words
+
+    for private in (late.with_suffix(".key"), ours / "node-0.key"):  # unknown; online already
+        right, words = key(private)
+        assert not right
+        assert "either it is not registered" in words
+    register = ["flwr", "supernode", "register", late.with_suffix(".pub"), "sites"]
+    subprocess.run(register, env=LocalDeployment.environment(), check=True, capture_output=True)
+    assert key(late.with_suffix(".key")) == (True, "registered; the site was online for a moment")
+    assert deployment.online() == 3
 
 
 def inline(deployment: LocalDeployment, settings: dict[str, Any], results: Path) -> Path:

@@ -460,6 +460,18 @@ def test_of_two_clients_of_one_name_neither_takes_part(caplog: pytest.LogCapture
     assert caplog.text.count("two clients are called 'Berlin'") == 2
 
 
+def test_a_name_belongs_to_who_was_registered_first(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes(clients_who(lambda message, i: present(message, "Berlin")), 3)
+    ids = nodes.get_node_ids()
+    since = dict(zip(ids, ["2026-03", "2026-01", "2026-02"], strict=True))
+    monkeypatch.setattr("celeba_fl.rounds.roll_call.registered", lambda _: since)
+    clients = call(nodes)
+    assert {name: client.node_id for name, client in clients.items()} == {"Berlin": ids[1]}
+    assert caplog.text.count("the name 'Berlin' belongs to a node that was registered before") == 2
+
+
 def test_who_is_refused_takes_no_name_from_another() -> None:
     app = clients_who(lambda message, i: present(message, "0", train=-1 if i == 1 else 7))
     assert list(call(Nodes(app, 2))) == ["0"]

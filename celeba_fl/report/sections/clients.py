@@ -33,8 +33,11 @@ def partitions(run: Run) -> list[Block]:
     if not sizes.all():
         text += f" {np.sum(sizes == 0)} hold none."
     names = [key for key in rows[0] if "=" in key]
-    if names and sizes.any():
-        counts = np.column_stack([floats(rows, name) for name in names])[sizes > 0]
+    if not any(floats(rows, name).any() for name in names):  # pictures without labels
+        rows, names = [{"client": r["client"], "num_examples": r["num_examples"]} for r in rows], []
+    if names:
+        counts = np.column_stack([floats(rows, name) for name in names])
+        counts = counts[counts.sum(axis=1) > 0]
         shares = counts / counts.sum(axis=1, keepdims=True)
         apart = np.abs(shares - counts.sum(axis=0) / counts.sum()).sum(axis=1) / 2
         moved = np.average(apart, weights=counts.sum(axis=1))
