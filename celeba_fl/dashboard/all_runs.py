@@ -55,9 +55,8 @@ def show_page() -> None:
 
 def label(path: Path) -> str:
     """A run in a list to choose from: no other's, and the same all along, as Streamlit needs."""
-    config = watching.look(path).config
-    what = f"{config.get('dataset')}, {partitioning(config)}" if config else "no settings"
-    return f"{when(path.name)} · {what}"
+    info = watching.look(path)
+    return path.name if info.name == path.name else f"{info.name} · {when(path.name)}"
 
 
 def when(name: str) -> str:
@@ -107,7 +106,8 @@ def _row(path: Path) -> dict[str, Any]:
         with suppress(ValueError, TypeError, KeyError):  # of somebody else's files
             figures = watching.watch(path, whole=False).results().values
     return {
-        "run": when(path.name),
+        "run": info.name,
+        "started": when(path.name),
         "status": status(info),
         "done": share,
         "rounds": "" if share is None else f"{done} of {total}",

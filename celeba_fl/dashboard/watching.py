@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from celeba_fl.report.reading import Run
-from celeba_fl.runs.reading import STALE_SECONDS, RunInfo, read_run
+from celeba_fl.runs.reading import LABEL, STALE_SECONDS, RunInfo, read_run
 
 # A heartbeat changes `run.json` every few seconds; what else there is need not be read for that.
-HEAD = ("run.json", "summary.json", "rounds.csv")
+HEAD = ("run.json", "summary.json", "rounds.csv", LABEL)
 FIXED = ("summary.json", "baseline.json", "test_scores.parquet", "baseline_scores.parquet")
 Stamp = tuple[tuple[int, int, int] | None, ...]
 T = TypeVar("T")

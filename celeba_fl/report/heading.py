@@ -13,14 +13,14 @@ from celeba_fl.runs.reading import dealing
 
 
 def title_of(run: Run) -> str:
-    """Task, data, partitioning and number of clients."""
+    """The run's name, task, data, partitioning and number of clients."""
     config = run.info.config
     if not config:
-        return run.path.name
+        return run.info.name
     dataset = Path(str(run.info.dataset.get("name", config.get("dataset")))).name
     clients = "" if run.info.num_clients is None else f"{run.info.num_clients} clients"
     how = ", ".join(filter(None, (partitioning(config), clients)))
-    return f"{config.get('task')} on {dataset}" + (f": {how}" if how else "")
+    return f"{run.info.name}: {config.get('task')} on {dataset}" + (f", {how}" if how else "")
 
 
 def partitioning(config: Mapping[str, Any]) -> str:
@@ -33,6 +33,8 @@ def partitioning(config: Mapping[str, Any]) -> str:
 def notes(run: Run) -> list[str]:
     """Warnings that a reader needs before the first figure."""
     warnings = [f"{problem}." for problem in run.problems]
+    if run.info.note:
+        warnings.insert(0, f"Note: {run.info.note}")
     if run.info.status not in ("completed", "stopped"):
         warnings.append(f"This run is {run.info.standing}. The page shows what it has left so far.")
     drawn = {"dataset": "the faces are drawn", "weights": "the backbone knows only drawn faces"}

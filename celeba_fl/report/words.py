@@ -1,7 +1,6 @@
 """How a report writes figures and names, for people."""
 
 from collections.abc import Callable
-from typing import Any
 
 UNKNOWN = "\N{EN DASH}"
 
@@ -44,10 +43,3 @@ def seconds(value: float) -> str:
     if value < 120:
         return f"{value:.1f} s"
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
-
-
-def written(value: Any) -> str:
-    """A setting, as it is given in a command."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "empty" if value == "" else str(value)

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from celeba_fl.common.keys import describe
+from celeba_fl.common.keys import describe, written
 from celeba_fl.config import RunConfig
 from celeba_fl.report.html import Block, Table
 from celeba_fl.report.reading import Rows, Run
-from celeba_fl.report.words import UNKNOWN, named, sentence, written
+from celeba_fl.report.words import UNKNOWN, named, sentence
 
 FOLDED_FROM = 20  # rows
 MOST = 300  # rows that are shown
