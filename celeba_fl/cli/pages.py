@@ -17,11 +17,19 @@ def report(
     png: Annotated[
         bool, typer.Option("--png", help="write the charts as PNG too, for slides")
     ] = False,
+    faces: Annotated[
+        bool,
+        typer.Option(
+            "--faces",
+            help="show mistakes and hits as pictures of people, too: CelebA's are for research "
+            "alone, and may not be passed on",
+        ),
+    ] = False,
 ) -> None:
     """Write the report of a run, finished or not: report.html, and its charts in plots/ as SVG."""
     from celeba_fl.report.page import write_report
 
-    print(write_report(find_directory(run, app_here().places().runs_dir), png))
+    print(write_report(find_directory(run, app_here().places().runs_dir), png, faces))
 
 
 def compare(

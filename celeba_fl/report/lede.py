@@ -9,6 +9,7 @@ from typing import Any
 
 from celeba_fl.report.names import PARTS, first_metrics, name_of
 from celeba_fl.report.reading import Run, floats, number
+from celeba_fl.report.sections.privacy import public_alone
 from celeba_fl.report.words import figure, sentence
 
 # What is learned: as a heading says it, and in a sentence.
@@ -51,8 +52,8 @@ def lede(run: Run) -> str:
 
 def subject(config: Mapping[str, Any]) -> tuple[str, str]:
     """What a run learns: in a heading, and in a sentence; a task of one's own by its name."""
-    task = str(config.get("task", "attributes"))
-    return SUBJECTS.get(task, (task, task))
+    task = str(config.get("task", ""))
+    return SUBJECTS.get(task, (task, task)) if task else ("A model", "a model")
 
 
 def method(config: Mapping[str, Any]) -> str:
@@ -105,7 +106,7 @@ def _rounds(run: Run) -> str:
     config, done = run.info.config, max(run.last_round, 0)
     slow = "asynchronous " if config.get("scheduler") == "asynchronous" else ""
     closed = config.get("strategy") == "closed-form"
-    of = 1 if closed else config.get("num-server-rounds", "?")
+    of = 1 if closed else config.get("num-server-rounds", done)
     far = f"{done}" if done == of else f"{done} of {of}"
     number = far if far != "1" else "one"
     rounds = "round" if of == 1 else "rounds"
@@ -133,16 +134,19 @@ def _figures(run: Run) -> str:
     accuracy, majority = values.get("accuracy"), values.get("majority_accuracy")
     if accuracy is None or majority is None:
         return ""
-    central, first, said = run.reference("central"), "accuracy", []
+    first, said = "accuracy", []
     if "auroc" in values and "balanced_accuracy" in values:  # yes or no: chance is one half
         first, balanced = "balanced_accuracy", values["balanced_accuracy"]
         said.append(f"balanced accuracy is {figure(balanced)}, {_beside(balanced, 0.5)} chance")
         said[0] += " (0.500), and "
     said.append(f"accuracy is {figure(accuracy)}, {_beside(accuracy, majority)} the majority's")
     said.append(f" answer ({figure(majority)})")
-    if first in central and run.info.summary:
-        which = name_of(first)
-        said.append(f"; {which} of a model of all examples is {figure(central[first])}")
+    for model, reference in {
+        "public images alone": public_alone(run),
+        "a model of all examples": run.reference("central") if run.info.summary else {},
+    }.items():
+        if first in reference:
+            said.append(f"; {name_of(first)} of {model} is {figure(reference[first])}")
     return f"on {_where(run)}, {''.join(said)}"
 
 
