@@ -19,13 +19,21 @@ def report(
     png: Annotated[
         bool, typer.Option("--png", help="write the charts as PNG too, for slides")
     ] = False,
+    faces: Annotated[
+        bool,
+        typer.Option(
+            "--faces",
+            help="show mistakes and hits as pictures of people, too: CelebA's are for research "
+            "alone, and may not be passed on",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the report of a run, finished or not: report.html, and its charts in plots/ as SVG."""
     from celeba_fl.report.page import write_report
 
     path = find_directory(run, app_here().places().runs_dir)
-    page = write_report(path, png)
+    page = write_report(path, png, faces)
     if as_json:
         print_json({"run": described(read_run(path)), "report": page})
     else:

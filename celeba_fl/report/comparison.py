@@ -10,10 +10,11 @@ from celeba_fl.report.compared.curves import clients, curves
 from celeba_fl.report.compared.results import results, seeds
 from celeba_fl.report.heading import notes, title_of
 from celeba_fl.report.html import Block, Page, Table
+from celeba_fl.report.lede import lede
 from celeba_fl.report.plots import build_sections
 from celeba_fl.report.reading import Run
 from celeba_fl.report.sections.privacy import in_brief
-from celeba_fl.report.words import UNKNOWN
+from celeba_fl.report.words import UNKNOWN, without_folders
 from celeba_fl.runs.names import differing
 
 
@@ -36,7 +37,9 @@ def overview(runs: Mapping[str, Run]) -> list[Block]:
         (key, *(written(run.info.config.get(key, UNKNOWN)) for run in these))
         for key in differing([run.info.config for run in these])
     ]
+    said = [(name, lede(run)) for name, run in runs.items()]
     return [
+        Table("Each in a sentence", ("", "what was done"), said, words=True),
         Table("Settings that differ", header, settings, words=True)
         if settings
         else "All settings are the same.",
@@ -61,7 +64,7 @@ def write_comparison(paths: Sequence[Path], out: Path) -> Path:
     page = Page(
         title=f"{len(runs)} runs compared",
         subtitle=f"Differences are to A, {title_of(next(iter(runs.values())))}",
-        notes=_notes(runs),
+        notes=[*map(without_folders, _notes(runs))],
         sections=build_sections(SECTIONS, runs),
     )
     write_bytes(out, page.render().encode())

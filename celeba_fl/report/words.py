@@ -1,9 +1,14 @@
 """How a report writes figures and names, for people."""
 
+import re
 from collections.abc import Callable
 
 UNKNOWN = "\N{EN DASH}"
 
+# Groups by attributes of which there are words for both.
+GROUPS = {"Male=1": "men", "Male=0": "women", "Young=1": "young", "Young=0": "older"}
+# A path from the root or from home, of two names at least; no URL, and nothing such as and/or.
+PATH = re.compile(r"""(?<![\w.:/~])(?:~|(?:/[^\s/'"<>|,;:()\[\]]+))+/([^\s/'"<>|,;:()\[\]]+)/?""")
 # No interval.
 NONE = (float("nan"), float("nan"))
 
@@ -34,8 +39,23 @@ def sentence(text: str) -> str:
 
 
 def named(raw: str) -> str:
-    """An attribute, a group or a grouping, in words that a line can break between."""
-    return raw.replace("_", " ").replace(",", ", ")
+    """An attribute, a group or a grouping, in words that a line can break between.
+
+    A group such as ``Male=0,Young=1`` is called what its people were called: women, young.
+    """
+    return ", ".join(GROUPS.get(one) or _group(one) for one in raw.split(",")).replace("_", " ")
+
+
+def _group(raw: str) -> str:
+    name, _, value = raw.rpartition("=")
+    if name == "label":  # of classes
+        return value
+    return {"1": name, "0": f"not {name}"}.get(value, raw) if name else raw
+
+
+def without_folders(text: str) -> str:
+    """A text for others: of a path on this machine the last name is left."""
+    return PATH.sub("\N{HORIZONTAL ELLIPSIS}/\\1", text)
 
 
 def seconds(value: float) -> str:

@@ -58,7 +58,7 @@ def test_the_run_of_the_address_is_shown(runs: Path, run: Path, page: Open) -> N
     (run / "serving.json").write_text(json.dumps(said))
     opened = page("one_run", run=run.name)
     assert opened.selectbox(key="run").value == run.name
-    assert "celeba: iid, 3 clients" in text_of(opened)
+    assert "CelebA: FedAvg, 3 simulated clients, IID" in text_of(opened)
     assert "Open to more clients, now waiting: 3 are in the model, and 2 of" in text_of(opened)
     assert page("one_run", run="of another machine").selectbox(key="run").value == "zzz"
 
@@ -85,7 +85,7 @@ def test_every_part_is_shown_with_all_charts(run: Path, page: Open) -> None:
             assert "cannot be shown" not in said
             charts[part] = len(opened.get("vega_lite_chart"))
     assert charts == {
-        "Learning": 5,
+        "Learning": 6,
         "Clients": 3,
         "Data": 2,
         "Attributes": 2,
