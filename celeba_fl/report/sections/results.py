@@ -5,6 +5,7 @@ from math import nan
 
 from celeba_fl.evaluation.resampling import Scores, difference_intervals, intervals
 from celeba_fl.report.html import Block, Cards, Picture, Pictures, Table
+from celeba_fl.report.lede import of_sites
 from celeba_fl.report.names import FIRST, first_metrics, name_of
 from celeba_fl.report.pictures.standing import OTHERS, Standing, standing
 from celeba_fl.report.reading import Run
@@ -164,7 +165,7 @@ def no_central_model(run: Run) -> tuple[str, str]:
         "chosen clients": config.get("clients"),
         "private discriminators": config.get("exchange") == "generator",
         "secure sums": config.get("secure-aggregation"),
-        "sites with data of their own": config.get("dataset") == "none",
+        "sites with data of their own": of_sites(run),
         "kept sums": run.info.more.get("made_from"),
     }
     which = next((name for name, holds in without.items() if holds), None)
