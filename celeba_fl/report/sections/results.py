@@ -170,10 +170,10 @@ def no_central_model(run: Run) -> tuple[str, str]:
     }
     which = next((name for name, holds in without.items() if holds), None)
     if which:
-        return f"none for {which}", f"A run of {which} has no central model to compare with."
+        return f"(none for {which})", f"A run of {which} has no central model to compare with."
     if run.info.status == "running" or run.last_round < 1:
-        return "unknown until the run has ended", ""
-    return "unknown until celeba-fl baseline has run", (
+        return "(unknown until the run has ended)", ""
+    return "(unknown until celeba-fl baseline has run)", (
         "What one model trained on all examples in one place would reach, and what each client "
         f"would reach alone, is not known yet. To find out: celeba-fl baseline {run.path.name}"
     )
