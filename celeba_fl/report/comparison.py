@@ -39,7 +39,7 @@ def overview(runs: Mapping[str, Run]) -> list[Block]:
     ]
     said = [(name, lede(run)) for name, run in runs.items()]
     return [
-        Table("Each in a sentence", ("", "what was done"), said, words=True),
+        Table("Each in a sentence", ("run", "what was done"), said, words=True),
         Table("Settings that differ", header, settings, words=True)
         if settings
         else "All settings are the same.",

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from celeba_fl.evaluation.resampling import FEW_IDENTITIES
-from celeba_fl.report.lede import data_of, method, participants, subject
+from celeba_fl.report.lede import data_of, method, of_sites, participants, subject
 from celeba_fl.report.reading import Run
 from celeba_fl.report.words import seconds, sentence
 from celeba_fl.runs.reading import dealing
@@ -19,8 +19,8 @@ def title_of(run: Run) -> str:
         return run.info.name
     what, data = subject(config)[0], data_of(run)
     dealt = partitioning(config)
-    words = {"iid": "IID", "natural": "each person at one client", "sites of their own": ""}
-    dealt = words.get(dealt, dealt.replace("dirichlet", "Dirichlet"))
+    words = {"iid": "IID", "natural": "each person at one client"}
+    dealt = "" if of_sites(run) else words.get(dealt, dealt.replace("dirichlet", "Dirichlet"))
     how = filter(None, (method(config), participants(run), dealt))
     return f"{run.info.name}: {what}{data and f' on {data}'}, {', '.join(how)}"
 
@@ -38,7 +38,7 @@ def notes(run: Run) -> list[str]:
     if run.info.note:
         warnings.insert(0, f"Note: {run.info.note}")
     if run.info.status not in ("completed", "stopped"):
-        warnings.append(f"This run is {run.info.status}: the page shows what it has left so far.")
+        warnings.append(f"The run is {run.info.status}: this is what it has left so far.")
     drawn = {"dataset": "the faces are drawn", "weights": "the backbone knows only drawn faces"}
     reasons = [text for key, text in drawn.items() if getattr(run.info, key).get("name") == "drawn"]
     if reasons:

@@ -70,15 +70,27 @@ def participants(run: Run) -> str:
     total = run.info.num_clients
     if total is None:
         return ""
-    names = {row["client"] for row in (*run.partitions, *run.clients)} - {"total"}
-    one = "site" if run.info.config.get("dataset") == "none" else "client"
-    if names:
-        one = "simulated client" if all(map(str.isdecimal, names)) else "site"
-    return f"{total:,} {one}" + ("" if total == 1 else "s")
+    known = "simulated client" if _names(run) else "client"
+    return f"{total:,} {'site' if of_sites(run) else known}" + ("" if total == 1 else "s")
+
+
+def of_sites(run: Run) -> bool:
+    """Whether clients are sites, which have images of their own, as far as the files tell."""
+    named = not all(map(str.isdecimal, _names(run)))
+    return named or run.info.config.get("dataset") == "none"
+
+
+def _names(run: Run) -> set[str]:
+    return {row["client"] for row in (*run.partitions, *run.clients)} - {"total"}
 
 
 def data_of(run: Run) -> str:
-    """The data set, without the folder that it lies in; empty if the sites bring their own."""
+    """The data set, without the folder that it lies in; empty if the sites bring their own.
+
+    A site of a task of one's own may hold a part of a data set that has a name.
+    """
+    if of_sites(run) and run.info.config.get("task") in SUBJECTS:
+        return ""
     name = Path(str(run.info.dataset.get("name", run.info.config.get("dataset", "none")))).name
     return DATA.get(name.lower(), name)
 
@@ -165,7 +177,7 @@ def _where(run: Run) -> str:
     if run.info.summary:
         return "test"
     part = "validation" if run.results().where.endswith(f"{PARTS['valid']} split") else "test"
-    return f"{part} after round {run.last_round}"
+    return f"{part} {f'after round {run.last_round}' if run.last_round else 'before training'}"
 
 
 def _beside(value: float, guess: float) -> str:

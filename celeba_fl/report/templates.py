@@ -70,6 +70,7 @@ footer { margin-top: 3rem; padding-bottom: 2rem; }
   .words thead { display: none; }
   .words tr { padding: .35rem 0; border-bottom: 1px solid var(--line); }
   .words td, .words th { padding: 0; border: 0; }
+  .words td[data-of]::before { content: attr(data-of) ": "; color: var(--quiet); }
 }
 @page { margin: 1.5cm; }
 @media print {
@@ -90,8 +91,11 @@ footer { margin-top: 3rem; padding-bottom: 2rem; }
 PAGE = """
 {%- macro side(it, column) %}{% if column in it.texts %} class="text"{% endif %}{% endmacro -%}
 
+{%- macro of(it, column) %}{% if it.words and not it.header[0] %} data-of="{{ it.header[column] }}"
+{%- endif %}{% endmacro -%}
+
 {%- macro cells(it, row) -%}
-{%- for cell in row %}<td{{ side(it, loop.index) }}>
+{%- for cell in row %}<td{{ side(it, loop.index) }}{{ of(it, loop.index) }}>
 {%- if cell is string %}{{ cell }}
 {%- else %}{{ cell[0] }}
 {%- for line in cell[1:] if line %}<small>{{ line }}</small>{% endfor %}{% endif %}</td>
@@ -129,7 +133,7 @@ PAGE = """
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <link rel="icon" href="data:,">
 <title>{{ title }}</title>
-<style>{{ style }}</style>
+<style>{{ style | safe }}</style>
 </head>
 <body>
 <header>

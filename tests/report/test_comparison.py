@@ -202,7 +202,7 @@ def test_a_baseline_that_cannot_be_is_not_promised(scored: MakeRun, tmp_path: Pa
     one = scored("one", "x-x-x-x-")
     (one / "baseline.json").write_text(json.dumps({"central": {"test_accuracy": 0.75}}))
     parsed = compare(tmp_path, one, scored("two", "xxxxxxxx", exchange="generator"))
-    assert "none for private discriminators" in parsed.text
+    assert "The central model is missing: of B (none for private discriminators)." in parsed.text
     assert "celeba-fl baseline" not in parsed.text
 
 

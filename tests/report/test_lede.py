@@ -166,3 +166,8 @@ def test_nobody_is_counted_before_it_is_known_who_takes_part(make_run: MakeRun) 
     assert participants(Run.read(make_run("a", info={"config": FACES}))) == ""
     one = Run.read(make_run("b", info={"config": FACES, "num_clients": 1}))
     assert participants(one) == "1 client"
+
+
+def test_sites_with_names_have_images_of_their_own(said: Callable[..., str]) -> None:
+    text = said({"dataset": "/srv/server"}, {"partitions": "client,num_examples\neast,5\n2,7\n"})
+    assert text.startswith("2 sites trained a face-attribute head on 12 images of their own in 2")

@@ -83,8 +83,8 @@ def _staleness(run: Run) -> list[str]:
     return [
         f"No round waited for all clients. The model that a client had trained on was "
         f"{found.mean():.1f} rounds older than the newest on average, by the time of its answer: "
-        f"{(found == 0).mean():.0%} of the {len(found):,} answers were on the newest, and the "
-        f"oldest was {found.max():.0f} rounds behind. What is older counts for less."
+        f"{100 * (found == 0).mean():.0f} % of the {len(found):,} answers were on the newest, and "
+        f"none was more than {found.max():.0f} behind. What is older counts for less."
     ]
 
 

@@ -5,6 +5,7 @@ from math import nan
 
 from celeba_fl.evaluation.resampling import Scores, difference_intervals, intervals
 from celeba_fl.report.html import Block, Cards, Picture, Pictures, Table
+from celeba_fl.report.lede import of_sites
 from celeba_fl.report.names import FIRST, first_metrics, name_of
 from celeba_fl.report.pictures.standing import OTHERS, Standing, standing
 from celeba_fl.report.reading import Run
@@ -164,15 +165,15 @@ def no_central_model(run: Run) -> tuple[str, str]:
         "chosen clients": config.get("clients"),
         "private discriminators": config.get("exchange") == "generator",
         "secure sums": config.get("secure-aggregation"),
-        "sites with data of their own": config.get("dataset") == "none",
+        "sites with data of their own": of_sites(run),
         "kept sums": run.info.more.get("made_from"),
     }
     which = next((name for name, holds in without.items() if holds), None)
     if which:
-        return f"none for {which}", f"A run of {which} has no central model to compare with."
+        return f"(none for {which})", f"A run of {which} has no central model to compare with."
     if run.info.status == "running" or run.last_round < 1:
-        return "unknown until the run has ended", ""
-    return "unknown until celeba-fl baseline has run", (
+        return "(unknown until the run has ended)", ""
+    return "(unknown until celeba-fl baseline has run)", (
         "What one model trained on all examples in one place would reach, and what each client "
         f"would reach alone, is not known yet. To find out: celeba-fl baseline {run.path.name}"
     )
