@@ -16,6 +16,7 @@ from celeba_fl.common.keys import Key, Value, split_names
 from celeba_fl.keys.data import DataKeys
 from celeba_fl.keys.judging import JudgingKeys
 from celeba_fl.keys.model import ModelKeys
+from celeba_fl.keys.naming import LABELS, NamingKeys
 from celeba_fl.keys.places import DEFAULT_HOME, PlaceKeys
 from celeba_fl.keys.privacy import PrivacyKeys, check_budget
 from celeba_fl.keys.robust import RobustKeys
@@ -36,7 +37,15 @@ BUFFERED = ("fedavg", "fedprox")
 # Python takes fields of the last parent first.
 @dataclass(frozen=True)
 class RunConfig(
-    PlaceKeys, JudgingKeys, PrivacyKeys, RobustKeys, TrainingKeys, RoundKeys, ModelKeys, DataKeys
+    NamingKeys,
+    PlaceKeys,
+    JudgingKeys,
+    PrivacyKeys,
+    RobustKeys,
+    TrainingKeys,
+    RoundKeys,
+    ModelKeys,
+    DataKeys,
 ):
     """A validated run config; field `learning_rate` is the key `learning-rate`."""
 
@@ -268,8 +277,9 @@ def keys_of(task: str) -> tuple[str, ...]:
 
 
 def places() -> tuple[str, ...]:
-    """The keys that say where a run is kept, not what it computes."""
-    return tuple(name for name, rules in RunConfig.keys().items() if rules.kind in ("place", "run"))
+    """The keys that say where a run is kept and what it is called, not what it computes."""
+    kept = (name for name, rules in RunConfig.keys().items() if rules.kind in ("place", "run"))
+    return *LABELS, *kept
 
 
 def _absolute(path: str) -> Path:

@@ -1,12 +1,14 @@
 """Apps of someone's own: `celeba-fl new`, and `celeba-fl keys` for the keys of an app."""
 
 import keyword
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import tomli_w
 import typer
 
+from celeba_fl.cli.printing import Json, print_json
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.app import app_here
@@ -44,9 +46,13 @@ def new(name: Annotated[str, typer.Argument(help="name of the package and its fo
     print(f"cd {name} && pip install -e . && celeba-fl run .")
 
 
-def keys() -> None:
+def keys(as_json: Json = False) -> None:
     """List all run-config keys of the app in the current directory, as a table in Markdown."""
-    print(key_table(type(RunConfig.load(app_here().config))))
+    config = type(RunConfig.load(app_here().config))
+    if as_json:
+        print_json({name: asdict(rules) for name, rules in config.keys().items()})
+    else:
+        print(key_table(config))
 
 
 def key_table(config: type[RunConfig]) -> str:

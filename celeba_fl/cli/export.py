@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from celeba_fl.cli.printing import Json, described, print_json
 from celeba_fl.common.errors import InputError
 from celeba_fl.launch.app import app_here
 from celeba_fl.runs.reading import find_run
@@ -25,6 +26,7 @@ def export(
     follow: Annotated[
         bool, typer.Option(help="go on until the run ends; for a tool that tracks runs")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Take the model of a run away, or the run into a tool that people track runs with.
 
@@ -39,12 +41,16 @@ def export(
     if follow and to not in TRACKERS:
         raise InputError(f"--follow: goes with --to {', '.join(TRACKERS)}, not with {to}")
     if to in TRACKERS:
-        print(track(found.path, to, follow))
+        written = track(found.path, to, follow)
     elif to == CRATE:
         from celeba_fl.export.crate import write_crate
 
-        print(write_crate(found.path))
+        written = str(write_crate(found.path))
     else:
         from celeba_fl.export.folder import export
 
-        print(export(found, Path(to).expanduser()))
+        written = str(export(found, Path(to).expanduser()))
+    if as_json:
+        print_json({"run": described(found), "to": to, "written": written})
+    else:
+        print(written)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from celeba_fl.cli.printing import Json, described, print_json
 from celeba_fl.cli.runs import start
 from celeba_fl.launch.app import app_here
 from celeba_fl.runs.kept_sums import KeptSums
@@ -45,6 +46,7 @@ def withdraw(
     ] = False,
     federation: Federation = None,
     inline: Inline = False,
+    as_json: Json = False,
 ) -> None:
     """Take a client out of a run's model, as if it had never taken part.
 
@@ -55,6 +57,7 @@ def withdraw(
     Repeat the command if it is interrupted.
     """
     from celeba_fl.membership.retraining import note_retrained, settings_without
+    from celeba_fl.membership.withdrawals import Withdrawals
     from celeba_fl.membership.withdrawing import settle
     from celeba_fl.membership.withdrawing import withdraw as take_out
     from celeba_fl.report.page import write_report
@@ -64,18 +67,22 @@ def withdraw(
         settings = settings_without(info, client)
         if status := start(settings, [*filter(None, [superlink])], federation, inline):
             raise SystemExit(status)
-        print(f"{note_retrained(info, client, settings)} has been trained without {client}")
+        lines = [f"{note_retrained(info, client, settings)} has been trained without {client}"]
     else:
         record = take_out(info, client)
-        print(f"{client} has left {info.path.name}, whose head {record['head']} is without it")
-        print(f"Deleted: {record['deleted']}")
-        print(f"Made anew: {record['made_anew']}")
-        for left in record["not_made_anew"]:
-            print(f"Not made anew: {left}")
-        print(write_report(info.path))
+        lines = [
+            f"{client} has left {info.name}, whose head {record['head']} is without it",
+            f"Deleted: {record['deleted']}",
+            f"Made anew: {record['made_anew']}",
+            *(f"Not made anew: {left}" for left in record["not_made_anew"]),
+            str(write_report(info.path)),
+        ]
     if held := settle(info, client, everywhere):
-        print("Removed, since it held the client:" if everywhere else STILL)
-        print("\n".join(held))
+        lines += ["Removed, since it held the client:" if everywhere else STILL, *held]
+    if as_json:
+        print_json({"run": described(info), **(Withdrawals(info.path).of(client) or {})})
+    else:
+        print("\n".join(lines))
 
 
 def join(

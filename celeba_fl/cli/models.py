@@ -1,14 +1,15 @@
 """Models at work: `celeba-fl predict`, `celeba-fl sample`, and `celeba-fl teach`."""
 
-import json
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from celeba_fl.cli.printing import Json, print_json
 from celeba_fl.launch.app import app_here
 from celeba_fl.launch.experiments import num_supernodes, read_experiment
 from celeba_fl.runs.reading import find_run
@@ -17,7 +18,7 @@ from celeba_fl.runs.reading import find_run
 def predict(
     images: Annotated[list[Path], typer.Argument(help="JPEG or PNG files of any size")],
     run: Annotated[str, typer.Option(help="a run directory, or its name")] = "latest",
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Predict the attributes of faces with the model of a run.
 
@@ -37,7 +38,7 @@ def predict(
     answers = dict(predict_files(model, images))
     predicted = [(path, answer) for path, answer in answers.items() if not isinstance(answer, str)]
     if as_json:
-        print(json.dumps(predictions_json(model, answers)))
+        print_json(predictions_json(model, answers))
     else:
         console = Console()
         columns = max(1, (console.width - 24) // 14)
@@ -56,12 +57,17 @@ def sample(
     seed: Annotated[
         int, typer.Option(min=0, help="seed for the noise that faces are made from")
     ] = 0,
+    as_json: Json = False,
 ) -> None:
     """Generate faces with the model of a run of the task dcgan."""
     from celeba_fl.inference.sample import can_generate, load_generator, write_faces
 
     generator = load_generator(find_run(run, app_here().places().runs_dir, can_generate))
-    print(write_faces(generator, count, seed, out)[-1])
+    written = write_faces(generator, count, seed, out)
+    if as_json:
+        print_json({"faces": written[:-1], "grid": written[-1]})
+    else:
+        print(written[-1])
 
 
 def teach(
@@ -94,6 +100,7 @@ def teach(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="requests at a time")] = 4,
     timeout: Annotated[float, typer.Option(min=0.001, help="seconds to wait for an answer")] = 120,
+    as_json: Json = False,
 ) -> None:
     """Have a vision model label the train images that an experiment's clients hold.
 
@@ -126,6 +133,9 @@ def teach(
         print(f"celeba-fl: {image} has no labels: {why}", file=sys.stderr)
     if outcome.left:
         print(f"celeba-fl: --max-cost {max_cost}: {outcome.left} images left", file=sys.stderr)
+    if as_json:
+        print_json({"file": out, **asdict(outcome), "usd": spending.usd})
+        raise SystemExit(bool(outcome.failed or outcome.left))
     print(
         f"{out}: {outcome.labelled} more images, {outcome.refused} refused, {outcome.unsure} "
         f"answers unsure ({spending})"

@@ -5,23 +5,39 @@ from typing import Annotated
 
 import typer
 
+from celeba_fl.cli.printing import Json, described, print_json
 from celeba_fl.common.errors import InputError
 from celeba_fl.launch.app import app_here
-from celeba_fl.runs.reading import find_directory
+from celeba_fl.runs.names import differing
+from celeba_fl.runs.reading import find_directory, read_run
 
 
 def report(
     run: Annotated[
-        str, typer.Argument(help="a run directory, or a run's name in the results directory")
+        str, typer.Argument(help="a run directory, or the name of a run, or how it begins")
     ] = "latest",
     png: Annotated[
         bool, typer.Option("--png", help="write the charts as PNG too, for slides")
     ] = False,
+    faces: Annotated[
+        bool,
+        typer.Option(
+            "--faces",
+            help="show mistakes and hits as pictures of people, too: CelebA's are for research "
+            "alone, and may not be passed on",
+        ),
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Write the report of a run, finished or not: report.html, and its charts in plots/ as SVG."""
     from celeba_fl.report.page import write_report
 
-    print(write_report(find_directory(run, app_here().places().runs_dir), png))
+    path = find_directory(run, app_here().places().runs_dir)
+    page = write_report(path, png, faces)
+    if as_json:
+        print_json({"run": described(read_run(path)), "report": page})
+    else:
+        print(page)
 
 
 def compare(
@@ -30,6 +46,7 @@ def compare(
         typer.Argument(metavar="RUN RUN [...]", help="as for report; the first is the reference"),
     ],
     out: Annotated[Path, typer.Option(help="the page to write")] = Path("comparison.html"),
+    as_json: Json = False,
 ) -> None:
     """Put several runs side by side on one page, with their differences to the first."""
     from celeba_fl.report.comparison import write_comparison
@@ -37,7 +54,17 @@ def compare(
     if len(runs) < 2:
         raise InputError("compare needs two runs or more")
     folder = app_here().places().runs_dir
-    print(write_comparison([find_directory(run, folder) for run in runs], out))
+    paths = [find_directory(run, folder) for run in runs]
+    page = write_comparison(paths, out)
+    if not as_json:
+        print(page)
+        return
+    infos = [read_run(path) for path in paths]
+    settings = {
+        key: [run.config.get(key) for run in infos]
+        for key in differing([run.config for run in infos])
+    }
+    print_json({"runs": [*map(described, infos)], "settings": settings, "page": page})
 
 
 def dashboard(

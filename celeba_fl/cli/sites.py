@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from celeba_fl.cli.printing import Json, print_json
 from celeba_fl.common.errors import InputError
 from celeba_fl.launch.app import app_here
 
@@ -29,6 +30,7 @@ def credentials(
         ),
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="validity of the certificates, in days")] = 365,
+    as_json: Json = False,
 ) -> None:
     """Make a CA, the server's certificate, and two key pairs for each SuperNode, with its name."""
     from celeba_fl.deployment.credentials import write_credentials
@@ -42,6 +44,14 @@ def credentials(
         )
     clients = [*sites, *map(str, range(partitions))]
     expiry = write_credentials(out, clients, host, days)
+    if as_json:
+        keys_of = {
+            name: [f"node-{i}.key", f"node-{i}-signing.key"] for i, name in enumerate(clients)
+        }
+        print_json(
+            {"folder": out, "hosts": host, "valid_until": f"{expiry:%Y-%m-%d}", "keys": keys_of}
+        )
+        return
     print(f"{out}: ca.crt and server.crt for {', '.join(host)}, valid until {expiry:%Y-%m-%d}")
     keys = [f"node-{i}.key, node-{i}-signing.key (client {name})" for i, name in enumerate(clients)]
     print(f"Copy to each node: ca.crt, roster.toml and its own keys: {'; '.join(keys)}")

@@ -1,22 +1,22 @@
 """Runs about runs: `celeba-fl baseline` and `celeba-fl sweep`."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from celeba_fl.cli.printing import Json, described, print_json
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.app import app_here
 from celeba_fl.launch.experiments import num_supernodes, parse_pair, read_experiment
-from celeba_fl.runs.reading import find_run
-from celeba_fl.runs.tables import defined
+from celeba_fl.runs.reading import find_run, read_run
 
 
 def baseline(
     run: Annotated[str, typer.Argument(help="a run directory, or its name")] = "latest",
+    as_json: Json = False,
 ) -> None:
     """Compare a run with reference points: central training, each client alone, the majority.
 
@@ -30,8 +30,12 @@ def baseline(
 
     info = find_run(run, app_here().places().runs_dir)
     points = make_baseline(info)
+    report = write_report(info.path)
+    if as_json:
+        print_json({"run": described(info), **points, "report": report})
+        return
     Console().print(baseline_table(info.summary, points))
-    print(write_report(info.path))
+    print(report)
 
 
 def fairer(
@@ -43,6 +47,7 @@ def fairer(
         float | None,
         typer.Option(min=0, help="or the points of mean accuracy on validation that it may cost"),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Make another head of a finished run with strategy = 'closed-form' and fair-groups.
 
@@ -56,6 +61,12 @@ def fairer(
         raise InputError("fairer: give either --penalty or --budget, such as --penalty 3")
     info = find_run(run, app_here().places().runs_dir, can_be_fairer)
     made = make_fairer(info, penalty or 0.0, budget or 0.0)
+    if as_json:
+        report = write_report(made)
+        print_json(
+            {"made_from": described(info), "run": described(read_run(made)), "report": report}
+        )
+        return
     if table := fairer_table(info.path, made):
         Console().print(table)
     print(write_report(made))
@@ -63,7 +74,7 @@ def fairer(
 
 def contributions(
     run: Annotated[str, typer.Argument(help="a run directory, or its name")] = "latest",
-    as_json: Annotated[bool, typer.Option("--json", help="print the rows as JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what each client brought to a finished run with keep-sums, and who spoils it.
 
@@ -82,7 +93,7 @@ def contributions(
     rows = make_contributions(info)
     report = write_report(info.path)
     if as_json:
-        print(json.dumps([{key: defined(value) for key, value in row.items()} for row in rows]))
+        print_json(rows)
         return
     Console().print(contributions_table(rows))
     print("Accused:", ", ".join(row["client"] for row in rows if row["accused"]) or "nobody")
@@ -112,6 +123,7 @@ def sweep(
         Path | None,
         typer.Option(help="directory; runs that it holds are not repeated (home/sweeps/...)"),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Try all combinations of settings, rank them on validation, and test the best one.
 
@@ -134,9 +146,12 @@ def sweep(
     home = RunConfig.load({**fixed, **first}).home_dir
     out = (out or home / "sweeps" / Path(experiment).resolve().stem).expanduser().absolute()
     done = run_sweep(fixed, grid, nodes or num_supernodes(federation), out, metric)
-    Console().print(done.table())
-    for line in done.verdict():
-        print(line)
-    print(out / "sweep.csv")
+    if as_json:
+        print_json({**done.found(), "file": out / "sweep.csv"})
+    else:
+        Console().print(done.table())
+        for line in done.verdict():
+            print(line)
+        print(out / "sweep.csv")
     if any(setting.reasons for setting in done.settings):
         raise SystemExit(1)

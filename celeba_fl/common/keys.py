@@ -164,6 +164,13 @@ def field_of(name: str) -> str:
     return name.replace("-", "_")
 
 
+def written(value: Any) -> str:
+    """A setting, as it is given in a command."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "empty" if value == "" else str(value)
+
+
 def split_names(text: str) -> tuple[str, ...]:
     """Names that are separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,4 +1,4 @@
-"""The names of clients: one rule for all, and where a node has its own from."""
+"""The names of clients and of runs: one rule for each, and where a node has its own from."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 from celeba_fl.common.errors import InputError, printable
 
 NAME_LENGTH = 100
+RUN_NAME_LENGTH, NOTE_LENGTH = 60, 500
+LATEST = "latest"
 
 
 def check_name(key: str, name: object) -> str:
@@ -35,3 +37,31 @@ def client_name(node: Mapping[str, Any]) -> str:
         "this node has no name: start it with --node-config 'partition-id=0 num-partitions=2' "
         'or with \'site="hospital-a" data-path="/srv/faces"\''
     )
+
+
+def check_run_name(key: str, name: object) -> str:
+    """The name of a run; InputError if it cannot stand in a list, or where a path can stand."""
+    right = isinstance(name, str) and 0 < len(name) <= RUN_NAME_LENGTH and name.isprintable()
+    if (
+        not right
+        or name == LATEST
+        or name.strip() != name  # type: ignore[attr-defined]
+        or name[0] in "=+-@.~"  # type: ignore[index]
+        or set(name) & {"/", "\\"}  # type: ignore[call-overload]
+    ):
+        raise InputError(
+            f"{key} = {printable(repr(name))}: a run's name has 1 to {RUN_NAME_LENGTH} printable "
+            f"characters, neither / nor \\ in it and no space around it, does not begin with = + "
+            f"- @ . or ~, and is not {LATEST!r}, so that commands can tell it from a path"
+        )
+    return str(name)
+
+
+def check_note(key: str, note: object) -> str:
+    """What there is to say of a run; InputError unless it is a line that can be shown."""
+    if not isinstance(note, str) or len(note) > NOTE_LENGTH or not note.isprintable():
+        raise InputError(
+            f"{key} = {printable(repr(note))}: must be one line of at most {NOTE_LENGTH} printable "
+            f"characters"
+        )
+    return note

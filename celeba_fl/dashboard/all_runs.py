@@ -1,21 +1,21 @@
 """All runs, as they go: what they are, how far, how good; and several laid over each other."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from celeba_fl.dashboard import watching
-from celeba_fl.dashboard.blocks import live, plain, show_chart
+from celeba_fl.dashboard import jobs, watching
+from celeba_fl.dashboard.blocks import live, part, plain
+from celeba_fl.dashboard.overlay import show_overlay
 from celeba_fl.launch.app import app_here
 from celeba_fl.report.heading import partitioning
-from celeba_fl.report.names import PARTS, first_metrics, name_of
-from celeba_fl.report.pictures.curves import compared_rounds
-from celeba_fl.report.reading import Run
+from celeba_fl.report.lede import subject
+from celeba_fl.report.names import name_of
 from celeba_fl.runs.reading import RunInfo
+from celeba_fl.runs.tables import read_csv
 
 EVERY = 1.0  # seconds
 MARKS = {
@@ -25,6 +25,8 @@ MARKS = {
     "failed": "✖",
     "interrupted": "⏸",
     "unreadable": "?",
+    "stopping": "■",
+    "resuming": "▶",
 }
 # Of the final model, or of the latest one.
 SHOWN = ("balanced_accuracy", "auroc", "accuracy")
@@ -35,43 +37,31 @@ def show_page() -> None:
     st.title("Runs")
     folder = app_here().places().runs_dir
     st.caption(plain(f"Run directories in {folder}"))
-    live("The list of runs", EVERY, _list, folder)
+    left, right = st.columns([2, 3])
+    words = left.text_input("Search", key="search", placeholder="a name, a strategy, failed ...")
+    live("The list of runs", EVERY, _list, folder, words)
     paths = watching.directories(folder)
-    if not paths:
-        return
-    names = st.multiselect(
-        "Choose a run to open it, several to lay them over each other",
-        [path.name for path in paths],
-        format_func=lambda name: label(folder / name),
-        key="laid",
-        placeholder="Choose runs",
-    )
-    if len(names) == 1:
-        if st.button("Open this run", type="primary", icon=":material/monitoring:"):
-            st.switch_page(st.session_state.pages["one"], query_params={"run": names[0]})
-    elif names:
-        live("The comparison", EVERY, _overlay, [folder / name for name in names])
-
-
-def label(path: Path) -> str:
-    """A run in a list to choose from: no other's, and the same all along, as Streamlit needs."""
-    config = watching.look(path).config
-    what = f"{config.get('dataset')}, {partitioning(config)}" if config else "no settings"
-    return f"{when(path.name)} · {what}"
-
-
-def when(name: str) -> str:
-    """A run's directory in short: when it started, and the last digits of Flower's id."""
-    ours = re.fullmatch(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)_\d*?(\d{1,4})", name)
-    return "{} {}:{}:{} …{}".format(*ours.groups()) if ours else name
+    if len(paths) > 1:
+        laid = right.multiselect(
+            "Lay runs over each other",
+            [path.name for path in paths],
+            format_func=lambda name: watching.label(folder / name),
+            key="laid",
+            placeholder="Choose two or more",
+        )
+        if len(laid) > 1:
+            live("The comparison", EVERY, show_overlay, [folder / name for name in laid])
+    with part("The sweeps"):
+        _sweeps(app_here().places().home_dir / "sweeps")
 
 
 def status(info: RunInfo) -> str:
     """How a run stands, with a mark besides the word."""
-    return f"{MARKS.get(info.status, '')} {info.standing}".strip()
+    word = jobs.asked(info) or info.standing
+    return f"{MARKS.get(word, MARKS.get(info.status, ''))} {word}".strip()
 
 
-def _list(folder: Path) -> None:
+def _list(folder: Path, words: str) -> None:
     paths = watching.directories(folder)
     if left_out := watching.nameless(folder):
         st.warning(f"Not shown, since their names cannot be: {left_out}.")
@@ -81,13 +71,18 @@ def _list(folder: Path) -> None:
             "`celeba-fl run drawn-iid`; it is listed here within a second."
         )
         return
-    rows = [_row(path) for path in paths]
-    running = sum(row["status"].startswith(MARKS["running"]) for row in rows)
-    st.markdown(f"{len(rows)} run{'s' * (len(rows) != 1)}, {running} running.")
-    st.dataframe(
+    every = [_row(path) for path in paths]
+    rows = [row for row in every if _found(row, words)]
+    running = sum(row["status"].startswith(MARKS["running"]) for row in every)
+    found = f" {len(rows)} are shown." if len(rows) < len(every) else ""
+    st.markdown(f"{len(every)} run{'s' * (len(every) != 1)}, {running} running.{found}")
+    pressed = st.dataframe(
         rows,
         hide_index=True,
         alt="All runs, the newest first",
+        on_select="rerun",
+        selection_mode="single-cell",
+        key="rows",
         column_config={
             "done": st.column_config.ProgressColumn(
                 min_value=0, max_value=1, format="percent", width=110
@@ -95,6 +90,28 @@ def _list(folder: Path) -> None:
             **{name_of(metric): st.column_config.NumberColumn(format="%.3f") for metric in SHOWN},
         },
     )
+    for number, _ in pressed.selection.cells:
+        if number < len(rows):
+            run = rows[number]["directory"]
+            st.switch_page(st.session_state.pages["one"], query_params={"run": run})
+    st.caption("Press a row to open its run.")
+
+
+def _found(row: Mapping[str, Any], words: str) -> bool:
+    """Whether each word is somewhere in a row."""
+    text = " ".join(map(str, row.values())).casefold()
+    return all(word in text for word in words.casefold().split())
+
+
+def _sweeps(folder: Path) -> None:
+    """The grids of `celeba-fl sweep`, as pictures."""
+    for table in sorted(folder.glob("*/sweep.csv")):
+        with st.expander(plain(f"Sweep {table.parent.name}")):
+            picture = table.with_suffix(".png")
+            if picture.exists():
+                what = f"The metric that ranks the sweep {table.parent.name}, by its settings"
+                st.image(picture.read_bytes(), alt=what)
+            st.dataframe(read_csv(table), hide_index=True, alt=f"Sweep {table.parent.name}")
 
 
 def _row(path: Path) -> dict[str, Any]:
@@ -107,51 +124,16 @@ def _row(path: Path) -> dict[str, Any]:
         with suppress(ValueError, TypeError, KeyError):  # of somebody else's files
             figures = watching.watch(path, whole=False).results().values
     return {
-        "run": when(path.name),
+        "run": info.name,
+        "started": watching.when(path.name),
         "status": status(info),
         "done": share,
         "rounds": "" if share is None else f"{done} of {total}",
         **{name_of(metric): figures.get(metric) for metric in SHOWN},
-        "task": str(config.get("task", "")),
+        "task": subject(config)[0] if config else "",
         "dataset": str(config.get("dataset", "")),
         "who holds what": partitioning(config) if config else "",
         "strategy": str(config.get("strategy", "")),
         "clients": str(info.num_clients or ""),
         "directory": path.name,
     }
-
-
-def _overlay(paths: Sequence[Path]) -> None:
-    runs = {label(path): watching.watch(path, whole=False) for path in paths}
-    for name, run in runs.items():
-        if not run.rounds:
-            why = "; ".join(run.problems) or run.info.standing
-            st.warning(plain(f"{name} has no rounds to draw: {why}"))
-    drawn = {name: run for name, run in runs.items() if run.rounds}
-    if not drawn:
-        return
-    metrics = list(dict.fromkeys(name for run in drawn.values() for name in run.metric_names()))
-    left, right = st.columns(2)
-    first = first_metrics(metrics, 2)
-    chosen = left.multiselect("Metrics", metrics, first, format_func=name_of, key="metrics")
-    where = right.selectbox("Measured on", list(PARTS), 3, format_func=PARTS.__getitem__, key="on")
-    columns = st.columns(2)
-    for number, metric in enumerate(chosen):
-        with columns[number % 2]:
-            _compare(drawn, where, metric)
-
-
-def _compare(runs: dict[str, Run], where: str, metric: str) -> None:
-    rows = {name: run.rounds for name, run in runs.items()}
-    ends = [
-        f"{name}: {float(run.rounds[-1][column]):.3f} after round {run.last_round}"
-        for name, run in runs.items()
-        if run.rounds[-1].get(column := f"{where}_{metric}")
-    ]
-    what = f"{name_of(metric)}, {PARTS[where]}"
-    show_chart(
-        compared_rounds(rows, where, metric),
-        f"Line chart of {what} over the rounds of {len(runs)} runs.",
-        f"{what}. {'; '.join(ends) or 'Not measured'}.",
-        f"over-{metric}",
-    )

@@ -1,7 +1,7 @@
 """The devices: which are there, and which take part in the next run."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.dashboard import jobs, watching
 from celeba_fl.dashboard.all_runs import EVERY
 from celeba_fl.dashboard.blocks import live, part, plain
-from celeba_fl.dashboard.starting import show_last, show_start, show_stop
+from celeba_fl.dashboard.managing import folder
+from celeba_fl.dashboard.remembered import keep, remembered
+from celeba_fl.dashboard.starting import show_last, show_start
 from celeba_fl.launch.app import app_here
 from celeba_fl.launch.experiments import FEDERATIONS, num_supernodes
 from celeba_fl.runs.tables import read_csv
@@ -44,7 +46,6 @@ def show_page() -> None:
             with right:
                 show_start(connection, federation, clients)
         live("The last start", EVERY, show_last)
-        live("Stopping runs", EVERY, show_stop, connection)
 
 
 def _where(address: str) -> str:
@@ -58,16 +59,19 @@ def _simulated() -> tuple[Path, list[str]]:
     """The federation file, and the clients that it makes."""
     ours = [str(path) for path in sorted(FEDERATIONS.glob("*.toml"))]
     chosen = st.selectbox(
-        "Federation file",
-        ours,
-        next((i for i, path in enumerate(ours) if path.endswith("simulation-10.toml")), 0),
+        "Simulated clients: how many, or a federation file",
+        ["8", *ours],
+        next((i for i, path in enumerate(ours, 1) if path.endswith("simulation-10.toml")), 1),
         format_func=lambda path: Path(path).name if path in ours else path,
         accept_new_options=True,
-        help="one of ours, or the path of another one",
+        help="a number, one of our files, or the path of another one",
         key="federation",
         persist_state="session",
     )
-    path = Path(chosen).expanduser().absolute()
+    if chosen.strip().isdecimal() and int(chosen):
+        path = jobs.federation_of(folder(), int(chosen))
+    else:
+        path = Path(chosen).expanduser().absolute()
     number = num_supernodes(path)
     st.markdown(f"Simulated clients are called by their partitions: 0 to {number - 1}.")
     return path, [str(i) for i in range(number)]
@@ -151,16 +155,18 @@ def _choose(names: list[str], where: str) -> list[str] | None:
         return None
     key = f"on-{where}"
     # Of those that come and go, a SuperNode without a network among them, who is off stays off.
-    off: set[str] = st.session_state.setdefault(f"off-{where}", set())
+    off = remembered(folder(), where)
     st.session_state[key] = [name for name in names if name not in off]
 
+    def switch(on: Collection[str]) -> None:
+        keep(folder(), where, (off - set(names)) | (set(names) - set(on)))
+
     def follow() -> None:
-        off.difference_update(names)
-        off.update(set(names) - set(st.session_state[key]))
+        switch(st.session_state[key])
 
     with st.container(horizontal=True):
-        st.button("All on", on_click=off.difference_update, args=(names,))
-        st.button("All off", on_click=off.update, args=(names,))
+        st.button("All on", on_click=switch, args=(names,))
+        st.button("All off", on_click=switch, args=((),))
     text = "Clients that take part in the next run"
     if len(names) <= MOST_SWITCHES:
         chosen = st.pills(

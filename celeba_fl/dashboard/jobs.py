@@ -6,18 +6,23 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.files import make_folder, write_bytes
 from celeba_fl.launch.flower import flower_environment, flower_json
-from celeba_fl.runs.reading import RunInfo
+from celeba_fl.runs.reading import RunInfo, keys_read
 
 TAIL_BYTES = 8192
+# What runs were asked for here, by their directories: the word, and of which run of Flower's.
+_asked: dict[Path, tuple[str, tuple[int, ...]]] = {}
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,35 @@ def supernodes(connection: str) -> list[dict[str, Any]]:
     return list(flower_json(command, flower_environment())["nodes"])
 
 
-def start(folder: Path, words: Sequence[str]) -> Path:
+def asked(run: RunInfo) -> str:
+    """What a run was asked for that has not come about yet: ``stopping``, ``resuming``, or none."""
+    word, ids = _asked.get(run.path, ("", ()))
+    waits = ids == tuple(run.flwr_run_ids) and (run.status == "running") == (word == "stopping")
+    return word if waits else ""
+
+
+def federation_of(folder: Path, number: int) -> Path:
+    """A federation file of so many simulated clients."""
+    path = folder / f"simulation-{number}.toml"
+    make_folder(folder)
+    write_bytes(path, f"num-supernodes = {number}\nclient-resources-num-cpus = 1\n".encode())
+    return path
+
+
+def resume(folder: Path, run: RunInfo, where: Sequence[str]) -> Path:
+    """Start `celeba-fl run` to go on with a run, with the settings that it has; see `start`."""
+    settings = {**keys_read(run.config), "name": "", "resume": str(run.path)}
+    make_folder(folder)
+    experiment = folder / f"{run.path.name}.toml"
+    write_bytes(experiment, tomli_w.dumps(settings).encode())
+    _asked[run.path] = "resuming", tuple(run.flwr_run_ids)
+    return start(folder, [str(experiment), *where], lambda: _asked.pop(run.path, None))
+
+
+def start(folder: Path, words: Sequence[str], at_end: Callable[[], object] = lambda: None) -> Path:
     """Start `celeba-fl run` with these words, to go on without us; its log in `folder`."""
     command = [str(Path(sys.executable).with_name("celeba-fl")), "run", *words]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     log = folder / f"{datetime.now(UTC):%Y-%m-%d_%H-%M-%S-%f}.log"
     with log.open("wb") as file:
         file.write(f"$ {shlex.join(['celeba-fl', 'run', *words])}\n".encode())
@@ -69,8 +99,12 @@ def start(folder: Path, words: Sequence[str]) -> Path:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    # One that is not asked how it ended stays a zombie.
-    threading.Thread(target=process.wait, daemon=True).start()
+
+    def wait() -> None:
+        process.wait()  # else it stays a zombie
+        at_end()
+
+    threading.Thread(target=wait, daemon=True).start()
     return log
 
 
@@ -112,3 +146,4 @@ def stop(run: RunInfo, connection: str) -> None:
             f"on another connection, choose that one; a run of `--inline`, of a sweep or of a test "
             f"is none of Flower's, and is ended where it was started, with Ctrl-C."
         ) from error
+    _asked[run.path] = "stopping", tuple(run.flwr_run_ids)

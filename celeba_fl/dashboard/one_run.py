@@ -9,11 +9,13 @@ import numpy as np
 import streamlit as st
 
 from celeba_fl.dashboard import watching
-from celeba_fl.dashboard.all_runs import label, status
+from celeba_fl.dashboard.all_runs import status
 from celeba_fl.dashboard.blocks import live, part, plain, show, show_chart
+from celeba_fl.dashboard.managing import LOG, show_actions, show_log
 from celeba_fl.launch.app import app_here
 from celeba_fl.report.gaps import ODDS, against_chance, compared, standing
 from celeba_fl.report.heading import notes, title_of
+from celeba_fl.report.lede import lede
 from celeba_fl.report.names import name_of
 from celeba_fl.report.pictures.attributes import group_rates
 from celeba_fl.report.pictures.curves import client_curves
@@ -55,17 +57,23 @@ def show_page() -> None:
         heading.title("A run")
         st.info(plain(f"There is no run in {folder} yet. Start one on the page Devices."))
         return
-    path = folder / _choose([path.name for path in paths], lambda name: label(folder / name))
+    path = folder / _choose(
+        [path.name for path in paths], lambda name: watching.label(folder / name)
+    )
     live("The state of the run", EVERY, _now, path, watching.version(path))
     run = watching.watch(path)
     with part("The title"):
-        heading.title(plain(sentence(title_of(run))))
+        heading.title(plain(title_of(run)))
+    show_actions(run.info)
     if run.info.status == "unreadable":
         return
+    with part("The run in a sentence"):
+        st.markdown(plain(lede(run)))
     with part("The notes"):
         if warnings := notes(run):
             st.info(plain(" ".join(warnings)))
     empty = {"Images": not _samples(path), "Tables": not run.tables}
+    empty["Log"] = not (path / LOG).exists()
     empty["Failures"] = not run.failures
     empty["Probabilities"] = not run.calibration
     empty["Privacy"] = not run.privacy
@@ -233,5 +241,6 @@ PARTS: Mapping[str, Callable[[Run], None]] = {
     "Before and after": lambda run: show(corrections(run), "corrections"),
     "Images": _images,
     "Tables": lambda run: show(task_tables(run), "tables"),
+    "Log": lambda run: show_log(run.path),
     "Settings": lambda run: show([*settings(run), *foundations(run)], "settings"),
 }

@@ -1,4 +1,4 @@
-"""The next run, started, and what becomes of it: its log, and the button that stops it."""
+"""The next run, started, and what becomes of it."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,11 @@ import streamlit as st
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.dashboard import jobs, watching
-from celeba_fl.dashboard.all_runs import label, status
+from celeba_fl.dashboard.all_runs import status
 from celeba_fl.dashboard.blocks import plain
+from celeba_fl.dashboard.managing import folder
 from celeba_fl.launch.app import app_here
 from celeba_fl.launch.experiments import EXPERIMENTS, read_experiment
-
-AFTERWARDS = (
-    "It ends without a last word, so that it is shown as interrupted within a minute; what it "
-    "computed stays."
-)
 
 
 def show_start(connection: str, federation: Path | None, clients: list[str] | None) -> None:
@@ -46,7 +42,7 @@ def show_start(connection: str, federation: Path | None, clients: list[str] | No
         pairs = [line.strip() for line in text.splitlines() if line.strip()]
         words = command(experiment, pairs, clients)
         where = [connection] if federation is None else ["--federation", str(federation)]
-        jobs.start(_folder(), [*words, *where])
+        jobs.start(folder(), [*words, *where])
 
 
 def command(experiment: str, pairs: list[str], clients: list[str] | None) -> list[str]:
@@ -75,7 +71,7 @@ def command(experiment: str, pairs: list[str], clients: list[str] | None) -> lis
 
 def show_last() -> None:
     """The last start, in the words of its log."""
-    job = jobs.last_job(_folder())
+    job = jobs.last_job(folder())
     if job is None:
         return
     st.header("The last start")
@@ -93,36 +89,3 @@ def show_last() -> None:
     with st.expander("Log", expanded=not job.alive and job.run is None):
         st.code(job.text or "Nothing yet.", language=None, wrap_lines=True, height=240)
         st.caption(plain(job.log))
-
-
-def show_stop(connection: str) -> None:
-    """A run to stop, and what came of the last one."""
-    found = map(watching.look, watching.directories(app_here().places().runs_dir))
-    # Flower's runs tell a run from itself once it is resumed.
-    running = {
-        (info.path, str(info.flwr_run_ids)): info for info in found if info.status == "running"
-    }
-    messages: dict[tuple[Path, str], str] = st.session_state.setdefault("said", {})
-    asked: set[tuple[Path, str]] = st.session_state.setdefault("asked", set())
-    left = [which for which in running if which not in asked]
-    st.header("Stop a run")
-    if left:
-        which = st.selectbox("Running", left, format_func=lambda w: label(w[0]), key="stopped")
-        if st.button("Stop it", icon=":material/stop:"):
-            try:
-                jobs.stop(running[which], connection)
-                asked.add(which)
-                messages[which] = f"Flower has been asked to stop {which[0].name}. {AFTERWARDS}"
-            except InputError as error:
-                messages[which] = str(error)
-    else:
-        st.markdown(
-            "No run is left to be stopped. One that is interrupted needs no stop; its checkpoints "
-            "stay, and `resume` goes on with it."
-        )
-    for which in running.keys() & messages.keys():
-        st.info(plain(messages[which]))
-
-
-def _folder() -> Path:
-    return app_here().places().home_dir / "dashboard"

@@ -7,8 +7,8 @@ import streamlit as st
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.dashboard import watching
-from celeba_fl.dashboard.all_runs import label, when
 from celeba_fl.dashboard.blocks import part, plain
+from celeba_fl.dashboard.watching import label, when
 from celeba_fl.inference.predict import Prediction, Predictor, load_model
 from celeba_fl.launch.app import app_here
 from celeba_fl.report.words import named

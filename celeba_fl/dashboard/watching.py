@@ -1,5 +1,6 @@
 """Run directories as they change: read again only when a file has, so that looking is cheap."""
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -8,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from celeba_fl.report.reading import Run
-from celeba_fl.runs.reading import STALE_SECONDS, RunInfo, read_run
+from celeba_fl.runs.reading import LABEL, STALE_SECONDS, RunInfo, read_run
 
 # A heartbeat changes `run.json` every few seconds; what else there is need not be read for that.
-HEAD = ("run.json", "summary.json", "rounds.csv")
+HEAD = ("run.json", "summary.json", "rounds.csv", LABEL)
 FIXED = ("summary.json", "baseline.json", "test_scores.parquet", "baseline_scores.parquet")
 Stamp = tuple[tuple[int, int, int] | None, ...]
 T = TypeVar("T")
@@ -51,6 +52,18 @@ def watch(path: Path, whole: bool = True) -> Run:
     """What there is to show of a run; arguments as `Run.read`."""
     read = _read if whole else _read_course
     return replace(read(path, _tables(path) if whole else stamp(path, HEAD[1:])), info=look(path))
+
+
+def label(path: Path) -> str:
+    """A run in a list to choose from: no other's, and the same all along, as Streamlit needs."""
+    info = look(path)
+    return path.name if info.name == path.name else f"{info.name} · {when(path.name)}"
+
+
+def when(name: str) -> str:
+    """A run's directory in short: when it started, and the last digits of Flower's id."""
+    ours = re.fullmatch(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)_\d*?(\d{1,4})", name)
+    return "{} {}:{}:{} …{}".format(*ours.groups()) if ours else name
 
 
 def version(path: Path) -> tuple[Any, ...]:

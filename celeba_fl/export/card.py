@@ -130,7 +130,7 @@ def _details(run: Run, given: Exported) -> str:
         ("what the head sees of it", given.config.get("features")),
         ("edge of a picture inside, in pixels", given.config.get("image_size")),
         ("code", f"celeba_fl {info.code.get('version')}, sha256 {info.code.get('sha256')}"),
-        ("run", run.path.name),
+        ("run", f"{info.name} ({run.path.name})"),
     ]
     lines = [f"| {what} | {value} |" for what, value in rows if value not in (None, "")]
     return "\n".join(["| | |", "|---|---|", *lines])

@@ -76,7 +76,7 @@ class MLflow:
         experiment = (
             found.experiment_id if found else self._client.create_experiment(PROJECT, files)
         )
-        self._id = self._client.create_run(experiment, run_name=run.path.name).info.run_id
+        self._id = self._client.create_run(experiment, run_name=run.info.name).info.run_id
         params = [mlflow.entities.Param(key, str(value)) for key, value in settings.items()]
         self._client.log_batch(self._id, params=params)
         self.where = f"mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}"
@@ -105,7 +105,7 @@ class Trackio:
         import trackio
 
         self._trackio: Any = trackio
-        trackio.init(PROJECT, run.path.name, config=dict(settings), auto_log_gpu=False, embed=False)
+        trackio.init(PROJECT, run.info.name, config=dict(settings), auto_log_gpu=False, embed=False)
 
     def scalars(self, values: Scalars, step: int) -> None:
         """The figures of a round."""

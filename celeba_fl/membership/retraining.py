@@ -36,6 +36,7 @@ def settings_without(run: RunInfo, client: str) -> dict[str, Any]:
         **keys_read(run.config),
         "clients": ",".join(others),
         "resume": "",
+        "name": "",
         "results-dir": str(run.path.parent),
     }
 

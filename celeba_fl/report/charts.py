@@ -134,6 +134,11 @@ def rounds_axis(name: str = "round") -> alt.X:
     return alt.X(**column(name), title=name, axis=axis)
 
 
+def minutes_axis(name: str) -> alt.X:
+    """Time from left to right."""
+    return alt.X(**column(name), title=name, axis=alt.Axis(grid=False))
+
+
 def values_axis(name: str, **scale: Any) -> alt.Y:
     """Values from the bottom up, from where they begin."""
     scaled = alt.Scale(**{"zero": False} | scale)

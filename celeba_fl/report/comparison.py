@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from celeba_fl.common.files import write_bytes
-from celeba_fl.config import places
+from celeba_fl.common.keys import written
 from celeba_fl.report.compared.attributes import attributes, groups
 from celeba_fl.report.compared.curves import clients, curves
 from celeba_fl.report.compared.results import results, seeds
 from celeba_fl.report.heading import notes, title_of
 from celeba_fl.report.html import Block, Page, Table
+from celeba_fl.report.lede import lede
 from celeba_fl.report.plots import build_sections
 from celeba_fl.report.reading import Run
 from celeba_fl.report.sections.privacy import in_brief
-from celeba_fl.report.words import UNKNOWN, written
+from celeba_fl.report.words import UNKNOWN, without_folders
+from celeba_fl.runs.names import differing
 
 
 def overview(runs: Mapping[str, Run]) -> list[Block]:
@@ -23,6 +24,7 @@ def overview(runs: Mapping[str, Run]) -> list[Block]:
     these = list(runs.values())
     rows = [
         ("folder", *(run.path.name for run in these)),
+        ("note", *(run.info.note or UNKNOWN for run in these)),
         ("status", *(run.info.standing for run in these)),
         ("rounds", *(str(max(run.last_round, 0)) for run in these)),
         ("clients", *(str(run.info.num_clients or UNKNOWN) for run in these)),
@@ -33,9 +35,11 @@ def overview(runs: Mapping[str, Run]) -> list[Block]:
     ]
     settings = [
         (key, *(written(run.info.config.get(key, UNKNOWN)) for run in these))
-        for key in differing_keys(these)
+        for key in differing([run.info.config for run in these])
     ]
+    said = [(name, lede(run)) for name, run in runs.items()]
     return [
+        Table("Each in a sentence", ("run", "what was done"), said, words=True),
         Table("Settings that differ", header, settings, words=True)
         if settings
         else "All settings are the same.",
@@ -60,7 +64,7 @@ def write_comparison(paths: Sequence[Path], out: Path) -> Path:
     page = Page(
         title=f"{len(runs)} runs compared",
         subtitle=f"Differences are to A, {title_of(next(iter(runs.values())))}",
-        notes=_notes(runs),
+        notes=[*map(without_folders, _notes(runs))],
         sections=build_sections(SECTIONS, runs),
     )
     write_bytes(out, page.render().encode())
@@ -68,33 +72,9 @@ def write_comparison(paths: Sequence[Path], out: Path) -> Path:
 
 
 def name_runs(runs: Sequence[Run]) -> dict[str, Run]:
-    """Name each run by a letter and the settings that it does not share with the others."""
-    differing = differing_keys(runs)
-    names = {}
-    for i, run in enumerate(runs):
-        config = run.info.config
-        special = [_special(key, config[key]) for key in differing if key in config]
-        letter = chr(ord("A") + i) if len(runs) <= 26 else str(i + 1)
-        names[f"{letter}: {', '.join(special[:2]) or run.path.name[:19]}"] = run
-    return names
-
-
-def differing_keys(runs: Sequence[Run]) -> list[str]:
-    """The run-config keys whose values are not the same in all runs."""
-    configs = [run.info.config for run in runs]
-    keys = dict.fromkeys(key for config in configs for key in config)
-    return [
-        key
-        for key in keys
-        if key not in places() and len({written(config.get(key)) for config in configs}) > 1
-    ]
-
-
-def _special(key: str, value: Any) -> str:
-    """A setting in a name: a word speaks for itself, a number does not."""
-    if isinstance(value, str) and value:
-        return Path(value).name
-    return f"{key}={written(value)}"
+    """Name each run by a letter, and as people call it."""
+    letters = (chr(ord("A") + i) if len(runs) <= 26 else str(i + 1) for i in range(len(runs)))
+    return {f"{letter}: {run.info.name}": run for letter, run in zip(letters, runs, strict=True)}
 
 
 def _notes(runs: Mapping[str, Run]) -> list[str]:

@@ -3,24 +3,26 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from celeba_fl.evaluation.resampling import FEW_IDENTITIES
+from celeba_fl.report.lede import data_of, method, of_sites, participants, subject
 from celeba_fl.report.reading import Run
 from celeba_fl.report.words import seconds, sentence
 from celeba_fl.runs.reading import dealing
 
 
 def title_of(run: Run) -> str:
-    """Task, data, partitioning and number of clients."""
+    """The run's name, task, data, strategy, who takes part, and how the data were dealt to them."""
     config = run.info.config
     if not config:
-        return run.path.name
-    dataset = Path(str(run.info.dataset.get("name", config.get("dataset")))).name
-    clients = "" if run.info.num_clients is None else f"{run.info.num_clients} clients"
-    how = ", ".join(filter(None, (partitioning(config), clients)))
-    return f"{config.get('task')} on {dataset}" + (f": {how}" if how else "")
+        return run.info.name
+    what, data = subject(config)[0], data_of(run)
+    dealt = partitioning(config)
+    words = {"iid": "IID", "natural": "each person at one client"}
+    dealt = "" if of_sites(run) else words.get(dealt, dealt.replace("dirichlet", "Dirichlet"))
+    how = filter(None, (method(config), participants(run), dealt))
+    return f"{run.info.name}: {what}{data and f' on {data}'}, {', '.join(how)}"
 
 
 def partitioning(config: Mapping[str, Any]) -> str:
@@ -33,8 +35,10 @@ def partitioning(config: Mapping[str, Any]) -> str:
 def notes(run: Run) -> list[str]:
     """Warnings that a reader needs before the first figure."""
     warnings = [f"{problem}." for problem in run.problems]
+    if run.info.note:
+        warnings.insert(0, f"Note: {run.info.note}")
     if run.info.status not in ("completed", "stopped"):
-        warnings.append(f"This run is {run.info.standing}. The page shows what it has left so far.")
+        warnings.append(f"The run is {run.info.status}: this is what it has left so far.")
     drawn = {"dataset": "the faces are drawn", "weights": "the backbone knows only drawn faces"}
     reasons = [text for key, text in drawn.items() if getattr(run.info, key).get("name") == "drawn"]
     if reasons:

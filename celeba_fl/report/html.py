@@ -1,10 +1,11 @@
 """What a page is made of, and how it becomes one self-contained HTML file."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from celeba_fl.report.templates import PAGE, STYLE
+from celeba_fl.report.words import without_folders
 
 if TYPE_CHECKING:
     from celeba_fl.report.charts import Chart
@@ -60,18 +61,36 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Some pictures, which belong side by side."""
+    """Some pictures, which belong side by side; small ones are not kept as files."""
 
     pictures: Sequence[Picture]
+    small: bool = False
 
 
 Block = str | Cards | Table | Pictures
+
+
+def for_others(block: str | Cards | Table) -> str | Cards | Table:
+    """A block without the folders of this machine: a page is made to be passed on."""
+
+    def cell(it: Cell) -> Cell:
+        return without_folders(it) if isinstance(it, str) else tuple(map(without_folders, it))
+
+    if isinstance(block, str):
+        return without_folders(block)
+    if isinstance(block, Cards):
+        cards = [tuple(map(without_folders, card)) for card in block.cards]
+        return Cards([(label, value, detail) for label, value, detail in cards])
+    header, caption = [*map(without_folders, block.header)], without_folders(block.caption)
+    rows = [[*map(cell, row)] for row in block.rows]
+    return replace(block, caption=caption, header=header, rows=rows)
 
 
 @dataclass(frozen=True)
 class Embedded:
     """A picture in the page itself, as large as it is: that keeps a page from jumping."""
 
+    name: str
     url: str
     width: int
     height: int
@@ -85,6 +104,7 @@ class Figures:
 
     kind: ClassVar = "figures"
     pictures: Sequence[Embedded]
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +123,9 @@ class Page:
     subtitle: str
     sections: Sequence[Section]
     status: str = ""
+    lede: str = ""
     notes: Sequence[str] = ()
+    front: Sequence[Embedded] = ()
 
     def render(self) -> str:
         """The HTML: nothing in it is fetched from anywhere, and no script runs."""

@@ -13,7 +13,15 @@ from PIL import Image
 from celeba_fl.common.files import write_bytes
 from celeba_fl.common.log import LOG
 from celeba_fl.report.charts import draw, for_page, to_png
-from celeba_fl.report.html import Block, Embedded, Figures, Picture, Pictures, Section
+from celeba_fl.report.html import (
+    Block,
+    Embedded,
+    Figures,
+    Picture,
+    Pictures,
+    Section,
+    for_others,
+)
 
 T = TypeVar("T")
 
@@ -32,9 +40,7 @@ def build_sections(
     def build(title: str) -> Section:
         try:
             blocks = [
-                Figures([embed(picture, folder, png) for picture in block.pictures])
-                if isinstance(block, Pictures)
-                else block
+                _figures(block, folder, png) if isinstance(block, Pictures) else for_others(block)
                 for block in sections[title](subject)
             ]
         except Exception as error:
@@ -45,6 +51,11 @@ def build_sections(
     # While one thread waits for a picture, the other computes.
     with ThreadPoolExecutor(2) as pool:
         return [section for section in pool.map(build, sections) if section.blocks]
+
+
+def _figures(block: Pictures, folder: Path | None, png: bool) -> Figures:
+    to = None if block.small else folder
+    return Figures([embed(picture, to, png) for picture in block.pictures], block.small)
 
 
 def embed(picture: Picture, folder: Path | None = None, png: bool = False) -> Embedded:
@@ -67,4 +78,4 @@ def embed(picture: Picture, folder: Path | None = None, png: bool = False) -> Em
         for kind, data in files.items():
             write_bytes(folder / f"{picture.name}.{kind}", data)
     url = f"data:{mime};base64,{base64.b64encode(shown).decode()}"
-    return Embedded(url, width, height, picture.alt, picture.caption)
+    return Embedded(picture.name, url, width, height, picture.alt, picture.caption)

@@ -42,9 +42,9 @@ class Run:
     """A run directory; a file that is missing or broken is empty here.
 
     The rows are those of the CSV files, `tables` has those of the task itself by name, `baseline`
-    is what `celeba-fl baseline` writes, and `privacy` the ledger of a run under a budget. There are
-    test scores of the run and of the head trained centrally. `problems` says which files could not
-    be read, and why.
+    is what `celeba-fl baseline` writes, `privacy` the ledger of a run under a budget, and
+    `withdrawals` those of `withdrawals.json`. There are test scores of the run and of the head
+    trained centrally. `problems` says which files could not be read, and why.
     """
 
     path: Path
@@ -65,6 +65,7 @@ class Run:
     tables: Mapping[str, Rows]
     baseline: dict[str, Any]
     privacy: dict[str, Any]
+    withdrawals: Sequence[Mapping[str, Any]]
     scores: Scores | None
     central: Scores | None
     problems: list[str] = field(default_factory=list)
@@ -90,6 +91,7 @@ class Run:
             tables={name: attempt(f"{name}.csv", _read_rows, []) for name in own},
             baseline=attempt("baseline.json", _read_object, {}),
             privacy=attempt("privacy.json", _read_privacy, {}),
+            withdrawals=attempt("withdrawals.json", _read_withdrawals, []),
             scores=attempt("test_scores.parquet", partial(_read_judged, path), None),
             central=attempt("baseline_scores.parquet", read_scores, None),
             problems=problems,
@@ -215,6 +217,13 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(read, dict):
         raise ValueError("it is not a JSON object")
     return read
+
+
+def _read_withdrawals(path: Path) -> list[dict[str, Any]]:
+    said = _read_object(path)["withdrawals"]
+    if not isinstance(said, list) or not all(isinstance(one, dict) for one in said):
+        raise ValueError("it holds no list of withdrawals")
+    return said
 
 
 def _read_privacy(path: Path) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """How a report writes figures and names, for people."""
 
+import re
 from collections.abc import Callable
-from typing import Any
 
 UNKNOWN = "\N{EN DASH}"
 
+# Groups by attributes of which there are words for both.
+GROUPS = {"Male=1": "men", "Male=0": "women", "Young=1": "young", "Young=0": "older"}
+# A path from the root or from home, of two names at least; no URL, and nothing such as and/or.
+PATH = re.compile(r"""(?<![\w.:/~])(?:~|(?:/[^\s/'"<>|,;:()\[\]]+))+/([^\s/'"<>|,;:()\[\]]+)/?""")
 # No interval.
 NONE = (float("nan"), float("nan"))
 
@@ -35,8 +39,23 @@ def sentence(text: str) -> str:
 
 
 def named(raw: str) -> str:
-    """An attribute, a group or a grouping, in words that a line can break between."""
-    return raw.replace("_", " ").replace(",", ", ")
+    """An attribute, a group or a grouping, in words that a line can break between.
+
+    A group such as ``Male=0,Young=1`` is called what its people were called: women, young.
+    """
+    return ", ".join(GROUPS.get(one) or _group(one) for one in raw.split(",")).replace("_", " ")
+
+
+def _group(raw: str) -> str:
+    name, _, value = raw.rpartition("=")
+    if name == "label":  # of classes
+        return value
+    return {"1": name, "0": f"not {name}"}.get(value, raw) if name else raw
+
+
+def without_folders(text: str) -> str:
+    """A text for others: of a path on this machine the last name is left."""
+    return PATH.sub("\N{HORIZONTAL ELLIPSIS}/\\1", text)
 
 
 def seconds(value: float) -> str:
@@ -44,10 +63,3 @@ def seconds(value: float) -> str:
     if value < 120:
         return f"{value:.1f} s"
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
-
-
-def written(value: Any) -> str:
-    """A setting, as it is given in a command."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "empty" if value == "" else str(value)

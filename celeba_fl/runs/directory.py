@@ -35,7 +35,9 @@ from celeba_fl.rounds.aggregation import RoundFailedError
 from celeba_fl.rounds.checking import difference
 from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.rounds.messages import QUERY
-from celeba_fl.runs.reading import read_json
+from celeba_fl.runs.names import default_name
+from celeba_fl.runs.naming import give_name
+from celeba_fl.runs.reading import read_json, read_run
 from celeba_fl.runs.resuming import directory_to_resume
 from celeba_fl.runs.tables import columns_of, csv_text, defined, read_csv, write_csv, write_parquet
 
@@ -106,6 +108,13 @@ class RunDirectory:
             packages={name: version(name) for name in PACKAGES},
             own_keys=describe(config.own_keys()),
         )
+        usual = (
+            read_run(self.path).name
+            if config.resume
+            else default_name(config.to_dict(), config.defaults())
+        )
+        if config.name or config.note or not config.resume:
+            give_name(self.path, config.name or usual, config.note or None)
 
     def _hold(self, trouble: str) -> None:
         """Let nobody else write here from now on; InputError if somebody does."""
@@ -119,6 +128,7 @@ class RunDirectory:
     def __enter__(self) -> Self:
         self._log = LogFile(self.path / "log.txt")
         LOG.info("Run directory: %s", self.path)
+        LOG.info("The run is called %s", read_run(self.path).name)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

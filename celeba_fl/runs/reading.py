@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,17 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.names import LATEST, check_note, check_run_name
 from celeba_fl.config import BEFORE, RunConfig, keys_of
+from celeba_fl.runs.names import DIRECTORY, default_name
 from celeba_fl.runs.tables import count_rows
 
 if TYPE_CHECKING:
     from celeba_fl.rounds.exchange import PhaseProgress
 
 STALE_SECONDS = 60.0
+LABEL = "name.json"
+MOST_NAMED = 5  # runs that an error lists
 # Keys of `run.json` by the type of their value.
 KINDS = {
     str: ("reason", "home", "started", "finished", "updated"),
@@ -38,6 +43,8 @@ class RunInfo:
 
     path: Path  # the directory
     status: str
+    name: str = ""  # what people call it
+    note: str = ""
     reason: str = ""
     rounds: int | None = None  # number of finished ones
     summary: Mapping[str, Any] = field(default_factory=dict)  # the content of `summary.json`
@@ -88,31 +95,87 @@ def read_run(path: Path) -> RunInfo:
         rounds = _num_rounds(path / "rounds.csv")
         summary = read_json(path / "summary.json") if (path / "summary.json").exists() else {}
     except (ValueError, KeyError, TypeError, OSError) as error:
-        return RunInfo(path, "unreadable", str(error))
+        return RunInfo(path, "unreadable", path.name, reason=str(error))
     kinds = {key: kind for kind, keys in KINDS.items() for key in keys}
     known = {key: info[key] for key, kind in kinds.items() if isinstance(info.get(key), kind)}
     more = {key: value for key, value in info.items() if key not in kinds}
-    return RunInfo(path, status, rounds=rounds, summary=summary, more=more, **known)
+    name, note = read_label(path) or (_name_before_names(path, known), "")
+    return RunInfo(path, status, name, note, rounds=rounds, summary=summary, more=more, **known)
+
+
+def read_label(path: Path) -> tuple[str, str] | None:
+    """Name and note of a run directory; None if it has no file of them that can be read."""
+    try:
+        said = read_json(path / LABEL)
+        return check_run_name("name", said.get("name")), check_note("note", said.get("note", ""))
+    except InputError:
+        return None
+
+
+def _name_before_names(path: Path, info: Mapping[str, Any]) -> str:
+    """The name of a run that has none: that of its directory if somebody gave it one.
+
+    Else what it would be called today, with the last digits of its directory behind it.
+    """
+    if not DIRECTORY.fullmatch(path.name):
+        return path.name
+    own = info.get("own_keys", {})
+    defaults = {key: of.get("default") for key, of in own.items() if isinstance(of, dict)}
+    name = default_name(info.get("config", {}), {**RunConfig.defaults(), **defaults})
+    return f"{name} {path.name[-4:]}"
+
+
+def names_in(folder: Path) -> dict[Path, str]:
+    """The names of all runs in a folder by their directories, the newest first."""
+    names = {}
+    for path in (file.parent for file in sorted(folder.glob("*/run.json"), reverse=True)):
+        label = read_label(path)
+        names[path] = label[0] if label else read_run(path).name
+    return names
 
 
 def find_directory(name: str, folder: Path) -> Path:
-    """A run directory: `name` is one, the name of one in `folder`, or ``latest``, the newest there.
+    """A run directory: `name` is one, or names a run in `folder`; ``latest`` is the newest there.
+
+    It may be the name of the run or of its directory, or how one of them begins if no other does.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or there are several.
     """
-    if name == "latest":
+    if name == LATEST:
         newest = max(folder.glob("*/run.json"), default=None)
         if newest is None:
             raise InputError(f"there is no run in {folder}; name a run directory")
         return newest.parent
-    path = Path(name).expanduser().absolute()
-    path = path if path.exists() else folder / name
-    if not (path / "run.json").exists():
-        raise InputError(f"{name!r} is neither a run directory nor the name of a run in {folder}")
-    return path
+    for path in (Path(name).expanduser().absolute(), folder / name):
+        if (path / "run.json").exists():
+            return path
+    names = names_in(folder)
+    begun = (p for p in names if name and (names[p].startswith(name) or p.name.startswith(name)))
+    found = [path for path in names if names[path] == name] or [*begun]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = _listed({path: names[path] for path in found})
+        raise InputError(
+            f"{name!r} may be each of {len(found)} runs in {folder}; write more of the name, or "
+            f"that of the directory: {listed}"
+        )
+    near = get_close_matches(name, names.values(), MOST_NAMED, cutoff=0)
+    listed = _listed({path: names[path] for path in names if names[path] in near})
+    raise InputError(
+        f"{name!r} is neither a run directory nor the name of a run in {folder}, or how one "
+        f"begins; there {f'are {listed}' if listed else 'is none'}"
+    )
+
+
+def _listed(names: Mapping[Path, str]) -> str:
+    """Runs in words, each with its directory, and how many more there are."""
+    said = [f"{name!r} ({path.name})" for path, name in names.items()]
+    more = f" and {len(said) - MOST_NAMED} more" * (len(said) > MOST_NAMED)
+    return ", ".join(said[:MOST_NAMED]) + more
 
 
 def progress(path: Path) -> "PhaseProgress | None":
@@ -145,7 +208,7 @@ def find_run(
     InputError
         If there is none, or its files cannot be read.
     """
-    if name == "latest":
+    if name == LATEST:
         for one in read_runs(folder):
             if one.status != "unreadable" and able(one):
                 return one

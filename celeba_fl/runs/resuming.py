@@ -9,6 +9,7 @@ from typing import Any
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
 from celeba_fl.config import RESUMABLE, RunConfig
+from celeba_fl.keys.naming import LABELS
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.runs.reading import RunInfo, find_run, keys_read
 from celeba_fl.runs.tables import read_csv
@@ -53,7 +54,7 @@ def settings_changed(config: RunConfig, run: RunInfo, free: Collection[str]) -> 
     return [
         f"{key} was {before[key]!r} and is {now[key]!r}"
         for key in now
-        if key not in free and before[key] != now[key]
+        if key not in (*free, *LABELS) and before[key] != now[key]
     ]
 
 

@@ -107,6 +107,7 @@ def _changed(run: RunInfo, penalty: float, budget: float) -> RunConfig:
         fairness_budget=budget,
         results_dir=str(run.path.parent),
         resume="",
+        name="",
     )
 
 

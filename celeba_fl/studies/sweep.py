@@ -106,6 +106,16 @@ class Sweep:
             table.add_row(*map(escape, texts))
         return table
 
+    def found(self) -> dict[str, Any]:
+        """What `table` and `verdict` say, for programs: `test` has the values of each seed."""
+        best = self.settings[0]
+        return {
+            "metric": self.metric,
+            "settings": self.rows(),
+            "best": best.values,
+            "test": best.test(),
+        }
+
     def verdict(self) -> list[str]:
         """The best setting, and its test figures, for the first and only time."""
         best = self.settings[0]

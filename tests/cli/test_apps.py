@@ -1,7 +1,9 @@
 """`celeba-fl new` and `celeba-fl keys`."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,10 @@ def test_keys_of_the_app(call: Call, capsys: Capture) -> None:
     ) in printed
     assert "| `class-weights` | true or false | `false` |" in printed
     assert "| `seed` | a whole number, at least 0 | `42` |" in printed
+    assert call("keys", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["seed"] == {**asdict(RunConfig.keys()["seed"]), "choices": [], "words": []}
+    assert told.keys() == RunConfig.keys().keys()
 
 
 def test_keys_of_an_app_of_ones_own(mine: Path, call: Call, capsys: Capture) -> None:

@@ -13,7 +13,7 @@ from adding import settings
 from fake_flwr import Flwr
 from late import Late, keys, weight
 
-from celeba_fl.runs.reading import read_runs
+from celeba_fl.runs.reading import read_run, read_runs
 from celeba_fl.runs.tables import read_csv
 
 Call = Callable[..., int]
@@ -41,7 +41,7 @@ def test_join_then_withdraw_then_join_again(call: Call, capsys: Capture, late: P
     assert call("withdraw", late.name, "1") == 0
     assert weight(late) == 101
     said = capsys.readouterr().out
-    assert f"1 has left {late.name}, whose head 3 is without it" in said
+    assert f"1 has left {read_run(late).name}, whose head 3 is without it" in said
     assert "not overwritten" in said
     assert "Not made anew: figures on the clients' own images" in said
     assert str(late / "report.html") in said
@@ -52,6 +52,11 @@ def test_join_then_withdraw_then_join_again(call: Call, capsys: Capture, late: P
     assert call("withdraw", late.name, "1", "--everywhere") == 0
     assert "Removed, since it held the client:\n" in capsys.readouterr().out
     assert not list((late / "checkpoints").iterdir())
+
+    assert call("withdraw", late.name, "1", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["client"], told["head"], told["still_held_by"]) == ("1", 3, [])
+    assert told["run"]["path"] == str(late)
 
     assert call("join", late.name, *HERE) == 0
     assert weight(late) == 101

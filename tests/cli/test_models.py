@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save
 
 from celeba_fl.models.dcgan import NETWORK, initial_arrays
+from celeba_fl.teach.labelling import Outcome, Spending
 
 Call = Callable[..., int]
 Capture = pytest.CaptureFixture[str]
@@ -31,6 +32,11 @@ def test_predict(call: Call, capsys: Capture, toy: dict[str, Any], run_here: Pat
     assert told["unreadable"] == {"nothing.jpg": "No such file or directory"}
     assert "celeba-fl: nothing.jpg: No such file or directory" in said.err
 
+    assert call("export", "--to", "ro-crate", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["to"], told["run"]["path"]) == ("ro-crate", str(run_here))
+    assert told["written"] == str(run_here / "ro-crate-metadata.json")
+
 
 def test_predict_says_what_the_model_knows(call: Call, capsys: Capture) -> None:
     assert call("predict", "--help") == 0
@@ -50,6 +56,10 @@ def test_sample(call: Call, capsys: Capture, run_here: Path, tmp_path: Path) -> 
     faces = {path.name for path in (tmp_path / "new").iterdir()}
     assert faces == {"face-0001.png", "face-0002.png", "face-0003.png", "grid.png"}
 
+    assert call("sample", "--count", "1", "--out", "more", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"faces": ["more/face-0001.png"], "grid": "more/grid.png"}
+
     assert call("sample", "--count", "2", "--out", "new") == 2
     assert capsys.readouterr().err == (
         "celeba-fl: new has faces already; move them away, or name another folder\n"
@@ -61,3 +71,15 @@ def test_sample(call: Call, capsys: Capture, run_here: Path, tmp_path: Path) -> 
         assert f"celeba-fl: {place} cannot be written to: " in capsys.readouterr().err
     assert call("sample", "--count", "1000000000") == 2
     assert "100000" in capsys.readouterr().err
+
+
+def test_teach_for_programs(call: Call, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def label(*_: Any, spending: Spending, **__: Any) -> Outcome:
+        return Outcome(spending, labelled=3, failed={"a.jpg": "too dark"})
+
+    monkeypatch.setattr("celeba_fl.teach.labelling.label", label)
+    monkeypatch.setattr("celeba_fl.tasks.client_data.train_rows", lambda *_: ())
+    assert call("teach", "drawn-iid", "--out", "out.csv", "--model", "m", "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["labelled"], said["failed"]) == (3, {"a.jpg": "too dark"})
+    assert (said["spending"]["tokens_in"], said["usd"]) == (0, 0.0)

@@ -1,5 +1,6 @@
 """`celeba-fl report` and `celeba-fl compare`."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def test_report_of_what_is_no_run(home: Path, call: Call, capsys: Capture) -> No
     assert call("report", str(home)) == 2
     assert "is neither a run directory" in capsys.readouterr().err
     assert not (home / "report.html").exists()
+
+
+def test_pages_for_programs(make_run: MakeRun, home: Path, call: Call, capsys: Capture) -> None:
+    one = make_run("runs/one", info={"config": {"seed": 1}}, summary={"test_accuracy": 0.5})
+    make_run("runs/other", info={"config": {"seed": 2}})
+    assert call("report", "one", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["report"] == str(one / "report.html")
+    assert (said["run"]["name"], said["run"]["test"]) == ("one", {"test_accuracy": 0.5})
+    assert call("compare", "on", "oth", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [run["name"] for run in said["runs"]] == ["one", "other"]
+    assert (said["settings"], said["page"]) == ({"seed": [1, 2]}, "comparison.html")
 
 
 def test_compare(make_run: MakeRun, home: Path, call: Call, capsys: Capture) -> None:

@@ -13,7 +13,9 @@ from fake_flwr import PYTHON, Flwr
 
 from celeba_fl.common.bundle import PYPROJECT
 from celeba_fl.common.errors import InputError
+from celeba_fl.launch.app import app_here
 from celeba_fl.launch.experiments import SIMULATION, read_experiment
+from celeba_fl.runs.naming import give_name
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 
@@ -111,15 +113,53 @@ def test_paths_are_those_of_the_command_and_not_of_the_superlink(
     assert tomli.loads(flwr.config.read_text())["teacher"] == "labels.csv"
 
 
-@pytest.mark.parametrize("name", ["2026-11-25_20-01-08_7", "latest", "there"])
-def test_a_run_to_resume_may_be_named(
+@pytest.mark.parametrize("name", ["interrupted", "inter", "latest", "there"])
+def test_a_run_to_resume_is_found_before_anything_starts(
     call: Call, monkeypatch: pytest.MonkeyPatch, flwr: Flwr, tmp_path: Path, name: str
 ) -> None:
-    (tmp_path / "there").mkdir()
-    monkeypatch.chdir(tmp_path)
+    config = app_here().load(read_experiment("drawn-iid")).to_dict()
+    there = tmp_path / "home" / "runs" / "there"
+    (there / "checkpoints").mkdir(parents=True)
+    (there / "checkpoints" / "round-0001.safetensors").touch()
+    said = {"status": "failed", "updated": "2026-11-25T20:01:08+00:00", "config": config}
+    (there / "run.json").write_text(json.dumps(said))
+    give_name(there, "interrupted")
+    monkeypatch.chdir(there.parent)
     assert call("run", "drawn-iid", f"resume={name}") == 0
-    passed = tomli.loads(flwr.config.read_text())["resume"]
-    assert passed == (str(tmp_path / "there") if name == "there" else name)
+    assert tomli.loads(flwr.config.read_text())["resume"] == str(there)
+    # Those of a deployment are its server's.
+    assert call("run", "drawn-iid", "sites", f"resume={name}") == 0
+    assert tomli.loads(flwr.config.read_text())["resume"] == name
+
+
+@pytest.mark.parametrize("how", [(), ("--inline",)])
+def test_nothing_starts_where_there_is_no_run_to_resume(
+    call: Call, flwr: Flwr, capsys: Capture, how: tuple[str, ...], tmp_path: Path
+) -> None:
+    there = tmp_path / "home" / "runs" / "there"
+    there.mkdir(parents=True)
+    (there / "run.json").write_text("{")
+    for key in ("resume", "join"):
+        assert call("run", "drawn-iid", f"{key}=thee", *how) == 2
+        error = capsys.readouterr().err
+        assert "'thee' is neither a run directory nor the name of a run in" in error
+        assert "there are 'there' (there)" in error
+    assert not (flwr.folder / "log").exists()
+
+
+def test_a_run_of_ones_own_experiment_is_called_by_its_file(
+    call: Call, flwr: Flwr, experiment: str, tmp_path: Path
+) -> None:
+    nodes = tmp_path / "three.toml"
+    nodes.write_text("num-supernodes = 3\n")
+    words = ("run", experiment, "weighting=uniform", "--federation", str(nodes))
+    for _ in range(2):
+        assert call(*words, "--inline") == 0
+    assert call(*words, "name=by hand", "--inline") == 0
+    names = ["adding weighting=uniform", "adding weighting=uniform 2", "by hand"]
+    assert sorted(info.name for info in read_runs(tmp_path / "runs")) == names
+    assert call(*words) == 0
+    assert tomli.loads(flwr.config.read_text())["name"] == "adding weighting=uniform"
 
 
 def test_a_federation_that_flower_would_not_take_is_one_line(
@@ -190,33 +230,94 @@ def test_flower_stays_off_the_network_unless_it_is_told_otherwise(
     assert told == ["0"] * 3 + ["1"] * 3
 
 
-def test_runs(call: Call, capsys: Capture, tmp_path: Path) -> None:
+@pytest.fixture
+def three(tmp_path: Path) -> list[Path]:
+    """Directories of a run that is complete, of one that failed, and of one that is unreadable."""
     folder = tmp_path / "home" / "runs"
-    good = run_adding(folder, num_server_rounds=3)
+    good = run_adding(folder, num_server_rounds=3, name="A good run of ours, with what it takes")
     good = good.rename(folder / "2001-01-01_00-00-00_1")
     (good / "summary.json").write_text(
         '{"test_accuracy": 0.81234, "test_auroc": null, "test_balanced_accuracy": 0.0, "n": 3}'
     )
     with pytest.raises(InputError):
-        run_adding(folder, watch="[/loss]")
+        run_adding(folder, watch="[/loss]", name="failed one")
     broken = folder / "2000-01-01_00-00-00_1"
     broken.mkdir()
     (broken / "run.json").write_text("{")
+    return [good, max(folder.glob("2*")), broken]
 
+
+def test_runs(call: Call, capsys: Capture, three: list[Path]) -> None:
     assert call("runs") == 0
-
-    header, *lines = capsys.readouterr().out.splitlines()
-    failed, good_line, broken_line = lines
-    assert good_line.split()[:3] == [good.name, "completed", "3"]
+    header, failed, good, broken = capsys.readouterr().out.splitlines()
     # In columns, whatever they hold.
-    assert good_line[header.index("accuracy") :].split()[0] == "0.812"
-    assert good_line[header.index("balanced") :].split()[0] == "0.000"
-    assert good_line[header.index("task") :].split() == ["adding:Adding", "drawn"]
-    assert failed.split()[1] == "failed"
-    assert failed[header.index("reason") :].startswith("watch = '[/loss]'")
-    assert broken_line.split()[:2] == [broken.name, "unreadable"]
+    said = {
+        title: good[header.index(title) :].split()[0] for title in header.split() if title != "name"
+    }
+    assert said == {
+        "status": "completed",
+        "clients": "3",
+        "strategy": "fedavg",
+        "balanced": "0.000",
+        "rounds": "3",
+        "accuracy": "0.812",
+        "task": "adding:Adding",
+        "dataset": "drawn",
+        "directory": three[0].name,
+    } | ({"partitioner": said["partitioner"]} if "partitioner" in said else {})
+    assert good.startswith("A good run of ours, with what it takes  completed")
+    assert failed.startswith("failed one  ")
+    assert "failed" in failed[header.index("status") :]
+    assert broken.split()[:2] == [three[2].name, "unreadable"]
+
+
+def test_a_list_of_runs_has_a_line_a_run_however_narrow_it_is(
+    call: Call, capsys: Capture, three: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "78")
+    assert call("runs") == 0
+    header, failed, good, broken = capsys.readouterr().out.splitlines()
+    assert header.split() == ["name", "status", "clients", "strategy", "balanced"]
+    assert good.split("  ")[0] == "A … run of ours, with what it takes"
+    assert max(map(len, (header, failed, good, broken))) <= 78
+
+
+def test_a_run_is_told_of_in_full(
+    call: Call, capsys: Capture, three: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert call("runs", "failed") == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = " ".join(" ".join(lines).split())
+    assert f"directory {three[1]} " in said
+    assert "reason watch = '[/loss]': must be one of loss, " in said
+    assert "settings task = adding:Adding" in said.replace("watch = [/loss], ", "")
+    assert max(len(line) for line in lines if str(three[1]) not in line) <= 60
+
+    assert call("runs", "failed", "--name", "another", "--note", "Never again.") == 0
+    name, note, *_ = capsys.readouterr().out.splitlines()
+    assert (name.split(), note.split()) == (["name", "another"], ["note", "Never", "again."])
+    assert call("runs", "another", "--name", "A good run of ours, with what it takes") == 0
+    assert "what it takes 2\nnote  " in capsys.readouterr().out
+    assert call("runs", "--name", "a") == 2
+    assert "say of which run" in capsys.readouterr().err
+
+
+def test_runs_for_programs(call: Call, capsys: Capture, three: list[Path]) -> None:
+    assert call("runs", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [run["path"] for run in said] == [str(three[i]) for i in (1, 0, 2)]
+    assert said[1]["test"]["test_accuracy"] == 0.81234
+    assert (said[1]["clients"], said[1]["strategy"], said[1]["rounds"]) == (3, "fedavg", 3)
+    assert said[0]["reason"].startswith("watch = '[/loss]'")
+    assert call("runs", "A good", "--json") == 0
+    one = json.loads(capsys.readouterr().out)
+    assert one.pop("config")["task"] == "adding:Adding"
+    assert one == said[1]
 
 
 def test_no_runs(call: Call, capsys: Capture) -> None:
     assert call("runs") == 0
-    assert "status" in capsys.readouterr().out
+    assert "There is no run in" in capsys.readouterr().out
+    assert call("runs", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []

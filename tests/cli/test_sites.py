@@ -1,5 +1,6 @@
 """`celeba-fl credentials`."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,7 +30,11 @@ def test_credentials_belong_to_sites_by_name_and_then_to_partitions(
     assert call("credentials", *words, "--out", str(tmp_path / "c")) == 0
     printed = capsys.readouterr().out
     assert "node-0.key, node-0-signing.key (client St. Mary); node-1.key, node-1-s" in printed
-    assert call("credentials", *words, "--nodes", "4", "--out", str(tmp_path / "d")) == 0
+    more = ["--nodes", "4", "--out", str(tmp_path / "d"), "--json"]
+    assert call("credentials", *words, *more) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["keys"]["hospital-b"] == ["node-1.key", "node-1-signing.key"]
+    assert (told["folder"], told["hosts"], len(told["keys"])) == (str(tmp_path / "d"), ["a"], 4)
     lines = (tmp_path / "d" / "client-keys").read_text().splitlines()
     assert [line.split(maxsplit=2)[2] for line in lines] == ["St. Mary", "hospital-b", "0", "1"]
 

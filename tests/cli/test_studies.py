@@ -21,6 +21,28 @@ def test_baseline(call: Call, capsys: Capture, run_here: Path) -> None:
     assert out.rstrip().endswith(str(run_here / "report.html"))
 
 
+def test_studies_for_programs(
+    call: Call, capsys: Capture, make_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("home/runs").mkdir(parents=True)
+    path = make_run("home/runs/by-hand")
+    made = {"central": {"test_accuracy": 0.75}}
+    rows = [{"client": "0", "accused": "", "excess": float("nan")}]
+    monkeypatch.setattr("celeba_fl.studies.baseline.make_baseline", lambda info: made)
+    monkeypatch.setattr("celeba_fl.studies.fairer.make_fairer", lambda *_: path)
+    monkeypatch.setattr("celeba_fl.studies.contributions.make_contributions", lambda info: rows)
+    assert call("contributions", "by", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [{**rows[0], "excess": None}]
+    assert call("fairer", "by", "--penalty", "1", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["made_from"] == said["run"]
+    assert said["run"]["path"] == str(path)
+    assert call("baseline", "by", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {key: said[key] for key in made} == made
+    assert (said["run"]["path"], said["report"]) == (str(path), str(path / "report.html"))
+
+
 def test_sweep_shows_test_once_and_of_the_best(
     call: Call, capfd: Capture, experiment: str, tmp_path: Path
 ) -> None:
@@ -32,6 +54,13 @@ def test_sweep_shows_test_once_and_of_the_best(
     folder = tmp_path / "home" / "sweeps" / "adding"
     assert said.out.rstrip().endswith(str(folder / "sweep.csv"))
     assert len(read_runs(folder)) == 2
+
+    assert call("sweep", *words, "--nodes", "3", "--json") == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["best"] == {"weighting": "examples"}
+    assert found["test"]["test_score"] == pytest.approx([-14 / 3])
+    assert [setting["rank"] for setting in found["settings"]] == [1, 2]
+    assert (found["metric"], found["file"]) == ("server_valid_score", str(folder / "sweep.csv"))
 
 
 def test_sweep_over_texts_with_commas(call: Call, capsys: Capture, experiment: str) -> None:

@@ -94,8 +94,8 @@ def test_runs_are_laid_over_each_other(runs: Path, page: Open) -> None:
     opened = page("all_runs")
     opened.multiselect(key="laid").set_value(["run-0", "run-1", "run-2"]).run()
     said = text_of(opened)
-    assert "run-2 · drawn, dirichlet (alpha 0.1) has no rounds to draw" in said
-    assert "run-0 · drawn, dirichlet (alpha 0.1): 0.600 after round 1" in said
+    assert "run-2 has no rounds to draw" in said
+    assert "run-0: 0.600 after round 1" in said
     opened.selectbox(key="on").set_value("valid").run()
     opened.multiselect(key="metrics").set_value(["accuracy"]).run()
     assert ": 0.800 after round 1" in text_of(opened)
@@ -105,18 +105,69 @@ def test_runs_are_laid_over_each_other(runs: Path, page: Open) -> None:
 
 
 def test_a_run_in_short() -> None:
-    assert all_runs.when("2026-11-24_05-50-39_8884039601696885109") == "2026-11-24 05:50:39 …5109"
-    assert all_runs.when("my photos, 2026") == "my photos, 2026"
+    assert watching.when("2026-11-24_05-50-39_8884039601696885109") == "2026-11-24 05:50:39 …5109"
+    assert watching.when("my photos, 2026") == "my photos, 2026"
 
 
-def test_one_run_is_opened(runs: Path, run: Path, app: AppTest) -> None:
+def test_a_run_is_opened_by_a_press_on_its_row(
+    runs: Path, run: Path, app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_run(runs / "zzz", info={"config": CONFIG})
+    draw = st.dataframe
+
+    def press(rows: Any, **options: Any) -> Any:
+        drawn = draw(rows, **options)
+        if options.get("key") == "rows":
+            drawn = SimpleNamespace(selection=SimpleNamespace(cells=[(1, "status")]))
+        return drawn
+
+    monkeypatch.setattr(st, "dataframe", press)
     app.run()
-    app.multiselect(key="laid").set_value([run.name]).run()
-    assert not app.selectbox
-    app.button[0].click().run()
     assert app.selectbox(key="run").value == run.name
     assert f"completed** · {run.name}" in text_of(app)
+
+
+def test_runs_are_searched_by_any_word(runs: Path, page: Open) -> None:
+    write_run(runs / "one", info={"config": CONFIG})
+    write_run(runs / "two", info={"config": {**CONFIG, "strategy": "krum"}})
+    opened = page("all_runs")
+    opened.text_input(key="search").set_value("KRUM drawn").run()
+    assert row(opened)["strategy"] == "krum"
+    assert "2 runs, 0 running. 1 are shown." in text_of(opened)
+
+
+def test_curves_are_smoothed_and_drawn_by_time_and_settings_that_differ_listed(
+    runs: Path, page: Open
+) -> None:
+    rows = "round,seconds,test_accuracy\n0,60,0.0\n1,60,1.0\n2,60,1.0\n"
+    for name, strategy in (("one", "fedavg"), ("two", "krum")):
+        config = {**CONFIG, "strategy": strategy}
+        write_run(runs / name, info={"config": config}, csv={"rounds": rows})
+    opened = page("all_runs")
+    opened.multiselect(key="laid").set_value(["one", "two"]).run()
+    (differ,) = [one.value for one in opened.dataframe if "setting" in one.value]
+    assert differ.to_dict("records") == [{"setting": "strategy", "one": "fedavg", "two": "krum"}]
+    opened.slider(key="smoothing").set_value(0.5).run()
+    opened.segmented_control(key="by").set_value("minutes").run()
+    opened.multiselect(key="metrics").set_value(["accuracy"]).run()
+    assert "one: 1.000 after round 2" in text_of(opened)
+    assert "smoothed by 0.5; these figures are not" in text_of(opened)
+    points = [point for point in numbers(opened, "over-accuracy") if point["series"] == "one"]
+    assert [(point["minutes"], point["accuracy, test"]) for point in points] == [
+        (1.0, 0.0),
+        (2.0, 0.5),
+        (3.0, 0.75),
+    ]
+
+
+def test_a_sweep_is_shown(runs: Path, page: Open) -> None:
+    folder = runs.parent / "sweeps" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "sweep.csv").write_text("rank,seed\n1,7\n")
+    (folder / "sweep.png").write_bytes(png())
+    opened = page("all_runs")
+    assert "Sweep mine" in [one.label for one in opened.expander]
+    assert opened.dataframe[-1].value.to_dict("records") == [{"rank": "1", "seed": "7"}]
 
 
 def test_a_directory_whose_name_is_no_text_is_said_to_be_left_out(runs: Path, page: Open) -> None:

@@ -58,7 +58,7 @@ def test_the_run_of_the_address_is_shown(runs: Path, run: Path, page: Open) -> N
     (run / "serving.json").write_text(json.dumps(said))
     opened = page("one_run", run=run.name)
     assert opened.selectbox(key="run").value == run.name
-    assert "celeba: iid, 3 clients" in text_of(opened)
+    assert "Face attributes on CelebA, FedAvg, 3 simulated clients, IID" in text_of(opened)
     assert "Open to more clients, now waiting: 3 are in the model, and 2 of" in text_of(opened)
     assert page("one_run", run="of another machine").selectbox(key="run").value == "zzz"
 
@@ -85,12 +85,13 @@ def test_every_part_is_shown_with_all_charts(run: Path, page: Open) -> None:
             assert "cannot be shown" not in said
             charts[part] = len(opened.get("vega_lite_chart"))
     assert charts == {
-        "Learning": 5,
+        "Learning": 6,
         "Clients": 3,
         "Data": 2,
         "Attributes": 2,
         "Probabilities": 1,
         "Groups": 3,
+        "Log": 0,
         "Settings": 0,
     }
     assert "num-server-rounds" in set(opened.dataframe[0].value["key"])
@@ -332,3 +333,10 @@ def test_a_client_is_called_as_it_likes(going: Path, page: Open) -> None:
             spec = json.loads(chart.proto.spec)
             for key, value in leaves(spec):
                 assert "e.org" not in value or key in ("domain", "values", "datum"), (key, value)
+
+
+def test_a_run_says_itself_in_a_sentence_and_has_its_log(run: Path, page: Open) -> None:
+    opened = page("one_run")
+    assert "3 simulated clients trained" in text_of(opened)
+    (run / "log.txt").write_text("round 1: 2 of 3\n")
+    assert show(opened.run(), "Log").code[0].value == "round 1: 2 of 3\n"

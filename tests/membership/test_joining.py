@@ -108,7 +108,7 @@ def test_partitions_of_another_dealing_are_refused(tmp_path: Path, monkeypatch: 
 def test_a_site_with_other_data_sits_out(tmp_path: Path, monkeypatch: Patch, caplog: Log) -> None:
     sites = [{**node, "site": f"site-{i}"} for i, node in enumerate(nodes(0, 1, 2))]
     run_inline(RunConfig.load(keys(tmp_path)), sites[:2], server_app, client_app)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("2*")
     monkeypatch.setattr(Late, "held", staticmethod(lambda client: 9 if client == 1 else client + 1))
     run_inline(RunConfig.load(keys(tmp_path, join=str(path))), sites, server_app, client_app)
     assert "client site-1 sits out: it holds 9 train images" in caplog.text

@@ -22,6 +22,7 @@ from celeba_fl.report.sections.clients import partitions as partition_section
 from celeba_fl.report.sections.curves import curves as curve_section
 from celeba_fl.report.sections.groups import groups as group_section
 from celeba_fl.report.sections.probabilities import probabilities as probability_section
+from celeba_fl.report.words import named
 
 ROUNDS = [
     {"round": "0", "valid_loss": "0.7", "test_loss": ""},
@@ -197,7 +198,7 @@ def test_rates_come_with_their_intervals(whole: Run) -> None:
             found = [
                 one
                 for one in shown
-                if one["of"].endswith("\n" + row["group"].replace(",", ", "))
+                if one["of"].endswith("\n" + named(row["group"]))
                 and one.get("series") == rate.upper()
             ]
             if row[rate]:

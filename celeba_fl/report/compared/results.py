@@ -69,7 +69,7 @@ def results(runs: Mapping[str, Run]) -> list[Block]:
     caption = f"Figures of {where}; below each its difference to A with the 95 % interval"
     blocks: list[Block] = []
     if any(run.baseline for run in runs.values()):
-        blocks.append(_gaps(runs, metrics[0]))
+        blocks += _gaps(runs, metrics[0])
     blocks += [Table(caption, ("model", *map(name_of, metrics)), rows), _about_pairs(runs, models)]
     blocks += _rules(runs)
     if forest:
@@ -81,16 +81,20 @@ def results(runs: Mapping[str, Run]) -> list[Block]:
     return blocks
 
 
-def _gaps(runs: Mapping[str, Run], metric: str) -> Cards:
-    """How far each run is from the head trained centrally."""
-    cards = []
+def _gaps(runs: Mapping[str, Run], metric: str) -> list[Block]:
+    """How far each run is from the head trained centrally, and why some have none."""
+    cards, missing = [], []
     for name, run in runs.items():
         central, own = run.reference("central"), run.results().values
         gap = own.get(metric, np.nan) - central.get(metric, np.nan)
         bounds = between(*gap_intervals(run).get(metric, NONE), difference)
         detail = f"{name_of(metric)} less that of the central model {bounds}"
-        cards.append((name, difference(gap), detail if central else no_central_model(run)[0]))
-    return Cards(cards)
+        if central:
+            cards.append((name, difference(gap), detail))
+        else:
+            missing.append(f"{name.partition(':')[0]} {no_central_model(run)[0]}")
+    why = [f"The central model is missing: of {'; of '.join(missing)}."] if missing else []
+    return [Cards(cards), *why]
 
 
 def _references(runs: Mapping[str, Run]) -> list[Model]:

@@ -17,6 +17,7 @@ from celeba_fl.report.charts import (
     layers,
     look,
     marks,
+    minutes_axis,
     plot,
     rounds_axis,
     values_axis,
@@ -24,6 +25,7 @@ from celeba_fl.report.charts import (
 from celeba_fl.report.names import PARTS, name_of
 from celeba_fl.report.reading import Rows, floats, spaced
 
+MINUTES = "minutes"
 MEDIAN = "median of the clients"
 
 
@@ -33,10 +35,26 @@ def rounds(rows: Rows, metric: str, reference: Mapping[str, float]) -> alt.Layer
     return _curves(curves, name_of(metric), reference)
 
 
-def compared_rounds(runs: Mapping[str, Rows], part: str, metric: str) -> alt.LayerChart:
-    """A metric of a split by round, one curve a run."""
-    curves = {name: (rows, f"{part}_{metric}") for name, rows in runs.items()}
-    return _curves(curves, f"{name_of(metric)}, {PARTS[part]}", {})
+def compared_rounds(
+    runs: Mapping[str, Rows], part: str, metric: str, by: str = "round", smoothing: float = 0.0
+) -> alt.LayerChart:
+    """A metric of a split, one curve a run, by round or by `MINUTES` since the first round began.
+
+    Under `smoothing`, from 0 to below 1, a point has so much of the smoothed point before it.
+    """
+    column, curves = f"{part}_{metric}", {}
+    for name, rows in runs.items():
+        minutes = np.nancumsum(floats(rows, "seconds")) / 60
+        values, before = [], np.nan
+        for value in floats(rows, column):
+            before = value if np.isnan(before) else smoothing * before + (1 - smoothing) * value
+            values.append(before)
+        smooth = [
+            {**row, MINUTES: f"{at}", column: "" if np.isnan(value) else f"{value}"}
+            for row, at, value in zip(rows, minutes, values, strict=True)
+        ]
+        curves[name] = smooth, column
+    return _curves(curves, f"{name_of(metric)}, {PARTS[part]}", {}, by)
 
 
 def client_curves(rows: Rows, metric: str, chosen: Collection[str]) -> alt.LayerChart:
@@ -160,22 +178,25 @@ def sweep(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], metric: str) -
 
 
 def _curves(
-    curves: Mapping[str, tuple[Rows, str]], y: str, levels: Mapping[str, float]
+    curves: Mapping[str, tuple[Rows, str]],
+    y: str,
+    levels: Mapping[str, float],
+    by: str = "round",
 ) -> alt.LayerChart:
     """A curve for each of some columns that has values, and level lines."""
     points = [
-        {"series": name, "round": number, y: value}
+        {"series": name, by: number, y: value}
         for name, (rows, key) in curves.items()
-        for number, value in zip(floats(rows, "round"), floats(rows, key), strict=True)
+        for number, value in zip(floats(rows, by), floats(rows, key), strict=True)
         if value == value
     ]
     there = {point["series"] for point in points}
     looks = {name: look(i) for i, name in enumerate(curves) if name in there}
     series = Series(looks | dict(zip(levels, LEVELS, strict=False)))
-    x, axis = rounds_axis(), values_axis(y)
-    numbers = [point["round"] for point in points] or [0]
+    x, axis = rounds_axis(by) if by == "round" else minutes_axis(by), values_axis(y)
+    numbers = [point[by] for point in points] or [0]
     ends = [
-        {"series": name, "round": number, y: value}
+        {"series": name, by: number, y: value}
         for name, value in levels.items()
         for number in (min(numbers), max(numbers))
     ]

@@ -55,7 +55,7 @@ def partitions(run: Run) -> list[Block]:
             f"Bar chart of the train examples of {len(drawn)} clients"
             + (f", stacked by {len(names)} groups" if names else "")
             + f", from {sizes.min():.0f} to {sizes.max():.0f}.",
-            f"Train examples of {which}" + (" by group." if names else "."),
+            f"Train examples of {which}" + (" by group, as annotated." if names else "."),
             pictures.partitions(drawn),
         )
     ]
@@ -64,7 +64,7 @@ def partitions(run: Run) -> list[Block]:
             Picture(
                 "partitions_shares",
                 f"Bar chart of the share of {len(names)} groups in each of {len(drawn)} clients.",
-                f"Share of each group in the train examples of {which}.",
+                f"Share of each group, as annotated, in the train examples of {which}.",
                 pictures.partitions(drawn, shares=True),
             )
         )

@@ -3,13 +3,16 @@
 import numpy as np
 
 from celeba_fl.report.html import Block, Picture, Pictures
-from celeba_fl.report.names import first_metrics, name_of
+from celeba_fl.report.names import PARTS, first_metrics, name_of
 from celeba_fl.report.pictures import curves as pictures
-from celeba_fl.report.reading import Run, floats, number
+from celeba_fl.report.reading import Rows, Run, floats, number
 from celeba_fl.report.rules import about_curves
 from celeba_fl.report.words import figure, sentence
 
 SHOWN = 5
+# Round 0 is left out of a curve where the others take less than this part of its height; with
+# fewer rounds there is no curve without it.
+FLAT, FEWEST = 1 / 3, 4
 
 
 def curves(run: Run) -> list[Block]:
@@ -20,7 +23,8 @@ def curves(run: Run) -> list[Block]:
         return ["No round has been completed yet."]
     pictures = Pictures([_curve(run, name) for name in curve_metrics(run.metric_names())])
     binary = "auroc" in run.metric_names()
-    return [pictures, *([about_curves(run.info.config)] if binary else []), _cost(run)]
+    about = [about_curves(run.info.config)] if binary else []
+    return [pictures, *about, *_staleness(run), _cost(run)]
 
 
 def curve_metrics(names: list[str]) -> list[str]:
@@ -38,6 +42,11 @@ def _curve(run: Run, metric: str) -> Picture:
     if metric == "loss":
         levels["base rates of train, on test"] = number(last, "test_base_rates_loss")
     levels["real to real, test to validation"] = number(last, f"test_real_{metric}")
+    rows, zero = shown_rounds(run.rounds, metric), "; 0 is before training"
+    if len(rows) < len(run.rounds):
+        before = (number(run.rounds[0], f"{part}_{metric}") for part in ("test", "valid", "train"))
+        found = next(value for value in before if value == value)
+        zero = f", from 1; beside round 0 ({figure(found)}), all others would look the same"
     ends = [
         f"{part} {figure(value)}"
         for part in ("train", "valid", "test")
@@ -47,11 +56,36 @@ def _curve(run: Run, metric: str) -> Picture:
         f"rounds_{metric}",
         f"Line chart of {name_of(metric)} over {run.last_round} rounds; at the end "
         f"{', '.join(ends) or 'nothing'}.",
-        f"{sentence(name_of(metric))} by round; 0 is before training.",
+        f"{sentence(name_of(metric))} by round{zero}.",
         pictures.rounds(
-            run.rounds, metric, {name: value for name, value in levels.items() if value == value}
+            rows, metric, {name: value for name, value in levels.items() if value == value}
         ),
     )
+
+
+def shown_rounds(rows: Rows, metric: str) -> Rows:
+    """The rows of a curve: without that of round 0 where it takes most of the picture's height."""
+    if len(rows) < FEWEST or rows[0]["round"] != "0":
+        return rows
+    values = np.array([floats(rows, f"{part}_{metric}") for part in PARTS])
+    if np.isnan(values[:, 1:]).all():
+        return rows
+    whole, later = (np.nanmax(part) - np.nanmin(part) for part in (values, values[:, 1:]))
+    return rows[1:] if later < FLAT * whole else rows
+
+
+def _staleness(run: Run) -> list[str]:
+    """How old the models were that clients trained on, where no round waits for all."""
+    found = floats(run.clients, "staleness")
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return []
+    return [
+        f"No round waited for all clients. The model that a client had trained on was "
+        f"{found.mean():.1f} rounds older than the newest on average, by the time of its answer: "
+        f"{100 * (found == 0).mean():.0f} % of the {len(found):,} answers were on the newest, and "
+        f"none was more than {found.max():.0f} behind. What is older counts for less."
+    ]
 
 
 def _cost(run: Run) -> str:

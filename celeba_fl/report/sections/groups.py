@@ -21,7 +21,7 @@ from celeba_fl.report.html import Block, Cell, Picture, Pictures, Table
 from celeba_fl.report.names import GAPS, name_of
 from celeba_fl.report.pictures import attributes as pictures
 from celeba_fl.report.reading import Rows, Run, bounds, floats, number, rows_of
-from celeba_fl.report.words import UNKNOWN, between, figure, named
+from celeba_fl.report.words import UNKNOWN, between, figure, named, sentence
 
 RATES = ("accuracy", "tpr", "fpr", "selection_rate")
 
@@ -33,13 +33,14 @@ def groups(run: Run) -> list[Block]:
     if fairness:
         rows = compared(fairness, rates)
         blocks += [
-            "Three measures say how far groups are apart. Parity is the largest difference in how "
-            "often the model sees the attribute, opportunity the largest difference in true "
-            "positive rates, and odds the larger of the differences in true and in false positive "
-            "rates. A difference is never below 0, and chance alone makes it larger, the more so "
-            "the fewer people there are: beside each stands what dealing the groups over the same "
-            "people at random gives on average, and p, how often that gives as much or more, after "
-            "Holm's correction for all attributes of the grouping.",
+            "Groups are as annotated: what somebody called a face at its sight, not what people "
+            "say of themselves. Three measures say how far groups are apart. Parity is the largest "
+            "difference in how often the model sees the attribute, opportunity the largest "
+            "difference in true positive rates, and odds the larger of the differences in true and "
+            "in false positive rates. A difference is never below 0, and chance alone makes it "
+            "larger, the more so the fewer people there are: beside each stands what dealing the "
+            "groups over the same people at random gives on average, and p, how often that gives "
+            "as much or more, after Holm's correction for all attributes of the grouping.",
             _verdict(fairness, rows),
         ]
         if rows:
@@ -121,7 +122,8 @@ def _signed(rows: Rows) -> list[Table]:
                 for row in these
             ]
             caption = (
-                f"{named(grouping)}=1 less {named(grouping)}=0: an interval with 0 in it shows no "
+                f"{sentence(named(f'{grouping}=1'))} less {named(f'{grouping}=0')}: an interval "
+                f"with 0 in it shows no "
                 f"difference, and one in twenty without any has no 0 in it"
             )
             header = ("attribute", *map(name_of, RATES), GAPS["equalized_odds"])
@@ -180,4 +182,5 @@ def _means(rates: Rows) -> Table:
         for name, these in by_group.items()
     ]
     header = ("group", "images", *map(name_of, RATES))
-    return Table("Rates of each group on test, means over the attributes", header, rows)
+    caption = "Rates of each group, as annotated, on test: means over the attributes"
+    return Table(caption, header, rows)

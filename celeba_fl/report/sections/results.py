@@ -4,15 +4,19 @@ from collections.abc import Mapping
 from math import nan
 
 from celeba_fl.evaluation.resampling import Scores, difference_intervals, intervals
-from celeba_fl.report.html import Block, Cards, Table
+from celeba_fl.report.html import Block, Cards, Picture, Pictures, Table
+from celeba_fl.report.lede import of_sites
 from celeba_fl.report.names import FIRST, first_metrics, name_of
+from celeba_fl.report.pictures.standing import OTHERS, Standing, standing
 from celeba_fl.report.reading import Run
 from celeba_fl.report.rules import about_rule, at
-from celeba_fl.report.words import NONE, between, difference, figure
+from celeba_fl.report.words import NONE, UNKNOWN, between, difference, figure
 
 # Scores whose figures are farther than this from those of the file belong to another model, and no
-# interval may come from them. AUROC and average precision come from bins, hence not 0.
-BIN_ERROR = 0.01
+# interval may come from them. AUROC and average precision are of bins here, and may be off by more.
+ERROR, OF_BINS = 0.01, ("auroc", "average_precision")
+# Figures that are 1 without any mistake, as a picture shows them.
+STANDING = ("balanced_accuracy", "auroc", "accuracy")
 CROSS_VALIDATION = "cross-validation over people, as tests/benchmarks/strategies.py does it"
 
 
@@ -50,11 +54,11 @@ def results(run: Run) -> list[Block]:
         for name, value in values.items()
         if name not in ("majority_accuracy", "base_rates_loss")
     ]
-    missing, hint = no_central_model(run)
     shown = first_metrics(list(values), 6)
-    less, interval = gap(shown[0])
-    detail = f"{name_of(shown[0])} {interval}" if central else missing
-    cards = [("gap to the central model", less, detail)]
+    cards = []
+    if shown[0] in central:
+        less, interval = gap(shown[0])
+        cards.append(("gap to the central model", less, f"{name_of(shown[0])} {interval}".strip()))
     for name in shown:
         if name not in ("average_precision", "macro_f1"):
             details = [between(*own.get(name, NONE))]
@@ -67,8 +71,9 @@ def results(run: Run) -> list[Block]:
     people = f" of {scores.num_identities:,} people" if scores else ""
     caption = f"Figures of {judged.where}{people}, with 95 % intervals where people are known"
     header = ("metric", "this run", "central model", "gap", "each client alone", "without looking")
-    text = about_references(run) if central else hint
-    blocks: list[Block] = [Cards(cards), Table(caption, header, rows), text]
+    text = about_references(run) if central else no_central_model(run)[1]
+    blocks: list[Block] = [Cards(cards), *_standing(values, references, own, central, alone)]
+    blocks += [*_known(Table(caption, header, rows)), *([text] if text else [])]
     if scores:
         blocks.append(
             f"One split of {scores.num_identities:,} people tells how this model serves them, not "
@@ -79,6 +84,45 @@ def results(run: Run) -> list[Block]:
         whose = "the official validation split" if run.privacy else "the clients' train images"
         blocks += [about_rule(config), _without_looking(majority, references.get("loss"), whose)]
     return blocks
+
+
+def _standing(
+    values: Mapping[str, float],
+    guesses: Mapping[str, float],
+    ends: Mapping[str, tuple[float, float]],
+    central: Mapping[str, float],
+    alone: Mapping[str, float],
+) -> list[Block]:
+    """The picture of the figures that have a simple guess to stand beside."""
+    figures = [
+        Standing(
+            name_of(name),
+            values[name],
+            guesses[name],
+            ends.get(name, NONE),
+            dict(zip(OTHERS, (central.get(name, nan), alone.get(name, nan)), strict=True)),
+        )
+        for name in STANDING
+        if name in values and name in guesses
+    ]
+    if not figures:
+        return []
+    said = "; ".join(f"{one.metric} {figure(one.value)} to {figure(one.guess)}" for one in figures)
+    text = f"Bars from a simple guess to what this run reaches, of 1 at most: {said}."
+    caption = "How far the model has come from a simple guess, which looks at no image, towards 1"
+    caption += "; lines are 95 % intervals." if ends else "."
+    return [Pictures([Picture("standing", text, caption, standing(figures))])]
+
+
+def _known(table: Table) -> list[Table]:
+    """A table without the columns that have no figure at all."""
+    kept = [
+        i
+        for i in range(len(table.header))
+        if any((row[i] if isinstance(row[i], str) else row[i][0]) != UNKNOWN for row in table.rows)
+    ]
+    header = [table.header[i] for i in kept]
+    return [Table(table.caption, header, [[row[i] for i in kept] for row in table.rows])]
 
 
 def _without_looking(majority: float, loss: float | None, whose: str) -> str:
@@ -120,11 +164,16 @@ def no_central_model(run: Run) -> tuple[str, str]:
     without = {
         "chosen clients": config.get("clients"),
         "private discriminators": config.get("exchange") == "generator",
+        "secure sums": config.get("secure-aggregation"),
+        "sites with data of their own": of_sites(run),
+        "kept sums": run.info.more.get("made_from"),
     }
     which = next((name for name, holds in without.items() if holds), None)
     if which:
-        return f"none for {which}", f"A run of {which} has no central model to compare with."
-    return "unknown until celeba-fl baseline has run", (
+        return f"(none for {which})", f"A run of {which} has no central model to compare with."
+    if run.info.status == "running" or run.last_round < 1:
+        return "(unknown until the run has ended)", ""
+    return "(unknown until celeba-fl baseline has run)", (
         "What one model trained on all examples in one place would reach, and what each client "
         f"would reach alone, is not known yet. To find out: celeba-fl baseline {run.path.name}"
     )
@@ -151,5 +200,6 @@ def reproduced(scores: Scores | None, values: Mapping[str, float]) -> Scores | N
     """The scores, unless they give other figures than the files do."""
     if scores is None:
         return None
-    apart = [abs(value - scores.values[name]) for name, value in values.items() if name in FIRST]
-    return scores if apart and max(apart) < BIN_ERROR else None
+    exact = {*FIRST}.difference(OF_BINS)
+    apart = [abs(value - scores.values[name]) for name, value in values.items() if name in exact]
+    return scores if apart and max(apart) < ERROR else None

@@ -1,15 +1,19 @@
 """Sections of tables alone: settings, what the figures rest on, and CSV files of the task."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from celeba_fl.common.keys import describe
-from celeba_fl.config import RunConfig
+from celeba_fl.common.keys import describe, written
+from celeba_fl.config import RunConfig, keys_of, places
 from celeba_fl.report.html import Block, Table
 from celeba_fl.report.reading import Rows, Run
-from celeba_fl.report.words import UNKNOWN, named, sentence, written
+from celeba_fl.report.sections.membership import HEADS
+from celeba_fl.report.words import UNKNOWN, named, sentence
 
+# Settings that everyone asks for first; of those of training, where the task reads them.
+ALWAYS = ("dataset", "strategy", "num-server-rounds", "fraction-train", "seed")
+MATTER = (*ALWAYS, "partitioner", "local-epochs", "batch-size", "learning-rate", "optimizer")
 FOLDED_FROM = 20  # rows
 MOST = 300  # rows that are shown
 NUMBER = re.compile(r"(?:[-+]?\d*((?:\.\d+)?(?:[eE][-+]?\d+)?)|nan|-?inf)")  # or nothing
@@ -21,13 +25,21 @@ def settings(run: Run) -> list[Block]:
     if not config:
         return []
     keys = {**describe(RunConfig.keys()), **_described(run.info.own_keys)}
-    changed = [k for k, value in config.items() if keys.get(k, {}).get("default") != value]
-    rows = [(k, written(config[k]), str(keys.get(k, {}).get("meaning", ""))) for k in changed]
-    same = [(k, written(v), str(keys[k]["meaning"])) for k, v in config.items() if k not in changed]
+    shown = {key: value for key, value in config.items() if key not in places()}
+    changed = [k for k, value in shown.items() if keys.get(k, {}).get("default") != value]
+    read = keys_of(str(config.get("task"))) or tuple(shown)
+    first = [key for key in MATTER if key in shown and (key in read or key in ALWAYS)]
+    first += [key for key in changed if key not in first]
+
+    def rows(these: Iterable[str]) -> list[tuple[str, ...]]:
+        return [(k, written(shown[k]), str(keys.get(k, {}).get("meaning", ""))) for k in these]
+
     header = ("key", "value", "meaning")
+    caption = "Settings that matter most, and all that are not the defaults"
+    others = [key for key in shown if key not in first]
     return [
-        Table("Settings that are not the defaults", header, rows, words=True),
-        Table("Settings that are the defaults", header, same, folded=True, words=True),
+        Table(caption, header, rows(first), words=True),
+        Table("The other settings", header, rows(others), folded=True, words=True),
     ]
 
 
@@ -56,7 +68,7 @@ def foundations(run: Run) -> list[Block]:
         ("seed", str(UNKNOWN if run.info.seed is None else run.info.seed)),
         ("code", f"{code.get('version', UNKNOWN)}, sha256 {code.get('sha256', UNKNOWN)}"),
         ("versions", ", ".join(f"{k} {v}" for k, v in run.info.packages.items())),
-        ("run directory", str(run.path)),
+        ("run directory", run.path.name),
     ]
     return [Table("Where the figures come from", ("what", "which"), rows, words=True)]
 
@@ -72,7 +84,7 @@ def _features(said: Mapping[str, Any]) -> str:
 
 def task_tables(run: Run) -> list[Block]:
     """Each table of a task, with the name of its file as heading."""
-    return [_table(name, rows) for name, rows in run.tables.items() if rows]
+    return [_table(name, rows) for name, rows in run.tables.items() if rows and name != HEADS]
 
 
 def _table(name: str, rows: Rows) -> Table:
