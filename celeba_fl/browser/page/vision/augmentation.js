@@ -72,7 +72,7 @@ function even(value) {
 }
 
 /** MT19937 (Matsumoto and Nishimura, 1998), as PyTorch has it: whole numbers below 2^32. */
-function generator(seed) {
+export function generator(seed) {
   const state = new Uint32Array(624);
   state[0] = seed;
   for (let i = 1; i < 624; i++) {

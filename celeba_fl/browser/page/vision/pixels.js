@@ -94,13 +94,12 @@ function jpeg(bytes, view) {
 /** Chunks to the end (PNG 1.2). */
 function png(bytes, view) {
   if (view.byteLength < 8 || text(bytes, 0, 8) !== "\x89PNG\r\n\x1a\n") return null;
-  let profile = false;
-  for (let at = 8; ; at += 12 + view.getUint32(at)) {
-    const kind = text(bytes, at + 4, 4);
+  let profile = false, kind = "";
+  for (let at = 8; kind !== "IEND"; at += 12 + view.getUint32(at)) {
+    kind = text(bytes, at + 4, 4);
     profile ||= kind === "iCCP";
-    if (kind === "IEND" || view.getUint32(at) > bytes.length) break;
+    view.getUint32(at + 8 + view.getUint32(at)); // its checksum
   }
-  view.getUint32(bytes.length - 4);
   return { width: view.getUint32(16), height: view.getUint32(20), type: "image/png", profile };
 }
 
