@@ -26,6 +26,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.flower import altered
 from celeba_fl.common.names import client_name
 from celeba_fl.config import RunConfig
+from celeba_fl.deployment.credentials import write_credentials
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.privacy import client, keys
 from celeba_fl.privacy.encoding import EXACT, MEAN, SMALL, STEP, WHOLE, Summand, encode
@@ -87,6 +88,8 @@ def read(content: list[Any]) -> RecordDict:
 class Peer:
     """The clients of a page in a process of node."""
 
+    roster = ""  # of all tabs; at most one then has its key
+
     def __init__(self) -> None:
         self.process = subprocess.Popen(
             ["node", str(PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -107,6 +110,7 @@ class Peer:
             "config": dict(context.run_config),
             "content": written(message.content),
             "seed": seed,
+            "roster": self.roster,
         }
         reply = self.say(said)
         if "ask" in reply:
@@ -207,15 +211,19 @@ class Counting(Adding):
         return {part: {**counts, "few": few} for part, counts in parts.items()}, number
 
 
-def model(folder: Path, sites: Sites, number: int, **run: Any) -> bytes:
-    """The model of a run of so many sites, whose names are hard to sort and to write."""
-    own = settings(folder, task=f"{__name__}:Counting", secure_aggregation=True, **run)
-    own["num-server-rounds"] = 2
-    nodes = [
+def nodes(number: int) -> list[dict[str, Any]]:
+    """Node configs of sites whose names are hard to sort and to write."""
+    return [
         {"site": f"{name} {i}".strip(), "partition-id": i, "num-partitions": number}
         for i, name in zip(range(number), cycle(NAMES), strict=False)
     ]
-    run_inline(RunConfig.load(own), nodes, server_app.app, sites)
+
+
+def model(folder: Path, sites: Sites, configs: list[dict[str, Any]], **run: Any) -> bytes:
+    """The model of a run of these sites."""
+    own = settings(folder, task=f"{__name__}:Counting", secure_aggregation=True, **run)
+    config = RunConfig.load({**own, "num-server-rounds": 2})
+    run_inline(config, configs, server_app.app, sites)
     (one,) = read_runs(folder)
     return (one.path / "model.safetensors").read_bytes()
 
@@ -228,7 +236,7 @@ def test_a_tab_says_byte_for_byte_what_a_python_client_says(
     peer: Peer, tmp_path: Path, strategy: str, number: int
 ) -> None:
     twins = Twins(peer, range(number).__contains__, UNMASK)
-    model(tmp_path, twins, number, strategy=strategy)
+    model(tmp_path, twins, nodes(number), strategy=strategy)
     assert len(twins.said) >= number * 4
     for tab, python in twins.said:
         assert tab == python
@@ -240,10 +248,25 @@ def test_a_tab_says_byte_for_byte_what_a_python_client_says(
 )
 def test_tabs_and_python_clients_are_in_one_total(peer: Peer, tmp_path: Path, step: str) -> None:
     totals = {
-        model(tmp_path / str(tabs), Sites(peer, tabs.__contains__, step), 5)
+        model(tmp_path / str(tabs), Sites(peer, tabs.__contains__, step), nodes(5))
         for tabs in ((), (0, 1, 3))
     }
     assert len(totals) == 1
+
+
+def test_tabs_and_python_clients_know_each_other_by_a_roster(peer: Peer, tmp_path: Path) -> None:
+    configs, credentials = nodes(4), tmp_path / "credentials"
+    write_credentials(credentials, [one["site"] for one in configs[1:]], ["localhost"], 1)
+    roster = credentials / "roster.toml"
+    roster.write_text(f"{roster.read_text()}{peer.say({'siteOf': configs[0]['site']})}\n")
+    for i, one in enumerate(configs[1:]):
+        key = credentials / f"node-{i}-signing.key"
+        one |= {"roster": str(roster), "signing-key": str(key)}
+    sites = Sites(peer, (0,).__contains__)
+    peer.roster = roster.read_text()
+    signed = model(tmp_path / "signed", sites, configs)
+    peer.roster = ""
+    assert signed == model(tmp_path / "unsigned", sites, nodes(4))
 
 
 def test_a_tab_makes_the_same_plan_of_an_exchange(peer: Peer) -> None:

@@ -1,5 +1,5 @@
 // Clients in node whose messages come from a Python test, line by line as JSON: what the app itself
-// says to a message they ask the test for. `node secure_peer.mjs`, see tests/browser/test_secure.py.
+// says to a message they ask the test for. See tests/browser/test_secure.py.
 import { createHash } from "node:crypto";
 import { createInterface } from "node:readline";
 
@@ -7,6 +7,11 @@ import { random as fromSystem } from "../../../celeba_fl/browser/page/secure/byt
 import { SecureClient } from "../../../celeba_fl/browser/page/secure/client.js";
 import { encode } from "../../../celeba_fl/browser/page/secure/encoding.js";
 import { plan } from "../../../celeba_fl/browser/page/secure/graph.js";
+import {
+  identityOf,
+  newSigningKeys,
+  rosterLine,
+} from "../../../celeba_fl/browser/page/secure/roster.js";
 
 const ARRAYS = {
   bool: Uint8Array,
@@ -44,10 +49,12 @@ function shown(one) {
   return { dtype, shape, data: bytes.toString("base64") };
 }
 const written = (content) =>
-  [...content].map(([name, { kind, items }]) =>
-    [name, { kind, items: [...items].map(([key, one]) => [key, shown(one)]) }]);
+  [...content].map(([name, { kind, items }]) => [
+    name,
+    { kind, items: [...items].map(([key, one]) => [key, shown(one)]) },
+  ]);
 
-/** Random bytes that the test can draw as well: SHA-256 of a seed and a counter, one after another. */
+/** Random bytes that the test can draw as well: SHA-256 of a seed and a counter, in a row. */
 function stream(seed) {
   let [number, rest] = [0, Buffer.alloc(0)];
   return (size) => {
@@ -78,9 +85,15 @@ function coded(summands, number) {
 }
 
 let current = fromSystem;
+let signing = null;
 const random = (size) => current(size);
 for (let said = await next(); said; said = await next()) {
-  const { name, seed } = said;
+  const { name, seed, roster } = said;
+  if (said.siteOf) {
+    signing ??= await newSigningKeys();
+    say(await rosterLine(said.siteOf, signing));
+    continue;
+  }
   if (said.plans) {
     say(said.plans.map(plan));
     continue;
@@ -92,6 +105,7 @@ for (let said = await next(); said; said = await next()) {
   }
   if (!clients.has(name)) clients.set(name, new SecureClient({ name, random }));
   const client = clients.get(name);
+  client.identity = roster ? await identityOf({ name, roster, keys: signing }) : null;
   current = seed ? stream(seed) : fromSystem;
   const message = { metadata: {}, content: read(said.content) };
   try {

@@ -24,7 +24,7 @@ export function joined(...parts) {
   return whole;
 }
 
-/** The order of two texts in Python, which is by code points and not, as in JavaScript, by halves. */
+/** The order of two texts in Python: by code points, not by the halves of these as here. */
 export function compare(one, other) {
   const [a, b] = [Array.from(one), Array.from(other)];
   const i = a.findIndex((character, k) => character !== b[k]);
@@ -37,7 +37,8 @@ export const sorted = (texts) => [...texts].sort(compare);
 /** JSON as Python's `json.dumps` writes it. Maps become objects, in their own order. */
 export function dumps(value) {
   if (value instanceof Map) {
-    return `{${Array.from(value, ([key, one]) => `${dumps(String(key))}: ${dumps(one)}`).join(", ")}}`;
+    const pairs = Array.from(value, ([key, one]) => `${dumps(String(key))}: ${dumps(one)}`);
+    return `{${pairs.join(", ")}}`;
   }
   if (Array.isArray(value)) return `[${value.map(dumps).join(", ")}]`;
   const escaped = (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;

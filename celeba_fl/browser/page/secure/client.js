@@ -41,8 +41,10 @@ export class SecureClient {
   async #answer(message, run, config, answer) {
     if (!config["secure-aggregation"]) {
       if (!this.minCohort) return answer(message, run);
-      throw new ToldInputError("this site takes part in secure sums alone (min-cohort): set " +
-        "secure-aggregation = true");
+      throw new ToldInputError(
+        "this site takes part in secure sums alone (min-cohort): set " +
+          "secure-aggregation = true",
+      );
     }
     const said = unpacked(message.content);
     const content = new Map(message.content);
@@ -69,10 +71,16 @@ export class SecureClient {
     const fewest = Math.max(Number(config["min-cohort"]), this.minCohort);
     const party = new Party(String(run.runId), this.name, { ...this, fewest });
     this.#runs.delete(run.runId);
-    this.#runs.set(run.runId, { party, introduction: content, rounds: new Map(), summed: -Infinity });
+    this.#runs.set(run.runId, {
+      party,
+      introduction: content,
+      rounds: new Map(),
+      summed: -Infinity,
+    });
     if (this.#runs.size > RUNS) this.#runs.delete(this.#runs.keys().next().value);
+    const open = ["client", "probe"].filter((name) => content.has(name));
     return new Map([
-      ["client", content.get("client")],
+      ...open.map((name) => [name, content.get(name)]),
       ["metrics", metrics({ "num-examples": 0n, "num-valid": 0n })],
       ["counts", zeros(content.get("counts"))],
       ["sums", zeros(content.get("sums"))],
@@ -114,7 +122,11 @@ async function mask(state, sums, content, uniform, call) {
     const data = new BigUint64Array(words.buffer);
     masked[serial] = { dtype: "uint64", shape: [data.length], data };
   }
-  const said = [["masked", arrays(masked)], ...reply({ layouts }), ["metrics", metrics({ seconds })]];
+  const said = [
+    ["masked", arrays(masked)],
+    ...reply({ layouts }),
+    ["metrics", metrics({ seconds })],
+  ];
   return new Map(said);
 }
 
@@ -136,22 +148,24 @@ function unmask(state, one) {
 }
 
 /**
- * Two totals of the same models or counts, over others each time, differ by those of single clients:
- * so what a client says in a round is in one total that could be opened.
+ * Two totals of the same models or counts, over others each time, differ by those of single
+ * clients: so what a client says in a round is in one total that could be opened.
  */
 function checkNotSummed({ summed }, round) {
   if (round > summed) return;
   const which = round === ROLL_CALL ? "the roll call" : `round ${round}`;
-  throw new ToldInputError(`${which}: what this client said is in a total, and goes into no ` +
-    `second one`);
+  throw new ToldInputError(
+    `${which}: what this client said is in a total, and goes into no ` + `second one`,
+  );
 }
 
 /** What the protocol says in a message; a ToldInputError if there is nothing that can be read. */
 function unpacked(content) {
   const packet = content.get("secure")?.items.get("packet");
   if (!packet) {
-    throw new ToldInputError("the message is not one of secure sums, and nothing else is answered " +
-      "in this run");
+    throw new ToldInputError(
+      "the message is not one of secure sums, and nothing else is answered " + "in this run",
+    );
   }
   try {
     return JSON.parse(new TextDecoder().decode(packet.data));
@@ -169,7 +183,9 @@ function reply(said) {
 
 /** The record with a zero in place of each number. */
 function zeros(record) {
-  const blank = ([key, { dtype, shape, data }]) =>
-    [key, { dtype, shape, data: new data.constructor(data.length) }];
+  const blank = ([key, { dtype, shape, data }]) => [
+    key,
+    { dtype, shape, data: new data.constructor(data.length) },
+  ];
   return arrays(Object.fromEntries([...record.items].map(blank)));
 }

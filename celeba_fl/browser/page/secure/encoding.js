@@ -11,7 +11,12 @@ const FULL = 2 ** 62;
 const LIMBS = 6;
 const SCALE = 2 ** 128;
 const LARGEST = 1e15;
-const SIZE = { whole: (n) => n, small: (n) => Math.ceil(n / 2), exact: (n) => LIMBS * n, mean: (n) => n };
+const SIZE = {
+  whole: (n) => n,
+  small: (n) => Math.ceil(n / 2),
+  exact: (n) => LIMBS * n,
+  mean: (n) => n,
+};
 const WRITE = { whole, small, exact, mean };
 
 /**
@@ -31,8 +36,9 @@ export function encode(summands, number) {
   named.forEach(([name, { kind, tensor, weight }], i) => {
     const fits = (value, largest) => {
       if (Math.abs(value) < largest) return;
-      throw new ToldInputError(`${name}: a number is not finite, or so large that the sum of all ` +
-        `clients could wrap`);
+      throw new ToldInputError(
+        `${name}: a number is not finite, or so large that the sum of all ` + `clients could wrap`,
+      );
     };
     WRITE[kind](words.subarray(at, (at += sizes[i])), tensor.data, fits, number, weight);
   });

@@ -40,7 +40,8 @@ function tail(number, marked, drawn, least) {
 
 function choose(n, k) {
   let ways = k > n ? 0n : 1n;
-  for (let i = 1; ways && i <= Math.min(k, n - k); i++) ways = (ways * BigInt(n - i + 1)) / BigInt(i);
+  for (let i = 1; ways && i <= Math.min(k, n - k); i++)
+    ways = (ways * BigInt(n - i + 1)) / BigInt(i);
   return ways;
 }
 

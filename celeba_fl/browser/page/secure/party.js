@@ -1,8 +1,8 @@
 /**
- * A client's side of the protocol, as celeba_fl/privacy/party.py describes it: to share, to mask and
- * to unmask once each in an exchange, and what it refuses. What it remembers is in its fields, in
- * memory alone: a tab that is reloaded has no keys of the run any more, as a SuperNode that is
- * started again. What is said and taken is JSON as it is on the way.
+ * A client's side of the protocol, as celeba_fl/privacy/party.py describes it: to share, to mask
+ * and to unmask once each in an exchange, and what it refuses. What it remembers is in its fields,
+ * in memory alone: a tab that is reloaded has no keys of the run any more, as a SuperNode that is
+ * started again. What it is asked is JSON, parsed; what it says are Maps.
  */
 import { ToldInputError } from "../fleet/errors.js";
 import * as bytes from "./bytes.js";
@@ -59,8 +59,11 @@ export class Party {
     const { degree, threshold } = plan(number);
     const near = sorted(Object.keys(peers));
     if (near.length !== degree + 1 || !near.includes(this.name)) {
-      refuse(serial, `${near.length} hold shares, of ${number} clients should ${degree + 1}, ` +
-        `among them ${this.name}`);
+      refuse(
+        serial,
+        `${near.length} hold shares, of ${number} clients should ${degree + 1}, ` +
+          `among them ${this.name}`,
+      );
     }
     for (const [name, said] of Object.entries(peers)) await this.meet(name, said);
     const secrets = [this.random(LENGTH), this.random(LENGTH)];
@@ -94,16 +97,23 @@ export class Party {
     }
     const { threshold } = plan(begun.number);
     if (!names.includes(this.name) || names.length < threshold) {
-      refuse(serial, `${names.length} neighbours are left, and ${threshold} must be, this client ` +
-        `among them`);
+      refuse(
+        serial,
+        `${names.length} neighbours are left, and ${threshold} must be, this client ` +
+          `among them`,
+      );
     }
     const held = new Map();
     for (const name of names) {
       try {
         held.set(name, await this.opened(serial, name, peers[name]));
       } catch (error) {
-        refuse(serial, `the share of ${name} is refused: ${error.message}; the fault is with ` +
-          `${name} or on the way, not with ${this.name}: leave ${name} out (clients) if it stays so`);
+        refuse(
+          serial,
+          `the share of ${name} is refused: ${error.message}; the fault is with ` +
+            `${name} or on the way, not with ${this.name}: leave ${name} out (clients) if it stays ` +
+            "so",
+        );
       }
     }
     const [seed, secret] = begun.secrets;
@@ -132,7 +142,10 @@ export class Party {
       refuse(serial, `${near.length} neighbours are left, and ${threshold} must be`);
     }
     this.sums.delete(serial); // never again, whoever is said to be in
-    const given = new Map([["seeds", new Map()], ["keys", new Map()]]);
+    const given = new Map([
+      ["seeds", new Map()],
+      ["keys", new Map()],
+    ]);
     for (const [name, both] of begun.held) {
       const half = there.has(name) ? [0, LENGTH] : [LENGTH, 2 * LENGTH];
       given.get(there.has(name) ? "seeds" : "keys").set(name, hex(both.slice(...half)));
@@ -168,8 +181,11 @@ export class Party {
     const needed = least(this.fewest, number);
     if (there >= needed) return;
     const why = number <= COMPLETE ? "min-cohort" : `min-cohort; ${100 - 100 * SHARE}% of many`;
-    refuse(serial, `a total over ${there} clients, and this one takes part in totals over ` +
-      `${needed} at least (${why})`);
+    refuse(
+      serial,
+      `a total over ${there} clients, and this one takes part in totals over ` +
+        `${needed} at least (${why})`,
+    );
   }
 
   /** Remember a client's public key, which may not change in a run. */

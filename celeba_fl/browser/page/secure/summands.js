@@ -1,6 +1,6 @@
 /**
- * Replies of a client as numbers to be summed, as celeba_fl/privacy/summands.py has them. A reply is
- * a Map of records, see fleet/records.js; names are `part/record/key`.
+ * Replies of a client as numbers to be summed, as celeba_fl/privacy/summands.py has them. A reply
+ * is a Map of records, see fleet/records.js; names are `part/record/key`.
  */
 import { EXACT, MEAN, SMALL, WHOLE } from "./encoding.js";
 
