@@ -111,8 +111,8 @@ export class Party {
         refuse(
           serial,
           `the share of ${name} is refused: ${error.message}; the fault is with ` +
-            `${name} or on the way, not with ${this.name}: leave ${name} out (clients) if it stays ` +
-            "so",
+            `${name} or on the way, not with ${this.name}: leave ${name} out (clients) if it ` +
+            "stays so",
         );
       }
     }
