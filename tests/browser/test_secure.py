@@ -258,7 +258,8 @@ def test_tabs_and_python_clients_know_each_other_by_a_roster(peer: Peer, tmp_pat
     configs, credentials = nodes(4), tmp_path / "credentials"
     write_credentials(credentials, [one["site"] for one in configs[1:]], ["localhost"], 1)
     roster = credentials / "roster.toml"
-    roster.write_text(f"{roster.read_text()}{peer.say({'siteOf': configs[0]['site']})}\n")
+    line = f'{json.dumps(configs[0]["site"])} = "{peer.say({"signing": True})}"'
+    roster.write_text(f"{roster.read_text()}{line}\n")
     for i, one in enumerate(configs[1:]):
         key = credentials / f"node-{i}-signing.key"
         one |= {"roster": str(roster), "signing-key": str(key)}

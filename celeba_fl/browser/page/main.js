@@ -34,7 +34,7 @@ const heard = {
     at("register").textContent = about.register.replace("{key}", site.key);
     if (first && address.get("name")) at("name").value = address.get("name");
     if (first && (site.started || address.get("start") === "1")) {
-      start({ name: site.name || at("name").value, cohort: site.cohort });
+      start({ name: site.name || at("name").value, cohort: site.cohort, roster: site.roster });
     }
     show();
   },
@@ -69,11 +69,11 @@ function show() {
   setup.show(site, part);
 }
 
-function start({ name, cohort }) {
+function start({ name, cohort, roster }) {
   const ticket = address.get("ticket");
   progress.reset();
   progress.node({ state: "registering" });
-  tell("start", { name, cohort, ticket });
+  tell("start", { name, cohort, roster, ticket });
   at("faults").replaceChildren();
 }
 

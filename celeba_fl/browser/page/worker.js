@@ -9,7 +9,7 @@
  * `choose`        chosen [{path, file}], keep   take these pictures; keep copies in this browser?
  * `label`         at, labels                    the labels of a picture
  * `corrected`     labels (count * 40)           the answer to `correct`
- * `start`         name, cohort, ticket          take part; at least so many in a sum (0: any run)
+ * `start`         name, cohort, roster, ticket  take part; at least so many in a sum (0: any run)
  * `stop`                                        take part no longer
  * `forget`                                      delete all that this browser keeps of the site
  * ==============  ============================  ==================================================
@@ -18,7 +18,8 @@
  * Worker to page  with                          meaning
  * ==============  ============================  ==================================================
  * `site`          name, started, cohort, key,   what the site is now; pictures [{file, labels,
- *                 keep, pictures                blob or null}]
+ *                 roster, signing, keep,        blob or null}]; `signing` is the line of its key
+ *                 pictures                      for rosters, "" where the browser can make none
  * `choosing`      done, of                      pictures that have been looked at
  * `left-out`      reasons                       a sentence for each chosen file that is not used
  * `node`          state, detail, error, ...     what fleet/node.js says
@@ -31,12 +32,14 @@
 import { Client } from "./client/client.js";
 import { Identity } from "./fleet/identity.js";
 import { Node } from "./fleet/node.js";
+import { identityOf, newSigningKeys, publicLine } from "./secure/roster.js";
 import { Pictures } from "./site/pictures.js";
 import { Store } from "./site/store.js";
 import { loadRuntime } from "./vision/runtime.js";
 
 const tell = (kind, more = {}) => postMessage({ kind, ...more });
-const site = { name: "", started: false, cohort: 0, keep: false };
+const FRESH = { name: "", started: false, cohort: 0, roster: "", keep: false };
+const site = { ...FRESH, signing: null };
 let [about, store, pictures, identity, runtime] = [];
 let stopping = null; // an AbortController while the site takes part
 let corrected = null; // resolves what the client waits for
@@ -59,8 +62,9 @@ async function open({ about: told, slot, part }) {
   pictures = new Pictures(store, about, part, runtime);
   const { pictures: kept = [], identified = false, ...rest } = (await store.site()) ?? {};
   Object.assign(site, rest);
+  site.signing ??= await newSigningKeys().catch(() => null); // an older browser
   Object.assign(pictures, { all: kept, identified });
-  show();
+  await show();
 }
 
 async function choose({ chosen, keep }) {
@@ -81,15 +85,17 @@ async function correct({ labels }) {
   corrected?.(labels);
 }
 
-async function start({ name, cohort, ticket }) {
-  Object.assign(site, { name, cohort, started: true });
+async function start({ name, cohort, roster, ticket }) {
+  const own = roster ? await identityOf({ name, roster, keys: site.signing }) : null;
+  Object.assign(site, { name, cohort, roster, started: true });
   if (ticket) await redeem(ticket);
   await save();
   const corrections = (predicted) => {
     tell("correct", { predicted });
     return new Promise((resolve) => (corrected = resolve));
   };
-  const [onProgress, node] = [(event) => tell("progress", { event }), { minCohort: cohort }];
+  const onProgress = (event) => tell("progress", { event });
+  const node = { minCohort: cohort, identity: own };
   const given = { name, pictures, runtime, about, corrections, onProgress, node };
   const client = new Client(given);
   stopping = new AbortController();
@@ -120,9 +126,9 @@ async function stop() {
 async function forget() {
   stopping?.abort();
   await store.clear();
-  Object.assign(site, { name: "", started: false, cohort: 0, keep: false });
+  Object.assign(site, { ...FRESH, signing: site.signing && (await newSigningKeys()) });
   pictures.all = [];
-  show();
+  await show();
 }
 
 /** Register this tab's key by a ticket, as `celeba-fl deploy local --browsers` gives one. */
@@ -138,10 +144,11 @@ async function save() {
   const kept = pictures.part ? [] : pictures.all;
   const all = kept.map((one) => (site.keep ? one : { ...one, blob: null }));
   await store.save({ ...site, pictures: all, identified: pictures.identified });
-  show();
+  await show();
 }
 
-function show() {
+async function show() {
+  const signing = site.signing ? await publicLine(site.signing) : "";
   const shown = pictures.all.map(({ file, labels, blob }) => ({ file, labels, blob }));
-  tell("site", { ...site, key: identity.openssh, pictures: shown });
+  tell("site", { ...site, signing, key: identity.openssh, pictures: shown });
 }

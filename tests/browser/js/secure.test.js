@@ -16,7 +16,7 @@ import { Party } from "../../../celeba_fl/browser/page/secure/party.js";
 import {
   identityOf,
   newSigningKeys,
-  rosterLine,
+  publicLine,
 } from "../../../celeba_fl/browser/page/secure/roster.js";
 
 /** What is said, as it is after the way: plain objects. */
@@ -185,7 +185,8 @@ test("what a client remembers after its answer unmasks nothing", async () => {
 test("keys must be signed by their owners where there is a roster", async () => {
   const names = ["c0", "c1", "c2"];
   const keys = from(await Promise.all(names.map(async (name) => [name, await newSigningKeys()])));
-  const lines = await Promise.all(names.map((name) => rosterLine(name, keys[name])));
+  const line = async (name) => `"${name}" = "${await publicLine(keys[name])}"`;
+  const lines = await Promise.all(names.map(line));
   const roster = ["# ours", "[keys]", ...lines].join("\n");
   const identities = {};
   for (const name of names) identities[name] = await identityOf({ name, roster, keys: keys[name] });

@@ -10,7 +10,7 @@ import { plan } from "../../../celeba_fl/browser/page/secure/graph.js";
 import {
   identityOf,
   newSigningKeys,
-  rosterLine,
+  publicLine,
 } from "../../../celeba_fl/browser/page/secure/roster.js";
 
 const ARRAYS = {
@@ -89,9 +89,9 @@ let signing = null;
 const random = (size) => current(size);
 for (let said = await next(); said; said = await next()) {
   const { name, seed, roster } = said;
-  if (said.siteOf) {
+  if (said.signing) {
     signing ??= await newSigningKeys();
-    say(await rosterLine(said.siteOf, signing));
+    say(await publicLine(signing));
     continue;
   }
   if (said.plans) {

@@ -1,7 +1,7 @@
 /**
  * The roster: whose signing key is whose, as the sites know it and not as the server says; see
  * celeba_fl/privacy/roster.py. A tab's own key is made in the browser and never leaves it; its
- * public half, a line of a roster, goes to the other sites by another way than the federation.
+ * public half goes to the other sites by another way than the federation.
  */
 import { base64 } from "../fleet/identity.js";
 import { ToldInputError } from "../fleet/errors.js";
@@ -18,10 +18,10 @@ const { subtle } = crypto;
 /** A new pair of keys to sign with, whose private half cannot be exported. */
 export const newSigningKeys = () => subtle.generateKey("Ed25519", false, ["sign", "verify"]);
 
-/** The line of a roster that a site of this name has the others add. */
-export async function rosterLine(name, { publicKey }) {
+/** The public half as OpenSSH writes it, which the others add to their rosters with the name. */
+export async function publicLine({ publicKey }) {
   const key = new Uint8Array(await subtle.exportKey("raw", publicKey));
-  return `${JSON.stringify(name)} = "${KIND} ${base64(joined(HEAD, key))}"`;
+  return `${KIND} ${base64(joined(HEAD, key))}`;
 }
 
 /**

@@ -16,7 +16,10 @@ export function listen(tell, label, started) {
       target.value = ""; // so that the same choice counts again
     });
   }
-  at("name").addEventListener("input", () => (at("name-fault").textContent = ""));
+  at("name").addEventListener("input", () => {
+    at("name-fault").textContent = "";
+    showLine();
+  });
   at("label").addEventListener("click", label);
   at("cohort").addEventListener("input", () => (at("sums").checked = true));
   at("setup").addEventListener("submit", (event) => {
@@ -30,7 +33,7 @@ export function listen(tell, label, started) {
       at("start-fault").textContent = "The number of sites should be 2 or more.";
       return at("cohort").focus();
     }
-    started({ name, cohort: least ? cohort : 0 });
+    started({ name, cohort: least ? cohort : 0, roster: at("roster").value.trim() });
   });
 }
 
@@ -44,6 +47,10 @@ export function show(site, part) {
   at("labels").hidden = !pictures.length || Boolean(part);
   at("leaves").hidden = !pictures.length && !part;
   if (!at("name").value) at("name").value = site.name;
+  if (!at("roster").value) at("roster").value = site.roster;
+  at("roster-details").hidden = !site.signing;
+  at("signing").dataset.key = site.signing;
+  showLine();
   at("pictures").textContent = part
     ? `This is a try: the tab is handed part ${part.k + 1} of ${part.of} of drawn faces, which ` +
       "show nobody, as soon as a run begins."
@@ -63,6 +70,12 @@ export function show(site, part) {
   at("label").textContent = labelled ? "Go through the labels" : "Label the pictures";
   at("label").disabled = lacking > 0;
   thumbnails(pictures);
+}
+
+/** The line of this site in a roster. */
+function showLine() {
+  const name = JSON.stringify(at("name").value || "the name of this site");
+  at("signing").textContent = `${name} = "${at("signing").dataset.key}"`;
 }
 
 /** Why some of the chosen files are not used. */
