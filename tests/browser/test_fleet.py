@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives import serialization
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app.message import make_message
 from flwr.app.metadata import Metadata
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.primitives.asymmetric import (
@@ -24,7 +25,8 @@ from flwr.supercore.version import package_version
 PEER = Path(__file__).parent / "js" / "fleet_peer.mjs"
 PAGE = Path(__file__).parents[2] / "celeba_fl" / "browser" / "page" / "fleet"
 KINDS = {ArrayRecord: "arrays", MetricRecord: "metrics", ConfigRecord: "config"}
-TYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
+TYPES = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "bool"]
+TYPES += ["uint8", "uint16", "uint32", "uint64"]
 pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 
 
@@ -47,8 +49,8 @@ def shown(value: Any) -> Any:
     return {"float": encoded(np.float64(value).tobytes())} if isinstance(value, float) else value
 
 
-def metadata(number: int, **changes: Any) -> Metadata:
-    fields = {
+def metadata(number: int) -> Metadata:
+    fields: dict[str, Any] = {
         "run_id": 2**64 - 1 - number,
         "message_id": "",
         "src_node_id": 1,
@@ -61,7 +63,7 @@ def metadata(number: int, **changes: Any) -> Metadata:
         "src_task_id": number or None,
         "dst_task_id": None if number % 2 else 0,
     }
-    return Metadata(**{**fields, **changes})
+    return Metadata(**fields)
 
 
 def contents() -> Iterator[RecordDict]:
@@ -112,8 +114,8 @@ def asked_of(message: Message) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def peer() -> dict[str, Any]:
     """What the page makes of messages of Flower's, and of a text to sign."""
-    messages = [Message(content, metadata=metadata(i)) for i, content in enumerate(contents())]
-    messages.append(Message(error=Error(2, "täxt"), metadata=metadata(7)))
+    messages = [make_message(metadata(i), content) for i, content in enumerate(contents())]
+    messages.append(make_message(metadata(7), error=Error(2, "täxt")))
     texts = [f"2026-11-26T08:00:{second:02}.000000+00:00" for second in range(50)]
     asked = {"messages": [asked_of(message) for message in messages], "texts": texts}
     done = subprocess.run(
@@ -126,7 +128,7 @@ def peer() -> dict[str, Any]:
 def test_objects_are_those_of_flower(peer):
     """Read and written again by the page, each has the bytes that Flower makes."""
     for i, (content, made) in enumerate(zip(contents(), peer["messages"], strict=False)):
-        message = Message(without_columns(content), metadata=metadata(i))
+        message = make_message(metadata(i), without_columns(content))
         assert made["contents"] == asked_of(message)["contents"]
         assert made["id"] == message.object_id
         assert made["ids"] == list(get_all_nested_objects(message))
@@ -141,7 +143,7 @@ def test_values_are_those_that_flower_sends(peer):
 
 
 def test_errors_travel_as_errors(peer):
-    message = Message(error=Error(2, "täxt"), metadata=metadata(7))
+    message = make_message(metadata(7), error=Error(2, "täxt"))
     made = peer["messages"][-1]
     assert made["contents"] == asked_of(message)["contents"]
     assert made["error"] == "täxt"

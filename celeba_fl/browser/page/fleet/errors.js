@@ -20,18 +20,21 @@ export class ForeignDataError extends Error {
   name = "ForeignDataError";
 }
 
+/** What the server may read of an error: its words if it is told, or else its kind and place. */
+export function wordsOf(error) {
+  const told = error instanceof ToldInputError || error instanceof ForeignDataError;
+  return told ? error.message : `${kindOf(error)}${placeOf(error)}`;
+}
+
 /**
- * What the server may read of an error, in the form in which a Python SuperNode sends one that its
- * ClientApp raised: `<class 'module.Kind'>:<'words'>`.
+ * An error in the form in which a Python SuperNode sends what its ClientApp raised:
+ * `<class 'module.Kind'>:<'words'>`.
  *
  * @param {unknown} error What the handler threw.
  * @param {string} whose What stands before the words: in the roll call, which client this is.
  */
-export function reasonOf(error, whose = "") {
-  const told = error instanceof ToldInputError || error instanceof ForeignDataError;
-  const words = told ? error.message : `${kindOf(error)}${placeOf(error)}`;
-  return `<class 'celeba_fl.client_app.ToldInputError'>:<'${whose}${words}'>`;
-}
+export const reasonOf = (error, whose = "") =>
+  `<class 'celeba_fl.client_app.ToldInputError'>:<'${whose}${wordsOf(error)}'>`;
 
 const kindOf = (error) => (error instanceof Error ? error.name : "Error");
 

@@ -3,9 +3,9 @@
 
 import { CallError, FleetApi } from "./calls.js";
 import { ForeignDataError, OfflineError, RefusedError, reasonOf } from "./errors.js";
+import { Inbox } from "./inbox.js";
 import { SUPPORTED_FLOWER } from "./messages.js";
-import { MAX_BYTES, deflate, idsOf, inflate, sha256 } from "./objects.js";
-import { valueOf } from "./records.js";
+import { deflate } from "./objects.js";
 
 const HEARTBEAT = 30; // seconds; the SuperLink forgets a node that it has not heard of for two
 const LOOK_AT_CLOCK = 5_000; // ms; a timer that slept is late
@@ -14,10 +14,6 @@ const BUSY_POLL = 500; // ms, while a run is at work: more is waited than comput
 const BUSY = 60_000; // ms after a message
 const MOST_PAUSE = 30_000; // ms between two tries to reach a SuperLink
 const KEY_PAUSE = 5_000; // ms until the SuperLink is asked again whether it knows the key
-const OBJECT_PAUSE = 1_000; // ms until an object is asked for again that its sender still uploads
-const OBJECT_TRIES = 300;
-const AT_ONCE = 4; // objects
-const RUNS_KEPT = 4;
 const RAISED = 2n; // Flower's ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 // Flower's ApiErrorCode.
 const KEY_IN_USE = 23;
@@ -32,7 +28,7 @@ class UnregisteredError extends Error {}
 export class Node {
   farewell = null;
   #api;
-  #runs = new Map();
+  #inbox;
   #answered = new Set();
   #reply = null;
   #heard = 0; // when the SuperLink heard of this node last; 0: not yet
@@ -54,6 +50,10 @@ export class Node {
   constructor({ base = "", identity, flower, name = "", signal, onState = () => {} }) {
     Object.assign(this, { identity, flower, name, signal, onState });
     this.#api = new FleetApi({ base, identity, flower });
+    this.#inbox = new Inbox(
+      (call, request) => this.#call(call, request),
+      (milliseconds) => this.#pause(milliseconds),
+    );
   }
 
   /**
@@ -90,8 +90,8 @@ export class Node {
     const [release] = /^\d+\.\d+(?=\.|$)/.exec(this.flower) ?? [];
     if (!SUPPORTED_FLOWER.includes(release))
       throw new RefusedError(
-        `the SuperLink runs Flower ${this.flower}, this page knows ${SUPPORTED_FLOWER.join(" and ")}` +
-          ": open the page of a newer celeba-fl",
+        `the SuperLink runs Flower ${this.flower}, this page knows ` +
+          `${SUPPORTED_FLOWER.join(" and ")}: open the page of a newer celeba-fl`,
       );
   }
 
@@ -212,8 +212,9 @@ export class Node {
     if (this.#answered.has(messageId)) return;
     this.#tell("working", `answering a message (${messageType})`);
     try {
-      const content = await this.#receive(metadata, tree);
-      const run = await this.#runOf(metadata.runId);
+      const node = { nodeId: this.identity.nodeId };
+      const content = await this.#inbox.content(metadata, tree, node);
+      const run = await this.#inbox.run(metadata.runId, node);
       const start = performance.now();
       const answer = await handler({ metadata, content }, run).then(
         (reply) => ({ content: reply }),
@@ -238,68 +239,6 @@ export class Node {
     const rollCall = messageType === "query" && content?.has("config");
     const whose = rollCall && this.name ? `client ${this.name}: ` : "";
     return { error: { code: RAISED, reason: reasonOf(error, whose) } };
-  }
-
-  /** The content of a message, its objects checked against their hashes. */
-  async #receive({ runId, messageId }, tree) {
-    const ids = idsOf(tree ?? { objectId: "", children: [] });
-    if (tree.objectId !== messageId) throw new ForeignDataError("a message has another's objects");
-    const contents = new Map();
-    let length = 0;
-    const pullNext = async () => {
-      for (let id = ids.pop(); id; id = ids.pop()) {
-        const content = await this.#pull(runId, id);
-        length += content.length;
-        if (length > MAX_BYTES)
-          throw new ForeignDataError(`a message is larger than ${MAX_BYTES} bytes`);
-        if ((await sha256(content)) !== id)
-          throw new ForeignDataError("an object of a message is not the one that it should be");
-        contents.set(id, content);
-      }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, pullNext)).finally(() => ids.splice(0));
-    const node = { nodeId: this.identity.nodeId };
-    await this.#call("confirm-message-received", { node, runId, messageObjectId: messageId });
-    const { content } = inflate(messageId, contents);
-    if (!content) throw new ForeignDataError("a message has no content");
-    return content;
-  }
-
-  async #pull(runId, objectId) {
-    const node = { nodeId: this.identity.nodeId };
-    for (let tries = 0; tries < OBJECT_TRIES; tries++) {
-      const answer = await this.#call("pull-object", { node, runId, objectId });
-      if (!answer.objectFound) break;
-      if (answer.objectAvailable) return answer.objectContent;
-      await this.#pause(OBJECT_PAUSE);
-    }
-    throw new ForeignDataError("the SuperLink does not have an object of its message");
-  }
-
-  /** What is known of a run, of which the last few are kept. */
-  async #runOf(runId) {
-    if (!this.#runs.has(runId)) {
-      const node = { nodeId: this.identity.nodeId };
-      const { run } = await this.#call("get-run", { node, runId });
-      const { fabId, fabVersion, fabHash, overrideConfig } = run;
-      const overrides = new Map(overrideConfig.map(({ key, value }) => [key, valueOf(value)]));
-      let bundle;
-      const fab = () => (bundle ??= this.#fab(runId, fabHash).catch((error) => {
-        bundle = undefined;
-        throw error;
-      }));
-      this.#runs.set(runId, { runId, fabId, fabVersion, fabHash, overrides, fab });
-      if (this.#runs.size > RUNS_KEPT) this.#runs.delete(this.#runs.keys().next().value);
-    }
-    return this.#runs.get(runId);
-  }
-
-  async #fab(runId, hashStr) {
-    const node = { nodeId: this.identity.nodeId };
-    const { fab } = await this.#call("get-fab", { node, hashStr, runId });
-    if (!fab || (await sha256(fab.content)) !== hashStr)
-      throw new ForeignDataError("the app that the SuperLink sends is not the one of the run");
-    return fab.content;
   }
 
   /** A reply, ready to be pushed; as often as it takes, for it stays the same. */

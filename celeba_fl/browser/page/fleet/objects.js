@@ -194,7 +194,8 @@ class Reading {
 
   array({ children, body }) {
     const { dtype, shape, stype, arraychunk_ids: order } = readJson(body);
-    if (stype !== NUMPY || !Array.isArray(shape) || !(order?.length <= MAX_CHUNKS))
+    const lists = Array.isArray(shape) && Array.isArray(order) && order.length <= MAX_CHUNKS;
+    if (stype !== NUMPY || !lists)
       throw new ForeignDataError("an array is not one of NumPy's");
     const chunks = order.map((i) => children[i]);
     if (!sameSet(chunks, children)) throw new ForeignDataError("an array lacks some of its chunks");
