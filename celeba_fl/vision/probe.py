@@ -4,6 +4,7 @@ A client whose features come from another runtime, such as a browser's, shows by
 from the server's own. It is the same in `browser/page/vision/probe.js`.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ def probe() -> np.ndarray:
     return np.stack(planes).astype(np.uint8)
 
 
+@lru_cache(maxsize=1)
 def probe_features(home: Path, view: View, weights: str) -> np.ndarray:
     """Its features, (dim,) float32."""
     with FeatureExtractor(home, view, weights) as extractor:
