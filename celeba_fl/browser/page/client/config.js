@@ -66,11 +66,14 @@ function checked(rules, key, value) {
   return typeof value === "bigint" && Number.isSafeInteger(size) ? size : value;
 }
 
-/** A number as Python's `str` writes it. */
-const pythonic = (value) => (Number.isInteger(value) ? value.toFixed(1) : String(value));
+/** A value of TOML or of a message as Python's `str` writes it: a number there is a float. */
+const pythonic = (value) => {
+  if (typeof value === "boolean") return value ? "True" : "False";
+  return typeof value === "number" && Number.isInteger(value) ? value.toFixed(1) : String(value);
+};
 
-/** A value as people read it in a message. */
-export const quoted = (value) => (typeof value === "string" ? `'${value}'` : String(value));
+/** The same for a message, where texts have quotes. */
+export const quoted = (value) => (typeof value === "string" ? `'${value}'` : pythonic(value));
 
 /**
  * Refuse what a tab cannot do, in one sentence with key, value and cure.

@@ -5,7 +5,8 @@
 
 import { tensor } from "../fleet/records.js";
 
-const UNASKED = -2;
+/** The answer of a teacher that was not asked. */
+export const UNASKED = -2;
 
 /**
  * Score histograms and summed losses of the chosen pictures, as tensors.

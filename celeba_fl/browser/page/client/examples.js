@@ -1,8 +1,9 @@
 // A site's pictures as a run counts and learns from them.
 
 import { ToldInputError } from "../fleet/errors.js";
-import { simulatedAnswers, uniform } from "./random.js";
 import { errorRates } from "./config.js";
+import { UNASKED } from "./counts.js";
+import { simulatedAnswers, uniform } from "./random.js";
 
 /**
  * The pictures of a tab in one run. What is counted in the roll call stays so until the run ends,
@@ -21,14 +22,12 @@ export class Examples {
     this.attributes = attributes;
     const [number, taught] = [attributes.length, config.labels === "teacher"];
     this.labels = new Uint8Array(pictures.count * number);
-    const rows = [];
-    this.unlabelled = false;
-    for (let i = 0; i < pictures.count; i++) {
-      const labels = pictures.labels(i);
-      if (labels) this.labels.set(labels, i * number);
-      else this.unlabelled = true;
-      if (labels || taught) rows.push(i);
-    }
+    const all = Array.from({ length: pictures.count }, (_, i) => i);
+    const missing = all.filter((i) => !pictures.labels(i));
+    const rows = taught ? all : all.filter((i) => pictures.labels(i));
+    for (const i of all) this.labels.set(pictures.labels(i) ?? [], i * number);
+    /** Whether the person is still to be asked for labels. */
+    this.unlabelled = taught && missing.length > 0;
     if (!rows.length) {
       throw new ToldInputError(
         pictures.count
@@ -47,6 +46,7 @@ export class Examples {
       this.answers = simulatedAnswers(pictures.content, this.labels, errors, seed);
     } else if (taught) {
       this.answers = Int8Array.from(this.labels);
+      for (const i of missing) this.answers.fill(UNASKED, i * number, (i + 1) * number);
     }
   }
 
