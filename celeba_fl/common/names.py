@@ -1,5 +1,6 @@
-"""The names of clients: one rule for all, and where a node has its own from."""
+"""The names of clients: one rule for all, and where a node has its own from; and of hosts."""
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,3 +36,11 @@ def client_name(node: Mapping[str, Any]) -> str:
         "this node has no name: start it with --node-config 'partition-id=0 num-partitions=2' "
         'or with \'site="hospital-a" data-path="/srv/faces"\''
     )
+
+
+def is_private(host: str) -> bool:
+    """Whether an address to listen on is of this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
