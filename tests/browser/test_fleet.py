@@ -72,7 +72,7 @@ def contents() -> Iterator[RecordDict]:
     yield RecordDict()
     yield RecordDict({"": ArrayRecord(), "m": MetricRecord(), "c": ConfigRecord()})
     arrays = {kind: rng.integers(0, 2, (3, 2)).astype(kind) for kind in TYPES}
-    arrays["10"], arrays["9"], arrays["__proto__"] = np.float32(1), np.zeros((0, 4)), arrays["int8"]
+    arrays["10"], arrays["9"], arrays["__proto__"] = np.ones(()), np.zeros((0, 4)), arrays["int8"]
     arrays["by columns"] = np.asfortranarray(rng.normal(size=(2, 3, 4)))
     arrays['ä "\\\n\x7f😀'] = np.array(3.5)  # which has no shape
     yield RecordDict({"arrays": ArrayRecord({k: Array(np.asarray(a)) for k, a in arrays.items()})})

@@ -139,7 +139,8 @@ export class Node {
     try {
       await this.#api.call("register-node", { publicKey }, this.signal);
     } catch (error) {
-      this.#unregistered = error.code === REGISTRATION_DISABLED;
+      // A front before the SuperLink does not even pass the call on.
+      this.#unregistered = error.code === REGISTRATION_DISABLED || error.status === 404;
       if (this.#unregistered)
         throw new UnregisteredError("the SuperLink does not know this node's key yet");
       if (error.code === KEY_IN_USE)
