@@ -91,7 +91,9 @@ export function checkTab(config, drawn) {
       `privacy-epsilon = ${budget}: a tab keeps no ledger of what it has said, so it takes part ` +
       `in no run under a privacy budget; set it to 0, or take part with a SuperNode`;
   } else if (attack !== "none") {
-    why = `attack = ${quoted(attack)}: is for simulations alone, and this is a site; set it to none`;
+    why =
+      `attack = ${quoted(attack)}: is for simulations alone, and this site has data of its own; ` +
+      `set it to none`;
   } else if (drawn && dataset !== "drawn") {
     why =
       `dataset = ${quoted(dataset)}: this tab was given a part of the drawn faces to try it; set ` +

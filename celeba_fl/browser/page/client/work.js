@@ -144,7 +144,7 @@ export async function summarise(site, content, told) {
   return reply([["arrays", arrays(sums)]], examples.parts.train.length);
 }
 
-/** The model's answers, 1 for yes; a person whose pictures have no labels is asked what is wrong. */
+/** The model's answers, 1 for yes; a person whose pictures lack labels is asked what is wrong. */
 async function shown({ examples, corrections }, outputs) {
   const predicted = Uint8Array.from(outputs, (score) => score > 0);
   if (examples.unlabelled) examples.corrected(await corrections(predicted.slice()));
