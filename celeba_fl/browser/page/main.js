@@ -112,6 +112,8 @@ setup.listen(
 );
 at("stop").addEventListener("click", () => {
   tell("stop");
+  correcting = false;
+  at("labelling").hidden = true;
   at("name").focus();
 });
 at("forget").addEventListener("click", () => tell("forget"));
@@ -130,5 +132,5 @@ addEventListener("pagehide", () => {
 
 at("address").textContent = about.address;
 at("version").textContent = `celeba_fl ${about.celeba_fl}, Flower ${about.flwr}.`;
-setup.showEstimate(about.view.dim, about.address);
+setup.showEstimate(about);
 tell("open", { about, slot: address.get("name") ?? "site", part });

@@ -1,6 +1,6 @@
 /**
- * The Worker in which a site lives: its node, client, pictures and features. Timers of a page in the
- * background are slowed down, those of a Worker are not; so the page only shows and asks.
+ * The Worker in which a site lives: its node, client, pictures and features. Timers of a page in
+ * the background are slowed down, those of a Worker are not; so the page only shows and asks.
  *
  * ==============  ============================  ==================================================
  * page to Worker  with                          meaning
@@ -64,7 +64,7 @@ async function open({ about: told, slot, part }) {
   Object.assign(site, rest);
   site.signing ??= await newSigningKeys().catch(() => null); // an older browser
   Object.assign(pictures, { all: kept, identified });
-  await show();
+  await save();
 }
 
 async function choose({ chosen, keep }) {

@@ -8,28 +8,30 @@ const BINS = 128;
 
 /**
  * @param {number} dim Features of a picture.
- * @param {boolean} valid Whether some pictures validate.
- * @returns {{roll: object, averaging: object, closed: object}} Of each `sent` and, under secure
- *   sums, `masked`: bytes that leave; and `received`, bytes that come.
+ * @param {string} groupings As in the run config: "Male;Young;Male,Young".
+ * @returns {Record<"roll"|"averaging"|"closed"|"end", {sent: number, masked: number}>} Bytes that
+ *   leave as they are, and hidden in sums: in the roll call, in a round that averages, in the one
+ *   that solves, and when the final model is judged. A tab with pictures that validate sends most.
  */
-export function estimate(dim, valid = true) {
+export function estimate(dim, groupings) {
   const head = (dim + 1) * OUTPUTS;
-  const counts = (valid ? 2 : 1) * 2 * OUTPUTS * BINS; // a byte each while under 256 pictures
-  const losses = (valid ? 2 : 1) * OUTPUTS;
+  const counts = 2 * 2 * OUTPUTS * BINS; // of both parts; a byte each while under 256 pictures
+  const losses = 2 * OUTPUTS;
+  const judged = (times) => ({
+    sent: times * counts + 8 * losses,
+    masked: 4 * times * counts + 48 * losses,
+  });
   const sums = ((dim + 1) * (dim + 2)) / 2 + head;
-  const judging = { sent: counts + 8 * losses, masked: 4 * counts + 48 * losses };
+  const groups = groupings.split(";").filter((one) => one.trim());
+  const [round, end] = [
+    judged(1),
+    judged(1 + groups.reduce((sum, one) => sum + 2 ** one.split(",").length, 0)),
+  ];
   return {
-    roll: { sent: 16 * dim, masked: 32 * dim, received: 0 },
-    averaging: {
-      sent: 4 * head + judging.sent,
-      masked: 8 * head + judging.masked,
-      received: 4 * head,
-    },
-    closed: {
-      sent: 8 * sums + judging.sent,
-      masked: 8 * sums + judging.masked,
-      received: 4 * head,
-    },
+    roll: { sent: 20 * dim, masked: 36 * dim },
+    averaging: { sent: 4 * head + round.sent, masked: 8 * head + round.masked },
+    closed: { sent: 8 * sums + round.sent, masked: 8 * sums + round.masked },
+    end,
   };
 }
 

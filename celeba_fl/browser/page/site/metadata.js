@@ -1,6 +1,6 @@
 /**
  * Pictures with a `metadata.csv`, by the rules of celeba_fl/data/imagefolder.py: a row a picture,
- * its name in `file_name`, an attribute a column of 1 and 0 (or -1), perhaps `celeb_id` and `split`.
+ * its name in `file_name`, a column of 1 and 0 (or -1) an attribute, perhaps `celeb_id`, `split`.
  */
 
 import { PRINTABLE } from "./names.js";

@@ -11,7 +11,7 @@ import { METADATA, readMetadata } from "./metadata.js";
 
 // The run's keys by which drawn faces are dealt.
 const DEALING = [
-  ...["dataset", "seed", "partitioner", "partition-by", "dirichlet-alpha", "dirichlet-order"],
+  ...["seed", "partitioner", "partition-by", "dirichlet-alpha", "dirichlet-order"],
   ...["min-partition-size", "partition-size", "public-fraction"],
 ];
 const PICTURE = /\.(jpe?g|png)$/i;
@@ -128,7 +128,8 @@ export class Pictures {
   /**
    * Features of all pictures; each is computed once in this browser.
    *
-   * @param {{backbone: string, weights: string, features: string, imageSize: number, dim: number}} view
+   * @param {{backbone: string, weights: string, features: string, imageSize: number,
+   *   dim: number}} view
    * @param {{seed: number|bigint, version: number}} altered Version 0 is the picture itself.
    * @param {(done: number, of: number) => void} onProgress
    * @returns {Promise<Float32Array>} (count * dim).

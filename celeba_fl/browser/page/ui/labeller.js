@@ -57,10 +57,11 @@ export class Labeller {
     if (predicted) this.marks.begin(predicted);
     at("labelling-title").textContent = predicted ? "Correct the model" : "Label the pictures";
     at("labelling-help").textContent = predicted
-      ? "The federation\u2019s model has made a guess for each picture. Change what is wrong, then say " +
-        "that it is right. Only what you change is learned from, and the others wait for you up to an hour."
-      : "Tick what the picture shows. With a keyboard: Tab and Space tick, Enter says that all is " +
-        "right, the arrows left and right turn the pages.";
+      ? "The federation\u2019s model has made a guess for each picture. Change what is wrong, " +
+        "then say that it is right. Only what you change is learned from, and the others wait " +
+        "for you up to an hour."
+      : "Tick what the picture shows. With a keyboard: Tab and Space tick, Enter says that all " +
+        "is right, the arrows left and right turn the pages.";
     at("pause").hidden = Boolean(predicted);
     at("labelling").hidden = false;
     this.#go(Math.max(0, this.marks.next(0)));

@@ -1,6 +1,6 @@
 /** The site at work: its state, the rounds so far, bytes, and the model before and after. */
 
-import { bytes } from "../site/estimate.js";
+import { bytes, estimate } from "../site/estimate.js";
 import { compare } from "../site/marks.js";
 import { at, counted, draw, make, percent, table } from "./dom.js";
 
@@ -54,7 +54,7 @@ export class Progress {
     this[event.stage]?.(event);
   }
 
-  run({ config }) {
+  run({ config, dim }) {
     this.reset();
     this.config = config;
     const [rounds, closed] = [config["num-server-rounds"], config.strategy === "closed-form"];
@@ -64,7 +64,11 @@ export class Progress {
     const hidden = config["secure-aggregation"]
       ? "your numbers are hidden in a sum over several sites"
       : "your numbers are sent as they are, without the cover of a sum";
-    at("this-run").textContent = `A run has begun. ${how}, and ${hidden}.`;
+    const { averaging, closed: solving } = estimate(dim, config.groupings);
+    const size = (closed ? solving : averaging)[config["secure-aggregation"] ? "masked" : "sent"];
+    at("this-run").textContent =
+      `A run has begun. ${how}, which sends about ${bytes(size)}${closed ? "" : " each"}, and ` +
+      `${hidden}.`;
   }
 
   features({ done, of }) {
@@ -175,6 +179,11 @@ export class Progress {
     const which = unseen
       ? "These are pictures of yours that nobody has trained on."
       : "These are the pictures that this site trained on, so strangers will fare less well.";
+    const all = table(
+      "Answers on your pictures that changed",
+      ["Attribute", "Now right", "Now wrong"],
+      changed.map(([words, fixed, broken]) => [words, String(fixed), String(broken)]),
+    );
     at("compared").replaceChildren(
       make(
         "p",
@@ -187,10 +196,11 @@ export class Progress {
         which,
       ),
       changed.length
-        ? table(
-            "Answers on your pictures that changed",
-            ["Attribute", "Now right", "Now wrong"],
-            changed.map(([words, fixed, broken]) => [words, String(fixed), String(broken)]),
+        ? make(
+            "details",
+            {},
+            make("summary", {}, `${counted(changed.length, "attribute")} changed`),
+            all,
           )
         : make("p", {}, "No answer on your pictures has changed."),
     );

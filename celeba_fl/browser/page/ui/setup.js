@@ -55,8 +55,8 @@ export function show(site, part) {
     ? `This is a try: the tab is handed part ${part.k + 1} of ${part.of} of drawn faces, which ` +
       "show nobody, as soon as a run begins."
     : lacking
-      ? `${counted(pictures.length, "picture")} of last time. Their labels are kept, the pictures ` +
-        "are not: choose them again, unless this site has already worked with them."
+      ? `${counted(pictures.length, "picture")} of last time. Their labels are kept, the ` +
+        "pictures are not: choose them again, unless this site has already worked with them."
       : pictures.length
         ? `${counted(pictures.length, "picture")} chosen.`
         : "None chosen yet.";
@@ -88,8 +88,8 @@ export function showLeftOut(reasons) {
 }
 
 /** What leaves the tab, to whom, by the way in which the federation learns. */
-export function showEstimate(dim, address) {
-  const { roll, averaging, closed } = estimate(dim);
+export function showEstimate({ view, keys, address }) {
+  const { roll, averaging, closed, end } = estimate(view.dim, keys.groupings.default);
   const row = (what, detail, { sent, masked }) => {
     const about = make("span", {}, what, make("small", {}, detail));
     return [about, bytes(sent), bytes(masked)];
@@ -122,6 +122,7 @@ export function showEstimate(dim, address) {
           "sums of products of features and labels, and how many " + "pictures score how high",
           closed,
         ),
+        row("When a run ends", "how many pictures of each group of people score how high", end),
       ],
       true,
     ),
