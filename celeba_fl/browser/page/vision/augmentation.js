@@ -1,10 +1,10 @@
 /**
- * Altered versions of a picture, the same ones that Python makes (`vision/augmentation.py`): mirrored
- * (1/2), a crop of 80 to 100 % of the area and 0.9 to 1.1 times the aspect, other colours.
+ * Altered versions of a picture, the same ones that Python makes (`vision/augmentation.py`):
+ * mirrored (1/2), a crop of 80 to 100 % of the area and 0.9 to 1.1 times the aspect, other colours.
  *
  * Which alterations follows from the encoded picture, the seed and the number of the version. It is
- * drawn as torchvision's v2 draws it with PyTorch's generator, and done as Pillow does it, in floats
- * of 32 bits where those have them (`fround`).
+ * drawn as torchvision's v2 draws it with PyTorch's generator, and done as Pillow does it, in
+ * floats of 32 bits where those have them (`fround`).
  */
 
 import { hashImage } from "./blake2b.js";
@@ -28,7 +28,9 @@ export function alter(image, size, encoded, { seed, number }) {
   return altered;
 }
 
-/** What a version does to a picture: its box, the order and the factors of colours, mirrored or not. */
+/**
+ * What a version does to a picture: its box, the order and the factors of colours, mirrored or not.
+ */
 export function alteration({ width, height }, encoded, { seed, number }) {
   const more = new TextEncoder().encode(`(${seed}, ${number})`);
   const bytes = new Uint8Array(encoded.length + more.length);

@@ -1,6 +1,6 @@
 /**
- * BLAKE2b (RFC 7693) without a key, of 64 bits: what Python's `hashlib.blake2b(data, digest_size=8)`
- * gives. WebCrypto has none. A word of 64 bits is two of 32, the lower one first.
+ * BLAKE2b (RFC 7693) without a key, of 64 bits: what Python's `hashlib.blake2b(data,
+ * digest_size=8)` gives. WebCrypto has none. A word of 64 bits is two of 32, the lower one first.
  */
 
 const SIZE = 8; // bytes of a digest

@@ -1,9 +1,9 @@
 /**
- * From a picture's file to its pixels as a viewer shows them: upright by EXIF, transparent places on
- * white, colours as its own profile means them; as `data/images.py` does it in Python.
+ * From a picture's file to its pixels as a viewer shows them: upright by EXIF, transparent places
+ * on white, colours as its own profile means them; as `data/images.py` does it in Python.
  *
- * A file is foreign input: its format, its size and its end are read from its bytes before the browser
- * decodes anything, so that none fills the memory.
+ * A file is foreign input: its format, its size and its end are read from its bytes before the
+ * browser decodes anything, so that none fills the memory.
  */
 
 // As in Python (`data/table.py`).
@@ -68,7 +68,8 @@ export async function check(file, { name = file.name ?? "the picture" } = {}) {
   return said;
 }
 
-// Each of these gives null for another format; it reads past the end (RangeError) if that is cut off.
+// Each of these gives null for another format; it reads past the end (RangeError) if that is cut
+// off.
 
 /** Segments up to the first frame (ITU T.81, annex B); the end of the image comes after it. */
 function jpeg(bytes, view) {

@@ -1,6 +1,6 @@
 /**
- * One picture that every site sees alike: by its features a server tells how far those of a tab are from
- * its own. The same as in Python (`vision/probe.py`).
+ * One picture that every site sees alike: by its features a server tells how far those of a tab are
+ * from its own. The same as in Python (`vision/probe.py`).
  */
 
 import { ToldInputError } from "../fleet/errors.js";
@@ -25,8 +25,8 @@ export function probe() {
 }
 
 /**
- * What a tab adds to its introduction in the roll call: which runtime makes its features, and those of
- * the probe, as words and as tensors by record.
+ * What a tab adds to its introduction in the roll call: which runtime makes its features, and those
+ * of the probe, as words and as tensors by record.
  *
  * @throws {ToldInputError} if this browser alters what it lets a page read of a picture
  */

@@ -22,12 +22,22 @@ export function resize(image, size, box = { left: 0, top: 0, ...image }) {
     const rows = new Uint8Array(3 * size * box.width), each = 3 * box.width;
     const from = { data: image.data, start, step: line, line: 3 };
     shrink(from, box.width, down, { data: rows, step: each, line: 3 });
-    shrink({ data: rows, start: 0, step: 3, line: each }, size, across, { data, step: 3, line: 3 * size });
+    shrink(
+      { data: rows, start: 0, step: 3, line: each },
+      size,
+      across,
+      { data, step: 3, line: 3 * size },
+    );
   } else {
     const rows = new Uint8Array(3 * size * box.height), each = 3 * size;
     const from = { data: image.data, start, step: 3, line };
     shrink(from, box.height, across, { data: rows, step: 3, line: each });
-    shrink({ data: rows, start: 0, step: each, line: 3 }, size, down, { data, step: each, line: 3 });
+    shrink(
+      { data: rows, start: 0, step: each, line: 3 },
+      size,
+      down,
+      { data, step: each, line: 3 },
+    );
   }
   return { width: size, height: size, data };
 }
@@ -41,7 +51,9 @@ export function planes({ width, height, data }) {
   return result;
 }
 
-/** For each place of a line of `size`, where it looks at a line of `edge`, and with what weights. */
+/**
+ * For each place of a line of `size`, where it looks at a line of `edge`, and with what weights.
+ */
 function taps(edge, size) {
   const step = edge / size, reach = Math.max(step, 1);
   return Array.from({ length: size }, (_, place) => {
