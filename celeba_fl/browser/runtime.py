@@ -21,12 +21,8 @@ INTEGRITY = (
 )
 PACKAGE = f"onnxruntime-web-{VERSION}.tgz"
 REGISTRY = "https://registry.npmjs.org"
-# What the page asks for: WebAssembly alone, and with WebGPU.
-FILES = (
-    *("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
-    *("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs"),
-    "ort-wasm-simd-threaded.asyncify.wasm",
-)
+# What the page asks for.
+FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 MOST_BYTES = 2**26  # of the package, which has 28 MB
 SECONDS = 30.0
 

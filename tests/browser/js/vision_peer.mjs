@@ -10,7 +10,8 @@ import { resize } from "../../../celeba_fl/browser/page/vision/resizing.js";
 import { loadRuntime } from "../../../celeba_fl/browser/page/vision/runtime.js";
 
 const bytes = (text) => new Uint8Array(Buffer.from(text, "base64"));
-const text = (array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength).toString("base64");
+const text = ({ buffer, byteOffset, byteLength }) =>
+  Buffer.from(buffer, byteOffset, byteLength).toString("base64");
 const picture = ({ width, height, data }) => ({ width, height, data: bytes(data) });
 
 const DOES = {

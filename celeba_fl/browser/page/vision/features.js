@@ -1,20 +1,14 @@
 /**
- * Features of pictures: the frozen backbone's ONNX file, the very one of the Python clients, run in this
- * tab picture by picture, so that no more than one of them is in memory at a time.
+ * Features of pictures: the frozen backbone's ONNX file, the very one of the Python clients, run in
+ * this tab picture by picture, so that no more than one of them is in memory at a time.
  *
- * A view is `{ backbone, weights, features, imageSize, dim }`: what of which network, weights by their
- * SHA-256, edge of a picture in pixels, number of features. `base` is the URL of the page.
+ * A view is `{ backbone, weights, features, imageSize, dim }`: what of which network, weights by
+ * their SHA-256, edge of a picture in pixels, number of features. `base` is the URL of the page.
  */
 
 import { alter } from "./augmentation.js";
 import { decode } from "./pixels.js";
 import { planes, resize } from "./resizing.js";
-import { loadRuntime } from "./runtime.js";
-
-// As the server has it (`rounds/runtimes.py`): how far features may be from its own.
-export const TOLERANCE = 1e-6;
-// A GPU pays from so many pictures on: its runtime has 27 MB, and compiles what it runs.
-const MANY = 100;
 
 /** The host of the page does not have the weights of this SHA-256; the SuperLink sends them. */
 export class MissingWeightsError extends Error {
@@ -30,13 +24,14 @@ export class MissingWeightsError extends Error {
  * @param {object} runtime - of `loadRuntime`
  * @param {object} view
  * @param {(Blob | (() => Promise<Blob>))[]} images - encoded
- * @param {{version?: {seed: number|bigint, number: number}, onProgress?: (done: number, of: number) =>
- *   void, base?: string}} options - which altered version of them; none: as they are
+ * @param {{version?: {seed: number|bigint, number: number},
+ *   onProgress?: (done: number, of: number) => void, base?: string}} options - `version`: which
+ *   altered one of them; none: as they are
  * @returns {Promise<Float32Array>}
  */
 export async function features(runtime, view, images, options = {}) {
   const { version, onProgress = () => {}, base = "/" } = options;
-  let see = await openExtractor(runtime, view, base);
+  const see = await openExtractor(runtime, view, base);
   const rows = new Float32Array(images.length * view.dim);
   for (const [i, image] of images.entries()) {
     const file = typeof image === "function" ? await image() : image;
@@ -44,7 +39,6 @@ export async function features(runtime, view, images, options = {}) {
     const pixels = version
       ? alter(seen, view.imageSize, new Uint8Array(await file.arrayBuffer()), version)
       : resize(seen, view.imageSize);
-    if (!i && images.length >= MANY) see = await faster(view, base, pixels);
     rows.set(await see.run(pixels), i * view.dim);
     onProgress(i + 1, images.length);
   }
@@ -62,44 +56,16 @@ let opened = { key: "" };
 /** The backbone of a view: its `name`, and `run` from (imageSize, imageSize) pixels to features. */
 export async function openExtractor(runtime, view, base) {
   const key = JSON.stringify([base, view]);
-  if (opened.key !== key) opened = { key, see: await extractor(runtime, view, base) };
-  return opened.see;
-}
-
-async function extractor(runtime, view, base) {
-  const session = await runtime.session(await backbone(view, base));
-  const shape = [1, 3, view.imageSize, view.imageSize];
-  const run = async (image) => {
-    const tensor = new runtime.Tensor("uint8", planes(image), shape);
-    return (await session.run({ pixels: tensor })).features.data;
-  };
-  return { name: runtime.name, run };
-}
-
-/** The GPU in the place of the cores, if there is one and it sees the same in a picture. */
-async function faster(view, base, pixels) {
-  if (!opened.tried) {
-    opened.tried = true;
-    try {
-      const gpu = await loadRuntime({ base, gpu: true });
-      const see = gpu && (await extractor(gpu, view, base));
-      const wanted = await opened.see.run(pixels);
-      if (see && distance(await see.run(pixels), wanted) <= TOLERANCE) opened.see = see;
-    } catch (error) {
-      console.warn("The GPU is not used:", error);
-    }
+  if (opened.key !== key) {
+    const session = await runtime.session(await backbone(view, base));
+    const shape = [1, 3, view.imageSize, view.imageSize];
+    const run = async (image) => {
+      const tensor = new runtime.Tensor("uint8", planes(image), shape);
+      return (await session.run({ pixels: tensor })).features.data;
+    };
+    opened = { key, name: runtime.name, run };
   }
-  return opened.see;
-}
-
-/** 1 - cosine of two vectors, to which another length adds; as in Python. */
-export function distance(one, other) {
-  let [difference, size] = [0, 0];
-  for (let i = 0; i < one.length; i++) {
-    difference += (one[i] - other[i]) ** 2;
-    size += one[i] ** 2 + other[i] ** 2;
-  }
-  return difference / size;
+  return opened;
 }
 
 /** The ONNX file of a view: from the browser's cache, or from the host; whole by its SHA-256. */

@@ -1,35 +1,34 @@
-/** ONNX Runtime Web: in a Worker from `/ort/`, in node from the folder that the env ORT_WEB names. */
+/**
+ * ONNX Runtime Web: in a Worker from `/ort/`, in node from the folder that the env ORT_WEB names.
+ */
 
 const MOST_THREADS = 4;
 
 /**
- * Load it: on the cores in WASM, with threads where the page may have them; or on the GPU.
+ * Load it, for the cores (WASM), with threads where the page may have them.
  *
- * @param {{base?: string, gpu?: boolean}} options - the URL that the page is served at
- * @returns {Promise<Runtime|null>} null if there is no GPU to be used from here
+ * @param {{base?: string}} options - the URL that the page is served at
+ * @returns {Promise<Runtime>}
  */
-export async function loadRuntime({ base = "/", gpu = false } = {}) {
+export async function loadRuntime({ base = "/" } = {}) {
   const folder = globalThis.process?.env?.ORT_WEB;
-  if (gpu && (folder || !(await globalThis.navigator?.gpu?.requestAdapter()))) return null;
   const place = folder ? `file://${folder}/` : new URL(`${base}ort/`, globalThis.location).href;
-  const ort = await import(`${place}ort.${gpu ? "webgpu" : "wasm"}.min.mjs`);
+  const ort = await import(`${place}ort.wasm.min.mjs`);
   ort.env.logLevel = "error";
   ort.env.wasm.wasmPaths = place;
   const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
   ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(cores, MOST_THREADS) : 1;
-  return new Runtime(ort, gpu ? "webgpu" : "wasm");
+  return new Runtime(ort);
 }
 
 /** Runs ONNX files; `name` says what does it, such as "onnxruntime-web 1.30.0 wasm". */
 class Runtime {
   #ort;
-  #provider;
   #kept = new Map();
 
-  constructor(ort, provider) {
+  constructor(ort) {
     this.#ort = ort;
-    this.#provider = provider;
-    this.name = `onnxruntime-web ${ort.env.versions.web} ${provider}`;
+    this.name = `onnxruntime-web ${ort.env.versions.web} wasm`;
     this.Tensor = ort.Tensor;
   }
 
@@ -50,7 +49,7 @@ class Runtime {
   }
 
   #create(bytes) {
-    const options = { executionProviders: [this.#provider], graphOptimizationLevel: "all" };
+    const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
     return this.#ort.InferenceSession.create(bytes, options);
   }
 }
