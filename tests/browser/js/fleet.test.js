@@ -175,7 +175,7 @@ test("a reply to a run that has ended is dropped", async () => {
   assert.ok(states.every(({ error }) => !error));
 });
 
-test("heartbeats go on while a message is worked on", async () => {
+test("heartbeats go on, and the page's farewell stays fresh, while a message is worked on", async () => {
   const superlink = await new FakeSuperLink().start();
   await superlink.send(ASKED);
   mock.timers.enable({ apis: ["setInterval", "Date"], now: Date.now() });
@@ -188,7 +188,9 @@ test("heartbeats go on while a message is worked on", async () => {
     return superlink.pushed.size >= 3;
   };
   try {
-    await play({ superlink, handler, until });
+    const { states } = await play({ superlink, handler, until });
+    const working = states.filter(({ state }) => state === "working");
+    assert.ok(new Set(working.map(({ farewell }) => farewell.headers["flwr-timestamp"])).size > 2);
   } finally {
     mock.timers.reset();
   }

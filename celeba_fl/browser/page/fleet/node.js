@@ -34,7 +34,7 @@ export class Node {
   #heard = 0; // when the SuperLink heard of this node last; 0: not yet
   #forgotten = false;
   #unregistered = false;
-  #said = "";
+  #last = { state: "", detail: "" };
   #busyUntil = 0;
 
   /**
@@ -106,8 +106,8 @@ export class Node {
 
   /** Be online: as the node that this key was before, or else as a new one. */
   async #join() {
-    if (await this.#isKnown()) return;
     if (!this.#unregistered) this.#tell("registering", "joining the SuperLink");
+    if (await this.#isKnown()) return;
     const key = new TextEncoder().encode(this.identity.pem);
     const request = { publicKey: key, heartbeatInterval: HEARTBEAT };
     const activate = () => this.#api.call("activate-node", request, this.signal);
@@ -155,6 +155,7 @@ export class Node {
     const request = { node: { nodeId: this.identity.nodeId }, heartbeatInterval: HEARTBEAT };
     const { success } = await this.#api.call("send-node-heartbeat", request, this.signal, 10_000);
     if (success) await this.#sayFarewellAhead();
+    if (success) this.#show(); // the page needs a farewell that is fresh
     return success;
   }
 
@@ -195,9 +196,12 @@ export class Node {
 
   /** A call that is made until somebody answers it. */
   async #call(call, request) {
+    const { state, detail } = this.#last;
     for (let tries = 0; ; tries++) {
       try {
-        return await this.#api.call(call, request, this.signal);
+        const answer = await this.#api.call(call, request, this.signal);
+        if (tries) this.#tell(state, detail);
+        return answer;
       } catch (error) {
         if (!(error instanceof OfflineError)) throw error;
         this.#tell("offline", error.message, error);
@@ -290,12 +294,15 @@ export class Node {
   }
 
   #tell(state, detail, error) {
-    const said = error ? "" : state + detail;
-    if (said && said === this.#said) return;
-    this.#said = said;
+    const changed = state !== this.#last.state || detail !== this.#last.detail;
+    this.#last = { state, detail };
+    if (changed || error) this.#show(error);
+  }
+
+  #show(error) {
     const { bytesIn, bytesOut } = this.#api;
-    const { nodeId } = this.identity;
-    this.onState({ state, detail, nodeId, bytesIn, bytesOut, farewell: this.farewell, error });
+    const { farewell, identity } = this;
+    this.onState({ ...this.#last, nodeId: identity.nodeId, bytesIn, bytesOut, farewell, error });
   }
 
   /** Wait; the network's coming back or the node's end cut it short. */
