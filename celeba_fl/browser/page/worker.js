@@ -87,8 +87,8 @@ async function correct({ labels }) {
 
 async function start({ name, cohort, roster, ticket }) {
   const own = roster ? await identityOf({ name, roster, keys: site.signing }) : null;
-  Object.assign(site, { name, cohort, roster, started: true });
   if (ticket) await redeem(ticket);
+  Object.assign(site, { name, cohort, roster, started: true });
   await save();
   const corrections = (predicted) => {
     tell("correct", { predicted });
