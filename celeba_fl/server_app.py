@@ -30,6 +30,7 @@ from celeba_fl.rounds.exchange import PhaseProgress, send_and_wait
 from celeba_fl.rounds.loop import Loop, Retries
 from celeba_fl.rounds.messages import RUN, TRAIN, to_record
 from celeba_fl.rounds.roll_call import roll_call
+from celeba_fl.rounds.runtimes import check_client
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.audit import Audit
 from celeba_fl.runs.directory import RunDirectory
@@ -86,7 +87,7 @@ def main(grid: Grid, context: Context) -> None:
             strict=config.bad_images == "fail",
             chosen=config.chosen,
             sums=sums,
-            check=task.check_description,
+            check=partial(check_client, task),
             check_owner=name_check(grid),
             on_progress=run.progress,
             on_failures=run.note_failures,

@@ -15,7 +15,7 @@ ROOMS = (
     *("data", "evaluation"),
     *("client_app", "strategy", "launch", "runs", "vision", "models", "teach", "deployment"),
     *("report", "inference", "export", "tasks", "membership", "server_app", "studies"),
-    *("dashboard", "cli"),
+    *("browser", "dashboard", "cli"),
 )
 FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 

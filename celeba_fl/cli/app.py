@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from celeba_fl.cli import apps, export, membership, models, pages, runs, sites, studies
+from celeba_fl.cli import apps, browser, export, membership, models, pages, runs, sites, studies
 from celeba_fl.common.errors import InputError
 
 app = typer.Typer(
@@ -19,8 +19,8 @@ for command in (
     *(runs.run, runs.runs, studies.baseline, studies.sweep, studies.fairer, studies.contributions),
     *(membership.withdraw, membership.join, membership.serve),
     *(models.predict, models.sample, models.teach),
-    *(pages.report, pages.compare, pages.dashboard, sites.credentials),
-    *(sites.check_site, sites.split),
+    *(pages.report, pages.compare, pages.dashboard, browser.browser),
+    *(sites.credentials, sites.check_site, sites.split),
     *(export.export, apps.new, apps.keys),
 ):
     app.command()(command)

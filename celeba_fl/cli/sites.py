@@ -3,6 +3,7 @@
 import shlex
 import signal
 import time
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -111,7 +112,10 @@ def split(
 def local(
     nodes: Annotated[
         int | None,
-        typer.Option(min=1, help="number of SuperNodes (default: one for each --data, or 3)"),
+        typer.Option(
+            min=0,
+            help="number of SuperNodes (default: one for each --data; else 3, beside --browsers 0)",
+        ),
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -122,20 +126,47 @@ def local(
     name: Annotated[
         str, typer.Option(help="name of the connection, for `flwr run`")
     ] = "local-sites",
+    browsers: Annotated[
+        int,
+        typer.Option(
+            min=0, help="number of tabs of a browser that take part, with partitions of drawn faces"
+        ),
+    ] = 0,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="open the tabs in Chromium without a window")
+    ] = False,
 ) -> None:
     """Run SuperLink and SuperNodes on this machine, secured, until Ctrl-C or SIGTERM."""
     from celeba_fl.deployment.local import LocalDeployment, node_configs
 
+    if headless and not browsers:
+        raise InputError("--headless: says how tabs are opened; say how many with --browsers")
+    configs = node_configs(nodes, data or [], browsers)
+    if not configs and not browsers:
+        raise InputError("--nodes 0: a federation has a node; give it --nodes or --browsers")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     app = app_here()
     folder = app.places().home_dir / "deployments" / name
     print(f"Starting; everything is in {folder}", flush=True)
     try:
-        with LocalDeployment(folder, name, node_configs(nodes, data or [])) as deployment:
-            print(f"SuperLink on {deployment.address}; {len(deployment.nodes)} SuperNodes online")
+        with ExitStack() as stack:
+            deployment = LocalDeployment(folder, name, configs, rosters=not browsers)
+            stack.enter_context(deployment)
+            print(
+                f"SuperLink on {deployment.address}; {len(configs)} SuperNodes online", flush=True
+            )
+            if browsers:
+                from celeba_fl.browser.tabs import open_tabs
+
+                first = sum("partition-id" in node for node in configs)
+                home = app.places().home_dir
+                stack.enter_context(open_tabs(deployment, home, first, browsers, headless))
             print(f"Sites reach it by {deployment.front}, which takes what a SuperNode asks alone")
             config, key, experiment = "", "", "drawn-iid" if app.is_ours else "."
-            if all("data-path" in node for node in deployment.nodes):
+            if browsers:
+                key = f" min-available-clients={len(configs) + browsers}"
+                config = f" --run-config '{key.strip()}'"
+            elif all("data-path" in node for node in configs):
                 weights = ' weights="imagenet"' if app.is_ours else ""
                 config, key = f" --run-config 'dataset=\"none\"{weights}'", " dataset=none"
                 experiment = "celeba-iid" if app.is_ours else "."

@@ -1,5 +1,6 @@
-"""The names of clients and of runs: one rule for each, and where a node has its own from."""
+"""Names of clients, of runs and of hosts: one rule for each, and where a node has its own from."""
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,3 +66,11 @@ def check_note(key: str, note: object) -> str:
             f"characters"
         )
     return note
+
+
+def is_private(host: str) -> bool:
+    """Whether an address to listen on is of this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

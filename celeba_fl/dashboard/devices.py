@@ -22,6 +22,7 @@ from celeba_fl.runs.tables import read_csv
 ASK_EVERY = 10.0  # seconds; asking a SuperLink is a process of its own
 MOST_SWITCHES = 100
 UNKNOWN = "not known yet"
+KNOWN = ("client", "runtime")  # columns of `nodes.csv`
 
 
 def show_page() -> None:
@@ -95,10 +96,10 @@ def _nodes(connection: str) -> None:
     nodes, failure = _ask(connection)
     if failure:
         raise InputError(failure)
-    names = known_names()
+    known = known_nodes()
     rows = [
         {
-            "client": names.get(str(node.get("node-id")), UNKNOWN),
+            **known.get(str(node.get("node-id")), {"client": UNKNOWN, "runtime": ""}),
             "status": str(node.get("status", "")),
             "since": _since(node),
             "node": str(node.get("node-id")),
@@ -131,15 +132,15 @@ def _ask(connection: str) -> tuple[list[dict[str, Any]], str]:
         return [], str(error)
 
 
-def known_names() -> dict[str, str]:
-    """The client that each SuperNode was when it last took part, by its id."""
-    names: dict[str, str] = {}
+def known_nodes() -> dict[str, dict[str, str]]:
+    """The client that each SuperNode was when it last took part, and its runtime, by its id."""
+    nodes: dict[str, dict[str, str]] = {}
     for path in reversed(watching.directories(app_here().places().runs_dir)):
         with suppress(OSError, ValueError, csv.Error):
             rows = read_csv(path / "nodes.csv")
             known = (row for row in rows if row.get("client") and row.get("node_id"))
-            names |= {row["node_id"]: row["client"] for row in known}
-    return names
+            nodes |= {row["node_id"]: {key: row.get(key) or "" for key in KNOWN} for row in known}
+    return nodes
 
 
 def _since(node: Mapping[str, Any]) -> str:

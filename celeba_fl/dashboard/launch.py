@@ -1,11 +1,11 @@
 """How the dashboard is started: on this machine alone, and without asking anything of the net."""
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from celeba_fl.common.errors import InputError
+from celeba_fl.common.names import is_private
 
 APP = Path(__file__).with_name("app.py")
 MAX_UPLOAD_MB = 20
@@ -18,14 +18,6 @@ OPTIONS = {
     "theme.light.primaryColor": "#0072B2",
     "theme.dark.primaryColor": "#56B4E9",
 }
-
-
-def is_private(host: str) -> bool:
-    """Whether an address to listen on is of this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def exposure(host: str) -> str:

@@ -64,10 +64,11 @@ def decode(
     BadImageError
         If the bytes are not an image that is read here, or a truncated one.
     """
-    pixels = alter(_shown(data, 2 * size if reducing else 0)).resize(
-        (size, size), Image.Resampling.BILINEAR
-    )
-    return np.ascontiguousarray(np.asarray(pixels).transpose(2, 0, 1))
+    image: Image.Image = alter(_shown(data, 2 * size if reducing else 0))
+    for shape in ((size, image.height), (size, size)):
+        # Both at once would round in another order from Pillow 13 on, where much height is lost.
+        image = image.resize(shape, Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def media_type(data: bytes) -> str:

@@ -9,7 +9,8 @@ configuration that lies beside it.
 import argparse
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -51,45 +52,52 @@ LIMITS = httpx.Limits(max_connections=128, max_keepalive_connections=32, keepali
 
 
 def make_front(superlink: httpx.AsyncBaseTransport, url: str) -> Starlette:
-    """The front of a SuperLink with this URL, to which a transport carries what is passed on.
-
-    A client of httpx would add headers, and keep cookies of one site for another.
-    """
-
-    async def call(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in CALLS:
-            raise HTTPException(404)
-        # In bytes: a header may hold what is not ASCII, and is the SuperLink's to judge.
-        sent = {key: value for key, value in request.headers.raw if key.decode() in REQUEST_HEADERS}
-        body = _bounded(request.stream(), CALLS[name])
-        passed = httpx.Request("POST", f"{url}{FLEET}{name}", headers=sent, content=body)
-        try:
-            async with asyncio.timeout(CALL_SECONDS):
-                answer = await superlink.handle_async_request(passed)
-                content = await answer.aread()
-        except (httpx.HTTPError, TimeoutError):
-            raise HTTPException(502) from None  # a SuperNode tries again
-        headers = {
-            name: answer.headers[name] for name in RESPONSE_HEADERS if name in answer.headers
-        }
-        return Response(content, answer.status_code, headers)
-
+    """The front of a SuperLink with this URL, to which a transport carries what is passed on."""
     front = Starlette(
-        routes=[Route(f"{FLEET}{{name}}", call, methods=["POST"])],
+        routes=[passing(superlink, url, CALLS)],
         exception_handlers={HTTPException: _refuse, ClientDisconnect: _refuse},
     )
     front.router.redirect_slashes = False
     return front
 
 
-async def _bounded(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+def passing(superlink: httpx.AsyncBaseTransport, url: str, calls: Mapping[str, int]) -> Route:
+    """The route by which these calls, each of so many bytes at most, get to a SuperLink.
+
+    A client of httpx would add headers, and keep cookies of one site for another.
+    """
+
+    async def call(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in calls:
+            raise HTTPException(404)
+        # In bytes: a header may hold what is not ASCII, and is the SuperLink's to judge.
+        sent = {key: value for key, value in request.headers.raw if key.decode() in REQUEST_HEADERS}
+        body = _bounded(request.stream(), calls[name], 413)
+        passed = httpx.Request("POST", f"{url}{FLEET}{name}", headers=sent, content=body)
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                answer = await superlink.handle_async_request(passed)
+                async with aclosing(answer):
+                    assert isinstance(answer.stream, httpx.AsyncByteStream)
+                    chunks = [chunk async for chunk in _bounded(answer.stream, LARGE, 502)]
+        except (httpx.HTTPError, TimeoutError):
+            raise HTTPException(502) from None  # a SuperNode tries again
+        headers = {
+            name: answer.headers[name] for name in RESPONSE_HEADERS if name in answer.headers
+        }
+        return Response(b"".join(chunks), answer.status_code, headers)
+
+    return Route(f"{FLEET}{{name}}", call, methods=["POST"])
+
+
+async def _bounded(chunks: AsyncIterable[bytes], limit: int, status: int) -> AsyncIterator[bytes]:
     """The chunks of a body, as they come, as long as all of them have `limit` bytes at most."""
     size = 0
     async for chunk in chunks:
         size += len(chunk)
         if size > limit:
-            raise HTTPException(413)
+            raise HTTPException(status)
         yield chunk
 
 

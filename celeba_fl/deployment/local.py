@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
-from celeba_fl.common.files import private
+from celeba_fl.common.files import hash_key, private
 from celeba_fl.deployment.client_keys import VARIABLE
 from celeba_fl.deployment.credentials import CLIENT_KEYS, ROSTER, write_credentials
 from celeba_fl.launch.flower import flower_environment, flower_json
@@ -50,6 +50,8 @@ class LocalDeployment:
         configuration of Flower's commands, where others stay.
     nodes : Sequence[Mapping[str, Any]]
         The node config of each SuperNode.
+    rosters : bool (default: True)
+        Whether sites know each other by a roster; not where others join that are not in it.
 
     Raises
     ------
@@ -58,10 +60,12 @@ class LocalDeployment:
         running already, or it does not come up.
     """
 
-    def __init__(self, folder: Path, name: str, nodes: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, name: str, nodes: Sequence[Mapping[str, Any]], rosters: bool = True
+    ) -> None:
         if not re.fullmatch(r"[\w-]+", name):
             raise InputError(f"--name {name!r}: letters, digits, _ and - only")
-        self.folder, self.name, self.nodes = folder, name, nodes
+        self.folder, self.name, self.nodes, self.rosters = folder, name, nodes, rosters
         self._lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0, mode=0o600)
         self._port, self._front_port, *self._node_ports = free_ports(2 + len(nodes))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -123,7 +127,7 @@ class LocalDeployment:
             key = str(self.credentials / f"node-{node}.pub")
             self._flwr("supernode", "register", key, self.name)
             self.start_node(node)
-        self._await("the SuperNodes are not online", lambda: self.online() == len(self.nodes))
+        self.wait_for(len(self.nodes))
 
     def _connect(self) -> None:
         """Make this deployment a connection of Flower's commands."""
@@ -138,7 +142,7 @@ class LocalDeployment:
 
     def start_superlink(self) -> None:
         """Start the SuperLink, also again, and wait until it can be reached."""
-        self._spawn(
+        self.spawn(
             "superlink",
             "flower-superlink",
             *("--host", HOST, "--port", str(self._port)),
@@ -153,7 +157,7 @@ class LocalDeployment:
 
     def start_front(self) -> None:
         """Start what sites reach the SuperLink by, and wait until it can be reached."""
-        self._spawn(
+        self.spawn(
             "front",
             *(sys.executable, "-m", "celeba_fl.deployment.front"),
             *("--host", HOST, "--port", str(self._front_port)),
@@ -169,8 +173,8 @@ class LocalDeployment:
             roster.SIGNING_KEY: str(self.credentials / f"node-{node}-signing.key"),
         }
         with open(config, "wb", opener=private) as file:
-            tomli_w.dump({**identity, **self.nodes[node]}, file)
-        self._spawn(
+            tomli_w.dump({**(identity if self.rosters else {}), **self.nodes[node]}, file)
+        self.spawn(
             f"node-{node}",
             "flower-supernode",
             *("--superlink", self.front),
@@ -179,6 +183,21 @@ class LocalDeployment:
             *("--host", HOST, "--port", str(self._node_ports[node])),
             *("--node-config", str(config)),
         )
+
+    def admit(self, client: str, key: str) -> None:
+        """Register the key of one more node, and list it as that of this client.
+
+        `key` is a public key as OpenSSH writes it, without a comment.
+        """
+        alone = self.credentials / f"{hash_key(key)}.pub"
+        for path in (alone, self.credentials / CLIENT_KEYS):
+            with open(path, "a", opener=private) as file:
+                file.write(f"{key} {client}\n")
+        self._flwr("supernode", "register", str(alone), self.name)
+
+    def wait_for(self, nodes: int) -> None:
+        """Wait until so many nodes are online."""
+        self._await("the nodes are not online", lambda: self.online() == nodes)
 
     def kill(self, name: str) -> None:
         """End ``superlink``, ``front`` or ``node-0`` as a power cut would."""
@@ -204,7 +223,8 @@ class LocalDeployment:
     def _log(self, name: str) -> Path:
         return self.folder / "logs" / f"{name}.log"
 
-    def _spawn(self, name: str, *command: str, **variables: str) -> None:
+    def spawn(self, name: str, *command: str, **variables: str) -> None:
+        """Start a process of the deployment, which ends with it; its words go to a log."""
         with open(self._log(name), "ab", opener=private) as log:
             self._processes[name] = subprocess.Popen(
                 command,
@@ -239,11 +259,12 @@ class LocalDeployment:
             child.wait()
 
 
-def node_configs(nodes: int | None, data: Sequence[Path]) -> list[dict[str, Any]]:
+def node_configs(nodes: int | None, data: Sequence[Path], others: int = 0) -> list[dict[str, Any]]:
     """Node configs: first the sites with images of their own, then partitions of `dataset`.
 
     Without a number of nodes, there are the sites alone or, without any, 3 partitions. A site has
-    the name of its folder in `data`.
+    the name of its folder in `data`. The last partitions are those of so many `others`, which have
+    no config.
 
     Raises
     ------
@@ -251,7 +272,7 @@ def node_configs(nodes: int | None, data: Sequence[Path]) -> list[dict[str, Any]
         If there are more folders than nodes, one is not there, or two have one name.
     """
     sites = {folder.resolve().name: folder.resolve() for folder in data}
-    total = len(data) or 3 if nodes is None else nodes
+    total = len(data) or (0 if others else 3) if nodes is None else nodes
     for folder in data:
         if not folder.is_dir():
             raise InputError(f"--data {folder}: there is no such folder")
@@ -263,9 +284,10 @@ def node_configs(nodes: int | None, data: Sequence[Path]) -> list[dict[str, Any]
     if len(data) > total:
         raise InputError(f"--nodes {total} with {len(data)} --data: there is one a node")
     partitions = total - len(data)
+    of = partitions + others
     return [
         *({"site": name, "data-path": str(folder)} for name, folder in sites.items()),
-        *({"partition-id": i, "num-partitions": partitions} for i in range(partitions)),
+        *({"partition-id": i, "num-partitions": of} for i in range(partitions)),
     ]
 
 

@@ -5,6 +5,7 @@ there and holds what it held before.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -22,6 +23,7 @@ from celeba_fl.rounds.checking import Client, Judge, check_reply, fault, largest
 from celeba_fl.rounds.exchange import send_and_wait
 from celeba_fl.rounds.messages import ARRAYS, CONFIG, RUN, SERVER_ROUND, SUMS, TRAIN, to_arrays
 from celeba_fl.rounds.roll_call import roll_call
+from celeba_fl.rounds.runtimes import check_client
 from celeba_fl.runs.audit import Audit, files_of
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.kept_sums import KeptSums
@@ -107,7 +109,7 @@ class LateComers:
             num_counts=len(task.count_names),
             wait=config.wait_seconds,
             sums=task.description_sums(),
-            check=task.check_description,
+            check=partial(check_client, task),
             check_owner=name_check(self.grid),  # which knows those that are here now
             on_progress=self.run.progress,
         )

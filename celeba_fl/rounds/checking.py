@@ -21,6 +21,7 @@ from celeba_fl.rounds.messages import METRICS, NUM_EXAMPLES, SUMS, TRAIN, Introd
 LARGEST = 1e15
 MOST_EXAMPLES = 10**9
 HASH = re.compile("[0-9a-f]{64}")
+RUNTIME = re.compile("[ -~]{0,80}")  # printable ASCII
 EPOCH_COLUMN = re.compile("(train|valid)_[A-Za-z0-9_]{1,60}")
 
 
@@ -35,6 +36,8 @@ class Client:
     sums: Arrays = field(default_factory=dict)  # int64, exact, of its train examples
     # Whether it may hold less than that, as clients together do that are some of those counted.
     at_most: bool = False
+    runtime: str = ""  # what computes its features, if that is not what the server has
+    probe: Arrays = field(default_factory=dict)  # then, its features of the probe picture
 
 
 def total_client(clients: Iterable[Client], zeros: Arrays) -> Client:
@@ -54,6 +57,10 @@ class Expectations:
     several together may have less than it counted, if `at_most`. These defaults say what holds of
     any task.
     """
+
+    def probe(self) -> np.ndarray:
+        """The features of the probe picture, to which clients of other runtimes are held."""
+        raise InputError("it computes in another runtime, and this task takes native ones alone")
 
     def check_description(self, client: Client) -> None:
         """Check the counts and the sums of a client in the roll call."""
@@ -212,6 +219,8 @@ def check_introduction(
         raise InputError(f"it asks for {printable(repr(client.missing))}, which it was not told of")
     if not isinstance(client.code, str) or not isinstance(client.path, str):
         raise InputError("it does not say what code it runs")
+    if not isinstance(client.runtime, str) or not RUNTIME.fullmatch(client.runtime):
+        raise InputError(f"its runtime is {printable(repr(client.runtime))}")
     if different := difference(client.sums, sums):
         raise InputError(f"it sent other sums than were asked for: {different}")
 

@@ -37,9 +37,11 @@ from celeba_fl.common.arrays import Arrays
 QUERY, TRAIN, EVALUATE = "query", "train", "evaluate"
 # Records.
 ARRAYS, CONFIG, METRICS, FILES, COUNTS = "arrays", "config", "metrics", "files", "counts"
-CLIENT, SITS_OUT = "client", "sits-out"
+CLIENT, SITS_OUT, PROBE = "client", "sits-out", "probe"
 # A record of the query, and a key of `config`: sums that clients send, and which to send.
 SUMS = "sums"
+# An array of `probe`, and a word of `client`: a client of another runtime has both.
+FEATURES, RUNTIME = "features", "runtime"
 # Keys of `config`: the round, the name of the run, the final evaluation.
 SERVER_ROUND, RUN, FINAL = "server-round", "run", "final"
 # Keys of `metrics`; one that begins with EPOCH is a column of `epochs.csv`.
@@ -128,6 +130,8 @@ class Introduction:
     code: str  # the hash of the code that it runs
     path: str  # and where that is
     sums: Arrays = field(default_factory=dict)  # exact ones, of its train examples
+    runtime: str = ""  # what computes its features, if that is not what the server has
+    probe: Arrays = field(default_factory=dict)  # then, its features of the probe picture
 
     def to_content(self) -> RecordDict:
         """The content of the reply."""
@@ -135,6 +139,9 @@ class Introduction:
         metrics = MetricRecord({NUM_EXAMPLES: self.num_train, NUM_VALID: self.num_valid})
         content = RecordDict({CLIENT: ConfigRecord({**words}), METRICS: metrics})
         content[COUNTS], content[SUMS] = to_record({COUNTS: self.counts}), to_record(self.sums)
+        if self.runtime:
+            content.config_records[CLIENT][RUNTIME] = self.runtime
+            content[PROBE] = to_record(self.probe)
         return content
 
     @classmethod
@@ -147,8 +154,11 @@ class Introduction:
             "num_valid": metrics[NUM_VALID],
         }
         counts = to_arrays(content.array_records[COUNTS])[COUNTS]
-        sums = to_arrays(content.array_records.get(SUMS, ArrayRecord()))
-        return cls(**words, **numbers, counts=counts, sums=sums)
+        words["runtime"] = said.get(RUNTIME, "")
+        sums, probe = (
+            to_arrays(content.array_records.get(key, ArrayRecord())) for key in (SUMS, PROBE)
+        )
+        return cls(**words, **numbers, counts=counts, sums=sums, probe=probe)
 
 
 def sits_out(name: str) -> RecordDict:

@@ -222,7 +222,8 @@ def _clients(
     reasons, clients = {}, {}
     for node, said in present.items():
         numbers = node_ids[node], said.num_train, said.num_valid
-        clients[node] = Client(*numbers, said.counts.astype(np.int64), said.sums)
+        counts, runs_in = said.counts.astype(np.int64), (said.runtime, said.probe)
+        clients[node] = Client(*numbers, counts, said.sums, False, *runs_in)
         lacks = f"it still lacks {said.missing}" if said.missing else ""
         reasons[node] = lacks or fault(check, clients[node])
     of_name: dict[str, list[str]] = {}

@@ -27,7 +27,10 @@ MOST_NAMED = 5  # runs that an error lists
 KINDS = {
     str: ("reason", "home", "started", "finished", "updated"),
     int | float: ("seed", "num_clients", "seconds"),
-    dict: ("config", "own_keys", "dataset", "weights", "features", "teacher", "code", "packages"),
+    dict: (
+        *("config", "own_keys", "dataset", "weights", "features", "teacher", "runtimes"),
+        *("code", "packages"),
+    ),
     list: ("flwr_run_ids",),
 }
 
@@ -59,6 +62,7 @@ class RunInfo:
     teacher: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, Any] = field(default_factory=dict)
     packages: Mapping[str, Any] = field(default_factory=dict)
+    runtimes: Mapping[str, Any] = field(default_factory=dict)
     flwr_run_ids: list[int] = field(default_factory=list)
     started: str = ""
     finished: str = ""

@@ -9,12 +9,13 @@ from flwr.app import ArrayRecord, MetricRecord
 
 from celeba_fl.common.arrays import Arrays, sum_counts
 from celeba_fl.common.log import LOG
-from celeba_fl.rounds import messages, outliers
+from celeba_fl.rounds import messages, outliers, runtimes
 from celeba_fl.rounds.checking import FINAL_EVALUATION, Client
 from celeba_fl.rounds.exchange import TOTAL, Replies
 from celeba_fl.rounds.messages import NAN, to_arrays
 from celeba_fl.rounds.outliers import COSINE, LOSS, NORM
 from celeba_fl.rounds.round import Round
+from celeba_fl.rounds.runtimes import NATIVE
 from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.resuming import last_losses
 from celeba_fl.task import Task
@@ -42,8 +43,12 @@ class Recorder:
     def record_partitions(self) -> None:
         """Write `partitions.csv` and `nodes.csv`, and log how examples are spread."""
         names = self.task.count_names
-        nodes = [{"client": name, "node_id": one.node_id} for name, one in self.clients.items()]
+        nodes = [
+            {"client": name, "node_id": one.node_id, "runtime": one.runtime or NATIVE}
+            for name, one in self.clients.items()
+        ]
         self.run.write_csv("nodes.csv", nodes)
+        self.run.update(**runtimes.summary(self.clients, self.task.probe))
         if self.task.config.private:
             self.run.update(num_clients=len(self.clients))
             LOG.info("%d clients; what they hold stays with them", len(self.clients))

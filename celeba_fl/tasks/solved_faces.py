@@ -15,6 +15,7 @@ from celeba_fl.tasks import closed_form, fairer, private, weighting
 from celeba_fl.tasks.budgeted_faces import BudgetedFaces
 from celeba_fl.tasks.contributions import Contributions, accuse, check_jury
 from celeba_fl.tasks.examples import Examples, FeatureStores
+from celeba_fl.vision.probe import probe_features
 
 
 class SolvedFaces(BudgetedFaces):
@@ -24,6 +25,10 @@ class SolvedFaces(BudgetedFaces):
     _weights: str  # the SHA-256 of those of the backbone
     _scaling: Scaling | None  # of the heads on the way
     _statistics: Public  # under a budget of privacy
+
+    def probe(self) -> np.ndarray:
+        """What the backbone makes of it here."""
+        return probe_features(self.config.home_dir, self.features.view, self._weights)
 
     def zero_sums(self) -> Arrays:
         """Zeros for the train sums; for validation sums too where the server has no such split.

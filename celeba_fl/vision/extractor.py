@@ -146,17 +146,22 @@ def seeing(home: Path, view: View, weights: str) -> "nn.Module":
     return Seeing().eval()
 
 
+def onnx_file(home: Path, view: View, weights: str) -> Path:
+    """The file from ``pixels`` (1, 3, N, N) uint8 to ``features`` (1, dim) float32; made once."""
+    name = f"{weights}-{view.image_size}"
+    if view.features != LAST:
+        name += f"-{hash_key(POOLING, view.features)}"
+    return keep(
+        home / "onnx" / f"{name}.onnx",
+        lambda file: _export(seeing(home, view, weights), view.image_size, file),
+    )
+
+
 @lru_cache(maxsize=1)
 def _onnx_runner(
     home: Path, view: View, weights: str, threads: int
 ) -> Callable[[np.ndarray], np.ndarray]:
-    name = f"{weights}-{view.image_size}"
-    if view.features != LAST:
-        name += f"-{hash_key(POOLING, view.features)}"
-    path = keep(
-        home / "onnx" / f"{name}.onnx",
-        lambda file: _export(seeing(home, view, weights), view.image_size, file),
-    )
+    path = onnx_file(home, view, weights)
     if view.precision == BF16:
         return bf16_runner(path, threads)
     import onnxruntime

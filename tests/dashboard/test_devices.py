@@ -106,7 +106,7 @@ def clinics(runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
     """SuperNodes of a connection; the first one took part in a run."""
     flower.write_connection("clinics", address="10.0.0.1:8000")
     write_run(runs / "a", csv={"nodes": "client,node_id\nold-name,11\n"})
-    write_run(runs / "b", csv={"nodes": "client,node_id\nhospital-a,11\n"})
+    write_run(runs / "b", csv={"nodes": "client,node_id,runtime\nhospital-a,11,web 1.30\n"})
     write_run(runs / "c", csv={"nodes": "of,another\nkind\n"})
     nodes = [
         {"node-id": "11", **ONLINE},
@@ -133,6 +133,7 @@ def test_supernodes_of_a_connection(
     assert "does not know what its SuperNodes are called" in said
     table = opened.dataframe[0].value
     assert list(table["client"]) == ["hospital-a", *[devices.UNKNOWN] * 3]
+    assert list(table["runtime"]) == ["web 1.30", "", "", ""]
     assert list(table["since"]) == [
         *["2026-11-24 04:00:00Z"] * 2,
         *("2026-11-23 01:00:00Z", "never online"),

@@ -154,6 +154,15 @@ def test_who_sends_for_ever_is_cut_off(everyones: tuple[SuperLink, int]) -> None
             stranger.sendall(bytes(2**26))
 
 
+def test_an_answer_that_is_too_large_is_not_passed_back(
+    call: Callable[..., Answer], superlink: SuperLink
+) -> None:
+    superlink.answer = lambda: httpx.Response(200, content=bytes(LARGE))
+    assert len(call(PULL)[1]) == LARGE
+    superlink.answer = lambda: httpx.Response(200, content=bytes(LARGE + 1))
+    assert call(PULL)[:2] == (502, b"")
+
+
 def test_a_superlink_that_is_away_is_tried_again(
     call: Callable[..., Answer], superlink: SuperLink
 ) -> None:

@@ -41,6 +41,13 @@ def test_nodes_are_partitions_unless_they_have_data(sites):
     assert node_configs(4, sites) == [*map(own, sites), partition(0, 2), partition(1, 2)]
 
 
+def test_others_have_the_last_partitions(sites):
+    assert node_configs(2, [], others=3) == [partition(0, 5), partition(1, 5)]
+    assert node_configs(3, sites, others=1) == [*map(own, sites), partition(0, 2)]
+    assert node_configs(None, sites, others=1) == [*map(own, sites)]
+    assert node_configs(None, [], others=1) == []
+
+
 def test_a_node_has_an_absolute_path(sites, monkeypatch):
     monkeypatch.chdir(sites[0])
     assert node_configs(None, [sites[0] / ".." / "hospital-b"]) == [own(sites[1])]

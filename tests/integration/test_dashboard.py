@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -15,10 +14,9 @@ import numpy as np
 import pytest
 import tomli_w
 from engine import BIN, Flower
-from selenium import webdriver
 from selenium.webdriver import Chrome, Keys
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from visiting import hosts, open_browser, until
 
 from celeba_fl.data.drawn_pictures import Face, render
 from celeba_fl.data.schema import ATTRIBUTES
@@ -26,30 +24,12 @@ from celeba_fl.deployment.local import free_ports
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--window-size=1280,1000",
-)
-SECONDS = 240.0  # for what takes as long as the machine needs
-STILL = 120.0  # for which a page may stay as it is before something is wrong
 WATCHED = 30.0  # seconds of training
-# What a page says when there is nothing more to wait for.
-FAILED = re.compile(r"cannot be shown:|celeba-fl: |Traceback|\b(failed|interrupted)(: | ·)")
 
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no browser here: chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'browser'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    with Chrome(options=options, service=Service(executable_path=driver)) as opened:
-        yield opened
+    yield from open_browser(tmp_path / "browser")
 
 
 @pytest.fixture
@@ -67,33 +47,6 @@ def address(flower: Flower, tmp_path: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=30)
-
-
-def until(done: Callable[[], Any], what: str, seen: Callable[[], str] = lambda: "") -> Any:
-    """What `done` returns, once that is something.
-
-    It fails with what was `seen` as soon as that tells of a failure, or has stayed the same for
-    so long that nothing else can be expected.
-    """
-    start = since = time.monotonic()
-    last, error = "", ""
-    while True:
-        try:
-            if found := done():
-                return found
-        except Exception as raised:  # an element that has just been replaced, a server that starts
-            error = f"; at last {type(raised).__name__}: {raised}".partition("\n")[0]
-        try:
-            now = seen()
-        except Exception:
-            now = last
-        if now != last:
-            last, since = now, time.monotonic()
-        waited, still = time.monotonic() - start, time.monotonic() - since
-        stuck = last and still > STILL and "Preparing: " not in last
-        if waited > SECONDS or stuck or FAILED.search(last):
-            raise AssertionError(f"no {what} after {waited:.0f} s{error}; the page says:\n{last}")
-        time.sleep(0.1)
 
 
 class Visitor:
@@ -166,14 +119,6 @@ def face(path: Path) -> Path:
         labels[ATTRIBUTES.index(name)] = True
     path.write_bytes(render(Face("face", 0, 1, labels), seed=1))
     return path
-
-
-def hosts(browser: Chrome, page: str) -> set[str]:
-    """Hosts that a page has asked; the browser's own first page is no matter of ours."""
-    messages = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
-    sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    urls = [urlsplit(one["request"]["url"]) for one in sent if one["documentURL"].startswith(page)]
-    return {url.netloc for url in urls if url.scheme not in ("data", "blob")}
 
 
 @pytest.mark.slow

@@ -79,12 +79,15 @@ def test_shares_of_a_threshold_give_the_secret_back_and_fewer_do_not() -> None:
     assert split(SECRET, 3, 5) != shares
 
 
-def test_a_mask_is_the_stream_of_chacha20_as_in_rfc_8439_appendix_a_1() -> None:
-    words = np.zeros(8, np.uint64)
+def test_a_mask_is_the_stream_of_aes_in_counter_mode() -> None:
+    # H, E(K, Y0) and the ciphertext of the test cases 13 and 14 of McGrew and Viega, "The
+    # Galois/Counter Mode of Operation": the counters 0, 1 and 2 under the key of zeros.
+    words = np.zeros(6, np.uint64)
     add_mask(words, bytes(32))
     assert words.astype("<u8").tobytes().hex() == (
-        "76b8e0ada0f13d90405d6ae55386bd28bdd219b8a08ded1aa836efcc8b770dc7"
-        "da41597c5157488d7724e03fb8d84a376a43b8f41518a11cc387b669b2ee6586"
+        "dc95c078a2408989ad48a21492842087"
+        "530f8afbc74536b9a963b4f1c4cb738b"
+        "cea7403d4d606b6e074ec5d3baf39d18"
     )
 
 

@@ -499,6 +499,14 @@ def test_where_nobody_can_be_compared_nothing_is_ranked_or_drawn(make_run: MakeR
     assert not (path / "plots" / "groups.svg").exists()
 
 
+def test_who_computes_in_a_browser_is_named(make_run: MakeRun) -> None:
+    others = {"onnxruntime-web 1.30.0 wasm": {"clients": 2, "distance": 6.4e-14}}
+    runtimes = {"tolerance": 1e-6, "others": others}
+    text = read(make_run(info={"runtimes": runtimes})).text
+    assert "another runtime than the server: 2 in onnxruntime-web 1.30.0 wasm." in text
+    assert "the server's is 6.4e-14 at most; clients above 1e-06 are refused." in text
+
+
 def test_chance_moves_examples_between_groups_too(make_run: MakeRun) -> None:
     """Two clients of one image each: by chance, each misses half a one in half of the deals."""
     partitions = "client,num_examples,Male=0,Male=1\na,1,1,0\nb,1,0,1\n"

@@ -10,7 +10,25 @@ from celeba_fl.report.words import figure
 
 
 def partitions(run: Run) -> list[Block]:
-    """How many examples each client holds, and of which groups."""
+    """How many examples each client holds, and of which groups; and who computes otherwise."""
+    return [*_held(run), *_runtimes(run)]
+
+
+def _runtimes(run: Run) -> list[Block]:
+    """Clients whose features come from another runtime than the server's, such as a browser's."""
+    others: dict[str, dict[str, float]] = run.info.runtimes.get("others", {})
+    if not others:
+        return []
+    named = ", ".join(f"{one['clients']} in {name}" for name, one in others.items())
+    farthest = max(one["distance"] for one in others.values())
+    return [
+        f"Clients that compute features in another runtime than the server: {named}. Of one "
+        f"picture that all see, 1 - cosine of theirs and the server's is {farthest:.2g} at most; "
+        f"clients above {run.info.runtimes['tolerance']:g} are refused."
+    ]
+
+
+def _held(run: Run) -> list[Block]:
     rows = run.partitions
     if run.privacy:
         return [

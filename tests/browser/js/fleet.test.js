@@ -1,0 +1,328 @@
+// A node against a SuperLink that misbehaves, and objects that no SuperLink should send.
+
+import assert from "node:assert/strict";
+import { mock, test } from "node:test";
+
+import { ToldInputError } from "../../../celeba_fl/browser/page/fleet/errors.js";
+import { Identity } from "../../../celeba_fl/browser/page/fleet/identity.js";
+import { CALLS } from "../../../celeba_fl/browser/page/fleet/messages.js";
+import { Node } from "../../../celeba_fl/browser/page/fleet/node.js";
+import {
+  MAX_OBJECTS,
+  deflate,
+  idsOf,
+  inflate,
+  sha256,
+} from "../../../celeba_fl/browser/page/fleet/objects.js";
+import { decode, encode } from "../../../celeba_fl/browser/page/fleet/protobuf.js";
+import { arrays, config, metrics, tensor } from "../../../celeba_fl/browser/page/fleet/records.js";
+import { FakeSuperLink, Refusal } from "./fake_superlink.mjs";
+
+const ASKED = new Map([["config", config({ n: 1n })]]);
+const ANSWER = new Map([["metrics", metrics({ n: 2n })]]);
+const answered = async () => ANSWER;
+
+// A node waits up to 30 seconds between two tries; that the network is back cuts it short.
+const network = new EventTarget();
+globalThis.addEventListener = network.addEventListener.bind(network);
+globalThis.removeEventListener = network.removeEventListener.bind(network);
+
+/** Run a node until it has answered; what it said, and the SuperLink. */
+async function play({ superlink, identity, handler = answered, until, flower = "1.42.0" } = {}) {
+  superlink ??= await new FakeSuperLink().start();
+  identity ??= await Identity.create();
+  const end = new AbortController();
+  const states = [];
+  const { base } = superlink;
+  const onState = (state) => states.push(state);
+  const options = { base, identity, flower, name: "site", signal: end.signal, onState };
+  const running = new Node(options).run(handler);
+  running.catch(() => {});
+  const deadline = performance.now() + 10_000;
+  try {
+    while (!until({ superlink, states })) {
+      const said = states.map(({ detail }) => detail);
+      assert.ok(performance.now() < deadline, `too late: ${said.join("; ")}`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      network.dispatchEvent(new Event("online"));
+    }
+  } finally {
+    end.abort();
+    await running;
+    await superlink.stop();
+  }
+  return { superlink, identity, states };
+}
+
+const hasReplied = (number) => ({ superlink }) => superlink.pushed.size >= number;
+const named = (superlink, name) => superlink.calls.filter(([call]) => call === name);
+const reasonIn = ({ superlink }) => superlink.replies.at(-1).error?.reason;
+
+test("a node joins, answers a message, and leaves", async () => {
+  const superlink = await new FakeSuperLink().start();
+  const id = await superlink.send(ASKED);
+  const seen = [];
+  const handler = async (message, run) => (seen.push(message, run), ANSWER);
+  const { identity } = await play({ superlink, handler, until: hasReplied(3) });
+  assert.equal(seen[0].metadata.messageId, id);
+  assert.deepEqual(seen[0].content, ASKED);
+  assert.equal(seen[1].runId, 7n);
+  const { metadata } = superlink.replies[0];
+  assert.equal(metadata.replyToMessageId, id);
+  assert.equal(metadata.srcNodeId, identity.nodeId);
+  assert.equal(metadata.dstTaskId, 3n);
+  assert.deepEqual(inflate(metadata.messageId, superlink.pushed).content, ANSWER);
+  assert.equal(superlink.online.size, 0);
+});
+
+test("after a reload the same key is the same node, though it never left", async () => {
+  const first = await new FakeSuperLink().start();
+  const { identity } = await play({ superlink: first, until: hasWaited });
+  const superlink = await new FakeSuperLink().start();
+  Object.assign(superlink, { nodes: first.nodes, online: new Set([identity.nodeId]) });
+  await play({ superlink, identity, until: hasWaited });
+  assert.equal(named(superlink, "register-node").length, 0);
+});
+
+const hasWaited = ({ states }) => states.some(({ state }) => state === "waiting");
+
+test("a SuperLink that forgot the node gets it anew", async () => {
+  const { identity } = await play({ until: hasWaited });
+  const superlink = await new FakeSuperLink().start();
+  await superlink.send(ASKED);
+  await play({ superlink, identity, until: hasReplied(3) });
+  assert.equal(superlink.nodes.size, 1);
+});
+
+test("a SuperLink that is restarted in the middle gets the node back", async () => {
+  const superlink = await new FakeSuperLink().start();
+  await superlink.send(ASKED);
+  const until = ({ superlink: { nodes, waiting, pushed } }) => {
+    if (pushed.size === 3 && nodes.size === 1 && !superlink.restarted) {
+      superlink.restarted = true;
+      nodes.clear();
+      superlink.online.clear();
+      superlink.send(new Map([["config", config({ n: 5n })]]));
+    }
+    return superlink.restarted && waiting.length === 0 && superlink.replies.length === 2;
+  };
+  await play({ superlink, until });
+  assert.equal(named(superlink, "register-node").length, 2);
+});
+
+test("a key that is not registered waits until it is", async () => {
+  const superlink = await new FakeSuperLink().start();
+  const closed = () => new Refusal(412, 2001);
+  superlink.before["register-node"] = closed;
+  const { states } = await play({ superlink, until: ({ states: all }) => {
+    if (all.some(({ state }) => state === "unregistered")) superlink.before = {};
+    return hasWaited({ states: all });
+  } });
+  assert.deepEqual([...new Set(states.map(({ state }) => state))].slice(0, 3), [
+    "registering",
+    "unregistered",
+    "waiting",
+  ]);
+});
+
+test("an answer that got lost on its way is pushed again, and is the same", async () => {
+  const superlink = await new FakeSuperLink().start();
+  await superlink.send(ASKED);
+  let lost = 0;
+  let worked = 0;
+  superlink.before["push-messages"] = (asked) => {
+    if (lost++ < 2) return superlink.push_messages(asked) && "hang up";
+    return undefined;
+  };
+  const handler = async () => (worked++, ANSWER);
+  const { states } = await play({ superlink, handler, until: hasReplied(3) });
+  const ids = superlink.replies.map(({ metadata }) => metadata.messageId);
+  assert.equal(ids.length, 3);
+  assert.equal(new Set(ids).size, 1);
+  assert.equal(worked, 1);
+  assert.ok(states.some(({ state }) => state === "offline"));
+});
+
+test("a message that comes twice is answered once", async () => {
+  const superlink = await new FakeSuperLink().start();
+  await superlink.send(ASKED);
+  superlink.waiting.push(superlink.waiting[0]);
+  let worked = 0;
+  const handler = async () => (worked++, ANSWER);
+  await play({ superlink, handler, until: () => named(superlink, "pull-messages").length > 3 });
+  assert.equal(worked, 1);
+  assert.equal(superlink.replies.length, 1);
+});
+
+test("a push that was replaced is made again", async () => {
+  const superlink = await new FakeSuperLink().start();
+  await superlink.send(ASKED);
+  let refused = 0;
+  superlink.before["push-object"] = () => (refused++ ? undefined : { stored: false });
+  await play({ superlink, until: hasReplied(3) });
+  assert.equal(superlink.replies.length, 2);
+});
+
+test("a reply to a run that has ended is dropped", async () => {
+  const superlink = await new FakeSuperLink().start();
+  await superlink.send(ASKED);
+  superlink.before["push-messages"] = () => new Refusal(403, 2007);
+  const { states } = await play({
+    superlink,
+    until: () => named(superlink, "pull-messages").length > 2,
+  });
+  assert.equal(superlink.replies.length, 0);
+  assert.ok(states.every(({ error }) => !error));
+});
+
+test("heartbeats go on, and the page's farewell stays fresh, while a message is worked on", async () => {
+  const superlink = await new FakeSuperLink().start();
+  await superlink.send(ASKED);
+  mock.timers.enable({ apis: ["setInterval", "Date"], now: Date.now() });
+  let finish;
+  const handler = () => new Promise((resolve) => (finish = () => resolve(ANSWER)));
+  const until = () => {
+    if (finish) mock.timers.tick(2_000);
+    const beats = named(superlink, "send-node-heartbeat").length;
+    if (beats >= 3) finish();
+    return superlink.pushed.size >= 3;
+  };
+  try {
+    const { states } = await play({ superlink, handler, until });
+    const working = states.filter(({ state }) => state === "working");
+    assert.ok(new Set(working.map(({ farewell }) => farewell.headers["flwr-timestamp"])).size > 2);
+  } finally {
+    mock.timers.reset();
+  }
+});
+
+test("what a handler throws goes to the server as a Python client's would", async () => {
+  const cases = [
+    [new ToldInputError("a key is at fault"), /ToldInputError'>:<'client site: a key is at fault'>$/],
+    [new TypeError("in anna.jpg"), /<'client site: TypeError in fleet.test.js, line \d+ of the page'>/],
+  ];
+  for (const [error, pattern] of cases) {
+    const superlink = await new FakeSuperLink().start();
+    await superlink.send(ASKED, { messageType: "query" });
+    const handler = () => Promise.reject(error);
+    const played = await play({ superlink, handler, until: hasReplied(1) });
+    assert.match(reasonIn(played), pattern);
+    assert.equal(superlink.replies[0].error.code, 2n);
+    assert.ok(played.states.some((state) => state.error === error));
+  }
+});
+
+test("an object that is not the one of its hash is told to the server, and not used", async () => {
+  const superlink = await new FakeSuperLink().start();
+  await superlink.send(ASKED);
+  const [first] = superlink.objects.keys();
+  superlink.objects.set(first, new TextEncoder().encode("ConfigRecord  0\0"));
+  let worked = 0;
+  const handler = async () => (worked++, ANSWER);
+  const played = await play({ superlink, handler, until: hasReplied(1) });
+  assert.match(reasonIn(played), /not the one that it should be/);
+  assert.equal(worked, 0);
+});
+
+test("an answer that is too long is not read to its end", async () => {
+  const superlink = await new FakeSuperLink().start();
+  await superlink.send(ASKED);
+  superlink.before["get-run"] = () => new Uint8Array(5 << 20);
+  const played = await play({ superlink, until: hasReplied(1) });
+  assert.match(reasonIn(played), /longer than/);
+});
+
+test("a version of Flower that the page does not know is refused", async () => {
+  for (const flower of ["1.43.0", "2.0", "1.420.0", ""]) {
+    const end = new AbortController();
+    const states = [];
+    const onState = (state) => states.push(state);
+    const identity = await Identity.create();
+    const node = new Node({ base: "http://127.0.0.1:9", identity, flower, signal: end.signal, onState });
+    await assert.rejects(node.run(answered), /this page knows 1\.41 and 1\.42/);
+    assert.equal(states.at(-1).state, "refused");
+  }
+});
+
+const text = (words) => new TextEncoder().encode(words);
+async function objectOf(type, children, body) {
+  const data = typeof body === "string" ? text(body) : body;
+  const content = Buffer.concat([text(`${type} ${children} ${data.length}\0`), data]);
+  return [await sha256(content), new Uint8Array(content)];
+}
+
+/** A message with one array of these chunks. */
+async function messageOf(body, chunks) {
+  const array = await objectOf("Array", chunks.map(([id]) => id), body);
+  const record = await objectOf("ArrayRecord", [array[0]], `{"a": "${array[0]}"}`);
+  const content = await objectOf("RecordDict", [record[0]], `{"r": "${record[0]}"}`);
+  const { contents, id } = await deflate({ metadata: { runId: 1n }, content: new Map() });
+  const empty = [...contents.values()].at(-1);
+  const end = empty.indexOf(0);
+  const message = await objectOf("Message", [content[0]], empty.subarray(end + 1));
+  assert.ok(id);
+  return [message[0], new Map([message, content, record, array, ...chunks])];
+}
+
+test("one chunk that stands for thousands does not fill the memory", async () => {
+  const chunk = await objectOf("ArrayChunk", [], new Uint8Array(5 << 20));
+  const order = Array(900).fill(0);
+  const body = { dtype: "uint8", shape: [1], stype: "numpy.ndarray", arraychunk_ids: order };
+  const message = await messageOf(JSON.stringify(body), [chunk]);
+  assert.throws(() => inflate(...message), /larger than/);
+});
+
+test("what is no array of Flower's is refused", async () => {
+  const { contents } = await deflate({
+    metadata: {},
+    content: new Map([["r", arrays({ a: tensor("float32", [1], Float32Array.of(1)) })]]),
+  });
+  const [chunk] = [...contents].filter(([, one]) => text("ArrayChunk").every((b, i) => one[i] === b));
+  const right = { dtype: "float32", shape: [1], stype: "numpy.ndarray", arraychunk_ids: [0] };
+  const read = async (changes, chunks = [chunk]) =>
+    inflate(...(await messageOf(JSON.stringify({ ...right, ...changes }), chunks)));
+  assert.ok((await read({})).content);
+  const changes = [
+    { dtype: "int32" },
+    { shape: [2] },
+    { stype: "pickle" },
+    { arraychunk_ids: [1] },
+    { arraychunk_ids: [] },
+    { arraychunk_ids: { length: 1 } },
+    { arraychunk_ids: Array(2000).fill(0) },
+  ];
+  for (const one of changes) await assert.rejects(read(one), { name: "ForeignDataError" });
+  const pickled = await objectOf("ArrayChunk", [], "\x80\x04cos\nsystem\n");
+  await assert.rejects(read({}, [pickled]), /no file of NumPy's/);
+});
+
+test("a tree that is too deep or too large is refused", () => {
+  const tree = (depth) => ({ objectId: "0".repeat(64), children: depth ? [tree(depth - 1)] : [] });
+  assert.throws(() => idsOf(tree(9)), /five deep/);
+  const id = (i) => i.toString(16).padStart(64, "0");
+  const leaves = Array.from({ length: MAX_OBJECTS + 1 }, (_, i) => ({ objectId: id(i), children: [] }));
+  assert.throws(() => idsOf({ objectId: "f".repeat(64), children: leaves }), /at most/);
+  assert.throws(() => idsOf({ objectId: "../etc", children: [] }), /as Flower makes them/);
+});
+
+test("bytes that are no message are refused", () => {
+  const { response } = CALLS["pull-messages"];
+  const whole = encode(response, {
+    messagesList: [{ metadata: { runId: 1n, messageId: "ä".repeat(50) } }],
+    messageObjectTrees: [{ objectId: "1", children: [{ objectId: "2", children: [] }] }],
+  });
+  assert.equal(decode(response, whole).messagesList[0].metadata.messageId, "ä".repeat(50));
+  for (let length = 1; length < whole.length; length++) {
+    try {
+      decode(response, whole.subarray(0, length));
+    } catch (error) {
+      assert.equal(error.name, "ForeignDataError");
+    }
+  }
+  let deep = new Uint8Array();
+  for (let i = 0; i < 40; i++) deep = Uint8Array.of(0x12, deep.length, ...deep);
+  const tree = Uint8Array.of(0x1a, deep.length, ...deep);
+  assert.throws(() => decode(response, tree), /deeper than|ends too soon/);
+  const many = encode(CALLS["push-messages"].request, { clientappRuntimeList: Array(9).fill(1) });
+  assert.throws(() => decode(CALLS["push-messages"].request, many, { values: 8 }), /more than/);
+});
