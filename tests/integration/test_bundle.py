@@ -98,7 +98,7 @@ def test_the_readme_says_what_the_hub_would_lack() -> None:
         pytest.skip("no git here: which files belong to the app is not known")
     app = [name for name in listed.stdout.split() if not name.startswith("tests/")]
     kinds = {Path(name).suffix or name for name in app if name not in taken}
-    text = (APP / "README.md").read_text(encoding="utf-8")
+    text = (APP / "celeba_fl" / "README.md").read_text(encoding="utf-8")
     assert {kind for kind in kinds if kind.lstrip(".").casefold() not in text.casefold()} == set()
 
 
