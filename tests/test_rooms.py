@@ -15,7 +15,7 @@ ROOMS = (
     *("data", "evaluation"),
     *("client_app", "strategy", "launch", "runs", "vision", "models", "teach", "deployment"),
     *("report", "inference", "export", "tasks", "membership", "server_app", "studies"),
-    *("browser", "dashboard", "cli"),
+    *("browser", "notebook", "dashboard", "cli"),
 )
 FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 
@@ -55,7 +55,7 @@ def upward(modules: Mapping[str, str]) -> list[str]:
         f"{module} imports {target}"
         for module, source in modules.items()
         for target in imports(source, anywhere=True)
-        if room_of(module) != room_of(target)
+        if room_of(module) not in ("", room_of(target))  # the package shows what is on top
         if FLOOR[room_of(module)] <= FLOOR[room_of(target)]
     ]
 

@@ -9,17 +9,10 @@ import typer
 
 from celeba_fl.cli.printing import Json, described, listed, print_json, told
 from celeba_fl.common.errors import InputError
-from celeba_fl.config import RunConfig
 from celeba_fl.launch.app import app_here
-from celeba_fl.launch.experiments import (
-    SIMULATION,
-    absolute_paths,
-    num_supernodes,
-    read_experiment,
-    read_toml,
-)
+from celeba_fl.launch.experiments import SIMULATION, num_supernodes, parse_pair
 from celeba_fl.launch.flower import failed, run_flower
-from celeba_fl.runs.names import default_name
+from celeba_fl.notebook.running import found_here, named_settings, run_here
 from celeba_fl.runs.naming import give_name
 from celeba_fl.runs.reading import find_directory, read_run, read_runs
 
@@ -52,23 +45,8 @@ def run(
     superlink = [word for word in rest or [] if "=" not in word]
     if len(superlink) > 1:
         raise InputError(f"{superlink}: one SuperLink at most; overrides are written key=value")
-    settings = read_experiment(experiment, pairs)
-    own = Path(experiment).expanduser()
-    if own.is_file() and not settings.keys() & {"name", "resume", "join"}:
-        settings |= _named_after(own, settings, inline)
+    settings = named_settings(experiment, dict(map(parse_pair, pairs)), inline)
     raise SystemExit(start(settings, superlink, federation, inline))
-
-
-def _named_after(file: Path, settings: dict[str, Any], inline: bool) -> dict[str, str]:
-    """The name of a run of somebody's own experiment, which only this command knows.
-
-    An app that was made before runs had names is not asked by Flower to give one.
-    """
-    usual = app_here().config
-    if not inline and "name" not in usual:
-        return {}
-    of_file = {file.stem: read_toml(file)}
-    return {"name": default_name(settings, {**RunConfig.defaults(), **usual}, of_file)}
 
 
 def start(
@@ -85,40 +63,19 @@ def start(
     app = app_here()
     config = app.load(settings)
     if not superlink:
-        settings |= {**absolute_paths(settings, config.keys()), **_runs_named(config)}
+        settings |= found_here(settings, config)
         federation = federation or SIMULATION
         num_supernodes(federation)  # fails here, and not in Flower
     if not inline:
         return run_flower(app, app.submittable(settings), federation, superlink, stop)
-    from celeba_fl.client_app import app as client_app
-    from celeba_fl.launch.inline import run_inline
-    from celeba_fl.server_app import app as server_app
-
     try:
-        run_inline(app.load(settings), num_supernodes(federation), server_app, client_app)
+        run_here(settings, num_supernodes(federation))
     except Exception as error:
         notes = getattr(error, "__notes__", ())
         if not notes:  # there is no run yet whose log says where it came from
             raise
         return failed(str(error) or repr(error), *notes)
     return 0
-
-
-def _runs_named(config: RunConfig) -> dict[str, str]:
-    """The directories of the runs that a config names, found before anything starts.
-
-    In a deployment they are the server's, which finds them before it asks a client.
-    """
-    found = {}
-    if config.resume:
-        from celeba_fl.runs.resuming import directory_to_resume
-
-        found["resume"] = str(directory_to_resume(config))
-    if config.join:
-        from celeba_fl.membership.joining import run_to_join
-
-        found["join"] = str(run_to_join(config).path)
-    return found
 
 
 def runs(

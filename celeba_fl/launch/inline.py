@@ -109,8 +109,9 @@ class InlineGrid(Grid):
 
 def run_inline(
     config: RunConfig, nodes: Nodes, server_app: ServerApp, client_app: ClientApp
-) -> None:
-    """Run an experiment in this process; it ends, or raises, as the ServerApp does."""
+) -> int:
+    """Run an experiment in this process; it ends, or raises, as the ServerApp does. Its id."""
     grid = InlineGrid(client_app, nodes, config.to_dict(), virtual_clock(config))
     context = Context(grid.run.run_id, 0, {}, RecordDict(), dict(config.to_dict()))
     server_app(grid, context)
+    return grid.run.run_id
