@@ -23,6 +23,7 @@ from people import cross_validate, head, line, measure, workers
 from strategies import LEAN, PARTITIONINGS
 
 from celeba_fl.launch.experiments import parse_pair
+from celeba_fl.rounds.aggregation import RoundFailedError
 
 CLIENTS = 50
 NONE, FEDAVG = "none", "FedAvg"
@@ -53,8 +54,11 @@ Row = dict[str, Any]
 
 
 def run(settings: dict[str, Any], clients: int) -> float:
-    """The AUROC on test."""
-    return measure(settings, clients).figures[AUROC]
+    """The AUROC on test; NaN where the strategy needs more clients with images than there are."""
+    try:
+        return measure(settings, clients).figures[AUROC]
+    except RoundFailedError:
+        return math.nan
 
 
 def table(rows: list[Row], where: str) -> str:
@@ -63,8 +67,9 @@ def table(rows: list[Row], where: str) -> str:
     base: dict[str, float] = found.get((FEDAVG, NONE), {})
     lost: dict[str, dict[str, float]] = {}
     for (defence, attack), folds in found.items():
-        if both := base.keys() & folds.keys():
-            value = mean(base[fold] - folds[fold] for fold in sorted(both))
+        both = [fold for fold in sorted(base.keys() & folds.keys()) if not math.isnan(folds[fold])]
+        if both:
+            value = mean(base[fold] - folds[fold] for fold in both)
             lost.setdefault(defence, {})[attack] = value
     best = {attack: min(of.get(attack, math.inf) for of in lost.values()) for attack in ATTACKS}
     lines = [head([where, "folds", "no attack", *ATTACKS, "worst"])]
