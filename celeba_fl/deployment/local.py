@@ -204,6 +204,12 @@ class LocalDeployment:
         self._processes[name].kill()
         self._processes[name].wait()
 
+    def start_again(self, name: str) -> None:
+        """Start a process as it was started before."""
+        command = self._processes[name].args
+        assert isinstance(command, tuple)
+        self.spawn(name, *command)
+
     def online(self) -> int:
         """Number of SuperNodes that the SuperLink can reach."""
         listed = self._flwr("supernode", "list", self.name)["nodes"]

@@ -18,7 +18,7 @@ class Deployment:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.name, self.front = folder, "mine", "127.0.0.1:1"
-        self.credentials, self.nodes = folder / "credentials", [{}, {}]
+        self.credentials, self.nodes = folder / "credentials", ["one", "two"]
         self.spawned: dict[str, tuple[str, ...]] = {}
         self.waited = 0
 
@@ -59,7 +59,7 @@ def test_each_tab_has_a_partition_after_those_of_the_supernodes_and_a_ticket(
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
-    with tabs.open_tabs(deployment, deployment.folder, 2, 3, headless=False) as urls:  # type: ignore[arg-type]
+    with tabs.open_tabs(deployment, deployment.folder, 2, 3, headless=False) as urls:
         asked = [parse_qs(urlsplit(url).query) for url in urls]
     assert [one["try"] for one in asked] == [["2/5"], ["3/5"], ["4/5"]]
     assert [one["name"] for one in asked] == [["2"], ["3"], ["4"]]
@@ -68,7 +68,7 @@ def test_each_tab_has_a_partition_after_those_of_the_supernodes_and_a_ticket(
     assert said[1:] == urls
     assert (opened, deployment.spawned) == ([], {})  # no desktop here
     monkeypatch.setenv("DISPLAY", ":0")
-    with tabs.open_tabs(deployment, deployment.folder, 0, 1, headless=False) as urls:  # type: ignore[arg-type]
+    with tabs.open_tabs(deployment, deployment.folder, 0, 1, headless=False) as urls:
         assert opened == urls
 
 
@@ -76,7 +76,7 @@ def test_headless_ones_are_processes_of_the_deployment(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
-    with tabs.open_tabs(deployment, deployment.folder, 2, 2, headless=True) as urls:  # type: ignore[arg-type]
+    with tabs.open_tabs(deployment, deployment.folder, 2, 2, headless=True) as urls:
         assert deployment.waited == 4
     assert {*deployment.spawned} == {"tab-2", "tab-3"}
     profiles = set()
