@@ -50,6 +50,7 @@ def test_without_a_ticket_nobody_is_registered(page: Page) -> None:
         f"{openssh()}\n{openssh()}",
         "",
     ],
+    ids=["cut", "P-256", "Ed25519", "named", "two", "none"],
 )
 def test_a_key_is_one_that_flower_knows(page: Page, key: str) -> None:
     with pytest.raises(InputError, match="key: should be ecdsa-sha2-nistp384"):
