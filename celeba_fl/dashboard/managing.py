@@ -36,7 +36,7 @@ def show_actions(run: RunInfo) -> None:
             _name(run)
         with st.popover("Files", icon=":material/folder_open:"):
             _files(run.path)
-        if run.status != "running":
+        if run.status != "running" and not jobs.asked(run):
             with st.popover("Delete", icon=":material/delete:"):
                 _delete(run)
 

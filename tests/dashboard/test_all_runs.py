@@ -5,13 +5,17 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
-from toys import write_run
-from words import text_of
+from toys import png, write_run
+from words import numbers, text_of
 
-from celeba_fl.dashboard import all_runs
+from celeba_fl.dashboard import watching
 
 ROUNDS = "round,valid_loss,valid_accuracy,test_loss,test_accuracy\n0,0.7,0.5,0.7,0.5\n"
 CONFIG = {
@@ -164,7 +168,7 @@ def test_a_sweep_is_shown(runs: Path, page: Open) -> None:
     folder = runs.parent / "sweeps" / "mine"
     folder.mkdir(parents=True)
     (folder / "sweep.csv").write_text("rank,seed\n1,7\n")
-    (folder / "sweep.png").write_bytes(png())
+    (folder / "sweep.png").write_bytes(png(np.zeros((4, 4, 3), np.uint8)))
     opened = page("all_runs")
     assert "Sweep mine" in [one.label for one in opened.expander]
     assert opened.dataframe[-1].value.to_dict("records") == [{"rank": "1", "seed": "7"}]
