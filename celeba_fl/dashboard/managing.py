@@ -39,6 +39,8 @@ def show_actions(run: RunInfo) -> None:
         if run.status != "running" and not jobs.asked(run):
             with st.popover("Delete", icon=":material/delete:"):
                 _delete(run)
+    if why := jobs.refused(run):
+        st.error(plain(why))
 
 
 def folder() -> Path:
@@ -65,7 +67,7 @@ def _stop(run: RunInfo) -> None:
     connection = st.selectbox("It was started on", list(known), key="stop-on")
     st.markdown(f"Stop this run? {AFTERWARDS}")
     if st.button("Stop it", type="primary", key="stop"):
-        jobs.stop(run, connection)
+        jobs.ask_to_stop(run, connection)
         st.rerun()
 
 

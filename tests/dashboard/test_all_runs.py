@@ -71,6 +71,7 @@ def test_the_final_figures_count_and_the_newest_run_comes_first(runs: Path, page
     opened = page("all_runs")
     assert [row(opened, i)["accuracy"] for i in (0, 1)] == [0.9, 0.7]
     assert row(opened)["status"] == "✔ completed"
+    assert (row(opened)["done"], row(opened)["rounds"]) == (1.0, "0 of at most 4")
 
 
 @pytest.mark.parametrize(

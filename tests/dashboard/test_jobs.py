@@ -149,7 +149,7 @@ def test_a_run_is_stopping_until_it_has_ended_or_goes_on(
     monkeypatch.setattr(jobs, "flower_json", lambda command, env: {})
     run = RunInfo(tmp_path, "running", flwr_run_ids=[1])
     assert jobs.asked(run) == ""
-    jobs.stop(run, "local")
+    jobs.ask_to_stop(run, "local")
     assert jobs.asked(run) == "stopping"
     assert jobs.asked(replace(run, status="interrupted")) == ""
     assert jobs.asked(replace(run, flwr_run_ids=[1, 2])) == ""

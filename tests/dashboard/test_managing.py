@@ -1,6 +1,7 @@
 """What can be done with a run: stopped, resumed, named, deleted, and its files taken away."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
+def until(done: Callable[[], bool]) -> None:
+    """Wait for what a thread does."""
+    for _ in range(200):
+        if done():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it has not come about")
+
+
 def labels(page: AppTest) -> set[str]:
     return {button.label for button in page.button}
 
@@ -54,7 +64,7 @@ def test_a_running_run_is_asked_to_stop_and_says_so_at_once(
     assert "Stop this run?" in text_of(opened)
     assert flwr == []
     press(opened, "Stop it")
-    assert flwr == [["flwr", "stop", "5", "local", "--format", "json"]]
+    until(lambda: flwr == [["flwr", "stop", "5", "local", "--format", "json"]])
     assert state(opened) == "**■ stopping** · run"
     assert "It has been asked to stop." in text_of(opened)
     assert "Stop it" not in labels(opened)
@@ -63,7 +73,7 @@ def test_a_running_run_is_asked_to_stop_and_says_so_at_once(
     # A run that was resumed is another one.
     write_info(path, {**RUNNING, "flwr_run_ids": [5, 6]})
     press(opened.run(), "Stop it")
-    assert flwr[1][2] == "6"
+    until(lambda: [command[2] for command in flwr] == ["5", "6"])
 
 
 def write_info(path: Path, info: dict[str, Any]) -> None:
@@ -80,8 +90,9 @@ def test_a_run_that_cannot_be_stopped_says_why(
     monkeypatch.setattr(jobs, "flower_json", refuse)
     write_run(runs / "run", info=RUNNING)
     opened = press(page("one_run"), "Stop it")
-    assert "run was not stopped: run 5 not found" in text_of(opened)
+    until(lambda: "run was not stopped: run 5 not found" in text_of(opened.run()))
     assert state(opened) == "**▶ running** · run"
+    assert "Stop it" in labels(opened)
 
 
 def test_a_run_goes_on_where_it_is_told_to(runs: Path, page: Open, started: list[Any]) -> None:
@@ -118,9 +129,7 @@ def test_a_run_gets_a_name_and_a_note(runs: Path, page: Open) -> None:
     assert read_run(path).name == "first of all"
 
 
-def test_a_run_is_deleted_for_good(
-    runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_deleted_for_good(runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("one", "two"):
         write_run(runs / name, info=STOPPED)
     switched: list[str] = []
