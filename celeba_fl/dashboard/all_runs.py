@@ -23,7 +23,7 @@ MARKS = {
     "completed": "✔",
     "stopped": "■",
     "failed": "✖",
-    "interrupted": "⏸",
+    "interrupted": "‖",
     "unreadable": "?",
     "stopping": "■",
     "resuming": "▶",
@@ -94,6 +94,7 @@ def _list(folder: Path, words: str) -> None:
         selection_mode="single-cell",
         key="rows",
         column_config={
+            "status": st.column_config.TextColumn(width=110),  # its reason is on the run's page
             "done": st.column_config.ProgressColumn(
                 min_value=0, max_value=1, format="percent", width=110
             ),
@@ -133,9 +134,9 @@ def _row(path: Path) -> dict[str, Any]:
         with suppress(ValueError, TypeError, KeyError):  # of somebody else's files
             figures = watching.watch(path, whole=False).results().values
     return {
+        "status": status(info),
         "run": info.name,
         "started": watching.when(path.name),
-        "status": status(info),
         "done": share,
         "rounds": rounds,
         **{name_of(metric): figures.get(metric) for metric in SHOWN},

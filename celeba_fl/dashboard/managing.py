@@ -66,9 +66,8 @@ def _stop(run: RunInfo) -> None:
     known = jobs.connections()
     connection = st.selectbox("It was started on", list(known), key="stop-on")
     st.markdown(f"Stop this run? {AFTERWARDS}")
-    if st.button("Stop it", type="primary", key="stop"):
-        jobs.ask_to_stop(run, connection)
-        st.rerun()
+    do = jobs.ask_to_stop
+    st.button("Stop it", type="primary", key="stop", on_click=do, args=(run, connection))
 
 
 def _resume(run: RunInfo) -> None:

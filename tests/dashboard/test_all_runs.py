@@ -81,7 +81,7 @@ def test_the_final_figures_count_and_the_newest_run_comes_first(runs: Path, page
         ({"status": "stopped", "reason": "target"}, "■ stopped: target"),
         (
             {"status": "running", "updated": (datetime.now(UTC) - timedelta(1)).isoformat()},
-            "⏸ interrupted",
+            "‖ interrupted",
         ),
         ({"status": "completed", "config": {"dataset": "\udcff"}}, "surrogates not allowed"),
         ({"status": "running", "updated": 5}, "? unreadable: fromisoformat: argument must be str"),
