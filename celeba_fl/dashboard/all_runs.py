@@ -23,7 +23,7 @@ MARKS = {
     "completed": "✔",
     "stopped": "■",
     "failed": "✖",
-    "interrupted": "⏸",
+    "interrupted": "‖",
     "unreadable": "?",
     "stopping": "■",
     "resuming": "▶",
@@ -61,6 +61,16 @@ def status(info: RunInfo) -> str:
     return f"{MARKS.get(word, MARKS.get(info.status, ''))} {word}".strip()
 
 
+def progress_of(info: RunInfo) -> tuple[float | None, str]:
+    """How far a run is, from 0 to 1, and its rounds in words."""
+    done, total = info.rounds, info.config.get("num-server-rounds")
+    if not isinstance(done, int) or not isinstance(total, int) or total < 1:
+        return None, ""
+    if info.status == "completed" and done < total:  # a closed form needs one
+        return 1.0, f"{done} of at most {total}"
+    return min(round(done / total, 2), 1.0), f"{done} of {total}"
+
+
 def _list(folder: Path, words: str) -> None:
     paths = watching.directories(folder)
     if left_out := watching.nameless(folder):
@@ -84,6 +94,7 @@ def _list(folder: Path, words: str) -> None:
         selection_mode="single-cell",
         key="rows",
         column_config={
+            "status": st.column_config.TextColumn(width=110),  # its reason is on the run's page
             "done": st.column_config.ProgressColumn(
                 min_value=0, max_value=1, format="percent", width=110
             ),
@@ -117,18 +128,17 @@ def _sweeps(folder: Path) -> None:
 def _row(path: Path) -> dict[str, Any]:
     info = watching.look(path)
     config = info.config
-    done, total = info.rounds, config.get("num-server-rounds")
-    share = done / total if isinstance(done, int) and isinstance(total, int) and total else None
+    share, rounds = progress_of(info)
     figures: dict[str, float] = {}
     if config:
         with suppress(ValueError, TypeError, KeyError):  # of somebody else's files
             figures = watching.watch(path, whole=False).results().values
     return {
+        "status": status(info),
         "run": info.name,
         "started": watching.when(path.name),
-        "status": status(info),
         "done": share,
-        "rounds": "" if share is None else f"{done} of {total}",
+        "rounds": rounds,
         **{name_of(metric): figures.get(metric) for metric in SHOWN},
         "task": subject(config)[0] if config else "",
         "dataset": str(config.get("dataset", "")),

@@ -23,6 +23,7 @@ from celeba_fl.runs.reading import RunInfo, keys_read
 TAIL_BYTES = 8192
 # What runs were asked for here, by their directories: the word, and of which run of Flower's.
 _asked: dict[Path, tuple[str, tuple[int, ...]]] = {}
+_refused: dict[Path, tuple[str, tuple[int, ...]]] = {}  # and why one was not stopped
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ def asked(run: RunInfo) -> str:
     word, ids = _asked.get(run.path, ("", ()))
     waits = ids == tuple(run.flwr_run_ids) and (run.status == "running") == (word == "stopping")
     return word if waits else ""
+
+
+def refused(run: RunInfo) -> str:
+    """Why a run was not stopped, as long as it goes on."""
+    why, ids = _refused.get(run.path, ("", ()))
+    return why if run.status == "running" and ids == tuple(run.flwr_run_ids) else ""
 
 
 def federation_of(folder: Path, number: int) -> Path:
@@ -127,6 +134,22 @@ def last_job(folder: Path) -> Job | None:
     return Job(log, command, text[-TAIL_BYTES:], Path(found[1]) if found else None, alive)
 
 
+def ask_to_stop(run: RunInfo, connection: str) -> None:
+    """Have a run stopped, without waiting for Flower, who takes seconds; see `refused`."""
+    ids = tuple(run.flwr_run_ids)
+    _refused.pop(run.path, None)
+    _asked[run.path] = "stopping", ids
+
+    def ask() -> None:
+        try:
+            stop(run, connection)
+        except InputError as error:
+            _refused[run.path] = str(error), ids
+            _asked.pop(run.path, None)
+
+    threading.Thread(target=ask, daemon=True).start()
+
+
 def stop(run: RunInfo, connection: str) -> None:
     """Ask Flower to stop a run.
 
@@ -146,4 +169,3 @@ def stop(run: RunInfo, connection: str) -> None:
             f"on another connection, choose that one; a run of `--inline`, of a sweep or of a test "
             f"is none of Flower's, and is ended where it was started, with Ctrl-C."
         ) from error
-    _asked[run.path] = "stopping", tuple(run.flwr_run_ids)

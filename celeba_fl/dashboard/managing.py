@@ -36,9 +36,11 @@ def show_actions(run: RunInfo) -> None:
             _name(run)
         with st.popover("Files", icon=":material/folder_open:"):
             _files(run.path)
-        if run.status != "running":
+        if run.status != "running" and not jobs.asked(run):
             with st.popover("Delete", icon=":material/delete:"):
                 _delete(run)
+    if why := jobs.refused(run):
+        st.error(plain(why))
 
 
 def folder() -> Path:
@@ -64,9 +66,8 @@ def _stop(run: RunInfo) -> None:
     known = jobs.connections()
     connection = st.selectbox("It was started on", list(known), key="stop-on")
     st.markdown(f"Stop this run? {AFTERWARDS}")
-    if st.button("Stop it", type="primary", key="stop"):
-        jobs.stop(run, connection)
-        st.rerun()
+    do = jobs.ask_to_stop
+    st.button("Stop it", type="primary", key="stop", on_click=do, args=(run, connection))
 
 
 def _resume(run: RunInfo) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from celeba_fl.dashboard import watching
-from celeba_fl.dashboard.all_runs import status
+from celeba_fl.dashboard import jobs, watching
+from celeba_fl.dashboard.all_runs import progress_of, status
 from celeba_fl.dashboard.blocks import live, part, plain, show, show_chart
 from celeba_fl.dashboard.managing import LOG, show_actions, show_log
 from celeba_fl.launch.app import app_here
@@ -60,7 +60,7 @@ def show_page() -> None:
     path = folder / _choose(
         [path.name for path in paths], lambda name: watching.label(folder / name)
     )
-    live("The state of the run", EVERY, _now, path, watching.version(path))
+    live("The state of the run", EVERY, _now, path, _version(path))
     run = watching.watch(path)
     with part("The title"):
         heading.title(plain(title_of(run)))
@@ -100,12 +100,12 @@ def _choose(names: list[str], say: Callable[[str], str]) -> str:
 
 def _now(path: Path, shown: tuple[Any, ...]) -> None:
     """How the run stands, every second; then the page anew, if there is more to show."""
-    newest = watching.version(path)
+    newest = _version(path)
     info = watching.look(path)
     st.markdown(f"**{plain(status(info))}** · {plain(path.name)}")
-    done, total = info.rounds, info.config.get("num-server-rounds")
-    if isinstance(done, int) and isinstance(total, int) and total > 0:
-        st.progress(min(done / total, 1.0), f"{done} of {total} rounds")
+    share, rounds = progress_of(info)
+    if share is not None:
+        st.progress(share, f"{rounds} rounds")
     if info.status == "running":
         st.markdown(plain(_exchange(path)))
     if door := served(path):
@@ -116,6 +116,11 @@ def _now(path: Path, shown: tuple[Any, ...]) -> None:
         )
     if newest != shown:
         st.rerun()
+
+
+def _version(path: Path) -> tuple[Any, ...]:
+    """Differs once there is something new to show, or something else to press."""
+    return (*watching.version(path), jobs.asked(watching.look(path)))
 
 
 def _exchange(path: Path) -> str:

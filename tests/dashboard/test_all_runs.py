@@ -5,13 +5,17 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
-from toys import write_run
-from words import text_of
+from toys import png, write_run
+from words import numbers, text_of
 
-from celeba_fl.dashboard import all_runs
+from celeba_fl.dashboard import watching
 
 ROUNDS = "round,valid_loss,valid_accuracy,test_loss,test_accuracy\n0,0.7,0.5,0.7,0.5\n"
 CONFIG = {
@@ -67,6 +71,7 @@ def test_the_final_figures_count_and_the_newest_run_comes_first(runs: Path, page
     opened = page("all_runs")
     assert [row(opened, i)["accuracy"] for i in (0, 1)] == [0.9, 0.7]
     assert row(opened)["status"] == "✔ completed"
+    assert (row(opened)["done"], row(opened)["rounds"]) == (1.0, "0 of at most 4")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,7 @@ def test_the_final_figures_count_and_the_newest_run_comes_first(runs: Path, page
         ({"status": "stopped", "reason": "target"}, "■ stopped: target"),
         (
             {"status": "running", "updated": (datetime.now(UTC) - timedelta(1)).isoformat()},
-            "⏸ interrupted",
+            "‖ interrupted",
         ),
         ({"status": "completed", "config": {"dataset": "\udcff"}}, "surrogates not allowed"),
         ({"status": "running", "updated": 5}, "? unreadable: fromisoformat: argument must be str"),
@@ -164,7 +169,7 @@ def test_a_sweep_is_shown(runs: Path, page: Open) -> None:
     folder = runs.parent / "sweeps" / "mine"
     folder.mkdir(parents=True)
     (folder / "sweep.csv").write_text("rank,seed\n1,7\n")
-    (folder / "sweep.png").write_bytes(png())
+    (folder / "sweep.png").write_bytes(png(np.zeros((4, 4, 3), np.uint8)))
     opened = page("all_runs")
     assert "Sweep mine" in [one.label for one in opened.expander]
     assert opened.dataframe[-1].value.to_dict("records") == [{"rank": "1", "seed": "7"}]

@@ -1,6 +1,5 @@
 """The page of devices: who is there, who takes part, and what is started."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 from toys import write_run
-from words import text_of
+from words import press, text_of
 
 from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
 from celeba_fl.dashboard import devices, jobs, starting
-from celeba_fl.launch.experiments import parse_pair
+from celeba_fl.launch.experiments import num_supernodes, parse_pair
 
 Open = Callable[..., AppTest]
 ONLINE = {"status": "online", "online-at": "2026-11-24 04:00:00Z", "offline-at": "N/A"}
@@ -25,11 +24,6 @@ def started(runs: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     words: list[list[str]] = []
     monkeypatch.setattr(jobs, "start", lambda folder, command: words.append(list(command)))
     return words
-
-
-def press(page: AppTest, label: str) -> AppTest:
-    (button,) = (button for button in page.button if button.label == label)
-    return button.click().run()
 
 
 @pytest.fixture
@@ -87,6 +81,22 @@ def test_a_wrong_setting_starts_nothing(
     opened.text_area(key="settings").set_value(settings).run()
     assert said in text_of(press(opened, "Start the run"))
     assert started == []
+
+
+def test_eight_clients_need_no_file(
+    started: list[list[str]], runs: Path, page: Open, eight: Path
+) -> None:
+    opened = page("devices")
+    opened.selectbox(key="federation").set_value("5").run()
+    assert "5 of 5 take part" in text_of(opened)
+    press(opened, "Start the run")
+    ((*_, option, file),) = started
+    assert (option, num_supernodes(Path(file))) == ("--federation", 5)
+
+
+def test_who_is_off_is_off_at_the_next_visit(runs: Path, page: Open, eight: Path) -> None:
+    page("devices").pills(key=f"on-local-{eight}").set_value(["6", "1"]).run()
+    assert page("devices").pills(key=f"on-local-{eight}").value == ["1", "6"]
 
 
 @pytest.mark.parametrize("content", [None, "num-supernodes = 0", "num-supernodes = 'x'", "{"])
@@ -271,42 +281,7 @@ def test_the_last_start(runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch)
             assert expected in words
 
 
-def test_a_running_run_is_stopped(runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(jobs, "stop", lambda run, connection: asked.append((run, connection)))
-    assert "No run is left to be stopped" in text_of(page("devices"))
-    info = {"status": "running", "flwr_run_ids": [5]}
-    path = write_run(runs / "run", info=info)
-    opened = press(page("devices"), "Stop it")
-    assert "Flower has been asked to stop run" in text_of(opened)
-    ((run, connection),) = asked
-    assert (run.flwr_run_ids, connection) == ([5], "local")
-
-    # It says so as long as the run looks alive, and does not ask again.
-    said = text_of(opened.run())
-    assert "Flower has been asked to stop run" in said
-    assert "No run is left to be stopped" in said
-
-    # A run that was resumed is another one.
-    known = json.loads((path / "run.json").read_text())
-    (path / "run.json").write_text(json.dumps({**known, "flwr_run_ids": [5, 6]}))
-    assert "Flower has been asked" not in text_of(opened.run())
-    press(opened, "Stop it")
-    assert asked[1][0].flwr_run_ids == [5, 6]
-
-
 def test_a_broken_configuration_of_flwr_is_said(runs: Path, page: Open, tmp_path: Path) -> None:
     (tmp_path / "flwr").mkdir(exist_ok=True)
     (tmp_path / "flwr" / "config.toml").write_text("superlink = [")
     assert "The connections of flwr cannot be shown" in text_of(page("devices"))
-
-
-def test_a_run_that_cannot_be_stopped_says_why(
-    runs: Path, page: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(run: object, connection: str) -> None:
-        raise InputError("it was not stopped")
-
-    monkeypatch.setattr(jobs, "stop", refuse)
-    write_run(runs / "run", info={"status": "running", "flwr_run_ids": [5]})
-    assert "it was not stopped" in text_of(press(page("devices"), "Stop it"))

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import pytest
 
 from celeba_fl.common import flower
 from celeba_fl.common.errors import InputError
+from celeba_fl.config import RunConfig
 from celeba_fl.dashboard import jobs
+from celeba_fl.launch.experiments import num_supernodes
 from celeba_fl.runs.reading import RunInfo
 
 PYTHON = sys.executable
@@ -86,7 +90,9 @@ def test_a_dashboard_that_has_not_started_it_knows_that_it_is_alive(
     tmp_path: Path, python: Path
 ) -> None:
     starts = f"""
-import sys; from pathlib import Path; from celeba_fl.dashboard import jobs
+import sys; from pathlib import Path; from celeba_fl.config import RunConfig
+from celeba_fl.dashboard import jobs
+from celeba_fl.launch.experiments import num_supernodes
 sys.executable = {sys.executable!r}
 jobs.start(Path({str(tmp_path)!r}), ["wait"])
 """
@@ -135,3 +141,43 @@ def test_a_run_that_flower_does_not_know_is_explained(
         jobs.stop(RunInfo(tmp_path, "running", flwr_run_ids=[7]), "local")
     with pytest.raises(InputError, match="names no run of Flower's"):
         jobs.stop(RunInfo(tmp_path, "running"), "local")
+
+
+def test_a_run_is_stopping_until_it_has_ended_or_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "flower_json", lambda command, env: {})
+    run = RunInfo(tmp_path, "running", flwr_run_ids=[1])
+    assert jobs.asked(run) == ""
+    jobs.ask_to_stop(run, "local")
+    assert jobs.asked(run) == "stopping"
+    assert jobs.asked(replace(run, status="interrupted")) == ""
+    assert jobs.asked(replace(run, flwr_run_ids=[1, 2])) == ""
+
+
+def test_a_run_goes_on_with_its_settings(tmp_path: Path, python: Path) -> None:
+    folder = tmp_path / "jobs"
+    config = {**RunConfig.defaults(), "seed": 7, "name": "mine"}
+    run = RunInfo(tmp_path / "run", "stopped", config=config, flwr_run_ids=[1])
+    jobs.resume(folder, run, ["wait"])
+    assert jobs.asked(run) == "resuming"
+    assert jobs.asked(replace(run, status="running", flwr_run_ids=[1, 2])) == ""
+    experiment = folder / "run.toml"
+    settings = tomllib.loads(experiment.read_text())
+    assert (settings["seed"], settings["resume"]) == (7, str(run.path))
+    assert not settings["name"]  # it has one
+    while not (found := re.search(r"process (\d+)", last_job(folder).text)):
+        time.sleep(0.1)
+    assert last_job(folder).command == f"celeba-fl run {experiment} wait"
+    # Whatever becomes of it, it is not being resumed for ever.
+    os.kill(int(found[1]), signal.SIGKILL)
+    await_end(folder)
+    for _ in range(100):
+        if not jobs.asked(run):
+            return
+        time.sleep(0.05)
+    raise AssertionError("it is still said to be resuming")
+
+
+def test_a_number_of_clients_is_a_federation(tmp_path: Path) -> None:
+    assert num_supernodes(jobs.federation_of(tmp_path / "new", 8)) == 8

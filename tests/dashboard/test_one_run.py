@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 from toys import write_run
-from words import text_of
+from words import numbers, text_of
 
 from celeba_fl.dashboard.one_run import PARTS
 from celeba_fl.runs.tables import read_csv
@@ -26,13 +26,6 @@ CONFIG = {"task": "attributes", "dataset": "drawn", "num-server-rounds": 3}
 
 def show(page: AppTest, part: str) -> AppTest:
     return page.segmented_control(key="part").set_value(part).run()
-
-
-def numbers(page: AppTest, key: str) -> list[dict[str, object]]:
-    """The table of a chart."""
-    page.toggle(key=f"table-{key}").set_value(True).run()
-    tables = [table.value for table in page.dataframe if "series" in table.value]
-    return [dict(row) for _, row in tables[-1].iterrows()]
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -339,4 +332,4 @@ def test_a_run_says_itself_in_a_sentence_and_has_its_log(run: Path, page: Open) 
     opened = page("one_run")
     assert "3 simulated clients trained" in text_of(opened)
     (run / "log.txt").write_text("round 1: 2 of 3\n")
-    assert show(opened.run(), "Log").code[0].value == "round 1: 2 of 3\n"
+    assert show(opened.run(), "Log").code[0].value == "round 1: 2 of 3"

@@ -103,8 +103,8 @@ class Visitor:
         path = f"//input[contains(@aria-label, '{label}')] | //textarea[@aria-label='{label}']"
         return self.until(lambda: self.browser.find_element(By.XPATH, path), f"field {label}")
 
-    def choose_file(self, label: str, path: Path) -> None:
-        """Type a path into a box to choose from."""
+    def choose_file(self, label: str, path: Path | int) -> None:
+        """Type a path, or a number, into a box to choose from."""
         field = self.field(label)
         field.click()
         field.send_keys(str(path))
@@ -132,7 +132,7 @@ def test_a_visit(
 
     # Five of eight clients.
     visitor.open("devices", "Devices")
-    visitor.choose_file("Federation file", flower.federation(8))
+    visitor.choose_file("Simulated clients", 8)
     visitor.wait("8 of 8 take part")
     for off, left in (("1", 7), ("4", 6), ("5", 5)):
         visitor.follow(off, f"{left} of 8 take part")

@@ -365,3 +365,18 @@ def test_nothing_to_show_is_drawn_as_nothing() -> None:
     assert table(curves.client_curves(CLIENTS, "valid_loss", {"a", "b", "c"}))
     assert by_prevalence([]) == []
     assert json.dumps(table(attributes.ranking([{"attribute": "A"}])))
+
+
+def test_runs_are_compared_by_time_and_smoothed() -> None:
+    rows = [
+        {"round": "0", "seconds": "30", "valid_loss": ""},
+        {"round": "1", "seconds": "30", "valid_loss": "1"},
+        {"round": "2", "seconds": "", "valid_loss": ""},
+        {"round": "3", "seconds": "60", "valid_loss": "0"},
+    ]
+    name = "loss (nats), clients, validation"
+    drawn = curves.compared_rounds({"a": rows}, "valid", "loss", curves.MINUTES, 0.8)
+    assert table(drawn) == [
+        {"series": "a", "minutes": 1.0, name: 1.0},
+        {"series": "a", "minutes": 2.0, name: 0.8},
+    ]

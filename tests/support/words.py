@@ -1,4 +1,4 @@
-"""What a page of the dashboard says, for tests."""
+"""What a page of the dashboard says, and a press on it, for tests."""
 
 from typing import Any
 
@@ -13,3 +13,16 @@ def text_of(page: AppTest) -> str:
         *(page.info, page.warning, page.error, page.success),
     )
     return "\n".join(str(one.value) for kind in kinds for one in kind).replace("\\", "")
+
+
+def numbers(page: AppTest, key: str) -> list[dict[str, object]]:
+    """The table of a chart."""
+    page.toggle(key=f"table-{key}").set_value(True).run()
+    tables = [table.value for table in page.dataframe if "series" in table.value]
+    return [dict(row) for _, row in tables[-1].iterrows()]
+
+
+def press(page: AppTest, label: str) -> AppTest:
+    """The page after a press on the one button of that label."""
+    (button,) = (button for button in page.button if button.label == label)
+    return button.click().run()

@@ -47,8 +47,9 @@ def compared_rounds(
         minutes = np.nancumsum(floats(rows, "seconds")) / 60
         values, before = [], np.nan
         for value in floats(rows, column):
-            before = value if np.isnan(before) else smoothing * before + (1 - smoothing) * value
-            values.append(before)
+            smoothed = value if np.isnan(before) else smoothing * before + (1 - smoothing) * value
+            before = before if np.isnan(smoothed) else smoothed  # a round without it counts nothing
+            values.append(smoothed)
         smooth = [
             {**row, MINUTES: f"{at}", column: "" if np.isnan(value) else f"{value}"}
             for row, at, value in zip(rows, minutes, values, strict=True)
