@@ -37,6 +37,8 @@ def _check_probe(client: Client, wanted: np.ndarray) -> None:
     """Raise InputError at a client of another runtime whose features are not the server's."""
     if different := difference(client.probe, {FEATURES: wanted}):
         raise InputError(f"its runtime is {client.runtime}, and of the probe {different}")
+    if not np.isfinite(client.probe[FEATURES]).all():
+        raise InputError(f"its runtime is {client.runtime}, and of the probe not all is finite")
     if (far := distance(client.probe[FEATURES], wanted)) > TOLERANCE:
         raise InputError(
             f"its runtime, {client.runtime}, sees a picture otherwise than the server: 1 - cosine "

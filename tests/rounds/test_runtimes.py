@@ -42,6 +42,12 @@ def test_features_within_the_tolerance_are_accepted() -> None:
         check_client(Faces(), client(OURS + np.float32([0, 0, 1.01 * step])))
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_features_that_are_no_numbers_are_refused(number: float) -> None:
+    with pytest.raises(InputError, match="of the probe not all is finite"):
+        check_client(Faces(), client(np.full(3, number, np.float32)))
+
+
 @pytest.mark.parametrize("features", [None, OURS[:2], OURS.astype(np.float64)])
 def test_who_shows_no_features_of_the_probe_is_refused(features: np.ndarray | None) -> None:
     with pytest.raises(InputError, match=f"its runtime is {WEB}, and of the probe array 'features"):

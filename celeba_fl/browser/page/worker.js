@@ -90,22 +90,26 @@ async function start({ name, cohort, roster, ticket }) {
   if (ticket) await redeem(ticket);
   Object.assign(site, { name, cohort, roster, started: true });
   await save();
+  stopping = new AbortController();
+  const { signal } = stopping;
   const corrections = (predicted) => {
     tell("correct", { predicted });
-    return new Promise((resolve) => (corrected = resolve));
+    return new Promise((resolve, reject) => {
+      corrected = resolve;
+      signal.addEventListener("abort", () => reject(signal.reason));
+    });
   };
   const onProgress = (event) => tell("progress", { event });
   const node = { minCohort: cohort, identity: own };
-  const given = { name, pictures, runtime, about, corrections, onProgress, node };
+  const given = { name, pictures, runtime, about, corrections, onProgress, node, signal };
   const client = new Client(given);
-  stopping = new AbortController();
   const onState = ({ error, ...state }) => tell("node", { ...state, error: error?.message });
   const options = {
     base: "",
     identity,
     flower: about.flwr,
     name,
-    signal: stopping.signal,
+    signal,
     onState,
   };
   new Node(options)

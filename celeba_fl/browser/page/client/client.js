@@ -30,12 +30,14 @@ export class Client {
    * @param {(predicted: Uint8Array) => Promise<Uint8Array>} options.corrections Asks the person.
    * @param {(event: object) => void} [options.onProgress]
    * @param {{minCohort?: number, identity?: object}} [options.node] The site's wishes for sums.
+   * @param {AbortSignal} [options.signal] Ends its training.
    * @param {string} [options.base] The URL that the page is served at.
    * @param {Function} [options.introduction] Of vision/probe.js, unless a test has another.
    */
   constructor({ name, pictures, runtime, about, corrections, onProgress, ...more }) {
-    const { node = {}, base = "/", introduction = introduced } = more;
-    Object.assign(this, { name, pictures, runtime, about, corrections, base, introduction });
+    const { node = {}, signal, base = "/", introduction = introduced } = more;
+    const given = { name, pictures, runtime, about, corrections, signal, base, introduction };
+    Object.assign(this, given);
     this.onProgress = onProgress ?? (() => {});
     this.attributes = about.attributes.map((attribute) => attribute.name);
     this.secure = new SecureClient({ name, ...node });
@@ -149,7 +151,7 @@ export class Client {
     const graph = `${base}onnx/head-step.onnx?optimizer=${config.optimizer}`;
     const { dim } = view;
     const known = { name, config, attributes, bins: about.bins, dim, examples, features };
-    return { ...known, graph, runtime, corrections, tell: onProgress };
+    return { ...known, graph, runtime, corrections, tell: onProgress, signal: this.signal };
   }
 
   /** The view of pictures that a run's server has, if this page's own code makes the same of it. */

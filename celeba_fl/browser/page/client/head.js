@@ -6,6 +6,8 @@
 import { generator } from "../vision/augmentation.js";
 import { outlives, permutation } from "./random.js";
 
+const BREATH = 100; // ms between two pauses of training
+
 /**
  * Logits of examples, (n, outputs), in doubles: no score depends on who is scored with it.
  *
@@ -55,7 +57,8 @@ export function fold(head, scale) {
  * @param {Uint8Array} labels (n, outputs), 0 or 1.
  * @param {object} options `epochs`, `batchSize`, `learningRate`, `optimizer`, `dropout`, `mu` of
  *   FedProx, `positives` (outputs) the weight of positives or null, `weight` (n) of examples,
- *   `counted` (n, outputs) which labels are learned from, or null; and `seed`, below 2^32.
+ *   `counted` (n, outputs) which labels are learned from, or null; `seed`, below 2^32; and, if it
+ *   may be ended, its `signal`.
  * @returns {Promise<{head: object, loss: number}>} The head, and the mean loss of the last epoch.
  */
 export async function trainHead(runtime, graph, head, rows, labels, options) {
@@ -83,7 +86,7 @@ export async function trainHead(runtime, graph, head, rows, labels, options) {
     state = { ...state, mean: zeros(), square: zeros() };
   }
   const random = generator(options.seed);
-  let [steps, total] = [0, 0];
+  let [steps, total, breath] = [0, 0, performance.now()];
   for (let epoch = 0; epoch < epochs; epoch++) {
     total = 0;
     const order = permutation(random, n);
@@ -99,6 +102,12 @@ export async function trainHead(runtime, graph, head, rows, labels, options) {
         ...(optimizer === "adam" ? { steps: number(steps) } : {}),
       };
       const { loss, ...next } = await session.run(feeds);
+      // A Worker whose steps follow one another hears no button, and sends no heartbeat.
+      if (performance.now() - breath > BREATH) {
+        await new Promise((resolve) => setTimeout(resolve));
+        options.signal?.throwIfAborted();
+        breath = performance.now();
+      }
       total += loss.data[0] * batch.length;
       state = Object.fromEntries(
         Object.entries(next).map(([name, value]) => [name.replace("next_", ""), value]),

@@ -2,7 +2,8 @@
 //
 // As `celeba_fl/tasks/attributes.py` and what it calls. `site` is what a tab knows in a run:
 // `name`, `config`, `attributes` (names), `bins` (edges), `dim` of features, `examples`,
-// `features(version)` -> Float32Array (pictures, dim), `corrections(predicted)`, `tell(event)`.
+// `features(version)` -> Float32Array (pictures, dim), `corrections(predicted)`, `tell(event)`, and
+// `signal`, which ends its work.
 
 import { arrays, metrics, tensor } from "../fleet/records.js";
 import { groupings, names } from "./config.js";
@@ -116,6 +117,7 @@ export async function train(site, content, told) {
       weight: all,
       counted: picked.every(Boolean) ? null : picked,
       seed: await trainingSeed(config.seed, told["server-round"], site.name),
+      signal: site.signal,
     },
   );
   const said = Math.max(1, rint(weight.reduce((sum, one) => sum + one, 0)));
