@@ -218,9 +218,9 @@ export class Node {
   }
 
   /**
-   * Have a message answered, unless it was already; the reply is pushed by the loop. The SuperLink
-   * takes no node that is back at once for one that has failed, and its run would wait for long: so
-   * from the beginning there is a reply, which outlives this page: an error, until there is another.
+   * Have a message answered, unless it was already; the reply is pushed by the loop. To the SuperLink
+   * a node that is back at once has not failed, and a run would wait for it long. So there is a
+   * reply from the beginning, which outlives the page: an error, until the handler gives another.
    */
   async #take(metadata, tree, handler) {
     const { messageId, messageType } = metadata;
