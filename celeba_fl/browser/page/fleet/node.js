@@ -218,9 +218,10 @@ export class Node {
   }
 
   /**
-   * Have a message answered, unless it was already; the reply is pushed by the loop. To the SuperLink
-   * a node that is back at once has not failed, and a run would wait for it long. So there is a
-   * reply from the beginning, which outlives the page: an error, until the handler gives another.
+   * Have a message answered, unless it was already; the reply is pushed by the loop. A
+   * node that is back at once has not failed, to the SuperLink, and a run would wait for it long.
+   * So there is a reply from the beginning, which outlives the page: an error, until the handler
+   * gives another.
    */
   async #take(metadata, tree, handler) {
     const { messageId, messageType } = metadata;
