@@ -122,6 +122,9 @@ export class FakeSuperLink {
     const ids = [];
     const visit = ({ objectId, children }) => (children.forEach(visit), ids.push(objectId));
     visit(messageObjectTrees[0]);
+    const { messageId, replyToMessageId } = messagesList[0].metadata;
+    const first = this.replies.find(({ metadata }) => metadata.replyToMessageId === replyToMessageId);
+    if (first && first.metadata.messageId !== messageId) return {}; // as Flower does, without a word
     this.replies.push(messagesList[0]);
     return { objectsToPush: ids.filter((id) => !this.pushed.has(id)), sessionId: "s" };
   }

@@ -9,9 +9,10 @@ const LOCK_WAIT = 5_000; // ms; the worker of a page that was reloaded lives on 
 
 const newKeys = () => crypto.subtle.generateKey(CURVE, false, ["sign", "verify"]);
 
-/** A key pair, and the id of the node that it is, once the SuperLink has told it. */
+/** A key pair, the id of the node that it is, once the SuperLink has told it, and what it owes. */
 export class Identity {
   nodeId = 0n;
+  reply = null; // what is to be pushed for the message in hand, see node.js
   #keys;
   #save = () => {};
 
@@ -35,9 +36,10 @@ export class Identity {
       await ask(database, "readwrite", (store) => store.put(row, slot));
     }
     const identity = await new Identity().#of(row.keys);
-    identity.nodeId = row.nodeId;
-    identity.#save = (nodeId) =>
-      ask(database, "readwrite", (store) => store.put({ ...row, nodeId }, slot));
+    const { keys, ...known } = row;
+    Object.assign(identity, known);
+    identity.#save = ({ nodeId, reply }) =>
+      ask(database, "readwrite", (store) => store.put({ keys, nodeId, reply }, slot));
     return identity;
   }
 
@@ -61,10 +63,10 @@ export class Identity {
     return toDer(new Uint8Array(await crypto.subtle.sign(algorithm, this.#keys.privateKey, data)));
   }
 
-  /** Keep the id of the node that this key is, over a reload of the page. */
-  async remember(nodeId) {
-    this.nodeId = nodeId;
-    await this.#save(nodeId);
+  /** Keep the id of the node that this key is, or its `reply`, over a reload of the page. */
+  async remember(news) {
+    Object.assign(this, news);
+    await this.#save(this);
   }
 }
 

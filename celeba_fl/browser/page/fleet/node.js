@@ -2,7 +2,13 @@
 // by itself as the same node after a lost network, a sleep, or a restarted SuperLink.
 
 import { CallError, FleetApi } from "./calls.js";
-import { ForeignDataError, OfflineError, RefusedError, reasonOf } from "./errors.js";
+import {
+  ForeignDataError,
+  OfflineError,
+  RefusedError,
+  ToldInputError,
+  reasonOf,
+} from "./errors.js";
 import { Inbox } from "./inbox.js";
 import { SUPPORTED_FLOWER } from "./messages.js";
 import { deflate } from "./objects.js";
@@ -15,6 +21,7 @@ const BUSY = 60_000; // ms after a message
 const MOST_PAUSE = 30_000; // ms between two tries to reach a SuperLink
 const KEY_PAUSE = 5_000; // ms until the SuperLink is asked again whether it knows the key
 const RAISED = 2n; // Flower's ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+const LEFT = "the tab was reloaded, closed or stopped while it answered";
 // Flower's ApiErrorCode.
 const KEY_IN_USE = 23;
 const REGISTRATION_DISABLED = 2001;
@@ -30,7 +37,6 @@ export class Node {
   #api;
   #inbox;
   #answered = new Set();
-  #reply = null;
   #heard = 0; // when the SuperLink heard of this node last; 0: not yet
   #forgotten = false;
   #unregistered = false;
@@ -119,7 +125,7 @@ export class Node {
       await this.#register(key);
       answer = await activate();
     }
-    await this.identity.remember(answer.nodeId);
+    await this.identity.remember({ nodeId: answer.nodeId });
     this.#unregistered = false;
     this.#heard = Date.now();
     await this.#sayFarewellAhead();
@@ -184,7 +190,7 @@ export class Node {
   async #serve(handler) {
     this.#forgotten = false;
     while (!this.signal.aborted && !this.#forgotten) {
-      if (this.#reply) await this.#push(this.#reply);
+      if (this.identity.reply) await this.#push(this.identity.reply);
       this.#tell("waiting", "waiting for the next message");
       const node = { nodeId: this.identity.nodeId };
       const pulled = await this.#call("pull-messages", { node });
@@ -211,11 +217,19 @@ export class Node {
     }
   }
 
-  /** Have a message answered, unless it was already; the reply is pushed by the loop. */
+  /**
+   * Have a message answered, unless it was already; the reply is pushed by the loop. A
+   * node that is back at once has not failed, to the SuperLink, and a run would wait for it long.
+   * So there is a reply from the beginning, which outlives the page: an error, until the handler
+   * gives another.
+   */
   async #take(metadata, tree, handler) {
     const { messageId, messageType } = metadata;
     if (this.#answered.has(messageId)) return;
     this.#tell("working", `answering a message (${messageType})`);
+    const keep = async (answer, seconds = 0) =>
+      this.identity.remember({ reply: await this.#prepare(metadata, answer, seconds) });
+    await keep({ error: { code: RAISED, reason: reasonOf(new ToldInputError(LEFT)) } });
     try {
       const node = { nodeId: this.identity.nodeId };
       const content = await this.#inbox.content(metadata, tree, node);
@@ -226,12 +240,12 @@ export class Node {
         (error) => this.#excuse(metadata, content, error),
       );
       this.signal.throwIfAborted();
-      this.#reply = await this.#prepare(metadata, answer, (performance.now() - start) / 1000);
+      await keep(answer, (performance.now() - start) / 1000);
     } catch (error) {
       const theirs = error instanceof CallError || this.signal.aborted;
-      if (error.code === RUN_NOT_RUNNING) return;
+      if (error.code === RUN_NOT_RUNNING) return this.identity.remember({ reply: null });
       if (theirs) throw error;
-      this.#reply = await this.#prepare(metadata, this.#excuse(metadata, undefined, error), 0);
+      await keep(this.#excuse(metadata, undefined, error));
     }
     this.#busyUntil = Date.now() + BUSY;
     this.#answered.add(messageId);
@@ -290,7 +304,7 @@ export class Node {
       if (this.signal.aborted || error.status === 401) throw error; // it is pushed once back
       if (error.code !== RUN_NOT_RUNNING) this.#tell("waiting", error.message, error);
     }
-    this.#reply = null;
+    await this.identity.remember({ reply: null });
   }
 
   #tell(state, detail, error) {
