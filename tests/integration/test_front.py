@@ -72,7 +72,7 @@ class BehindNginx(LocalDeployment):
             f"daemon off;\n{user}\npid {folder}/pid;\nevents {{}}\nhttp {{\n"
             f"access_log {folder}/access.log;\n{places}{front}\n}}"
         )
-        self._spawn("front", NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"))
+        self.spawn("front", NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"))
         self._await("nginx cannot be reached", lambda: reached("127.0.0.1", self.front))
 
 

@@ -67,7 +67,7 @@ def until(done: Callable[[], Any], what: str, seen: Callable[[], str] = lambda: 
 
 def hosts(browser: Chrome, page: str) -> set[str]:
     """Hosts that a page has asked; the browser's own first page is no matter of ours."""
-    messages = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
+    messages = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]  # type: ignore[no-untyped-call]
     sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     urls = [urlsplit(one["request"]["url"]) for one in sent if one["documentURL"].startswith(page)]
     return {url.netloc for url in urls if url.scheme not in ("data", "blob")}
