@@ -28,6 +28,7 @@ MARKS = {
     "stopping": "■",
     "resuming": "▶",
 }
+SWEEP_WIDTH = 640  # of a picture, where the window has it
 # Of the final model, or of the latest one.
 SHOWN = ("balanced_accuracy", "auroc", "accuracy")
 
@@ -121,7 +122,7 @@ def _sweeps(folder: Path) -> None:
             picture = table.with_suffix(".png")
             if picture.exists():
                 what = f"The metric that ranks the sweep {table.parent.name}, by its settings"
-                st.image(picture.read_bytes(), alt=what)
+                st.image(picture.read_bytes(), width=SWEEP_WIDTH, alt=what)
             st.dataframe(read_csv(table), hide_index=True, alt=f"Sweep {table.parent.name}")
 
 

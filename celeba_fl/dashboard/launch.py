@@ -26,8 +26,8 @@ def exposure(host: str) -> str:
         return ""
     return (
         f"This dashboard listens on {host}, and has no password: whoever reaches its port sees all "
-        "runs, can start and stop runs with this machine's files and Flower connections, and can "
-        "use the models."
+        "runs, can start, stop and delete runs with this machine's files and Flower connections, "
+        "and can use the models."
     )
 
 

@@ -17,6 +17,7 @@ from celeba_fl.runs.reading import RunInfo
 
 REPORT, LOG = "report.html", "log.txt"
 LOG_BYTES = 64 * 1024
+NAME_WIDTH = 440  # what a name has room in, where the window has it
 AFTERWARDS = (
     "It ends without a last word, so that it is shown as interrupted within a minute; what it "
     "computed stays."
@@ -32,7 +33,7 @@ def show_actions(run: RunInfo) -> None:
         elif run.status in ("stopped", "interrupted", "failed") and run.config:
             with st.popover("Resume", icon=":material/play_arrow:"):
                 _resume(run)
-        with st.popover("Name", icon=":material/edit:"):
+        with st.popover("Name", icon=":material/edit:"), st.container(width=NAME_WIDTH):
             _name(run)
         with st.popover("Files", icon=":material/folder_open:"):
             _files(run.path)
@@ -118,5 +119,4 @@ def _delete(run: RunInfo) -> None:
             shutil.rmtree(doomed)
         except OSError as error:
             raise InputError(f"{run.path} cannot be deleted: {error.strerror}") from error
-        st.query_params.clear()
         st.switch_page(st.session_state.pages["all"])

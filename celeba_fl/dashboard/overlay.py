@@ -19,7 +19,11 @@ MOST_SMOOTHED = 0.95
 
 def show_overlay(paths: Sequence[Path]) -> None:
     """The curves of these runs, as they are or smoothed, by round or by time."""
-    runs = {watching.label(path): watching.watch(path, whole=False) for path in paths}
+    names = [watching.look(path).name for path in paths]
+    runs = {
+        name if names.count(name) == 1 else watching.label(path): watching.watch(path, whole=False)
+        for path, name in zip(paths, names, strict=True)
+    }
     for name, run in runs.items():
         if not run.rounds:
             why = "; ".join(run.problems) or run.info.standing

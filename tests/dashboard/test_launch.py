@@ -32,7 +32,7 @@ def test_this_machine_alone_needs_no_warning(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "lab-server"])
 def test_another_host_is_said_to_be_open(host: str) -> None:
     said = launch.exposure(host)
-    for words in (host, "no password", "start and stop runs", "sees all runs"):
+    for words in (host, "no password", "start, stop and delete runs", "sees all runs"):
         assert words in said
 
 

@@ -75,20 +75,19 @@ class Visitor:
         self.until(lambda: words in self.text, f"{words!r}")
 
     def button(self, label: str) -> None:
+        self.until(lambda: self.press(label), f"button {label}")
+
+    def press(self, label: str) -> bool:
         path = f"//button[.//p[normalize-space(.)='{label}']]"
-
-        def press() -> bool:
-            self.browser.find_element(By.XPATH, path).click()
-            return True
-
-        self.until(press, f"button {label}")
+        self.browser.find_element(By.XPATH, path).click()
+        return True
 
     def follow(self, label: str, words: str) -> None:
         """Press until there; what is shown anew each second may slip away under a press."""
 
         def there() -> bool:
             if words not in self.text:
-                self.button(label)
+                self.press(label)  # which is gone where the press before has led to another page
                 time.sleep(2)
             return words in self.text
 
