@@ -1,5 +1,6 @@
 """The routes of the page's server."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -200,6 +201,7 @@ def test_weights_that_many_tabs_have_got_are_kept_once(
 def test_weights_that_come_too_slowly_let_others_have_their_turn(
     client: Browser, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(server, "_body", lambda *_: asyncio.sleep(60))
     monkeypatch.setattr(server, "WEIGHTS_SECONDS", 0)
     assert client.put(f"/onnx/backbone/{WEIGHTS}", content=b"sent").status_code == 408
     assert not weights.exists()
