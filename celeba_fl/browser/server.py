@@ -22,7 +22,7 @@ from celeba_fl.browser.guard import Guard
 from celeba_fl.browser.try_out import Tickets
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import hash_file
-from celeba_fl.deployment.front import CALLS, FLEET, SMALL, passing
+from celeba_fl.deployment.front import CALLS, SMALL, passing
 
 PAGE = Path(__file__).with_name("page")
 # A node whose key is not registered, where none is needed, makes itself known by these two.
@@ -30,7 +30,7 @@ TAB_CALLS = {**CALLS, "register-node": SMALL, "unregister-node": SMALL}
 # What a stranger could have this machine keep: weights of so many bytes, and so many graphs.
 MOST_WEIGHTS, MOST_GRAPHS = 400 * 10**6, 32
 WEIGHTS_SECONDS = 300.0  # in which weights have come, for others wait for their turn
-PROTOBUF, BINARY = "application/protobuf", "application/octet-stream"
+BINARY = "application/octet-stream"
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,13 @@ class Served:
 
 def make_app(served: Served, carrier: httpx.AsyncBaseTransport) -> Guard:
     """The page's app; a transport carries what goes to the SuperLink."""
-    graphs, url = Graphs(served.home), served.superlink.url
+    graphs = Graphs(served.home)
 
     async def about(request: Request) -> Response:
-        known = await run_in_threadpool(_about, served)
-        return JSONResponse({**known, "auth": await wants_key(carrier, url)})
+        return JSONResponse(await run_in_threadpool(_about, served))
 
     routes: list[BaseRoute] = [
-        passing(carrier, url, TAB_CALLS),
+        passing(carrier, served.superlink.url, TAB_CALLS),
         Route("/about.json", about),
         Route("/onnx/view.json", graphs.view),
         Route("/onnx/head-step.onnx", graphs.head_step),
@@ -77,20 +76,6 @@ def make_app(served: Served, carrier: httpx.AsyncBaseTransport) -> Guard:
     )
     app.router.redirect_slashes = False
     return Guard(app, served.names)
-
-
-async def wants_key(carrier: httpx.AsyncBaseTransport, url: str) -> bool | None:
-    """Whether a SuperLink asks nodes for a registered key; None if it does not answer."""
-    asked = httpx.Request(
-        "POST", f"{url}{FLEET}pull-messages", headers={"content-type": PROTOBUF, "accept": PROTOBUF}
-    )
-    try:
-        async with asyncio.timeout(5):
-            answer = await carrier.handle_async_request(asked)
-            await answer.aread()
-    except (httpx.HTTPError, TimeoutError):
-        return None
-    return {401: True, 200: False}.get(answer.status_code)
 
 
 def _about(served: Served) -> dict[str, Any]:

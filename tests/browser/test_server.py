@@ -72,21 +72,11 @@ def test_a_superlink_that_is_away_is_said_to_be(client: Browser, page: Page) -> 
 
     page.answer = away
     assert client.post("/v1/fleet/pull-messages").status_code == 502
-    assert client.get("/about.json").json()["auth"] is None
 
 
-@pytest.mark.parametrize(("status", "auth"), [(401, True), (200, False), (404, None)])
-def test_the_page_learns_whether_a_key_is_needed(
-    status: int, auth: bool | None, client: Browser, page: Page
-) -> None:
-    page.answer = lambda: httpx.Response(status)
-    assert client.get("/about.json").json()["auth"] is auth
-    (asked,) = page.asked
-    assert (asked.url.path, asked.content) == ("/v1/fleet/pull-messages", b"")
-
-
-def test_the_page_learns_of_this_code_and_its_keys(client: Browser) -> None:
+def test_the_page_learns_of_this_code_and_its_keys(client: Browser, page: Page) -> None:
     about = client.get("/about.json").json()
+    assert page.asked == []
     assert about["code"] == code_hash("celeba_fl.tasks.attributes")
     assert [one["name"] for one in about["attributes"]] == [*ATTRIBUTES]
     assert all(one["words"] and one["meaning"] for one in about["attributes"])
