@@ -22,14 +22,15 @@ from celeba_fl.browser.guard import Guard
 from celeba_fl.browser.try_out import Tickets
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import hash_file
-from celeba_fl.deployment.front import CALLS, FLEET, SMALL, passing
+from celeba_fl.deployment.front import CALLS, SMALL, passing
 
 PAGE = Path(__file__).with_name("page")
 # A node whose key is not registered, where none is needed, makes itself known by these two.
 TAB_CALLS = {**CALLS, "register-node": SMALL, "unregister-node": SMALL}
 # What a stranger could have this machine keep: weights of so many bytes, and so many graphs.
 MOST_WEIGHTS, MOST_GRAPHS = 400 * 10**6, 32
-PROTOBUF, BINARY = "application/protobuf", "application/octet-stream"
+WEIGHTS_SECONDS = 300.0  # in which weights have come, for others wait for their turn
+BINARY = "application/octet-stream"
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,13 @@ class Served:
 
 def make_app(served: Served, carrier: httpx.AsyncBaseTransport) -> Guard:
     """The page's app; a transport carries what goes to the SuperLink."""
-    graphs, url = Graphs(served.home), served.superlink.url
+    graphs = Graphs(served.home)
 
     async def about(request: Request) -> Response:
-        known = await run_in_threadpool(_about, served)
-        return JSONResponse({**known, "auth": await wants_key(carrier, url)})
+        return JSONResponse(await run_in_threadpool(_about, served))
 
     routes: list[BaseRoute] = [
-        passing(carrier, url, TAB_CALLS),
+        passing(carrier, served.superlink.url, TAB_CALLS),
         Route("/about.json", about),
         Route("/onnx/view.json", graphs.view),
         Route("/onnx/head-step.onnx", graphs.head_step),
@@ -76,20 +76,6 @@ def make_app(served: Served, carrier: httpx.AsyncBaseTransport) -> Guard:
     )
     app.router.redirect_slashes = False
     return Guard(app, served.names)
-
-
-async def wants_key(carrier: httpx.AsyncBaseTransport, url: str) -> bool | None:
-    """Whether a SuperLink asks nodes for a registered key; None if it does not answer."""
-    asked = httpx.Request(
-        "POST", f"{url}{FLEET}pull-messages", headers={"content-type": PROTOBUF, "accept": PROTOBUF}
-    )
-    try:
-        async with asyncio.timeout(5):
-            answer = await carrier.handle_async_request(asked)
-            await answer.aread()
-    except (httpx.HTTPError, TimeoutError):
-        return None
-    return {401: True, 200: False}.get(answer.status_code)
 
 
 def _about(served: Served) -> dict[str, Any]:
@@ -173,7 +159,7 @@ class Graphs:
         return Response(graph, media_type=BINARY)
 
     async def backbone(self, request: Request) -> Response:
-        """The graph that the Python clients have; asked by `HEAD`, whether it can be had."""
+        """The graph that the Python clients have."""
         from celeba_fl.vision.views import make_view
         from celeba_fl.vision.weights import weights_path
 
@@ -182,29 +168,35 @@ class Graphs:
         view = await run_in_threadpool(make_view, backbone, said["features"], said["size"])
         if not weights_path(self.home, weights).exists():
             raise HTTPException(404, f"weights {weights}: are not on the machine that serves this")
-        if request.method == "HEAD":
-            return Response()
         from celeba_fl.vision.extractor import onnx_file
 
-        self._made.add((weights, backbone, view.features, view.image_size))
-        if len(self._made) > MOST_GRAPHS:
-            raise HTTPException(503, "too many backbones; start celeba-fl browser again")
+        graph = weights, backbone, view.features, view.image_size
         async with self._one:
+            if graph not in self._made and len(self._made) >= MOST_GRAPHS:
+                raise HTTPException(503, "too many backbones; start celeba-fl browser again")
             file = await run_in_threadpool(onnx_file, self.home, view, weights)
+            self._made.add(graph)
         digest = base64.b64encode(bytes.fromhex(await run_in_threadpool(hash_file, file))).decode()
         return FileResponse(file, media_type=BINARY, headers={"repr-digest": f"sha-256=:{digest}:"})
 
     async def keep_weights(self, request: Request) -> Response:
-        """Keep a backbone's weights, which a tab has got from the SuperLink."""
-        from celeba_fl.vision.weights import keep_weights
+        """Keep a backbone's weights, which a tab has got from the SuperLink.
+
+        All tabs of a run may get them at once: the first one's are kept, one after the other.
+        """
+        from celeba_fl.vision.weights import keep_weights, weights_path
 
         weights = _hash(request.path_params["weights"])
-        if self._receiving.locked():
-            raise HTTPException(503, "other weights are coming; try again in a moment")
         async with self._receiving:
-            data = await _body(request, MOST_WEIGHTS - self._kept)
-            await run_in_threadpool(keep_weights, self.home, weights, data)
-            self._kept += len(data)
+            known = weights_path(self.home, weights).exists()
+            try:
+                async with asyncio.timeout(WEIGHTS_SECONDS):
+                    data = await _body(request, MOST_WEIGHTS - (0 if known else self._kept))
+            except TimeoutError:
+                raise HTTPException(408) from None
+            if not known:
+                await run_in_threadpool(keep_weights, self.home, weights, data)
+                self._kept += len(data)
         return Response(status_code=204)
 
 

@@ -64,8 +64,9 @@ def partition(
 class Tickets:
     """Leave for some tabs to have their keys registered, each for one name and one key.
 
-    A ticket is a secret that whoever opens the tab puts into its address. No other page and no
-    other user of the machine has it, and what it is worth is one place in one federation.
+    A ticket is a secret that whoever opens the tab puts into its address. No other page has it, and
+    what it is worth is one place in one federation. Another user of the machine could read it in
+    the list of processes, as the address with which a browser is started, and be faster.
 
     Parameters
     ----------

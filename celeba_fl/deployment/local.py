@@ -30,6 +30,7 @@ from celeba_fl.task import client_name
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
+NODE_SECONDS = 30.0  # more for each node: tabs are registered one after the other
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.5
 VALID_DAYS = 365
@@ -197,7 +198,8 @@ class LocalDeployment:
 
     def wait_for(self, nodes: int) -> None:
         """Wait until so many nodes are online."""
-        self._await("the nodes are not online", lambda: self.online() == nodes)
+        more = NODE_SECONDS * nodes
+        self._await("the nodes are not online", lambda: self.online() == nodes, more)
 
     def kill(self, name: str) -> None:
         """End ``superlink``, ``front`` or ``node-0`` as a power cut would."""
@@ -245,13 +247,13 @@ class LocalDeployment:
     def _flwr(self, *command: str) -> dict[str, Any]:
         return flower_json(["flwr", *command, "--format", "json"], self.environment())
 
-    def _await(self, trouble: str, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + START_SECONDS
+    def _await(self, trouble: str, done: Callable[[], bool], more: float = 0.0) -> None:
+        deadline = time.monotonic() + (seconds := START_SECONDS + more)
         while not done():
             if ended := self.ended():
                 raise InputError("\n".join(ended.values()))
             if time.monotonic() > deadline:
-                raise InputError(f"{trouble} after {START_SECONDS:.0f} s: see {self.folder}/logs")
+                raise InputError(f"{trouble} after {seconds:.0f} s: see {self.folder}/logs")
             time.sleep(POLL_SECONDS)
 
     def _kill_all(self) -> None:

@@ -57,9 +57,13 @@ class HonestFaces(Task):
     def check_counts(self, client: Client, counts: Mapping[str, Arrays], final: bool) -> None:
         """Scores are of its own images, and those of groups add up to them."""
         check_parts(counts)
-        # With a teacher, a site may have no labels before the rounds: its answers are those.
-        taught = self.config.labels == "teacher"
-        known = {"train": None if taught else self._positives(client), "valid": None}
+        known: dict[str, Ints | None] = {"train": self._positives(client), "valid": None}
+        # With a teacher, a site may have no labels before the rounds: its answers are those. It
+        # tells of no positives then; of a total nobody knows which sites did.
+        if self.config.labels == "teacher" and (
+            self.config.secure_aggregation or not self._positives(client).any()
+        ):
+            known["train"] = None
         for part, n in (("train", client.num_train), ("valid", client.num_valid)):
             of_part, number = counts[part], len(ATTRIBUTES)
             names = check_scores(of_part, n, number, known[part], client.at_most)

@@ -1,5 +1,6 @@
 """The routes of the page's server."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -16,6 +17,7 @@ from page_server import ORIGIN, Browser, Page
 from celeba_fl.browser import server
 from celeba_fl.browser.server import PAGE, TAB_CALLS
 from celeba_fl.common.bundle import code_hash
+from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.data import sources
 from celeba_fl.data.schema import ATTRIBUTES
@@ -70,21 +72,11 @@ def test_a_superlink_that_is_away_is_said_to_be(client: Browser, page: Page) -> 
 
     page.answer = away
     assert client.post("/v1/fleet/pull-messages").status_code == 502
-    assert client.get("/about.json").json()["auth"] is None
 
 
-@pytest.mark.parametrize(("status", "auth"), [(401, True), (200, False), (404, None)])
-def test_the_page_learns_whether_a_key_is_needed(
-    status: int, auth: bool | None, client: Browser, page: Page
-) -> None:
-    page.answer = lambda: httpx.Response(status)
-    assert client.get("/about.json").json()["auth"] is auth
-    (asked,) = page.asked
-    assert (asked.url.path, asked.content) == ("/v1/fleet/pull-messages", b"")
-
-
-def test_the_page_learns_of_this_code_and_its_keys(client: Browser) -> None:
+def test_the_page_learns_of_this_code_and_its_keys(client: Browser, page: Page) -> None:
     about = client.get("/about.json").json()
+    assert page.asked == []
     assert about["code"] == code_hash("celeba_fl.tasks.attributes")
     assert [one["name"] for one in about["attributes"]] == [*ATTRIBUTES]
     assert all(one["words"] and one["meaning"] for one in about["attributes"])
@@ -157,11 +149,10 @@ def weights(page: Page, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_backbone_is_had_where_its_weights_are(client: Browser, weights: Path) -> None:
     path = f"/onnx/backbone/{WEIGHTS}/3:7x7+folded/96.onnx?backbone=mobilenet_v2"
     missing = client.get(path)
-    assert missing.status_code == client.request("HEAD", path).status_code == 404
+    assert missing.status_code == 404
     assert f"weights {WEIGHTS}: are not on the machine" in missing.json()["error"]
     assert client.put(f"/onnx/backbone/{WEIGHTS}", content=b"sent").status_code == 204
     assert weights.read_bytes() == b"sent"
-    assert client.request("HEAD", path).status_code == 200
     had = client.get(path)
     digest = base64.b64encode(hashlib.sha256(b"graph").digest()).decode()
     assert (had.content, had.headers["repr-digest"]) == (b"graph", f"sha-256=:{digest}:")
@@ -175,15 +166,50 @@ def test_strangers_cannot_fill_the_disk(
     monkeypatch.setattr(server, "MOST_WEIGHTS", 10)
     monkeypatch.setattr(server, "MOST_GRAPHS", 2)
     assert client.put(f"/onnx/backbone/{WEIGHTS.upper()}", content=b"a").status_code == 404
-    statuses = [
-        client.put(f"/onnx/backbone/{WEIGHTS}", content=b"12345").status_code for _ in "123"
-    ]
+    statuses = []
+    for _ in "123":
+        statuses.append(client.put(f"/onnx/backbone/{WEIGHTS}", content=b"12345").status_code)
+        weights.unlink(missing_ok=True)
     assert statuses == [204, 204, 413]
+    weights.write_bytes(b"")
     made = [
         client.get(f"/onnx/backbone/{WEIGHTS}/last/{size}.onnx?backbone=mobilenet_v2").status_code
-        for size in (64, 64, 96, 128)
+        for size in (64, 64, 96, 128, 64)
     ]
-    assert made == [200, 200, 200, 503]
+    assert made == [200, 200, 200, 503, 200]
+
+
+def test_weights_that_many_tabs_have_got_are_kept_once(
+    client: Browser, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST_WEIGHTS", 10)
+    for content in (b"first", b"again", b"again"):
+        assert client.put(f"/onnx/backbone/{WEIGHTS}", content=content).status_code == 204
+    assert weights.read_bytes() == b"first"
+
+
+def test_weights_that_come_too_slowly_let_others_have_their_turn(
+    client: Browser, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_body", lambda *_: asyncio.sleep(60))
+    monkeypatch.setattr(server, "WEIGHTS_SECONDS", 0)
+    assert client.put(f"/onnx/backbone/{WEIGHTS}", content=b"sent").status_code == 408
+    assert not weights.exists()
+
+
+def test_graphs_that_cannot_be_made_do_not_count(
+    client: Browser, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Path:
+        raise InputError("of another architecture")
+
+    weights.write_bytes(b"")
+    monkeypatch.setattr(server, "MOST_GRAPHS", 1)
+    path = f"/onnx/backbone/{WEIGHTS}/last/%d.onnx?backbone=mobilenet_v2"
+    with monkeypatch.context() as other:
+        other.setattr("celeba_fl.vision.extractor.onnx_file", refuse)
+        assert [client.get(path % size).status_code for size in (64, 96)] == [400, 400]
+    assert client.get(path % 128).status_code == 200
 
 
 def test_weights_of_another_hash_are_refused(client: Browser, page: Page) -> None:

@@ -55,8 +55,13 @@ def test_a_visit(browser: Chrome, address: str, tmp_path: Path) -> None:
 
     browser.get(address)
     until(lambda: browser.find_element(By.ID, "setup").is_displayed(), "setup")
+    metadata = tmp_path / "metadata.csv"
+    metadata.write_text("file_name\na.jpg\n")
+    browser.find_element(By.ID, "files").send_keys(f"{files[0]}\n{metadata}")
+    wait("faults", "metadata.csv lacks the columns")
     browser.find_element(By.ID, "files").send_keys("\n".join(map(str, files)))
     wait("pictures", "2 pictures chosen")
+    assert text("faults") == ""
     wait("left-out", "1 file left out")
     assert "226 kB" in text("estimate")
     assert "127.0.0.1:9" in text("estimate")
@@ -81,6 +86,7 @@ def test_a_visit(browser: Chrome, address: str, tmp_path: Path) -> None:
     browser.get(address)
     wait("state", "There is no connection")
     press("stop")
+    assert browser.switch_to.active_element.get_attribute("id") == "name"
     wait("pictures", "2 pictures of last time")
     wait("labels-state", "1 of 2 pictures are labelled")
     assert browser.find_element(By.ID, "name").get_attribute("value") == "Practice"

@@ -24,6 +24,7 @@ from celeba_fl.evaluation.thresholds import best_thresholds
 from celeba_fl.models import ridge
 from celeba_fl.models.head_training import train_head
 from celeba_fl.models.heads import initial_head, scores
+from celeba_fl.rounds.checking import Client
 from celeba_fl.tasks.attributes import Attributes
 from celeba_fl.vision import extractor, precision
 from celeba_fl.vision.features import FeatureStore, preprocessing_hash
@@ -881,3 +882,25 @@ def test_a_site_with_photographs_does_not_take_drawn_weights(
     told = {"preprocessing": preprocessing, "precision": "fp32", "weights": "0" * 64}
     with pytest.raises(InputError, match=r"the images of '/srv/faces' are others"):
         task.describe({"site": "a", "data-path": "/srv/faces"}, told)
+
+
+def test_with_a_teacher_only_who_told_of_no_labels_may_have_them_later(make, tmp_path):
+    chance = np.random.default_rng(0)
+    logits, labels = chance.normal(size=(9, 40)), chance.random((9, 40)) < 0.5
+    answers = {f"teacher_{key}": np.zeros(40, np.int64) for key in ("asked", "answered")}
+    answers |= {f"teacher_{key}": np.zeros(40, np.int64) for key in ("agreed", "right")}
+    valid = nothing_counted(40).to_arrays()
+    counts = {"train": Counts.of(logits, labels).to_arrays() | answers, "valid": valid}
+    teacher = {"labels": "teacher", "teacher": str(tmp_path / "answers.csv")}
+    task, together = make(**teacher), make(**teacher, secure_aggregation=True)
+
+    def told(positives):
+        numbers = [9] + [0] * (len(task.count_names) - 41) + list(positives)
+        return Client(1, 9, 0, np.array(numbers))
+
+    for positives in (labels.sum(axis=0), np.zeros(40, int)):
+        task.check_counts(told(positives), counts, final=False)
+    others = told(labels.sum(axis=0) - (np.arange(40) == 3))
+    with pytest.raises(InputError, match="positives: the total is another"):
+        task.check_counts(others, counts, final=False)
+    together.check_counts(others, counts, final=False)

@@ -39,6 +39,7 @@ const heard = {
     show();
   },
   choosing: ({ done, of: all }) => {
+    at("faults").replaceChildren();
     at("pictures").textContent = `Looking at the pictures: ${done} of ${all}`;
   },
   "left-out": ({ reasons }) => setup.showLeftOut(reasons),
@@ -112,8 +113,9 @@ setup.listen(
 );
 at("stop").addEventListener("click", () => {
   tell("stop");
-  correcting = false;
+  [site.started, correcting] = [false, false];
   at("labelling").hidden = true;
+  show();
   at("name").focus();
 });
 at("forget").addEventListener("click", () => tell("forget"));

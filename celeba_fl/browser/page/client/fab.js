@@ -56,7 +56,7 @@ function parse(toml) {
   for (const line of toml.split(/\r?\n/)) {
     if (/^\s*\[/.test(line)) inside = line.replace(/#.*/, "").trim() === SECTION;
     if (!inside || /^\s*(#|\[|$)/.test(line)) continue;
-    const [, key, text] = /^\s*([\w-]+|"[^"\\]*")\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+    const [, key, text] = /^([\w-]+|"[^"\\]*")\s*=\s*(.*)$/.exec(line.trim()) ?? [];
     const value = key && valueOf(text);
     if (value === undefined) {
       const where = `${FILE} of the run's app, in ${SECTION}`;

@@ -29,7 +29,9 @@ export function described({ config, attributes, dim, examples, rows }) {
   });
   const perAttribute = (of) =>
     attributes.map((_, k) => train.reduce((sum, i) => sum + of(i * number + k), 0));
-  const counts = whole([...groups.flat(), ...perAttribute((at) => labels[at])]);
+  // Positives that the person may still correct are none yet: the server holds a site to others.
+  const positives = perAttribute((at) => (examples.unlabelled ? 0 : labels[at]));
+  const counts = whole([...groups.flat(), ...positives]);
   const sums = config.scaling === "clients" ? scalingSums(rows ?? [], dim, train) : {};
   const told = Object.entries(sums).map(([key, of]) => [key, tensor("int64", [of.length], of)]);
   if (config.init === "base-rates") {

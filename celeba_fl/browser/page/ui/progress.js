@@ -45,7 +45,8 @@ export class Progress {
     at("sent").textContent = bytes(bytesOut);
     at("received").textContent = bytes(bytesIn);
     if (state !== "working") at("bar").hidden = true;
-    this.#say(["offline", "refused"].includes(state) ? `${STATES[state]} (${detail})` : "");
+    const reason = `${detail.charAt(0).toUpperCase()}${detail.slice(1)}.`;
+    this.#say(["offline", "refused"].includes(state) ? `${STATES[state]} ${reason}` : "");
   }
 
   /** What the client says of its work. */
