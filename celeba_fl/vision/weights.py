@@ -96,7 +96,7 @@ def load_backbone(name: str, home: Path, sha256: str) -> "nn.Module":
     Raises
     ------
     InputError
-        If the content of the stored file does not have the hash in its name.
+        If the stored file is missing, or its content does not have the hash in its name.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -104,6 +104,11 @@ def load_backbone(name: str, home: Path, sha256: str) -> "nn.Module":
     path = weights_path(home, sha256)
     try:
         state = load_file(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} has vanished: start the run again, which brings it back, and delete "
+            f"nothing in {home} during a run"
+        ) from None
     except SafetensorError:
         state = {}
     if hash_state(state) != sha256:

@@ -201,6 +201,9 @@ def test_damaged_stored_weights_are_noticed(stored, home):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=rf"{stored}\.safetensors is damaged .* delete it"):
             load_backbone(NAME, home, stored)
+    path.unlink()
+    with pytest.raises(InputError, match=r"has vanished: start the run again"):
+        load_backbone(NAME, home, stored)
 
 
 @pytest.fixture

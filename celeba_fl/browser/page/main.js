@@ -15,7 +15,13 @@ const address = new URLSearchParams(location.search);
 const [, k, of] = /^(\d+)\/(\d+)$/.exec(address.get("try") ?? "") ?? [];
 const part = of ? { k: Number(k), of: Number(of) } : null;
 
-const about = await (await fetch("/about.json")).json();
+const about = await fetch("/about.json")
+  .then((answer) => answer.json())
+  .catch((error) => {
+    at("faults").textContent =
+      `This page's server does not answer (${error.message}). Reload the page once it is there.`;
+    throw error;
+  });
 const worker = new Worker("worker.js", { type: "module" });
 const tell = (kind, more = {}) => worker.postMessage({ kind, ...more });
 const progress = new Progress(about.attributes);
