@@ -117,6 +117,16 @@ test("a key that is not registered waits until it is", async () => {
   ]);
 });
 
+test("an answer outlasts a SuperLink that fails for a while", async () => {
+  const superlink = await new FakeSuperLink().start();
+  await superlink.send(ASKED);
+  let failed = 0;
+  superlink.before["push-messages"] = () => (failed++ < 3 ? new Refusal(500) : undefined);
+  const { states } = await play({ superlink, until: hasReplied(3) });
+  assert.equal(superlink.replies.length, 1);
+  assert.ok(states.some(({ state }) => state === "offline"));
+});
+
 test("an answer that got lost on its way is pushed again, and is the same", async () => {
   const superlink = await new FakeSuperLink().start();
   await superlink.send(ASKED);

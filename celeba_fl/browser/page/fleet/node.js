@@ -20,6 +20,7 @@ const BUSY_POLL = 500; // ms, while a run is at work: more is waited than comput
 const BUSY = 60_000; // ms after a message
 const MOST_PAUSE = 30_000; // ms between two tries to reach a SuperLink
 const KEY_PAUSE = 5_000; // ms until the SuperLink is asked again whether it knows the key
+const MOST_FAILURES = 5; // of a SuperLink in one call: its database may be locked for a while
 const RAISED = 2n; // Flower's ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 const LEFT = "the tab was reloaded, closed or stopped while it answered";
 // Flower's ApiErrorCode.
@@ -209,7 +210,8 @@ export class Node {
         if (tries) this.#tell(state, detail);
         return answer;
       } catch (error) {
-        if (!(error instanceof OfflineError)) throw error;
+        const failed = error.status === 500 && tries < MOST_FAILURES;
+        if (!(error instanceof OfflineError || failed)) throw error;
         this.#tell("offline", error.message, error);
         await this.#pause(backoff(tries));
         this.signal.throwIfAborted();

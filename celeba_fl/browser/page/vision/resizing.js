@@ -1,5 +1,6 @@
 /**
- * Pillow's bilinear resizing, rows first and columns then, to the last bit as `data/images.py` has it.
+ * Pillow's bilinear resizing, rows first and columns then, to the last bit as in Python
+ * (`data/images.py`).
  *
  * An image is `{ width, height, data }`: its pixels row by row, three bytes each (RGB).
  */
