@@ -15,6 +15,7 @@ from celeba_fl.launch.experiments import EXPERIMENTS, read_toml
 # A directory as a run calls it: start, and Flower's id of the run.
 DIRECTORY = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\d+")
 EXPERIMENT_LENGTH, DEFAULT_LENGTH, VALUE_LENGTH = 24, 44, 20  # the rest is for numbers
+DOTS = "\N{HORIZONTAL ELLIPSIS}"  # for words of a name that are left out
 
 Settings = Mapping[str, Any]
 
@@ -72,11 +73,11 @@ def shortened(name: str, width: int) -> str:
     """
     if len(name) <= width:
         return name
-    dots, (first, *words) = "…", name.split(" ")
+    first, *words = name.split(" ")
     ends = [words[i:] for i in range(len(words))]
-    tried = [*([first, dots, *end] for end in ends[1:]), *([dots, *end] for end in ends)]
+    tried = [*([first, DOTS, *end] for end in ends[1:]), *([DOTS, *end] for end in ends)]
     fitting = (said for said in map(" ".join, tried) if len(said) <= width)
-    return next(fitting, f"{name[: width - 1]}{dots}")
+    return next(fitting, f"{name[: width - 1]}{DOTS}")
 
 
 def _reads(task: str, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.names import LATEST, check_note, check_run_name
 from celeba_fl.config import BEFORE, RunConfig, keys_of
-from celeba_fl.runs.names import DIRECTORY, default_name
+from celeba_fl.runs.names import DIRECTORY, DOTS, default_name
 from celeba_fl.runs.tables import count_rows
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ def names_in(folder: Path) -> dict[Path, str]:
 def find_directory(name: str, folder: Path) -> Path:
     """A run directory: `name` is one, or names a run in `folder`; ``latest`` is the newest there.
 
-    It may be the name of the run or of its directory, or how one of them begins if no other does.
+    It may be the name of the run or of its directory, or how one of them begins if no other does;
+    also a name as lists shorten it, with dots for words.
 
     Raises
     ------
@@ -153,12 +155,18 @@ def find_directory(name: str, folder: Path) -> Path:
         if newest is None:
             raise InputError(f"there is no run in {folder}; name a run directory")
         return newest.parent
-    for path in (Path(name).expanduser().absolute(), folder / name):
-        if (path / "run.json").exists():
-            return path
+    with suppress(OSError, RuntimeError):  # of a name that no path can have
+        for path in (Path(name).expanduser().absolute(), folder / name):
+            if (path / "run.json").exists():
+                return path
     names = names_in(folder)
-    begun = (p for p in names if name and (names[p].startswith(name) or p.name.startswith(name)))
-    found = [path for path in names if names[path] == name] or [*begun]
+    begin, _, end = (part.strip() for part in name.partition(DOTS))
+    begun = (
+        path
+        for path in names
+        if any(one.startswith(begin) and one.endswith(end) for one in (names[path], path.name))
+    )
+    found = [path for path in names if names[path] == name] or [*(begun if name else ())]
     if len(found) == 1:
         return found[0]
     if found:
@@ -171,7 +179,7 @@ def find_directory(name: str, folder: Path) -> Path:
     listed = _listed({path: names[path] for path in names if names[path] in near})
     raise InputError(
         f"{name!r} is neither a run directory nor the name of a run in {folder}, or how one "
-        f"begins; there {f'are {listed}' if listed else 'is none'}"
+        f"begins; there {'are' if len(near) > 1 else 'is'} {listed or 'none'}"
     )
 
 

@@ -103,6 +103,23 @@ def test_runs_get_names_and_are_found_by_them(tmp_path: Path) -> None:
         find_directory("a", tmp_path / "none")
 
 
+def test_a_run_is_found_by_a_name_as_a_list_shortens_it(tmp_path: Path) -> None:
+    names = ["drawn-iid seed=3 rounds=5", "drawn-iid seed=4 rounds=5", "drawn-iid seed=4 rounds=6"]
+    for number, name in enumerate(names):
+        with open_run(tmp_path, number, name=name) as run:
+            run.end("")
+    assert find_directory(shortened(names[-1], 20), tmp_path) == run.path
+    with pytest.raises(InputError, match="may be each of 2 runs"):
+        find_directory(shortened(names[0], 20), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["~nobody-here", "x" * 300, "", "\0"])
+def test_what_no_path_can_be_called_is_no_run(name: str, tmp_path: Path) -> None:
+    finished(tmp_path)
+    with pytest.raises(InputError, match=r"is neither .* begins; there is '"):
+        find_directory(name, tmp_path)
+
+
 def test_many_candidates_are_counted(tmp_path: Path) -> None:
     for i in range(11):
         (tmp_path / f"run-{i}").mkdir()
