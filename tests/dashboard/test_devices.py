@@ -87,11 +87,12 @@ def test_eight_clients_need_no_file(
     started: list[list[str]], runs: Path, page: Open, eight: Path
 ) -> None:
     opened = page("devices")
-    opened.selectbox(key="federation").set_value("5").run()
-    assert "5 of 5 take part" in text_of(opened)
+    opened.selectbox(key="federation").set_value("8").run()
+    assert "8 of 8 take part" in text_of(opened)
     press(opened, "Start the run")
     ((*_, option, file),) = started
-    assert (option, num_supernodes(Path(file))) == ("--federation", 5)
+    assert Path(file) != eight
+    assert (option, num_supernodes(Path(file))) == ("--federation", 8)
 
 
 def test_who_is_off_is_off_at_the_next_visit(runs: Path, page: Open, eight: Path) -> None:
