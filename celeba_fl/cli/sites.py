@@ -65,19 +65,24 @@ def check_site(
     superlink: Annotated[str | None, typer.Option(help="HOST:PORT of the server")] = None,
     root_certificates: Annotated[Path | None, typer.Option(help="the ca.crt")] = None,
     auth_supernode_private_key: Annotated[Path | None, typer.Option(help="this site's key")] = None,
+    as_json: Json = False,
 ) -> None:
     """Try all that this site needs, before it joins: each line is right, or says what to do."""
     from celeba_fl.config import RunConfig
     from celeba_fl.deployment.site_check import Server, check_site
 
     server = Server(superlink, root_certificates, auth_supernode_private_key) if superlink else None
-    wrong = 0
-    for what, right, words in check_site(node_config, RunConfig().home_dir, server):
-        wrong += not right
-        print(f"{'right' if right else 'WRONG'}  {what:<12} {words}", flush=True)
-    if not superlink:
+    answers = []
+    for answer in check_site(node_config, RunConfig().home_dir, server):
+        answers.append(answer)
+        if not as_json:
+            what, right, words = answer
+            print(f"{'right' if right else 'WRONG'}  {what:<12} {words}", flush=True)
+    if as_json:
+        print_json([answer._asdict() for answer in answers])
+    elif not superlink:
         print("       server       not tried: name it with --superlink HOST:PORT")
-    if wrong:
+    if not all(answer.right for answer in answers):
         raise SystemExit(1)
 
 
@@ -94,6 +99,7 @@ def split(
     by: Annotated[By, typer.Option(help="by what images are dealt")] = By.IDENTITY,
     alpha: Annotated[float, typer.Option(min=1e-3, help="of dirichlet: small is unlike")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="the same seed deals alike")] = 42,
+    as_json: Json = False,
 ) -> None:
     """Make folders of sites from one data set, by links, to try a federation."""
     from celeba_fl.config import RunConfig
@@ -101,6 +107,9 @@ def split(
 
     home = RunConfig().home_dir
     made = splitting.split(folder, sites, by, out, alpha=alpha, seed=seed, home=home)
+    if as_json:
+        print_json([{"folder": out / name, "images": number} for name, number in made.items()])
+        return
     for name, number in made.items():
         print(f"{out / name}: {number} images")
     data = " ".join(f"--data {shlex.quote(str(out / name))}" for name in made if name != "server")

@@ -11,10 +11,11 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from celeba_fl.data.hub import HUB_ID
 from celeba_fl.evaluation.resampling import intervals
-from celeba_fl.export.markdown import section
+from celeba_fl.export.markdown import plain, section
 from celeba_fl.export.networks import Exported
 from celeba_fl.report.heading import notes, title_of
 from celeba_fl.report.html import Block
+from celeba_fl.report.lede import lede
 from celeba_fl.report.names import name_of
 from celeba_fl.report.reading import Run
 from celeba_fl.report.sections.attributes import attributes
@@ -23,7 +24,7 @@ from celeba_fl.report.sections.privacy import privacy
 from celeba_fl.report.sections.probabilities import probabilities
 from celeba_fl.report.sections.results import own_scores, results
 from celeba_fl.report.sections.samples import samples
-from celeba_fl.report.words import NONE, between
+from celeba_fl.report.words import NONE, between, without_folders
 
 CELEBA_TERMS = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 RELATED = f"""\
@@ -59,8 +60,9 @@ pixels alone. A person's other images, another camera and another time were not 
 def card(run: Run, given: Exported, folder: Path) -> str:
     """The text of `README.md`; its pictures are written into the folder."""
     parts = [
-        f"# {title_of(run)}",
-        *(f"> {note}" for note in notes(run)),
+        f"# {plain(title_of(run))}",
+        plain(without_folders(lede(run))),
+        *(f"> {plain(without_folders(note))}" for note in notes(run)),
         "## Model details\n\n" + _details(run, given),
         "## How to use it\n\n" + _use(given),
         "## Intended use\n\n" + _intended(given),
@@ -82,7 +84,10 @@ def card(run: Run, given: Exported, folder: Path) -> str:
 
 
 def _head(run: Run, given: Exported) -> str:
-    """What the hub reads: YAML."""
+    """What the hub reads: YAML.
+
+    There is no `base_model` in it: that is a model of the hub, where torchvision's weights are not.
+    """
     name, of_hub = _dataset(run), _is_hub(run)
     scores = own_scores(run)
     sure = intervals(scores) if scores else {}

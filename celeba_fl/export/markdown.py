@@ -16,7 +16,7 @@ def section(blocks: Iterable[Block], folder: Path) -> str:
 
 def _block(block: Block, folder: Path) -> str:
     if isinstance(block, str):
-        return _plain(block)
+        return plain(block)
     if isinstance(block, Pictures):
         return "\n\n".join(_picture(picture, folder) for picture in block.pictures)
     return "" if isinstance(block, Cards) else _table(block)
@@ -26,7 +26,7 @@ def _picture(picture: Picture, folder: Path) -> str:
     file = f"{PICTURES}/{picture.name}.png"
     embed(picture, folder / PICTURES, png=True)
     (folder / file).with_suffix(".svg").unlink(missing_ok=True)
-    return f"![{_plain(picture.alt)}]({file})\n\n*{_plain(picture.caption)}*"
+    return f"![{plain(picture.alt)}]({file})\n\n*{plain(picture.caption)}*"
 
 
 def _table(table: Table) -> str:
@@ -34,16 +34,16 @@ def _table(table: Table) -> str:
     lines = [_row(table.header), _row(["---"] * len(table.header)), *map(_row, table.rows)]
     text = "\n".join(lines)
     if table.folded:
-        return f"<details>\n<summary>{_plain(table.caption)}</summary>\n\n{text}\n\n</details>"
-    return f"**{_plain(table.caption)}**\n\n{text}"
+        return f"<details>\n<summary>{plain(table.caption)}</summary>\n\n{text}\n\n</details>"
+    return f"**{plain(table.caption)}**\n\n{text}"
 
 
 def _row(cells: Sequence[Cell]) -> str:
-    plain = (cell if isinstance(cell, str) else " ".join(filter(None, cell)) for cell in cells)
-    return "| " + " | ".join(map(_plain, plain)) + " |"
+    texts = (cell if isinstance(cell, str) else " ".join(filter(None, cell)) for cell in cells)
+    return "| " + " | ".join(map(plain, texts)) + " |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text in which no character means anything to Markdown or HTML."""
     for mark in "\\|*_<`[":
         text = text.replace(mark, f"\\{mark}")

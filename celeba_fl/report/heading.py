@@ -38,7 +38,9 @@ def notes(run: Run) -> list[str]:
     if run.info.note:
         warnings.insert(0, f"Note: {run.info.note}")
     if run.info.status not in ("completed", "stopped"):
-        warnings.append(f"The run is {run.info.status}: this is what it has left so far.")
+        ends = {"running": "goes on", "failed": "failed", "interrupted": "was interrupted"}
+        end = ends.get(run.info.status, f"is {run.info.status}")
+        warnings.append(f"The run {end}: this is what it has left so far.")
     drawn = {"dataset": "the faces are drawn", "weights": "the backbone knows only drawn faces"}
     reasons = [text for key, text in drawn.items() if getattr(run.info, key).get("name") == "drawn"]
     if reasons:

@@ -1,4 +1,4 @@
-"""`celeba-fl credentials`."""
+"""`celeba-fl credentials`, `check-site` and `split`."""
 
 import json
 from collections.abc import Callable
@@ -46,3 +46,28 @@ def test_there_is_a_node_for_each_site_and_one_at_least(
     assert call("credentials", *words, "--host", "a", "--out", str(tmp_path / "c")) == 2
     assert "a node for each site" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
+
+
+def test_what_a_site_needs_is_told_to_programs_too(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = tmp_path / "node.toml"
+    node.write_text("partition-id = 0\nnum-partitions = 2\n")
+    call("check-site", str(node), "--json")
+    answers = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    assert answers["node config"]["right"]
+    assert "partition 0 of 2" in answers["data"]["words"]
+    assert call("check-site", str(tmp_path / "none.toml"), "--json") == 1
+    assert json.loads(capsys.readouterr().out)[0]["right"] is False
+
+
+def test_the_folders_of_a_split_are_told_to_programs_too(
+    call: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("celeba_fl.data.splitting.split", lambda *_, **__: {"site-1": 3})
+    assert call("split", "drawn", "--sites", "1", "--out", str(tmp_path), "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == [{"folder": str(tmp_path / "site-1"), "images": 3}]

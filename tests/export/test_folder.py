@@ -101,6 +101,7 @@ def test_a_face_gets_the_same_answers_in_all_ways(
     measured = {one.metric_type: one.metric_value for one in card.data.eval_results or []}
     assert measured["auroc"] == pytest.approx(run.summary["test_auroc"], abs=1e-6)
     assert str(tmp_path) not in card.content
+    assert "trained a face-attribute head on" in card.content.partition("\n## ")[0]
     for title in ("Intended use", "Factors", "Metrics", "Privacy", "Caveats"):
         assert f"\n## {title}\n" in card.content
     assert "](pictures/attributes.png)" in card.content

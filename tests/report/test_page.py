@@ -348,7 +348,7 @@ def test_only_run_json(make_run: MakeRun) -> None:
 def test_a_failed_run_says_why(make_run: MakeRun) -> None:
     parsed = read(make_run(info={"status": "failed", "reason": "round 3: <b>no</b> replies"}))
     assert "This run failed after 0 rounds of FedAvg (round 3: <b>no</b> replies)." in parsed.text
-    assert "The run is failed: this is what it has left so far." in parsed.text
+    assert "The run failed: this is what it has left so far." in parsed.text
     assert "<b>no" not in parsed.source
 
 
@@ -359,7 +359,7 @@ def test_a_stale_run_is_interrupted(make_run: MakeRun) -> None:
         csv={"rounds": "round,test_loss,valid_loss\n0,0.7,0.6\n1,,0.5\n2,0.2"},
     )
     parsed = read(path)
-    assert "The run is interrupted" in parsed.text
+    assert "The run was interrupted" in parsed.text
     assert "1 of 9 rounds" in parsed.text
     figures = parsed.row("Figures of the model after round 1, clients, validation", "loss (nats)")
     assert figures == ["0.500"]
