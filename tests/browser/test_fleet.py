@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives import serialization
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
-from flwr.app.message import make_message
-from flwr.app.metadata import Metadata
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-from flwr.supercore.primitives.asymmetric import (
+from private import (
+    Metadata,
     bytes_to_public_key,
+    get_all_nested_objects,
+    make_message,
+    package_version,
     public_key_to_bytes,
     verify_signature,
 )
-from flwr.supercore.version import package_version
 
 PEER = Path(__file__).parent / "js" / "fleet_peer.mjs"
 PAGE = Path(__file__).parents[2] / "celeba_fl" / "browser" / "page" / "fleet"

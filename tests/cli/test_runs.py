@@ -143,7 +143,7 @@ def test_nothing_starts_where_there_is_no_run_to_resume(
         assert call("run", "drawn-iid", f"{key}=thee", *how) == 2
         error = capsys.readouterr().err
         assert "'thee' is neither a run directory nor the name of a run in" in error
-        assert "there are 'there' (there)" in error
+        assert "there is 'there' (there)" in error
     assert not (flwr.folder / "log").exists()
 
 

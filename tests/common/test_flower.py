@@ -19,7 +19,7 @@ from private import NodeInfo, generate_key_pairs, public_key_to_bytes
 from celeba_fl.common import flower
 from celeba_fl.common.bundle import PACKAGE
 
-PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy")
+PUBLIC = ("flwr", "flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy")
 OLDEST = "1.41.0"
 
 

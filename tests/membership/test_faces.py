@@ -68,7 +68,7 @@ def run(keys: dict[str, Any], nodes: list[dict[str, Any]], folder: Path, **own: 
     """The directory of the one run in `folder`."""
     config = RunConfig.load({**keys, "results-dir": str(folder), **own})
     run_inline(config, nodes, server_app, client_app)
-    (path,) = folder.iterdir()
+    (path,) = folder.glob("2*")
     return path
 
 

@@ -43,15 +43,16 @@ def pictures_of(blocks: Sequence[Any]) -> list[Picture]:
     [
         (
             {"task": "attributes", "dataset": "drawn", "partitioner": "iid"},
-            "Face attributes on drawn faces: FedAvg, 2 simulated clients, IID",
+            "run: Face attributes on drawn faces, FedAvg, 2 simulated clients, IID",
         ),
         (
             {"task": "dcgan", "dataset": "/x/celeba", "partitioner": "dirichlet"},
-            "New faces by a DCGAN on CelebA: FedAvg, 2 simulated clients, Dirichlet (alpha None)",
+            "run: New faces by a DCGAN on CelebA, FedAvg, 2 simulated clients, "
+            "Dirichlet (alpha None)",
         ),
         (
             {"task": "lenet", "dataset": "uoft-cs/cifar10", "strategy": "fedmedian"},
-            "LeNet-5 on CIFAR-10: the median, 2 simulated clients",
+            "run: LeNet-5 on CIFAR-10, the median, 2 simulated clients",
         ),
     ],
 )
@@ -69,7 +70,7 @@ def test_the_title_of_sites(make_run: MakeRun) -> None:
         info={"config": config, "num_clients": 2},
         csv={"partitions": "client,num_examples\neast,1\nwest,1\n"},
     )
-    assert title_of(Run.read(path)) == "Face attributes: closed form, 2 sites"
+    assert title_of(Run.read(path)) == "run: Face attributes, closed form, 2 sites"
 
 
 def embedded(name: str) -> Embedded:

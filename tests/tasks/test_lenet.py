@@ -158,7 +158,7 @@ def test_the_model_is_usable_by_torch_alone(done, make):
 
 def test_the_report_can_be_drawn(done):
     page = write_report(done.path).read_text()
-    assert "lenet on data: iid, 4 clients" in page
+    assert "LeNet-5 on data, FedAvg, 4 simulated clients, IID" in page
     assert "could not be made" not in page
     assert "cannot be read" not in page
     # Ten classes: a half is not what chance or the majority scores.
