@@ -148,4 +148,3 @@ def test_keys_of_ones_own_are_compared(tmp_path: Path) -> None:
     paths = [run_adding(tmp_path / str(scale), **keys, scale=scale) for scale in (1.0, 2.0)]
     page = write_comparison(paths, tmp_path / "comparison.html").read_text()
     assert re.search(r">scale<.{0,200}>1\.0<.{0,200}>2\.0<", page, re.DOTALL)
-    assert "B: scale=2.0" in page
