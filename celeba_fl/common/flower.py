@@ -150,6 +150,8 @@ def try_node_key(address: str, root: Path | None, key: bytes) -> str:
             node_id = client.ActivateNode(asked).node_id
         except httpx.HTTPStatusError as error:
             return f"{error.response.status_code} {error.response.text[:200]}"
+        except httpx.HTTPError as error:
+            return f"{type(error).__name__}: {error}"
         client.DeactivateNode(DeactivateNodeRequest(node_id=node_id))
     return ""
 

@@ -73,8 +73,9 @@ def refused(run: RunInfo) -> str:
 def federation_of(folder: Path, number: int) -> Path:
     """A federation file of so many simulated clients."""
     path = folder / f"simulation-{number}.toml"
-    make_folder(folder)
-    write_bytes(path, f"num-supernodes = {number}\nclient-resources-num-cpus = 1\n".encode())
+    if not path.exists():  # a page asks for it each time that it is drawn
+        make_folder(folder)
+        write_bytes(path, f"num-supernodes = {number}\nclient-resources-num-cpus = 1\n".encode())
     return path
 
 

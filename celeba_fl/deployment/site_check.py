@@ -26,6 +26,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.data import sources
 from celeba_fl.data.images import BadImageError, decode
 from celeba_fl.data.schema import SPLITS
+from celeba_fl.data.table import Table
 from celeba_fl.deployment.front import FLEET
 from celeba_fl.privacy import site
 from celeba_fl.privacy.roster import ROSTER, SIGNING_KEY, identity_of
@@ -100,12 +101,13 @@ def check_site(node_config: Path, home: Path, server: Server | None) -> Iterator
         The server to try; None tries this machine alone.
     """
     node: dict[str, Any] = {}
+    tables: list[Table] = []  # the site's own images, if they could be opened
     yield _try("node config", lambda: node.update(read_node(node_config)) or client_name(node))
     if node:
         yield _try("its rules", lambda: _rules(node))
-        yield _try("data", lambda: _data(node, home))
+        yield _try("data", lambda: _data(node, home, tables))
     yield _try("weights", lambda: _weights(home))
-    yield _try("disk", lambda: _disk(node, home))
+    yield _try("disk", lambda: _disk(sum(map(len, tables)), home))
     yield _try("versions", _versions)
     if server:
         yield from _tries_at(server)
@@ -148,8 +150,8 @@ def _rules(node: Mapping[str, Any]) -> str:
     return "; ".join(rules) or "none: it answers any run of this app"
 
 
-def _data(node: Mapping[str, Any], home: Path) -> str:
-    """What there is to learn from, of which some images are decoded."""
+def _data(node: Mapping[str, Any], home: Path, tables: list[Table]) -> str:
+    """What there is to learn from, of which some images are decoded; `tables` gets it."""
     if "data-path" not in node:
         if not {"partition-id", "num-partitions"} <= node.keys():
             raise InputError("there is neither a data-path nor partition-id and num-partitions")
@@ -159,6 +161,7 @@ def _data(node: Mapping[str, Any], home: Path) -> str:
     if not Path(path).expanduser().is_dir():
         raise InputError(f"data-path = {path!r}: there is no such folder on this machine")
     table = sources.load(path, home)
+    tables.append(table)
     sizes = {name: len(table.rows(name)) for name in SPLITS}
     if not sizes["train"]:
         raise InputError(f"data-path = {path!r}: holds no train images, and a site trains on them")
@@ -189,10 +192,8 @@ def _weights(home: Path) -> str:
     return f"{len(kept)} backbones in {home}; one that a run needs besides comes from the server"
 
 
-def _disk(node: Mapping[str, Any], home: Path) -> str:
-    """Whether features will fit, and whether the home can be written."""
-    path = str(node.get("data-path", ""))
-    number = len(sources.load(path, home)) if Path(path).is_dir() and path else 0
+def _disk(number: int, home: Path) -> str:
+    """Whether features of so many images will fit, and whether the home can be written."""
     needed = number * ROW_BYTES
     there = next(folder for folder in (home, *home.parents) if folder.exists())
     free = shutil.disk_usage(there).free

@@ -18,6 +18,7 @@ import pytest
 import tomli
 import tomli_w
 from flwr.app import Array, ConfigRecord, RecordDict
+from peers import encoded, shown
 
 from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
@@ -40,26 +41,6 @@ pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="node is not in
 runtime = pytest.mark.skipif("ORT_WEB" not in os.environ, reason="no ONNX Runtime Web (ORT_WEB)")
 CLIENT = "1"
 KINDS = {"ArrayRecord": "arrays", "MetricRecord": "metrics", "ConfigRecord": "config"}
-
-
-def encoded(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def shown(value: Any) -> Any:
-    """A value of a record with its type, as the peer takes and gives it."""
-    if isinstance(value, Array):
-        return shown(value.numpy())
-    if isinstance(value, np.ndarray):
-        data = encoded(np.ascontiguousarray(value).tobytes())
-        return {"dtype": str(value.dtype), "shape": list(value.shape), "data": data}
-    if isinstance(value, list):
-        return [shown(one) for one in value]
-    if isinstance(value, bytes):
-        return {"bytes": encoded(value)}
-    if isinstance(value, int) and not isinstance(value, bool):
-        return {"int": str(value)}
-    return value
 
 
 def records(content: RecordDict) -> list[Any]:

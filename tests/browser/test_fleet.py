@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives import serialization
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from peers import encoded, shown
 from private import (
     Metadata,
     bytes_to_public_key,
@@ -28,25 +29,6 @@ KINDS = {ArrayRecord: "arrays", MetricRecord: "metrics", ConfigRecord: "config"}
 TYPES = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "bool"]
 TYPES += ["uint8", "uint16", "uint32", "uint64"]
 pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
-
-
-def encoded(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def shown(value: Any) -> Any:
-    """A value as the peer shows it."""
-    if isinstance(value, Array):
-        array = value.numpy()
-        data = encoded(np.ascontiguousarray(array).tobytes())
-        return {"dtype": str(array.dtype), "shape": list(array.shape), "data": data}
-    if isinstance(value, list):
-        return [shown(one) for one in value]
-    if isinstance(value, bytes):
-        return {"bytes": encoded(value)}
-    if isinstance(value, int) and not isinstance(value, bool):
-        return {"int": str(value)}
-    return {"float": encoded(np.float64(value).tobytes())} if isinstance(value, float) else value
 
 
 def metadata(number: int) -> Metadata:
@@ -137,7 +119,11 @@ def test_objects_are_those_of_flower(peer):
 def test_values_are_those_that_flower_sends(peer):
     for content, made in zip(contents(), peer["messages"], strict=False):
         assert made["records"] == [
-            [name, KINDS[type(record)], [[key, shown(value)] for key, value in record.items()]]
+            [
+                name,
+                KINDS[type(record)],
+                [[key, shown(value, bits=True)] for key, value in record.items()],
+            ]
             for name, record in content.items()
         ]
 
