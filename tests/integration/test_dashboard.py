@@ -147,7 +147,7 @@ def test_a_visit(
     visitor.wait("stopped: ")
     assert [row["client"] for row in read_csv(run / "partitions.csv")] == ["0", "2", "3", "6", "7"]
     visitor.until(
-        lambda: len(browser.find_elements(By.CSS_SELECTOR, ".vega-embed svg")) == 5, "charts"
+        lambda: len(browser.find_elements(By.CSS_SELECTOR, ".vega-embed svg")) == 6, "charts"
     )
     accuracy = json.loads((run / "summary.json").read_text())["test_accuracy"]
     visitor.wait(f"{accuracy:.3f}")
