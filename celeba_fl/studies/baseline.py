@@ -19,6 +19,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import write_json
 from celeba_fl.common.log import LOG, Progress
 from celeba_fl.config import RunConfig
+from celeba_fl.report.names import name_of
 from celeba_fl.rounds.stopping import StopRules
 from celeba_fl.runs.reading import RunInfo, check_provenance, config_of
 from celeba_fl.runs.tables import defined, read_csv, write_parquet
@@ -176,7 +177,8 @@ def baseline_table(summary: Metrics, references: Mapping[str, Any]) -> Table:
         gap = None if own is None or central is None else own - central
         alone = _figure(mean) + (f" ± {std:.4f}" if std is not None else "")
         cells = (_figure(own), _figure(central), _figure(gap, "+"), alone)
-        table.add_row(name.removeprefix("test_"), *cells, _figure(references["majority"].get(name)))
+        title = name_of(name.removeprefix("test_"))
+        table.add_row(title, *cells, _figure(references["majority"].get(name)))
     return table
 
 

@@ -214,8 +214,19 @@ def test_the_table(tmp_path: Path) -> None:
     ]
     assert rows == [
         ["accuracy", "0.8500", "0.9000", "-0.0500", "0.7000 ± 0.0100", "0.6000"],
-        ["auroc", "0.5000"],
+        ["AUROC", "0.5000"],
     ]
+
+
+def test_the_table_cuts_no_word_at_80_columns() -> None:
+    names = ["test_base_rates_loss", "test_balanced_accuracy", "test_calibration_error"]
+    local = {"clients": 50, "mean": dict.fromkeys(names, 0.5), "std": dict.fromkeys(names, 0.1)}
+    made = {"central": dict.fromkeys(names, 0.5), "local": local, "majority": {}}
+    console = Console(width=80)
+    with console.capture() as text:
+        console.print(baseline_table(dict.fromkeys(names, 0.5), made))
+    assert "…" not in text.get()
+    assert {"base", "rates", "balanced", "calibration"} <= set(text.get().split())
 
 
 # ---- refused ------------------------------------------------------------------------------
