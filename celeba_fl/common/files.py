@@ -50,7 +50,7 @@ def write_bytes(path: Path, data: bytes, sync: bool = True, mode: int = 0o644) -
         Path(name).unlink(missing_ok=True)
         raise
     if sync:
-        _sync(path.parent)
+        to_disk(path.parent)
 
 
 def private(path: str, flags: int) -> int:
@@ -66,7 +66,7 @@ def append_bytes(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     if is_new:
-        _sync(path.parent)
+        to_disk(path.parent)
 
 
 def make_folder(folder: Path) -> None:
@@ -74,7 +74,7 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
+        to_disk(folder.parent)
 
 
 def clean_up(folder: Path) -> None:
@@ -93,8 +93,8 @@ def clean_up(folder: Path) -> None:
                     _remove(path)
 
 
-def _sync(path: Path) -> None:
-    """Have the content of a file, or the names in a folder, on the disk."""
+def to_disk(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -189,9 +189,9 @@ def keep(path: Path, create: Callable[[Path], object], resume: bool = False) -> 
                     _remove(unfinished)
                 create(unfinished)
                 for part in (unfinished, *unfinished.rglob("*")):
-                    _sync(part)
+                    to_disk(part)
                 unfinished.rename(path)
-                _sync(path.parent)
+                to_disk(path.parent)
     return path
 
 

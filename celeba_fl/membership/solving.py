@@ -64,14 +64,14 @@ class Members:
         self._path, self._task = run, task
         self.kept = KeptSums(run)
         nodes = {row["client"]: row["node_id"] for row in read_csv(run / "nodes.csv")}
-        here = set(self.kept.clients())
+        here, zeros = set(self.kept.clients()), task.description_sums()
         self.clients = {
             row["client"]: Client(
                 int(nodes.get(row["client"], 0)),
                 int(row["num_examples"]),
                 int(row["num_valid"]),
                 np.array([int(row[name]) for name in task.count_names], np.int64),
-                self.kept.read_roll_call(row["client"]),
+                self.kept.read_roll_call(row["client"], zeros),
             )
             for row in read_csv(run / PARTITIONS)
             if row["client"] in here
@@ -82,7 +82,7 @@ class Members:
         """The sums of all of them."""
         total = self._task.zero_sums()
         for name in self.clients:
-            add_exactly(total, self.kept.read(name))
+            add_exactly(total, self.kept.read(name, total))
         return total
 
     def keep(self, name: str, client: Client, sums: Arrays) -> None:
