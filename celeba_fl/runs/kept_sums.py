@@ -148,9 +148,9 @@ def _split(whole: Ints) -> Arrays:
     used = int(np.bitwise_or.reduce(whole, axis=None))
     shift = max((used & -used).bit_length() - 1, 0)
     high = whole >> shift >> 32
-    ends = [np.min_scalar_type(end) for end in (high.min(), high.max())]
+    fewest = np.min_scalar_type(min(high.min(), ~high.max()))  # of a negative number: signed
     low = (whole >> shift).astype(np.uint32)
-    return {"low": low, "high": high.astype(np.result_type(*ends)), "shift": np.array([shift])}
+    return {"low": low, "high": high.astype(fewest), "shift": np.array([shift])}
 
 
 def _joined(parts: Arrays) -> Ints:
