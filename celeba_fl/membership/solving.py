@@ -57,14 +57,15 @@ def why_not(config: RunConfig) -> str:
 class Members:
     """The clients whose sums are in a run directory: what they said of themselves, and their sums.
 
-    Someone who is in `partitions.csv` alone failed in the round, and is in no model.
+    Someone who is in `partitions.csv` alone failed in the round, and is in no model. Of one who is
+    `leaving` nothing is read, since that may be damaged.
     """
 
-    def __init__(self, run: Path, task: Task) -> None:
+    def __init__(self, run: Path, task: Task, leaving: str = "") -> None:
         self._path, self._task = run, task
         self.kept = KeptSums(run)
         nodes = {row["client"]: row["node_id"] for row in read_csv(run / "nodes.csv")}
-        here, zeros = set(self.kept.clients()), task.description_sums()
+        here, zeros = {*self.kept.clients()} - {leaving}, task.description_sums()
         self.clients = {
             row["client"]: Client(
                 int(nodes.get(row["client"], 0)),
@@ -92,10 +93,8 @@ class Members:
         KeptSums(self._path, {name: client.sums}).add(name, sums)
 
     def remove(self, name: str) -> None:
-        """Delete what there is of a client; again, if that was cut off."""
+        """Delete what there is of the one who is leaving; again, if that was cut off."""
         self.kept.remove(name)
-        self.clients = {one: self.clients[one] for one in self.clients if one != name}
-        vars(self).pop("total", None)
         self._write_rows()
 
     def _write_rows(self) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from celeba_fl.common.arrays import Arrays, Ints
-from celeba_fl.common.errors import InputError
+from celeba_fl.common.errors import InputError, OwnError
 from celeba_fl.common.files import hash_key, pack_arrays, to_disk, write_bytes, write_json
 from celeba_fl.rounds.checking import difference
 from celeba_fl.runs.reading import read_json
@@ -56,7 +56,14 @@ class KeptSums:
             for key, whole in {**sums, **said}.items()
             for part, array in _split(whole).items()
         }
-        write_bytes(self.path(client), pack_arrays(parts, {}), sync=False, mode=0o600)
+        path = self.path(client)
+        try:
+            write_bytes(path, pack_arrays(parts, {}), sync=False, mode=0o600)
+        except OSError as error:
+            raise OwnError(
+                f"{path}, the sums of client {client}, cannot be written: {error.strerror}; make "
+                f"room there, then resume the run or repeat the command"
+            ) from error
         self._names.append(client)
 
     def finish(self) -> None:
@@ -123,7 +130,8 @@ class KeptSums:
         write_json(self.folder / TABLE, {name: self.path(name).name for name in sorted(clients)})
 
     def _load(self, client: str, prefix: str, like: Arrays) -> Arrays:
-        path, cure = self.path(client), "run it again"
+        path = self.path(client)
+        cure = f"withdraw {client} and let it join again, or run all anew"
         names = {key: f"{prefix}{key}" for key in like}
         try:
             with safe_open(path, "numpy") as file:

@@ -97,5 +97,5 @@ def test_damaged_sums_are_refused_by_name(tmp_path: Path) -> None:
     shorter = {"s": np.zeros(2, np.int64)}
     for data in (whole[:-1], b"", pack_arrays(float_low, {}), pack_arrays(shorter, {})):
         each.path("a").write_bytes(data)
-        with pytest.raises(InputError, match=r"the sums of client a.*; run it again"):
+        with pytest.raises(InputError, match=r"the sums of client a.*; withdraw a and let it join"):
             each.read("a", ONE)
