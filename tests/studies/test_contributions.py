@@ -130,8 +130,6 @@ def test_a_run_that_kept_nothing_says_what_to_do(toy_run: Path) -> None:
 @pytest.mark.slow
 def test_sums_of_another_form_are_refused(honest: RunInfo) -> None:
     KeptSums(honest.path).add("stranger", {"train_xx": np.zeros(3, np.int64)})
-    with pytest.raises(
-        InputError, match=r"the sums of client stranger: array .* let it join again"
-    ):
+    with pytest.raises(InputError, match=r"the sums of client stranger.* let it join again"):
         make_contributions(honest)
     KeptSums(honest.path).remove("stranger")
