@@ -172,7 +172,7 @@ class RunConfig(
                 f"set it to none"
             )
         if attack == "sums" and not closed:
-            wrong = "falsifies sums for the closed form, and there are none"
+            wrong = "falsifies sums, and there are none; take strategy = 'closed-form'"
         elif attack == "sums" and self.fair_groups:
             wrong = f"falsifies no sums of groups (fair-groups = {self.fair_groups!r})"
         elif attack == "sums" and self.task != "attributes":

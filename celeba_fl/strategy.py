@@ -9,6 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -34,7 +35,7 @@ class Each(Protocol):
 
     def clear(self) -> None: ...
     def put(self, client: str, sums: Arrays) -> None: ...
-    def read(self, client: str) -> Arrays: ...
+    def read(self, client: str, like: Arrays) -> Arrays: ...
     def leave_out(self, clients: Sequence[str]) -> None: ...
     def finish(self) -> None: ...
 
@@ -104,9 +105,10 @@ class ClosedForm(flower.FedAvg):
         total, self._total = self._total, {}
         if self._each and self._robust:
             told = total, self._instructions, sorted(self._clients)
-            accused = self.task.accused(*told, self._each.read)
+            read = partial(self._each.read, like=total)
+            accused = self.task.accused(*told, read)
             for client in accused:
-                add_exactly(total, {key: -own for key, own in self._each.read(client).items()})
+                add_exactly(total, {key: -own for key, own in read(client).items()})
             self._each.leave_out(accused)
         kept = self.task.sums_to_keep(total, self._instructions) if self._keep else {}
         if self._keep and kept:

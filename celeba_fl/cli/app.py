@@ -1,5 +1,6 @@
 """The `celeba-fl` command: what `flwr run` leaves to the user."""
 
+import errno
 import gc
 import io
 import sys
@@ -8,6 +9,12 @@ import typer
 
 from celeba_fl.cli import apps, browser, export, membership, models, pages, runs, sites, studies
 from celeba_fl.common.errors import InputError
+
+# What is wrong with a disk that the user can mend, and how.
+DISK = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES), "have it readable and writable for you"),
+}
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -35,6 +42,12 @@ def main() -> None:
         app()
     except InputError as error:
         print(f"celeba-fl: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in DISK or not error.filename:
+            raise
+        what = f"{error.filename}: {error.strerror}; {DISK[error.errno]}, and repeat the command"
+        print(f"celeba-fl: {what}", file=sys.stderr)
         raise SystemExit(2) from None
     finally:
         gc.freeze()  # else all that has been imported is searched for cycles as the process ends

@@ -29,6 +29,10 @@ class InputError(ValueError):
         self.open_to_all = open_to_all
 
 
+class OwnError(RuntimeError):
+    """Something here fails, such as a full disk: no client's fault, so the run ends by it."""
+
+
 def encodable(text: str) -> str:
     """The text with escapes for what no UTF-8 can say, such as a byte of a foreign file name."""
     return text.encode(errors="backslashreplace").decode()

@@ -10,8 +10,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ def write_bytes(path: Path, data: bytes, sync: bool = True, mode: int = 0o644) -
     make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with _naming(path), os.fdopen(handle, "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # for `clean_up`: somebody is at it
             file.write(data)
             file.flush()
@@ -50,7 +50,7 @@ def write_bytes(path: Path, data: bytes, sync: bool = True, mode: int = 0o644) -
         Path(name).unlink(missing_ok=True)
         raise
     if sync:
-        _sync(path.parent)
+        to_disk(path.parent)
 
 
 def private(path: str, flags: int) -> int:
@@ -61,12 +61,22 @@ def private(path: str, flags: int) -> int:
 def append_bytes(path: Path, data: bytes) -> None:
     """Add to the end of a file, which is created if it does not exist."""
     is_new = not path.exists()
-    with path.open("ab") as file:
+    with _naming(path), path.open("ab") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     if is_new:
-        _sync(path.parent)
+        to_disk(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have an error of writing, such as a full disk, name the file as one of opening it does."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def make_folder(folder: Path) -> None:
@@ -74,7 +84,7 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
+        to_disk(folder.parent)
 
 
 def clean_up(folder: Path) -> None:
@@ -93,8 +103,8 @@ def clean_up(folder: Path) -> None:
                     _remove(path)
 
 
-def _sync(path: Path) -> None:
-    """Have the content of a file, or the names in a folder, on the disk."""
+def to_disk(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -189,9 +199,9 @@ def keep(path: Path, create: Callable[[Path], object], resume: bool = False) -> 
                     _remove(unfinished)
                 create(unfinished)
                 for part in (unfinished, *unfinished.rglob("*")):
-                    _sync(part)
+                    to_disk(part)
                 unfinished.rename(path)
-                _sync(path.parent)
+                to_disk(path.parent)
     return path
 
 

@@ -233,8 +233,11 @@ def join(grid: Grid, run_id: int, config: RunConfig, draw: Draw) -> None:
         else:
             joined, _ = late.ask(grid, 1)
             missing = [name for name in config.may_join if name not in late.here]
+            why = "joining: %s cannot join: the log says why, or no node here has such a name"
             if missing and not joined:
-                raise InputError(f"joining: {', '.join(missing)} cannot join; the log says why")
+                raise InputError(why % ", ".join(missing))
+            if missing:
+                LOG.warning(why, ", ".join(missing))
             if not joined:
                 LOG.warning("Nobody new is here; the head is made anew, and evaluated by who is")
             late.publish(joined, draw)

@@ -57,21 +57,22 @@ def why_not(config: RunConfig) -> str:
 class Members:
     """The clients whose sums are in a run directory: what they said of themselves, and their sums.
 
-    Someone who is in `partitions.csv` alone failed in the round, and is in no model.
+    Someone who is in `partitions.csv` alone failed in the round, and is in no model. Of one who is
+    `leaving` nothing is read, since that may be damaged.
     """
 
-    def __init__(self, run: Path, task: Task) -> None:
+    def __init__(self, run: Path, task: Task, leaving: str = "") -> None:
         self._path, self._task = run, task
         self.kept = KeptSums(run)
         nodes = {row["client"]: row["node_id"] for row in read_csv(run / "nodes.csv")}
-        here = set(self.kept.clients())
+        here, zeros = {*self.kept.clients()} - {leaving}, task.description_sums()
         self.clients = {
             row["client"]: Client(
                 int(nodes.get(row["client"], 0)),
                 int(row["num_examples"]),
                 int(row["num_valid"]),
                 np.array([int(row[name]) for name in task.count_names], np.int64),
-                self.kept.read_roll_call(row["client"]),
+                self.kept.read_roll_call(row["client"], zeros),
             )
             for row in read_csv(run / PARTITIONS)
             if row["client"] in here
@@ -82,7 +83,7 @@ class Members:
         """The sums of all of them."""
         total = self._task.zero_sums()
         for name in self.clients:
-            add_exactly(total, self.kept.read(name))
+            add_exactly(total, self.kept.read(name, total))
         return total
 
     def keep(self, name: str, client: Client, sums: Arrays) -> None:
@@ -92,10 +93,8 @@ class Members:
         KeptSums(self._path, {name: client.sums}).add(name, sums)
 
     def remove(self, name: str) -> None:
-        """Delete what there is of a client; again, if that was cut off."""
+        """Delete what there is of the one who is leaving; again, if that was cut off."""
         self.kept.remove(name)
-        self.clients = {one: self.clients[one] for one in self.clients if one != name}
-        vars(self).pop("total", None)
         self._write_rows()
 
     def _write_rows(self) -> None:

@@ -62,10 +62,9 @@ def withdraw(run: RunInfo, client: str) -> dict[str, Any]:
         module = type(task).__module__
         prepared = task.prepare()
         check_provenance(run, prepared.provenance)
-        members = Members(run.path, task)
-        others = [name for name in members.clients if name != client]
+        members = Members(run.path, task, leaving=client)
         if not earlier:
-            _check(run, client, others)
+            _check(run, client, members)
         record = withdrawals.begin(client)
         opened.number_first(copy=False)
         members.remove(client)
@@ -103,7 +102,7 @@ def settle(run: RunInfo, client: str, everywhere: bool) -> list[str]:
     return lines
 
 
-def _check(run: RunInfo, client: str, others: list[str]) -> None:
+def _check(run: RunInfo, client: str, others: Members) -> None:
     """Raise InputError unless a client can leave."""
     known = [row["client"] for row in read_csv(run.path / PARTITIONS)]
     if client not in known:
@@ -112,7 +111,7 @@ def _check(run: RunInfo, client: str, others: list[str]) -> None:
         )
     if not (run.path / "model.safetensors").exists():
         raise InputError(f"{run.path.name} is {run.status} and has no model; resume it first")
-    if not others:
+    if not others.clients:
         raise InputError(
             f"{run.path.name}: client {client} is the only one in its model; without it there is "
             f"none: delete {run.path}"

@@ -100,23 +100,25 @@ class Pulls:
         """
         names, reference = np.array(clients.names), trusted
         out = np.zeros(len(names), bool)
+        # As a rule nobody is suspected, and then each client's sums are read but once.
+        sizes, (pulls, at_total) = _pulls(clients, trusted, clients.total)
         while True:
-            sizes, pulls = _pulls(clients, reference)
-            by_size = _by_size(sizes, np.square(pulls, dtype=np.float64).sum(axis=1), ~out)
+            by_size = _by_size(sizes, _squared(pulls), ~out)
             far = np.nan_to_num(by_size) > SUSPECT
             if reference is not trusted and not (far & ~out).any():
                 break
             out |= far
-            reference = clients.without(names[out].tolist())
             if 2 * out.sum() >= (sizes > 0).sum():
                 LOG.warning(
                     "The sums of half of the clients are unlike those of the others, so nobody can "
                     "say whose are right, and none is suspected"
                 )
                 return cls(clients.names, sizes, pulls, by_size, np.zeros_like(out))
+            reference, pulls = clients.without(names[out].tolist()), at_total
+            if out.any():
+                sizes, (pulls,) = _pulls(clients, reference)
         for i in np.flatnonzero(out).tolist():
-            outside = float(np.square(pulls[i], dtype=np.float64).sum())
-            name = clients.names[i]
+            name, (outside,) = clients.names[i], _squared(pulls[i : i + 1])
             inside = _moved(clients, clients.joined(reference, [name]), name)
             by_size[i] *= inside / outside
         return cls(clients.names, sizes, pulls, by_size, np.nan_to_num(by_size) > SUSPECT)
@@ -138,21 +140,27 @@ class Pulls:
         return [names for names in sets.values() if len(names) > 1]
 
 
-def _pulls(clients: Together, reference: Arrays) -> tuple[Floats, NDArray[np.float32]]:
-    """Sizes (clients,) and pulls (clients, dim x outputs) at the head of the `reference` sums."""
-    problem = Problem.of(*matrices(reference, clients.scale))
-    w, root = problem.regression(RATIO), np.sqrt(problem.shrunk(RATIO))
+def _pulls(clients: Together, *references: Arrays) -> tuple[Floats, NDArray[np.float32]]:
+    """Sizes (clients,) and pulls (references, clients, dim x outputs) at their heads."""
+    problems = [Problem.of(*matrices(sums, clients.scale)) for sums in references]
+    heads = [(one.regression(RATIO), np.sqrt(one.shrunk(RATIO))) for one in problems]
     sizes = np.zeros(len(clients.names))
-    pulls = np.zeros((len(sizes), problem.rotated.size), np.float32)
+    pulls = np.zeros((len(problems), len(sizes), problems[0].rotated.size), np.float32)
 
     def of_client(i: int) -> None:
-        name = clients.names[i]
-        own = matrices(clients.read(name), clients.scale)
-        centred = _centred_pull(own, w, problem.mean)
-        sizes[i], pulls[i] = own[0][-1, -1], (problem.vectors.T @ centred / root).ravel()
+        own = matrices(clients.read(clients.names[i]), clients.scale)
+        sizes[i] = own[0][-1, -1]
+        for pull, problem, (w, root) in zip(pulls, problems, heads, strict=True):
+            centred = _centred_pull(own, w, problem.mean)
+            pull[i] = (problem.vectors.T @ centred / root).ravel()
 
     side_by_side(of_client, range(len(sizes)))
     return sizes, pulls
+
+
+def _squared(pulls: NDArray[np.float32]) -> Floats:
+    """The squared lengths (clients,) of pulls, without a copy of them in float64."""
+    return np.asarray(np.einsum("ij,ij->i", pulls, pulls, dtype=np.float64))
 
 
 def _moved(clients: Together, joined: Arrays, name: str) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 
 from celeba_fl.common.arrays import FULL, Arrays, add_exactly, overflow
-from celeba_fl.common.errors import InputError, printable
+from celeba_fl.common.errors import InputError, OwnError, printable
 from celeba_fl.rounds import messages
 from celeba_fl.rounds.messages import METRICS, NUM_EXAMPLES, SUMS, TRAIN, Introduction
 
@@ -133,9 +133,14 @@ class Judge:
 
 
 def fault(check: Callable[..., object], *arguments: Any) -> str:
-    """What a check finds wrong, in words; empty if nothing is. Any error is the client's fault."""
+    """What a check finds wrong, in words; empty if nothing is.
+
+    Any error is the client's fault, but an `OwnError`, which is raised.
+    """
     try:
         check(*arguments)
+    except OwnError:
+        raise
     except InputError as error:
         return printable(error)
     except Exception as error:  # a client may send anything

@@ -19,7 +19,7 @@ from safetensors.numpy import load
 
 from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.bundle import code_description
-from celeba_fl.common.errors import InputError, encodable, in_full
+from celeba_fl.common.errors import InputError, OwnError, encodable, in_full
 from celeba_fl.common.files import (
     append_bytes,
     clean_up,
@@ -135,7 +135,7 @@ class RunDirectory:
         self._stop_heart()
         if error:
             reason = encodable(str(error) or repr(error))
-            told = isinstance(error, InputError | RoundFailedError)
+            told = isinstance(error, InputError | OwnError | RoundFailedError)
             LOG.error("The run failed: %s", reason if told else encodable(in_full(error)))
             error.add_note(f"{self.path / 'log.txt'} has all that is known of it")
             with self._best_effort():

@@ -3,22 +3,30 @@
 The total is `closed_form.safetensors`; what a client added to it is a file in `sums/`, which also
 holds what the client summed up in the roll call. So any client can be taken out of the model, or
 put into it, exactly. `sums/clients.json` says whose the files are. It is written when the round
-counts: without it there are no kept sums. `sums/left_out.json` names those of them that are not in
-the total, since robust = leave-out has accused them.
+counts, once all of them are on the disk: without it there are no kept sums. `sums/left_out.json`
+names those of them that are not in the total, since robust = leave-out has accused them.
+
+Sums are whole numbers that 64 bits hold, and most are far smaller. So an array lies there as
+``<key>/low``, 32 bits of each number, and ``<key>/high``, the fewest bytes that hold what is above
+them; before, the numbers of all are shifted right by ``<key>/shift`` bits, which are 0 in each.
+Older runs have the arrays as they are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from celeba_fl.common.arrays import Arrays
-from celeba_fl.common.errors import InputError
-from celeba_fl.common.files import hash_key, pack_arrays, write_bytes, write_json
+from celeba_fl.common.arrays import Arrays, Ints
+from celeba_fl.common.errors import InputError, OwnError
+from celeba_fl.common.files import hash_key, pack_arrays, to_disk, write_bytes, write_json
+from celeba_fl.rounds.checking import difference
 from celeba_fl.runs.reading import read_json
 
 FOLDER, TABLE, LEFT_OUT = "sums", "clients.json", "left_out.json"
 ROLL_CALL = "roll_call/"  # before the names of a client's sums in the roll call
+PARTS = "low", "high", "shift"
 
 
 class KeptSums:
@@ -31,7 +39,7 @@ class KeptSums:
     def __init__(self, run: Path, roll_call: Mapping[str, Arrays] | None = None) -> None:
         self.folder = run / FOLDER
         self._roll_call = roll_call or {}  # what clients say there, by name, for `put`
-        self._names: list[str] = []  # of those put since `clear`
+        self._names: list[str] = []  # of those put that are not in the table yet
 
     def clear(self) -> None:
         """Delete all of them, such as those of a round that did not count."""
@@ -43,7 +51,19 @@ class KeptSums:
     def put(self, client: str, sums: Arrays) -> None:
         """Keep the sums of a client."""
         said = {f"{ROLL_CALL}{key}": a for key, a in self._roll_call.get(client, {}).items()}
-        write_bytes(self.path(client), pack_arrays({**sums, **said}, {}), mode=0o600)
+        parts = {
+            f"{key}/{part}": array
+            for key, whole in {**sums, **said}.items()
+            for part, array in _split(whole).items()
+        }
+        path = self.path(client)
+        try:
+            write_bytes(path, pack_arrays(parts, {}), sync=False, mode=0o600)
+        except OSError as error:
+            raise OwnError(
+                f"{path}, the sums of client {client}, cannot be written: {error.strerror}; make "
+                f"room there, then resume the run or repeat the command"
+            ) from error
         self._names.append(client)
 
     def finish(self) -> None:
@@ -74,14 +94,19 @@ class KeptSums:
             )
         return sorted(read_json(self.folder / TABLE))
 
-    def read(self, client: str) -> Arrays:
-        """The sums of a client, as it sent them; InputError if they cannot be read."""
-        return self._load(client, lambda key: not key.startswith(ROLL_CALL))
+    def read(self, client: str, like: Arrays) -> Arrays:
+        """The sums of a client, as it sent them.
 
-    def read_roll_call(self, client: str) -> Arrays:
-        """What the client summed up in the roll call; empty if the run asked for nothing there."""
-        kept = self._load(client, lambda key: key.startswith(ROLL_CALL))
-        return {key.removeprefix(ROLL_CALL): array for key, array in kept.items()}
+        Raises
+        ------
+        InputError
+            If they cannot be read, or are not of the shapes of others that they are to be `like`.
+        """
+        return self._load(client, "", like)
+
+    def read_roll_call(self, client: str, like: Arrays) -> Arrays:
+        """What the client summed up in the roll call; see `read`."""
+        return self._load(client, ROLL_CALL, like)
 
     def add(self, client: str, sums: Arrays) -> None:
         """Keep the sums of a client beside those that are there, in the place of its earlier."""
@@ -99,15 +124,44 @@ class KeptSums:
         return self.folder / f"{hash_key(client)}.safetensors"
 
     def _write_table(self, clients: list[str]) -> None:
+        for path in (*map(self.path, self._names), self.folder):
+            to_disk(path)
+        self._names = []
         write_json(self.folder / TABLE, {name: self.path(name).name for name in sorted(clients)})
 
-    def _load(self, client: str, wanted: Callable[[str], bool]) -> Arrays:
+    def _load(self, client: str, prefix: str, like: Arrays) -> Arrays:
         path = self.path(client)
+        cure = f"withdraw {client} and let it join again, or run all anew"
+        names = {key: f"{prefix}{key}" for key in like}
         try:
             with safe_open(path, "numpy") as file:
-                names = file.keys()
-                return {key: file.get_tensor(key) for key in names if wanted(key)}
-        except (SafetensorError, OSError) as error:
+                there = {*file.keys()}
+                sums = {
+                    key: _joined({part: file.get_tensor(f"{name}/{part}") for part in PARTS})
+                    if f"{name}/{PARTS[0]}" in there
+                    else file.get_tensor(name)
+                    for key, name in names.items()
+                }
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise InputError(
-                f"{path}, the sums of client {client}, cannot be read: {error}; run it again"
+                f"{path}, the sums of client {client}, cannot be read: {error}; {cure}"
             ) from error
+        if wrong := difference(sums, like):
+            raise InputError(f"{path}, the sums of client {client}: {wrong}; {cure}")
+        return sums
+
+
+def _split(whole: Ints) -> Arrays:
+    """An array in parts, see the top."""
+    used = int(np.bitwise_or.reduce(whole, axis=None))
+    shift = max((used & -used).bit_length() - 1, 0)
+    high = whole >> shift >> 32
+    fewest = np.min_scalar_type(min(high.min(), ~high.max()))  # of a negative number: signed
+    low = (whole >> shift).astype(np.uint32)
+    return {"low": low, "high": high.astype(fewest), "shift": np.array([shift])}
+
+
+def _joined(parts: Arrays) -> Ints:
+    """The array of such parts."""
+    whole: Ints = parts["high"].astype(np.int64) << 32 | parts["low"]
+    return whole << parts["shift"]

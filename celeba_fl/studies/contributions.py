@@ -5,6 +5,7 @@ on the server's validation split.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from rich.table import Table
@@ -58,12 +59,7 @@ def make_contributions(run: RunInfo) -> Rows:
         )
     zeros = task.zero_sums()
 
-    def read(name: str) -> Arrays:
-        sums = each.read(name)
-        if wrong := difference(sums, zeros):
-            raise InputError(f"{each.folder}, the sums of client {name}: {wrong}; run it again")
-        return sums
-
+    read = partial(each.read, like=zeros)
     total = _total(run, {**zeros, **closed_form.complete(task.config, zeros, valid, {})})
     for name in each.left_out():
         total |= {key: total[key] + array for key, array in read(name).items()}

@@ -1,5 +1,6 @@
 """The closed form in whole runs: of known sums, and of the main task in small."""
 
+import errno
 import json
 import random
 from collections.abc import Callable
@@ -16,12 +17,13 @@ from safetensors.numpy import load_file
 from celeba_fl import server_app
 from celeba_fl.client_app import app as client_app
 from celeba_fl.common.arrays import Arrays
-from celeba_fl.common.errors import InputError
+from celeba_fl.common.errors import InputError, OwnError
 from celeba_fl.config import RunConfig
 from celeba_fl.data.sources import load
 from celeba_fl.launch.inline import run_inline
 from celeba_fl.models import heads
 from celeba_fl.rounds.aggregation import RoundFailedError
+from celeba_fl.runs import kept_sums
 from celeba_fl.runs.kept_sums import KeptSums
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
@@ -140,8 +142,8 @@ def test_each_client_s_sums_are_kept_once_and_add_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Summing, "fault", failing(0, 1, times=1))
-    each = KeptSums(solve(tmp_path, keep_sums=True))
-    assert {name: each.read(name)["s"].tolist() for name in each.clients()} == {
+    each, like = KeptSums(solve(tmp_path, keep_sums=True)), {"s": np.zeros(1, np.int64)}
+    assert {name: each.read(name, like)["s"].tolist() for name in each.clients()} == {
         "0": [1],
         "1": [2],
         "2": [3],
@@ -149,6 +151,19 @@ def test_each_client_s_sums_are_kept_once_and_add_up(
     monkeypatch.setattr(Summing, "fault", failing(1))
     assert KeptSums(solve(tmp_path / "some", keep_sums=True)).clients() == ["0", "2"]
     assert not KeptSums(solve(tmp_path / "none")).exist
+
+
+def test_a_full_disk_is_no_clients_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(kept_sums, "write_bytes", full)
+        with pytest.raises(OwnError, match="client 0, cannot be written: No space left"):
+            solve(tmp_path, keep_sums=True)
+    path = solve(tmp_path, keep_sums=True, resume="latest")
+    assert scores(path) == [0, 6]
+    assert KeptSums(path).clients() == ["0", "1", "2"]
 
 
 def test_after_too_many_failures_the_run_goes_on(

@@ -1,5 +1,6 @@
 """The `celeba-fl` command as a whole."""
 
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -27,6 +28,18 @@ def test_wrong_words_get_one_line_and_status_2(
     assert said.err.startswith("celeba-fl: ")
     assert message in said.err
     assert said.err.count("\n") == 1
+
+
+def test_a_disk_that_the_user_can_mend_gets_one_line(
+    call: Call, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/runs/model")
+
+    monkeypatch.setattr("celeba_fl.cli.app.app", full)
+    assert call() == 2
+    right = "celeba-fl: /runs/model: No space left on device; make room there, and repeat"
+    assert capsys.readouterr().err.startswith(right)
 
 
 def test_help_names_the_commands(call: Call, capsys: Capture) -> None:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -68,11 +69,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypa
     write_bytes(path, b"old")
 
     def full(_):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
-        write_bytes(path, b"new")
+    for write, data in ((append_bytes, b""), (write_bytes, b"new")):
+        with pytest.raises(OSError, match=f"no space left on device: '{path}'"):
+            write(path, data)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
 

@@ -51,6 +51,7 @@ def test_a_head_without_it_is_that_of_a_run_without_it(
     path = solve(tmp_path, (0, 1, 2), audit=True)
     before = figures(path)
     (path / "baseline.json").write_text("{}")
+    KeptSums(path).path("1").write_bytes(b"damaged, which is no reason to stay")
     monkeypatch.setattr(Late, "fault", staticmethod(lambda *_: pytest.fail("a client is asked")))
     record = leave(path, "1")
     monkeypatch.undo()
