@@ -294,11 +294,11 @@ class Attributes(SolvedFaces):
             return arrays, 0, float("nan")
         weight = weighting.weigh(config, instructions)(train.labels[chosen])
         positive_weight, weights = instructions.get("positive-weight"), str(instructions["weights"])
-        copies = config.augmentations + 1
+        copies, rows = config.augmentations + 1, train.rows if chosen.all() else train.rows[chosen]
         stores = [self.features.open(train.table, weights, version) for version in range(copies)]
         trained, loss = train_head(
             arrays,
-            scaled(Versions([store.read(train.rows[chosen]) for store in stores]), scaling),
+            scaled(Versions([store.read(rows) for store in stores]), scaling),
             np.tile(flipped(taught[chosen], config, instructions), (copies, 1)),
             epochs=config.local_epochs,
             batch_size=config.batch_size,

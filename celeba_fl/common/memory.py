@@ -1,0 +1,23 @@
+"""Freed memory, kept for the next array."""
+
+import ctypes
+import sys
+from functools import cache
+
+# Of glibc's mallopt, in <malloc.h>.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+KEPT, SMALL = 16 * 2**20, 4 * 2**20
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let this process keep up to 16 MB of memory that arrays below 4 MB have freed.
+
+    glibc gives memory back at once where an array is larger than 128 KB, as a head of 40 attributes
+    is, and the system clears each page of the next one: a quarter of the time of a head's training.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):  # musl has none
+            libc.mallopt(TRIM_THRESHOLD, KEPT)
+            libc.mallopt(MMAP_THRESHOLD, SMALL)
