@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Strategy
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.checking import check_arrays, fault
 from celeba_fl.rounds.exchange import Replies
-from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples, of_kind, unpack
+from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples, of_kind, unpack, view
 from celeba_fl.rounds.updates import compare_updates
 
 
@@ -73,7 +73,7 @@ class InDouble(Array):
 
     def numpy(self) -> np.ndarray:
         """Its values as float64."""
-        return unpack(self).astype(np.float64, order="C")
+        return view(self).astype(np.float64, order="C")
 
 
 def discount(replies: Replies, before: Mapping[str, Array]) -> None:
@@ -106,7 +106,7 @@ def leave_out_strides(replies: Replies, before: Mapping[str, Array], times: floa
     norms = {}
     for client, message in replies.usable.items():
         (model,) = of_kind(message.content, ArrayRecord).values()
-        moved = (unpack(model[key]).astype(np.float64) - array for key, array in sent.items())
+        moved = (view(model[key]).astype(np.float64) - array for key, array in sent.items())
         norms[client] = math.sqrt(sum(float(np.square(step).sum()) for step in moved))
     usual = [norm for norm in norms.values() if norm > 0]
     median = statistics.median(usual) if len(usual) > 2 else math.inf

@@ -123,7 +123,8 @@ class Judge:
         elif phase == SUMS:
             most = client.num_train
             (sums,) = content.array_records.values()
-            self.expects.check_sums(client, messages.to_arrays(sums), self.instructions)
+            views = {key: messages.view(array) for key, array in sums.items()}
+            self.expects.check_sums(client, views, self.instructions)
         else:
             final = phase == FINAL_EVALUATION
             self.expects.check_counts(client, messages.counts(content), final)
@@ -176,7 +177,7 @@ def check_arrays(arrays: ArrayRecord, largest: float = LARGEST) -> None:
     for key, array in arrays.items():
         name = f"array {printable(repr(key))}"
         try:
-            values = messages.unpack(array)
+            values = messages.view(array)
             form = values.shape, str(values.dtype)
         except Exception as error:  # a client may send anything
             raise InputError(f"{name} cannot be read: {error}") from error

@@ -93,7 +93,12 @@ def _head(shape: tuple[int, ...], by_columns: bool, dtype: np.dtype) -> tuple[by
 
 
 def unpack(packed: Array) -> np.ndarray:
-    """What `packed.numpy()` returns, in a fifth of its time; a ValueError if that is no array.
+    """What `packed.numpy()` returns, in a fifth of its time; a ValueError if that is no array."""
+    return view(packed).copy("K")
+
+
+def view(packed: Array) -> np.ndarray:
+    """What `unpack` returns, to be read only: where it can be, it lies in the message itself.
 
     A round reads thousands of small arrays, of which NumPy reads each header as Python.
     """
@@ -104,7 +109,6 @@ def unpack(packed: Array) -> np.ndarray:
     shape, by_columns, dtype = _form(data[:start])
     number = prod(shape)
     values = np.frombuffer(data, dtype, number, start) if number else np.empty(0, dtype)
-    values = values.copy()
     return values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)
 
 
