@@ -24,7 +24,7 @@ from celeba_fl.config import RunConfig
 from celeba_fl.privacy.averaging import PrivateAveraging
 from celeba_fl.privacy.noise import noise_multiplier
 from celeba_fl.robust import voting
-from celeba_fl.rounds.messages import SUMS, to_record, unpack
+from celeba_fl.rounds.messages import SUMS, of_kind, to_record, view
 from celeba_fl.task import Instructions, Task
 
 Keep = Callable[[Arrays], None]
@@ -89,9 +89,8 @@ class ClosedForm(flower.FedAvg):
 
     def take(self, client: str, content: RecordDict) -> None:
         """Add a client's sums and delete them; InputError if the total does not fit into int64."""
-        (name,) = content.array_records
-        packed = content.array_records[name]
-        sums = {key: unpack(packed[key]) for key in self._total}
+        ((name, packed),) = of_kind(content, ArrayRecord).items()
+        sums = {key: view(packed[key]) for key in self._total}
         add_exactly(self._total, sums)
         self._clients.append(client)
         if self._each:

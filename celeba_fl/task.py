@@ -132,6 +132,10 @@ class Task(Expectations, ABC):
     def metrics(self, counts: Arrays) -> dict[str, float]:
         """Metrics by name, NaN if undefined, from the total counts of `evaluate`."""
 
+    def client_metrics(self, counts: Arrays) -> dict[str, float]:
+        """Those that a row of `clients.csv` is made of, of one client: ``loss``, ``accuracy``."""
+        return self.metrics(counts)
+
     def check_counts(self, client: Client, counts: Mapping[str, Arrays], final: bool) -> None:
         """Make metrics of a client's counts, as the run will."""
         for of_part in counts.values():

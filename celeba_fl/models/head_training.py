@@ -11,6 +11,7 @@ import numpy as np
 from numpy.random import RandomState
 
 from celeba_fl.common.arrays import Arrays, Rows
+from celeba_fl.common.memory import keep_freed_memory
 from celeba_fl.common.threads import one_thread
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam
@@ -51,6 +52,7 @@ def train_head(
     Returns the trained head, and the weighted mean training loss of the last epoch in nats, over
     the labels that count.
     """
+    keep_freed_memory()
     n, y = len(labels), labels.astype(np.float32)
     # The bias is the weight of one more input, which is always 1 and never dropped.
     weights = np.column_stack([head["weight"], head["bias"]])

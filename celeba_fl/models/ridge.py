@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from celeba_fl.common.arrays import FULL, Arrays, Floats, Ints, Rows, add_exactly, overflow
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.log import LOG
+from celeba_fl.common.memory import keep_freed_memory
 from celeba_fl.common.threads import one_thread
 from celeba_fl.evaluation.metrics import ratio
 from celeba_fl.models.scaling import BLOCK, FEATURE_STEP, LARGEST, ROUNDING, in_steps
@@ -69,6 +70,7 @@ def sums_of(features: Rows, labels: NDArray[np.bool_], weight: Floats) -> Arrays
     InputError
         If a feature or a sum is out of range.
     """
+    keep_freed_memory()
     total = zero_sums(features.shape[1], labels.shape[1])
     factor = in_weight_steps(weight)
     for times in np.unique(factor):
@@ -79,9 +81,10 @@ def sums_of(features: Rows, labels: NDArray[np.bool_], weight: Floats) -> Arrays
             xx, xy = (x.T @ x)[_triangle(x.shape[1])], x.T @ (labels[rows] / FEATURE_STEP)
             if times * xx.max() >= FULL:
                 raise overflow()
-            add_exactly(
-                total, {"xx": times * xx.astype(np.int64), "xy": times * xy.astype(np.int64)}
-            )
+            whole = {"xx": xx.astype(np.int64), "xy": xy.astype(np.int64)}
+            for array in whole.values():
+                array *= times
+            add_exactly(total, whole)
     return total
 
 
@@ -98,8 +101,8 @@ def check_sums(sums: Arrays, weight: Range, positives: Range) -> None:
     no product of two columns of X and Y is larger than their lengths allow; nor is it with 1 - Y.
     """
     packed, xy = sums["xx"].astype(np.float64), sums["xy"].astype(np.float64)
-    rows = np.split(packed, np.cumsum(np.arange(len(xy), 1, -1)))  # from the diagonal on
-    square, column = (np.array([row[at] for row in rows]) for at in (0, -1))
+    ends = np.cumsum(np.arange(len(xy), 0, -1))  # of rows from the diagonal on
+    square, column = packed[np.append(0, ends[:-1])], packed[ends - 1]
     total, true = square[-1], xy[-1]
     if not _within(total * STEP, weight):
         raise InputError(
@@ -110,11 +113,13 @@ def check_sums(sums: Arrays, weight: Range, positives: Range) -> None:
         raise InputError("sums for the closed form: of more or fewer positives than there are")
     if not ((square >= 0) & (square <= total * LARGEST**2)).all():
         raise InputError("sums for the closed form: no features have such squares")
-    length = np.sqrt(square) * (1 + ROUNDING)
+    length, most = np.sqrt(square) * (1 + ROUNDING), np.empty_like(packed)
+    for i, end in enumerate(ends.tolist()):
+        np.multiply(length[i], length[i:], out=most[end - len(length) + i : end])
     slack = ROUNDING * total * square[:, None]
     with_it, without = square[:, None] * true, square[:, None] * (total - true)
     if not (
-        all((abs(row) <= length[i] * length[i:]).all() for i, row in enumerate(rows))
+        (np.abs(packed, out=packed) <= most).all()
         and (xy**2 <= with_it + slack).all()
         and ((column[:, None] - xy) ** 2 <= without + slack).all()
     ):

@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Strategy
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.checking import check_arrays, fault
 from celeba_fl.rounds.exchange import Replies
-from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples, unpack
+from celeba_fl.rounds.messages import NUM_EXAMPLES, num_examples, of_kind, unpack, view
 from celeba_fl.rounds.updates import compare_updates
 
 
@@ -45,10 +45,10 @@ def aggregate(
     models = {
         client: arrays
         for client, reply in replies.usable.items()
-        for arrays in reply.content.array_records.values()
+        for arrays in of_kind(reply.content, ArrayRecord).values()
     }
     for message in replies.summands.values():
-        for name, arrays in list(message.content.array_records.items()):
+        for name, arrays in of_kind(message.content, ArrayRecord).items():
             message.content[name] = wide = ArrayRecord()
             wide.update({key: InDouble(arrays[key]) for key in before})
         if uniform:
@@ -73,7 +73,7 @@ class InDouble(Array):
 
     def numpy(self) -> np.ndarray:
         """Its values as float64."""
-        return unpack(self).astype(np.float64, order="C")
+        return view(self).astype(np.float64, order="C")
 
 
 def discount(replies: Replies, before: Mapping[str, Array]) -> None:
@@ -105,8 +105,8 @@ def leave_out_strides(replies: Replies, before: Mapping[str, Array], times: floa
     sent = {key: unpack(array) for key, array in before.items()}
     norms = {}
     for client, message in replies.usable.items():
-        (model,) = message.content.array_records.values()
-        moved = (unpack(model[key]).astype(np.float64) - array for key, array in sent.items())
+        (model,) = of_kind(message.content, ArrayRecord).values()
+        moved = (view(model[key]).astype(np.float64) - array for key, array in sent.items())
         norms[client] = math.sqrt(sum(float(np.square(step).sum()) for step in moved))
     usual = [norm for norm in norms.values() if norm > 0]
     median = statistics.median(usual) if len(usual) > 2 else math.inf

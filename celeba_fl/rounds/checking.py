@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from celeba_fl.common.arrays import FULL, Arrays, add_exactly, overflow
 from celeba_fl.common.errors import InputError, OwnError, printable
@@ -107,8 +107,8 @@ class Judge:
 
     def check(self, client: Client, phase: str, content: RecordDict, number: int = 1) -> None:
         """Check a reply; or the total of so many, by the total of what they said of themselves."""
-        records = content.metric_records
-        if {*records} != {METRICS} or content.config_records:
+        records = messages.of_kind(content, MetricRecord)
+        if {*records} != {METRICS} or messages.of_kind(content, ConfigRecord):
             raise InputError("it does not have the records of a reply")
         epochs = messages.epochs(content)
         known = {NUM_EXAMPLES, messages.SECONDS, messages.LOCAL_LOSS}
@@ -123,7 +123,8 @@ class Judge:
         elif phase == SUMS:
             most = client.num_train
             (sums,) = content.array_records.values()
-            self.expects.check_sums(client, messages.to_arrays(sums), self.instructions)
+            views = {key: messages.view(array) for key, array in sums.items()}
+            self.expects.check_sums(client, views, self.instructions)
         else:
             final = phase == FINAL_EVALUATION
             self.expects.check_counts(client, messages.counts(content), final)
@@ -157,7 +158,8 @@ def check_reply(
     `largest` or beyond. Trained arrays must have the names, shapes and types of the `expected`
     ones, which were sent.
     """
-    reported, records = content.metric_records, content.array_records.values()
+    reported = messages.of_kind(content, MetricRecord)
+    records = messages.of_kind(content, ArrayRecord).values()
     if len(reported) != 1:
         raise InputError(f"{len(reported)} MetricRecords instead of one")
     metrics = next(iter(reported.values()))
@@ -180,7 +182,7 @@ def check_arrays(arrays: ArrayRecord, largest: float = LARGEST) -> None:
     for key, array in arrays.items():
         name = f"array {printable(repr(key))}"
         try:
-            values = messages.unpack(array)
+            values = messages.view(array)
             form = values.shape, str(values.dtype)
         except Exception as error:  # a client may send anything
             raise InputError(f"{name} cannot be read: {error}") from error

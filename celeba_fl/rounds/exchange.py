@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from celeba_fl.common.errors import printable, printable_lines
 from celeba_fl.common.flower import simulation
 from celeba_fl.common.log import LOG
 from celeba_fl.rounds.clock import clock_of
+from celeba_fl.rounds.messages import of_kind
 from celeba_fl.rounds.parts import DETAILS, answers
 from celeba_fl.rounds.post import UNSENT, Post, by_client, num_bytes, sizes
 
@@ -76,7 +77,7 @@ class Replies:
             self.failures[client] = printable(words)
             self._tell(client, details)
             return
-        self.bytes_up += num_bytes(reply.content.array_records.values())
+        self.bytes_up += num_bytes(of_kind(reply.content, ArrayRecord).values())
         if take and (reason := take(client, reply.content)):
             self.failures[client] = reason
         else:
@@ -122,7 +123,7 @@ class Replies:
 
         def metrics(replies: Mapping[str, Message]) -> dict[str, Any]:
             return {
-                client: {name: {**record} for name, record in reply.content.metric_records.items()}
+                client: {name: {**of} for name, of in of_kind(reply.content, MetricRecord).items()}
                 for client, reply in replies.items()
             }
 
@@ -251,11 +252,11 @@ def refuse(replies: Replies, reason: Callable[[str, RecordDict], str]) -> None:
 
 def _form(record: RecordDict) -> str:
     """The names of the records and of their keys, with the shapes."""
-    metrics = record.metric_records.items()
+    metrics = of_kind(record, MetricRecord).items()
     shapes = {(name, key): np.shape(value) for name, m in metrics for key, value in m.items()}
-    arrays = record.array_records.items()
+    arrays = of_kind(record, ArrayRecord).items()
     shapes |= {(name, key): array.shape for name, a in arrays for key, array in a.items()}
-    configs = [(name, sorted(config)) for name, config in record.config_records.items()]
+    configs = [(name, sorted(config)) for name, config in of_kind(record, ConfigRecord).items()]
     return repr((sorted(shapes.items()), sorted(configs)))
 
 

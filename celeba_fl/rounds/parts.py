@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.flower import altered, failure
+from celeba_fl.rounds.messages import of_kind
 
 ACTION = "together"
 TOGETHER = f"train.{ACTION}"
@@ -31,7 +32,7 @@ def answer_together(app: ClientApp) -> None:
 
     @app.train(ACTION)
     def together(message: Message, context: Context) -> Message:
-        parts: dict[str, Any] = dict(message.content.config_records[PARTS])
+        parts: dict[str, Any] = dict(of_kind(message.content, ConfigRecord)[PARTS])
         types, contents = dict(zip(parts[NAMES], parts[TYPES], strict=True)), {}
         for name, content in split(message.content, types).items():
             try:
@@ -59,7 +60,7 @@ def answers(reply: Message, requests: Mapping[str, Message]) -> dict[str, Messag
         return dict.fromkeys(requests, reply)
     found = {}
     for name, content in split(reply.content, requests).items():
-        failed = content.config_records.get(FAILURE)
+        failed = of_kind(content, ConfigRecord).get(FAILURE)
         what = content if failed is None else failure(str(failed.get(REASON)))
         found[name] = altered(reply, what, requests[name].metadata.message_type)
     return found

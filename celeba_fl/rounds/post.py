@@ -8,6 +8,7 @@ from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
 from celeba_fl.common.errors import printable
+from celeba_fl.rounds.messages import of_kind
 from celeba_fl.rounds.parts import join
 
 # Messages expire shortly after our own timeout: a node never works on a reply that nobody awaits,
@@ -85,7 +86,7 @@ def sizes(asked: Mapping[str, Mapping[str, Message]]) -> dict[str, int]:
     for requests in asked.values():
         records: dict[int, tuple[str, ArrayRecord]] = {}
         for part, message in requests.items():
-            for record in message.content.array_records.values():
+            for record in of_kind(message.content, ArrayRecord).values():
                 records.setdefault(id(record), (part, record))
         for part, record in records.values():
             found[part] = found.get(part, 0) + num_bytes([record])

@@ -7,7 +7,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 
 from celeba_fl.common.arrays import Arrays
-from celeba_fl.rounds.messages import NAN, unpack
+from celeba_fl.rounds.messages import NAN, unpack, view
 from celeba_fl.rounds.outliers import COSINE, NORM
 
 
@@ -34,7 +34,7 @@ def compare_updates(
 
 
 def _moved(start: Arrays, model: Mapping[str, Array]) -> Arrays:
-    return {key: unpack(model[key]).astype(np.float64) - array for key, array in start.items()}
+    return {key: view(model[key]).astype(np.float64) - array for key, array in start.items()}
 
 
 def _product(left: Arrays, right: Arrays) -> float:

@@ -139,7 +139,8 @@ class Recorder:
             trained, evaluated = done.train.usable.get(client), done.evaluate.usable.get(client)
             if trained is None and evaluated is None:
                 continue
-            metrics = {part: self.task.metrics(c) for part, c in counts.get(client, {}).items()}
+            of_client = counts.get(client, {})
+            metrics = {part: self.task.client_metrics(c) for part, c in of_client.items()}
             seconds = [messages.seconds(reply.content) for reply in (trained, evaluated) if reply]
             rows.append(
                 {

@@ -36,6 +36,7 @@ from celeba_fl.vision.views import FP32
 from celeba_fl.vision.weights import keep_weights, weights_path
 
 AGREEMENT = "teacher_agreement"
+LOSS_AND_ACCURACY = [metric for metric in EACH_ROUND if metric.name in ("loss", "accuracy")]
 
 
 class Attributes(SolvedFaces):
@@ -147,6 +148,11 @@ class Attributes(SolvedFaces):
         total = Counts.from_arrays(counts, self._base_rates)
         taught = {AGREEMENT: corrections.agreement(counts)} if "teacher_asked" in counts else {}
         return {**means(total, total, EACH_ROUND), **taught}
+
+    def client_metrics(self, counts: Arrays) -> dict[str, float]:
+        """The loss and the accuracy."""
+        of_client = Counts.from_arrays(counts)
+        return means(of_client, of_client, LOSS_AND_ACCURACY)
 
     def evaluate_centrally(self, arrays: Arrays) -> dict[str, dict[str, float]]:
         """Metrics of the official validation and test splits, AUROC exact."""
@@ -294,11 +300,11 @@ class Attributes(SolvedFaces):
             return arrays, 0, float("nan")
         weight = weighting.weigh(config, instructions)(train.labels[chosen])
         positive_weight, weights = instructions.get("positive-weight"), str(instructions["weights"])
-        copies = config.augmentations + 1
+        copies, rows = config.augmentations + 1, train.rows if chosen.all() else train.rows[chosen]
         stores = [self.features.open(train.table, weights, version) for version in range(copies)]
         trained, loss = train_head(
             arrays,
-            scaled(Versions([store.read(train.rows[chosen]) for store in stores]), scaling),
+            scaled(Versions([store.read(rows) for store in stores]), scaling),
             np.tile(flipped(taught[chosen], config, instructions), (copies, 1)),
             epochs=config.local_epochs,
             batch_size=config.batch_size,

@@ -7,8 +7,10 @@ there only after it was written, and is computed again otherwise.
 
 import os
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from celeba_fl.data.table import READABLE, Table, report_unreadable
 
 EMPTY, DONE, BAD = 0, 1, 2
 CHUNK = 256
+FEW_BYTES = 4 * 2**20
 # Present once no row is from before images were decoded to what a viewer shows.
 AS_SHOWN = "as-shown"
 
@@ -50,6 +53,7 @@ class ImageStore(ABC):
         self.folder = keep(folder, create)
         self._rows = np.load(self.folder / "rows.npy", mmap_mode="r")
         self._state = np.load(self.folder / "state.npy", mmap_mode="r+")
+        self._opened: deque[StoredRows] = deque(maxlen=2)
         keep(self.folder / AS_SHOWN, self._forget_stored)
 
     def _forget_stored(self, marker: Path) -> None:
@@ -99,26 +103,40 @@ class ImageStore(ABC):
         return rows[self._state[rows] == DONE]
 
     def read(self, rows: np.ndarray) -> "StoredRows":
-        """Open the given rows, to be indexed like an array (k, ...)."""
-        return StoredRows(self.folder / "rows.npy", self._rows, rows)
+        """Open the given rows, to be indexed like an array (k, ...).
+
+        The last two are kept: a client evaluates a model on the rows that it trains on next.
+        """
+        for opened in self._opened:
+            if opened.rows is rows:
+                return opened
+        self._opened.append(StoredRows(self.folder / "rows.npy", self._rows, rows))
+        return self._opened[-1]
 
 
 class StoredRows:
-    """Rows of a store; each is read from disk when it is asked for, by slice or positions.
+    """Rows of a store, read from disk when they are asked for, by slice or positions.
 
-    So a process that trains on many images holds one batch of them. (Pages of a mapped file would
-    be memory of each process that has ever read them.)
+    So a process that trains on many images holds one batch of them; few are read once. (Pages of a
+    mapped file would be memory of each process that has ever read them.)
     """
 
     def __init__(self, path: Path, mapped: np.memmap, rows: np.ndarray) -> None:
-        self._path, self._offset, self._rows, self._dtype = path, mapped.offset, rows, mapped.dtype
+        self._path, self._offset, self.rows, self._dtype = path, mapped.offset, rows, mapped.dtype
         self.shape = (len(rows), *mapped.shape[1:])
+        self._few: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-        rows = self._rows[index]
+        if prod(self.shape) * self._dtype.itemsize > FEW_BYTES:
+            return self._read(self.rows[index])
+        if self._few is None:
+            self._few = self._read(self.rows)
+        return self._few[index].copy()
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
         read = np.empty((len(rows), *self.shape[1:]), self._dtype)
         with self._path.open("rb", buffering=0) as file:
             for values, row in zip(read, rows.tolist(), strict=True):

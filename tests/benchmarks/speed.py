@@ -197,7 +197,10 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         print("ours, warm", file=sys.stderr)
         warm = run_ours(flower, ours, CLIENTS)
         print("an app that does nothing", file=sys.stderr)
-        noop = run_app(flower, APPS / "noop", {"rounds": ROUNDS}, CLIENTS)
+        noop, noop_once = (
+            run_app(flower, APPS / "noop", {"rounds": ROUNDS, "exchanges": number}, CLIENTS)
+            for number in (2, 1)
+        )
         print("ours, warm, again", file=sys.stderr)
         again = run_ours(flower, ours, CLIENTS)
         print("ours, with the default features", file=sys.stderr)
@@ -233,6 +236,7 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         "runs": {
             "plain": _figures(plain, whole_plain),
             "noop": _figures(noop, noop.seconds),
+            "noop_once": _figures(noop_once, noop_once.seconds),
             "cold": _figures(cold, cold.seconds),
             "warm": _figures(warm, warm.seconds),
             "inline": _figures(one_process, one_process.seconds),
@@ -269,7 +273,8 @@ def print_table(figures: dict[str, Any]) -> None:
         "plain": "plain Flower app (2 rounds + 8 x the second)",
         "cold": "ours, nothing there yet",
         "warm": "ours, features there",
-        "noop": "an app that does nothing",
+        "noop": "an app that does nothing, with Flower's two exchanges a round",
+        "noop_once": "the same, with one exchange a round",
         "inline": "ours, features there, `--inline`",
         "closed": "the same, `strategy=closed-form`",
         "default_cold": "ours, default features, not there yet",

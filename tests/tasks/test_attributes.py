@@ -318,6 +318,8 @@ def test_counts_of_all_clients_are_those_of_the_pool(server, described, held, ta
         truth, yes = table.labels[rows], scores(head, x[rows]) > 0
         assert found["accuracy"] == pytest.approx((truth == yes).mean())
         assert found["auroc"] == mean(pooled.auroc())
+        of_client = {key: found[key] for key in ("loss", "accuracy")}
+        assert server.client_metrics(pooled.to_arrays()) == of_client
 
 
 def test_metrics_of_nothing_are_undefined(server):

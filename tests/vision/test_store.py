@@ -22,7 +22,7 @@ VIEW, NUMBER = make_view("mobilenet_v2", "last", 32), 24
 ALL = np.arange(NUMBER)
 
 
-def test_rows_are_read_in_the_order_asked_for(store):
+def test_rows_are_read_in_the_order_asked_for(store, monkeypatch):
     store.fill(ALL, "fail")
     every = store.read(ALL)[:]
     np.testing.assert_array_equal(store.read(np.array([5, 2, 5]))[:], every[[5, 2, 5]])
@@ -33,6 +33,20 @@ def test_rows_are_read_in_the_order_asked_for(store):
     np.testing.assert_array_equal(some[np.array([3, 0])], every[[1, 7]])
     np.testing.assert_array_equal(some[3:9], every[[1]])
     assert store.readable(np.array([5, 2])).tolist() == [5, 2]
+    monkeypatch.setattr("celeba_fl.vision.store.FEW_BYTES", 0)  # else all of a few are read at once
+    many = store.read(np.array([7, 3, 0, 1]))
+    for index in (slice(1, 3), np.array([3, 0]), slice(3, 9)):
+        np.testing.assert_array_equal(many[index], some[index])
+
+
+def test_few_rows_are_read_from_disk_once(store, monkeypatch):
+    store.fill(ALL, "fail")
+    train, valid = np.array([5, 2]), np.array([0])
+    first = store.read(train)[:]
+    first[:] = 0  # what one reader does to its rows is nothing to another
+    store.read(valid)
+    monkeypatch.setattr("os.preadv", pytest.fail)
+    assert store.read(train)[:].any()
 
 
 def test_only_missing_rows_are_computed(store, home, table, weights, images, decoded):
