@@ -90,9 +90,17 @@ def test_a_visit(browser: Chrome, address: str, tmp_path: Path) -> None:
     wait("pictures", "2 pictures of last time")
     wait("labels-state", "1 of 2 pictures are labelled")
     assert browser.find_element(By.ID, "name").get_attribute("value") == "Practice"
+
+    # Forgotten, it is another site.
+    def key() -> str:
+        return str(browser.find_element(By.ID, "key").get_attribute("textContent"))
+
+    known = key()
     browser.find_element(By.XPATH, "//summary[starts-with(., 'Forget')]").click()
     press("forget")
     wait("pictures", "None chosen")
+    assert key() not in ("", known)
+    assert browser.find_element(By.ID, "name").get_attribute("value") == ""
 
     width = browser.execute_script("return document.documentElement.scrollWidth")
     assert width <= browser.execute_script("return innerWidth")

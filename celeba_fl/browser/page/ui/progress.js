@@ -8,16 +8,24 @@ const DOING = {
   evaluating: "It is seeing how well the model does on your pictures",
   training: "It is training on your pictures",
   summing: "It is summing up your pictures",
-  masking: "It is hiding its numbers",
 };
 const STATES = {
   registering: "The tab is introducing itself to the federation.",
   unregistered: "The federation does not know this site\u2019s key yet.",
-  waiting: "All is ready. The tab is waiting for the federation to begin.",
   working: "The tab is at work.",
   offline: "There is no connection. The tab tries again by itself.",
   refused: "The federation does not take this site.",
   stopped: "This site takes part no longer.",
+};
+
+// While nothing is asked of it: before a run, after the roll call, between rounds, and afterwards.
+const WAITING = {
+  ready: "All is ready. The tab is waiting for the federation to begin.",
+  introduced:
+    "This site has introduced itself, and waits for the first round. If the others begin without " +
+    "it, the federation\u2019s log says why.",
+  between: "The tab has answered, and waits for the others.",
+  over: "The run is over for this site. The tab is waiting for the next one.",
 };
 
 export class Progress {
@@ -29,6 +37,7 @@ export class Progress {
 
   reset() {
     Object.assign(this, { rounds: new Map(), base: null, last: null, work: "", state: "" });
+    Object.assign(this, { waiting: WAITING.ready, declined: false });
     at("rounds").replaceChildren();
     at("trouble").textContent = at("this-run").textContent = "";
     at("round").textContent = "\u2013";
@@ -36,12 +45,16 @@ export class Progress {
   }
 
   /** What the node says of itself. */
-  node({ state, detail = "", error = "", bytesIn = 0, bytesOut = 0 }) {
+  node({ state, detail = "", error = "", declined = false, bytesIn = 0, bytesOut = 0 }) {
     this.state = state;
-    if (error)
-      at("trouble").textContent = state === "working" ? `It could not answer: ${error}` : "";
+    if (declined) {
+      this.declined = true;
+      this.waiting = "This site takes no part in the run that has begun, and waits for the next.";
+    }
+    if (error && state === "working") this.failed({ why: error });
+    else if (error) at("trouble").textContent = "";
     at("registering").hidden = state !== "unregistered";
-    at("dot").className = state;
+    at("dot").className = state === "waiting" && this.declined ? "refused" : state;
     at("sent").textContent = bytes(bytesOut);
     at("received").textContent = bytes(bytesIn);
     if (state !== "working") at("bar").hidden = true;
@@ -51,13 +64,13 @@ export class Progress {
 
   /** What the client says of its work. */
   client(event) {
-    if (event.stage !== "run") at("trouble").textContent = "";
+    at("trouble").textContent = "";
     this[event.stage]?.(event);
   }
 
   run({ config, dim }) {
     this.reset();
-    this.config = config;
+    Object.assign(this, { config, waiting: WAITING.introduced });
     const [rounds, closed] = [config["num-server-rounds"], config.strategy === "closed-form"];
     const how = closed
       ? "It solves for the model at once"
@@ -72,6 +85,10 @@ export class Progress {
       `${hidden}.`;
   }
 
+  failed({ why }) {
+    at("trouble").textContent = `${this.declined ? "The reason" : "It could not answer"}: ${why}`;
+  }
+
   features({ done, of }) {
     at("bar").hidden = done >= of;
     at("doing").textContent = `It is looking at your pictures: ${done} of ${of}`;
@@ -81,6 +98,7 @@ export class Progress {
   round({ round, of, doing }) {
     at("round").textContent = `${round} of ${of}`;
     this.work = `${DOING[doing]}: round ${round} of ${of}.`;
+    this.waiting = WAITING.between;
     this.#say("");
   }
 
@@ -98,6 +116,7 @@ export class Progress {
     this.base ??= predicted;
     this.last = { predicted, labels, valid, train };
     this.#table();
+    if (final) this.waiting = WAITING.over;
     if (final) this.#result();
   }
 
@@ -114,7 +133,8 @@ export class Progress {
   }
 
   #say(words) {
-    const text = words || (this.state === "working" && this.work) || STATES[this.state] || "";
+    const usual = { working: this.work, waiting: this.waiting }[this.state];
+    const text = words || usual || STATES[this.state] || "";
     if (at("state").textContent !== text) at("state").textContent = text; // read out once
   }
 
