@@ -15,7 +15,6 @@ const STATES = {
   working: "The tab is at work.",
   offline: "There is no connection. The tab tries again by itself.",
   refused: "The federation does not take this site.",
-  stopped: "This site takes part no longer.",
 };
 
 // While nothing is asked of it: before a run, after the roll call, between rounds, and afterwards.
@@ -36,8 +35,8 @@ export class Progress {
   }
 
   reset() {
-    Object.assign(this, { rounds: new Map(), base: null, last: null, work: "", state: "" });
-    Object.assign(this, { waiting: WAITING.ready, declined: false });
+    Object.assign(this, { rounds: new Map(), base: null, last: null, state: "", declined: false });
+    Object.assign(this, { work: "", waiting: WAITING.ready }); // what is said meanwhile
     at("rounds").replaceChildren();
     at("trouble").textContent = at("this-run").textContent = "";
     at("round").textContent = "\u2013";
@@ -49,7 +48,7 @@ export class Progress {
     this.state = state;
     if (declined) {
       this.declined = true;
-      this.waiting = "This site takes no part in the run that has begun, and waits for the next.";
+      this.waiting = "This site takes no part in this run, and waits for the next one.";
     }
     if (error && state === "working") this.failed({ why: error });
     else if (error) at("trouble").textContent = "";
@@ -73,16 +72,15 @@ export class Progress {
     Object.assign(this, { config, waiting: WAITING.introduced });
     const [rounds, closed] = [config["num-server-rounds"], config.strategy === "closed-form"];
     const how = closed
-      ? "It solves for the model at once"
-      : `It averages over ${counted(Number(rounds), "round")}`;
+      ? "solves for the model at once"
+      : `averages over ${counted(Number(rounds), "round")}`;
     const hidden = config["secure-aggregation"]
-      ? "your numbers are hidden in a sum over several sites"
-      : "your numbers are sent as they are, without the cover of a sum";
+      ? "Your numbers are hidden in a sum over several sites."
+      : "Your numbers are sent as they are, without the cover of a sum.";
     const { averaging, closed: solving } = estimate(dim, config.groupings);
     const size = (closed ? solving : averaging)[config["secure-aggregation"] ? "masked" : "sent"];
     at("this-run").textContent =
-      `A run has begun. ${how}, which sends about ${bytes(size)}${closed ? "" : " each"}, and ` +
-      `${hidden}.`;
+      `This run ${how}, which sends about ${bytes(size)}${closed ? "" : " each"}. ${hidden}`;
   }
 
   failed({ why }) {
@@ -116,8 +114,9 @@ export class Progress {
     this.base ??= predicted;
     this.last = { predicted, labels, valid, train };
     this.#table();
-    if (final) this.waiting = WAITING.over;
-    if (final) this.#result();
+    if (!final) return;
+    this.waiting = WAITING.over;
+    this.#result();
   }
 
   /** The person is asked to correct what the model says. */
