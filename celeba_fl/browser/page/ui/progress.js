@@ -56,7 +56,10 @@ export class Progress {
     at("dot").className = state === "waiting" && this.declined ? "refused" : state;
     at("sent").textContent = bytes(bytesOut);
     at("received").textContent = bytes(bytesIn);
-    if (state !== "working") at("bar").hidden = true;
+    if (state !== "working") {
+      this.work = ""; // the next message asks for other work
+      at("bar").hidden = true;
+    }
     const reason = `${detail.charAt(0).toUpperCase()}${detail.slice(1)}.`;
     this.#say(["offline", "refused"].includes(state) ? `${STATES[state]} ${reason}` : "");
   }
@@ -166,22 +169,22 @@ export class Progress {
     const low = Math.floor(20 * Math.min(...all)) / 20;
     const high = Math.min(1, Math.ceil(20 * Math.max(...all) + 0.1) / 20);
     const [first, end] = [shares[0][0], shares[shares.length - 1][0]];
-    const x = (round) => 50 + ((width - 60) * (round - first)) / (end - first);
+    const x = (round) => 60 + ((width - 70) * (round - first)) / (end - first);
     const y = (share) => 12 + ((height - edge - 12) * (high - share)) / (high - low);
     const text = (place, words) => draw("text", place, words);
     return draw(
       "svg",
       { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Right answers by round" },
       ...[low, high].flatMap((share) => [
-        draw("line", { class: "axis", x1: 50, x2: width - 10, y1: y(share), y2: y(share) }),
-        text({ x: 44, y: y(share) + 4, "text-anchor": "end" }, `${Math.round(100 * share)} %`),
+        draw("line", { class: "axis", x1: 60, x2: width - 10, y1: y(share), y2: y(share) }),
+        text({ x: 54, y: y(share) + 4, "text-anchor": "end" }, `${Math.round(100 * share)} %`),
       ]),
       draw("polyline", {
         class: "line",
         points: shares.map(([r, s]) => `${x(r)},${y(s)}`).join(" "),
       }),
       ...shares.map(([r, s]) => draw("circle", { class: "point", cx: x(r), cy: y(s), r: 4 })),
-      text({ x: 50, y: height - 6 }, first ? `Round ${first}` : "Start"),
+      text({ x: 60, y: height - 6 }, first ? `Round ${first}` : "Start"),
       text({ x: width - 10, y: height - 6, "text-anchor": "end" }, `Round ${end}`),
     );
   }
