@@ -178,17 +178,17 @@ class RunLog:
             yield line
 
 
-def _ended(
-    listing: Sequence[str], environment: Mapping[str, str], tries: int = TRIES
-) -> dict[str, Any] | None:
+def _ended(listing: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any] | None:
     """What Flower says of a run that has ended; None if it goes on."""
-    try:
-        run: dict[str, Any] = flower_json(listing, environment)["runs"][0]
-    except InputError:
-        if tries == 1:
-            raise
-        time.sleep(PAUSE_SECONDS)
-        return _ended(listing, environment, tries - 1)
+    tries = 0
+    while True:
+        try:
+            run: dict[str, Any] = flower_json(listing, environment)["runs"][0]
+            break
+        except InputError:
+            if (tries := tries + 1) == TRIES:
+                raise
+            time.sleep(PAUSE_SECONDS)
     return run if run["status"].startswith("finished") else None
 
 

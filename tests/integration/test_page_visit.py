@@ -117,14 +117,14 @@ def test_a_visit(browser: Chrome, address: str, tmp_path: Path) -> None:
     assert introduced[1] == ""
 
     # Forgotten, it is another site.
-    def key() -> str:
+    def public_key() -> str:
         return str(browser.find_element(By.ID, "key").get_attribute("textContent"))
 
-    known = key()
+    known = public_key()
     browser.find_element(By.XPATH, "//summary[starts-with(., 'Forget')]").click()
     press("forget")
     wait("pictures", "None chosen")
-    assert key() not in ("", known)
+    assert public_key() not in ("", known)
     assert browser.find_element(By.ID, "name").get_attribute("value") == ""
 
     width = browser.execute_script("return document.documentElement.scrollWidth")

@@ -87,6 +87,7 @@ async function correct({ labels }) {
 }
 
 async function start({ name, cohort, roster, ticket }) {
+  await ended; // the node that it was before leaves first
   const own = roster ? await identityOf({ name, roster, keys: site.signing }) : null;
   if (ticket) await redeem(ticket);
   Object.assign(site, { name, cohort, roster, started: true });

@@ -30,12 +30,12 @@ const WAITING = {
 export class Progress {
   /** @param {{name: string, words: string}[]} attributes */
   constructor(attributes) {
-    this.attributes = attributes;
+    Object.assign(this, { attributes, state: "" });
     this.reset();
   }
 
   reset() {
-    Object.assign(this, { rounds: new Map(), base: null, last: null, state: "", declined: false });
+    Object.assign(this, { rounds: new Map(), base: null, last: null, declined: false });
     Object.assign(this, { work: "", waiting: WAITING.ready }); // what is said meanwhile
     at("rounds").replaceChildren();
     at("trouble").textContent = at("this-run").textContent = "";
