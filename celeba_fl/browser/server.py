@@ -82,7 +82,6 @@ def _about(served: Served) -> dict[str, Any]:
     """What the page is told of this code, and of the SuperLink."""
     import flwr
 
-    from celeba_fl.browser.runtime import VERSION
     from celeba_fl.common.bundle import PACKAGE, app_version, code_hash
     from celeba_fl.config import RunConfig
     from celeba_fl.data.schema import ATTRIBUTES
@@ -93,12 +92,9 @@ def _about(served: Served) -> dict[str, Any]:
     return {
         "celeba_fl": app_version(),
         "flwr": flwr.__version__,
-        "ort": VERSION,
         "code": code_hash(),
         "path": str(PACKAGE),
-        "task": "attributes",
         "address": served.superlink.address,
-        "connection": served.superlink.name,
         "register": (
             f"echo '{{key}}' > site.pub && flwr supernode register site.pub {served.superlink.name}"
         ),
@@ -112,7 +108,6 @@ def _about(served: Served) -> dict[str, Any]:
             name: {**asdict(rules), "type": type(rules.default).__name__}
             for name, rules in RunConfig.keys().items()
         },
-        "try": served.drawn,
     }
 
 

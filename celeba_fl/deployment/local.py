@@ -197,9 +197,9 @@ class LocalDeployment:
         self._flwr("supernode", "register", str(alone), self.name)
 
     def wait_for(self, nodes: int) -> None:
-        """Wait until so many nodes are online."""
+        """Wait until so many nodes, or more, are online."""
         more = NODE_SECONDS * nodes
-        self._await("the nodes are not online", lambda: self.online() == nodes, more)
+        self._await("the nodes are not online", lambda: self.online() >= nodes, more)
 
     def kill(self, name: str) -> None:
         """End ``superlink``, ``front`` or ``node-0`` as a power cut would."""

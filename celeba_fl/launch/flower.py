@@ -6,8 +6,10 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ MAX_TMPDIR = 40
 # The first and the last line of a run's own.
 DIRECTORY = re.compile(r"Run directory: (.+)")
 ENDED = ("completed", "stopped", "failed")
+# A SuperLink that does not answer is asked so often, with a pause in between.
+TRIES, PAUSE_SECONDS = 30, 2.0
 # Lines of the simulation engine that say nothing of a run.
 NOISE = re.compile(r"FutureWarning: .*Ray|Manually terminating ClientAppActor")
 
@@ -87,14 +91,16 @@ def run_flower(
             command += ["--federation-config", str(federation)]
         run_id = flower_json(command, environment)["run-id"]
     where = [run_id, *superlink]
+    listing = ["flwr", "ls", *superlink, "--run-id", run_id, "--format", "json"]
+    log = RunLog(["flwr", "log", *where, "--stream"], environment, int(run_id))
     try:
-        log = ["flwr", "log", *where, "--stream"]
-        if directory := _follow(log, environment, int(run_id)):
-            info = json.loads((directory / "run.json").read_text(encoding="utf-8"))
-            print(f"Run {run_id}: {info['status']}")
-            if info["status"] != "failed":
-                return 0
-            return failed(info["reason"], f"{directory / 'log.txt'} has all that is known of it")
+        while True:
+            if directory := log.follow():
+                return _told(run_id, directory)
+            if run := _ended(listing, environment):
+                break
+            print(f"The log of run {run_id} broke off; it goes on", file=sys.stderr)
+            time.sleep(PAUSE_SECONDS)
     except KeyboardInterrupt:
         if stop:
             stop.touch()
@@ -102,8 +108,6 @@ def run_flower(
             return 0
         print(f"\nThe run goes on; stop it with: flwr stop {' '.join(where)}")
         return 130
-    listing = ["flwr", "ls", *superlink, "--run-id", run_id, "--format", "json"]
-    run = flower_json(listing, environment)["runs"][0]
     print(f"Run {run_id}: {run['status']} {run['status-details']}".rstrip())
     if run["status"] == "finished:failed":
         return failed(run["status-details"], f"flwr log {' '.join(where)} has all that is known")
@@ -126,30 +130,75 @@ def without_noise(lines: Iterable[str]) -> Iterator[str]:
         warned = noise is not None and "FutureWarning" in noise[0]
 
 
-def _follow(command: Sequence[str], environment: Mapping[str, str], run_id: int) -> Path | None:
-    """Print what a command prints, as it comes, until it ends or a run on this machine is done.
+class RunLog:
+    """The log of a run, printed as it comes.
 
-    Then the run's directory says how: it is returned, if it is here. What Flower tidies up after
-    that takes seconds, and of a run that failed it shows its own code.
+    Parameters
+    ----------
+    command : Sequence[str]
+        Prints the log from its beginning, and then what is added to it.
+    environment : Mapping[str, str]
+        Of the command.
+    run_id : int
+        Of the run.
     """
-    unbuffered = {**environment, "PYTHONUNBUFFERED": "1"}
-    named: set[str] = set()
-    with subprocess.Popen(
-        command,
-        env=unbuffered,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    ) as process:
-        for line in without_noise(process.stdout or ()):
-            print(line, end="", flush=True)
-            if found := DIRECTORY.search(line):
-                if found[1] in named and _is_over(Path(found[1]), run_id):
-                    process.terminate()
-                    return Path(found[1])
-                named.add(found[1])
-    return None
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], run_id: int) -> None:
+        self._command, self._run_id = command, run_id
+        self._environment = {**environment, "PYTHONUNBUFFERED": "1"}
+        self._read = 0  # lines
+        self._named: set[str] = set()
+
+    def follow(self) -> Path | None:
+        """Print what is new in it, until it ends or a run on this machine is done.
+
+        Then the run's directory says how: it is returned, if it is here. What Flower tidies up
+        after that takes seconds, and of a run that failed it shows its own code. A log that ends
+        too early, since a busy SuperLink breaks it off, may be followed again.
+        """
+        with subprocess.Popen(
+            self._command,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
+            for line in without_noise(self._new(process.stdout or ())):
+                print(line, end="", flush=True)
+                if found := DIRECTORY.search(line):
+                    if found[1] in self._named and _is_over(Path(found[1]), self._run_id):
+                        process.terminate()
+                        return Path(found[1])
+                    self._named.add(found[1])
+        return None
+
+    def _new(self, lines: Iterable[str]) -> Iterator[str]:
+        for line in islice(lines, self._read, None):
+            self._read += 1
+            yield line
+
+
+def _ended(listing: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """What Flower says of a run that has ended; None if it goes on."""
+    tries = 0
+    while True:
+        try:
+            run: dict[str, Any] = flower_json(listing, environment)["runs"][0]
+            break
+        except InputError:
+            if (tries := tries + 1) == TRIES:
+                raise
+            time.sleep(PAUSE_SECONDS)
+    return run if run["status"].startswith("finished") else None
+
+
+def _told(run_id: str, directory: Path) -> int:
+    """Say what a run's directory tells of its end; the exit status of that."""
+    info = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    print(f"Run {run_id}: {info['status']}")
+    if info["status"] != "failed":
+        return 0
+    return failed(info["reason"], f"{directory / 'log.txt'} has all that is known of it")
 
 
 def _is_over(directory: Path, run_id: int) -> bool:

@@ -123,9 +123,6 @@ def test_pixels_are_those_that_python_sees(show: Show) -> None:
     assert different == []
     for data in (saved(noise(dtype=np.uint16), "PNG"), saved(noise(3), "PNG", icc_profile=SWAPPED)):
         assert np.abs(np.subtract(show(data), here(data), dtype=int)).max() <= 1
-    for options in ({}, {"lossless": True}):
-        data = saved(noise(3), "WEBP", **options)
-        assert (show(data) == np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))).all()
 
 
 def test_what_is_no_whole_picture_is_refused_by_name(show: Show) -> None:
@@ -136,9 +133,9 @@ def test_what_is_no_whole_picture_is_refused_by_name(show: Show) -> None:
         png[: len(png) // 2]: "is cut off",
         png[:-4]: "is cut off",
         png[:60] + bytes(20) + png[80:]: "is damaged",
-        saved(noise(3), "WEBP")[:300]: "is cut off",
-        saved(noise(), "GIF"): "is not a JPEG, PNG or WebP picture",
-        b"": "is not a JPEG, PNG or WebP picture",
+        saved(noise(3), "WEBP"): "is not a JPEG or PNG picture",
+        saved(noise(), "GIF"): "is not a JPEG or PNG picture",
+        b"": "is not a JPEG or PNG picture",
         huge: "has 60000 x 60000 pixels; 64 million are the most",
     }.items():
         assert show(data).startswith(f"PictureError a.jpg: {why}")

@@ -86,7 +86,6 @@ def test_the_page_learns_of_this_code_and_its_keys(client: Browser, page: Page) 
     assert about["view"]["dim"] == 1280
     assert about["address"] == "there:443"
     assert about["register"].endswith("flwr supernode register site.pub theirs")
-    assert about["try"] is True
 
 
 def test_files_of_the_page_and_of_the_runtime_are_served(client: Browser) -> None:
@@ -262,4 +261,3 @@ def test_drawn_faces_and_tickets_are_for_a_try_alone(page: Page) -> None:
     client = page.client(drawn=False, tickets=False)
     assert client.get("/try/0/2.json").status_code == 404
     assert client.post("/try/node", content=json.dumps({})).status_code in (404, 405)
-    assert client.get("/about.json").json()["try"] is False

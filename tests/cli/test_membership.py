@@ -145,7 +145,7 @@ def test_an_interrupt_ends_a_run_that_is_served_by_flower(
     def interrupt(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("celeba_fl.launch.flower._follow", interrupt)
+    monkeypatch.setattr("celeba_fl.launch.flower.RunLog.follow", interrupt)
     assert call("serve", "latest", "there") == 0
     assert (late / "stop").exists()
     assert call("join", "latest", "there") == 130

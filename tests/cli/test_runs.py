@@ -96,6 +96,31 @@ def test_a_run_on_this_machine_need_not_be_asked_about_once_it_is_done(
     assert (line in err) is (status == "failed")
 
 
+def test_a_log_that_breaks_off_is_followed_again_until_the_run_has_ended(
+    call: Call, flwr: Flwr, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy SuperLink breaks it off, and does not always say how the run is."""
+    monkeypatch.setattr("celeba_fl.launch.flower.PAUSE_SECONDS", 0)
+    runs = [{"status": "running", "status-details": "N/A"}]
+    running, silent = {"success": True, "runs": runs}, {"success": False, "error-message": "busy"}
+    runs = [{"status": "finished:completed", "status-details": ""}]
+    flwr.says(
+        log=["round 1", "round 1", "round 1\nround 2"],
+        ls=[running, silent, running, {"success": True, "runs": runs}],
+    )
+    assert call("run", "drawn-iid", "sites") == 0
+    asked = " ".join(words[0] for words in flwr.asked)
+    assert asked == "run log ls log ls ls log ls"
+    out, err = capfd.readouterr()
+    lines = [line for line in out.splitlines() if line.startswith("round")]
+    assert lines == ["round 1", "round 2"]
+    assert err.count("The log of run 77 broke off") == 2
+    monkeypatch.setattr("celeba_fl.launch.flower.TRIES", 2)
+    flwr.says(ls=silent)
+    assert call("run", "drawn-iid", "sites") == 2
+    assert "flwr ls: busy" in capfd.readouterr().err
+
+
 def test_paths_are_those_of_the_command_and_not_of_the_superlink(
     call: Call, monkeypatch: pytest.MonkeyPatch, flwr: Flwr, tmp_path: Path
 ) -> None:
@@ -181,7 +206,7 @@ def test_a_terminal_of_ascii_gets_escapes(tmp_path: Path) -> None:
     assert b"Gl\\xfchw" in done.stdout
 
 
-@pytest.mark.parametrize("status", ["finished:failed", "finished:stopped", "running", "pending"])
+@pytest.mark.parametrize("status", ["finished:failed", "finished:stopped"])
 def test_only_a_completed_run_is_a_success(
     call: Call, flwr: Flwr, capfd: Capture, status: str
 ) -> None:

@@ -21,6 +21,24 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif("ORT_WEB" not in os.environ, reason="no ONNX Runtime Web (ORT_WEB)"),
 ]
+# What the page says while a site waits: before a run, in one that it declined, after a roll call.
+WAITING = """
+const [done] = arguments;
+import("/ui/progress.js").then(({ Progress }) => {
+  const [progress, said] = [new Progress([]), []];
+  const wait = () => {
+    progress.node({ state: "waiting" });
+    said.push(["state", "trouble"].map((id) => document.getElementById(id).textContent));
+  };
+  wait();
+  progress.node({ state: "working", error: "no such key", declined: true });
+  wait();
+  const config = { "num-server-rounds": 2, strategy: "fedavg", groupings: "Male" };
+  progress.client({ stage: "run", config, dim: 4 });
+  wait();
+  done(said);
+});
+"""
 NOWHERE = SuperLink("theirs", "127.0.0.1:9", insecure=True)
 
 
@@ -90,9 +108,24 @@ def test_a_visit(browser: Chrome, address: str, tmp_path: Path) -> None:
     wait("pictures", "2 pictures of last time")
     wait("labels-state", "1 of 2 pictures are labelled")
     assert browser.find_element(By.ID, "name").get_attribute("value") == "Practice"
+
+    ready, declined, introduced = browser.execute_async_script(WAITING)
+    assert ready == ["All is ready. The tab is waiting for the federation to begin.", ""]
+    assert declined[0].startswith("This site takes no part in this run")
+    assert declined[1] == "The reason: no such key"
+    assert introduced[0].startswith("This site has introduced itself")
+    assert introduced[1] == ""
+
+    # Forgotten, it is another site.
+    def public_key() -> str:
+        return str(browser.find_element(By.ID, "key").get_attribute("textContent"))
+
+    known = public_key()
     browser.find_element(By.XPATH, "//summary[starts-with(., 'Forget')]").click()
     press("forget")
     wait("pictures", "None chosen")
+    assert public_key() not in ("", known)
+    assert browser.find_element(By.ID, "name").get_attribute("value") == ""
 
     width = browser.execute_script("return document.documentElement.scrollWidth")
     assert width <= browser.execute_script("return innerWidth")

@@ -10,12 +10,16 @@ FLWR = """#!{python}
 import json, os, shutil, sys
 words = sys.argv[1:]
 said = {said!r}
-with open({log!r}, "a") as file:
+with open({log!r}, "a+") as file:
+    file.seek(0)
+    asked = sum(json.loads(line)[0][0] == words[0] for line in file)
     file.write(json.dumps([words, os.environ.get("FLWR_TELEMETRY_ENABLED")]) + "\\n")
 if "--run-config" in words:
     shutil.copy(words[words.index("--run-config") + 1], {config!r})
 print("a line of Flower's own")
 answer = said.get(words[0], "the log")
+if isinstance(answer, list):
+    answer = answer[asked]
 print(answer if isinstance(answer, str) else json.dumps(answer))
 """
 
@@ -28,6 +32,7 @@ class Flwr:
         self.config = folder / "config.toml"
 
     def says(self, **said: Any) -> None:
+        """Have a command answer so; a list has its answer to each time that it is asked."""
         run = {"success": True, "run-id": "77"}
         ls = {"success": True, "runs": [{"status": "finished:completed", "status-details": ""}]}
         script = FLWR.format(

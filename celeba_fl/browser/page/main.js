@@ -61,6 +61,10 @@ const heard = {
     labeller.open(site.pictures, predicted);
   },
   fault: ({ text }) => fault(text),
+  forgotten: () => {
+    progress.state = ""; // nothing is lost by leaving
+    location.assign(location.pathname);
+  },
 };
 
 worker.onmessage = ({ data: { kind, ...told } }) => heard[kind](told);

@@ -26,6 +26,7 @@
  * `progress`      event                         what client/client.js says
  * `correct`       predicted (count * 40)        please show them, and answer with `corrected`
  * `fault`         text                          what went wrong, for the person
+ * `forgotten`                                   that is done; the page should be opened anew
  * ==============  ============================  ==================================================
  */
 
@@ -38,10 +39,10 @@ import { Store } from "./site/store.js";
 import { loadRuntime } from "./vision/runtime.js";
 
 const tell = (kind, more = {}) => postMessage({ kind, ...more });
-const FRESH = { name: "", started: false, cohort: 0, roster: "", keep: false };
-const site = { ...FRESH, signing: null };
+const site = { name: "", started: false, cohort: 0, roster: "", keep: false, signing: null };
 let [about, store, pictures, identity, runtime] = [];
 let stopping = null; // an AbortController while the site takes part
+let ended = null; // when it does so no longer
 let corrected = null; // resolves what the client waits for
 
 const answers = { open, choose, label, start, stop, forget, corrected: (said) => correct(said) };
@@ -86,6 +87,7 @@ async function correct({ labels }) {
 }
 
 async function start({ name, cohort, roster, ticket }) {
+  await ended; // the node that it was before leaves first
   const own = roster ? await identityOf({ name, roster, keys: site.signing }) : null;
   if (ticket) await redeem(ticket);
   Object.assign(site, { name, cohort, roster, started: true });
@@ -99,20 +101,15 @@ async function start({ name, cohort, roster, ticket }) {
       signal.addEventListener("abort", () => reject(signal.reason));
     });
   };
-  const onProgress = (event) => tell("progress", { event });
+  const onProgress = (event) => {
+    signal.throwIfAborted(); // work ends where it would tell of itself
+    tell("progress", { event });
+  };
   const node = { minCohort: cohort, identity: own };
   const given = { name, pictures, runtime, about, corrections, onProgress, node, signal };
   const client = new Client(given);
   const onState = ({ error, ...state }) => tell("node", { ...state, error: error?.message });
-  const options = {
-    base: "",
-    identity,
-    flower: about.flwr,
-    name,
-    signal,
-    onState,
-  };
-  new Node(options)
+  ended = new Node({ identity, flower: about.flwr, name, signal, onState })
     .run(async (message, run) => {
       const answer = await client.answer(message, run);
       if (pictures.part) show(); // those of this run
@@ -129,10 +126,9 @@ async function stop() {
 
 async function forget() {
   stopping?.abort();
-  await store.clear();
-  Object.assign(site, { ...FRESH, signing: site.signing && (await newSigningKeys()) });
-  pictures.all = [];
-  await show();
+  await ended;
+  await Promise.all([identity.forget(), store.clear(), caches.delete("backbones")]);
+  tell("forgotten");
 }
 
 /** Register this tab's key by a ticket, as `celeba-fl deploy local --browsers` gives one. */

@@ -263,7 +263,7 @@ test("what a handler throws goes to the server as a Python client's would", asyn
     const played = await play({ superlink, handler, until: hasReplied(1) });
     assert.match(reasonIn(played), pattern);
     assert.equal(superlink.replies[0].error.code, 2n);
-    assert.ok(played.states.some((state) => state.error === error));
+    assert.ok(played.states.some((state) => state.error === error && state.declined));
   }
 });
 

@@ -76,7 +76,7 @@ export class Client {
       try {
         contents.set(name, await this.#one(types[parts.indexOf(name)], of, at, config));
       } catch (error) {
-        console.warn(error);
+        this.onProgress({ stage: "failed", why: error.message });
         contents.set(name, new Map([["failure", settings({ reason: wordsOf(error) })]]));
       }
     }

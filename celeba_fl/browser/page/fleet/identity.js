@@ -35,11 +35,12 @@ export class Identity {
       row = { keys: await newKeys(), nodeId: 0n };
       await ask(database, "readwrite", (store) => store.put(row, slot));
     }
-    const identity = await new Identity().#of(row.keys);
     const { keys, ...known } = row;
-    Object.assign(identity, known);
-    identity.#save = ({ nodeId, reply }) =>
-      ask(database, "readwrite", (store) => store.put({ keys, nodeId, reply }, slot));
+    const identity = Object.assign(await new Identity().#of(keys), known);
+    identity.#save = (news) =>
+      ask(database, "readwrite", (store) => {
+        return news ? store.put({ ...news, keys }, slot) : store.delete(slot);
+      });
     return identity;
   }
 
@@ -66,7 +67,13 @@ export class Identity {
   /** Keep the id of the node that this key is, or its `reply`, over a reload of the page. */
   async remember(news) {
     Object.assign(this, news);
-    await this.#save(this);
+    await this.#save({ nodeId: this.nodeId, reply: this.reply });
+  }
+
+  /** Have nothing kept of it any longer; the next one of its slot is another node. */
+  async forget() {
+    await this.#save(null);
+    this.#save = () => {};
   }
 }
 

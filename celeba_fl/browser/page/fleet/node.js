@@ -52,7 +52,8 @@ export class Node {
    * @param {string} [options.name] The site's name, to stand before an error in the roll call.
    * @param {AbortSignal} options.signal Ends the node.
    * @param {(state: object) => void} [options.onState] Hears of every change: `{state, detail,
-   *   nodeId, bytesIn, bytesOut, farewell, error}`.
+   *   nodeId, bytesIn, bytesOut, farewell, error, declined}`; `declined`: it takes no part in
+   *   a run, for the reason in `error`.
    */
   constructor({ base = "", identity, flower, name = "", signal, onState = () => {} }) {
     Object.assign(this, { identity, flower, name, signal, onState });
@@ -256,8 +257,8 @@ export class Node {
 
   /** The error that goes to the server; the page hears the whole of it. */
   #excuse({ messageType }, content, error) {
-    this.#tell("working", `failed: ${error?.message ?? error}`, error);
-    const rollCall = messageType === "query" && content?.has("config");
+    const rollCall = messageType === "query" && Boolean(content?.has("config"));
+    this.#tell("working", `failed: ${error?.message ?? error}`, error, rollCall);
     const whose = rollCall && this.name ? `client ${this.name}: ` : "";
     return { error: { code: RAISED, reason: reasonOf(error, whose) } };
   }
@@ -309,16 +310,17 @@ export class Node {
     await this.identity.remember({ reply: null });
   }
 
-  #tell(state, detail, error) {
+  #tell(state, detail, error, declined = false) {
     const changed = state !== this.#last.state || detail !== this.#last.detail;
     this.#last = { state, detail };
-    if (changed || error) this.#show(error);
+    if (changed || error) this.#show({ error, declined });
   }
 
-  #show(error) {
+  #show(trouble) {
     const { bytesIn, bytesOut } = this.#api;
     const { farewell, identity } = this;
-    this.onState({ ...this.#last, nodeId: identity.nodeId, bytesIn, bytesOut, farewell, error });
+    const known = { nodeId: identity.nodeId, bytesIn, bytesOut, farewell };
+    this.onState({ ...this.#last, ...known, ...trouble });
   }
 
   /** Wait; the network's coming back or the node's end cut it short. */

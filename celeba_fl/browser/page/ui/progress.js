@@ -8,27 +8,35 @@ const DOING = {
   evaluating: "It is seeing how well the model does on your pictures",
   training: "It is training on your pictures",
   summing: "It is summing up your pictures",
-  masking: "It is hiding its numbers",
 };
 const STATES = {
   registering: "The tab is introducing itself to the federation.",
   unregistered: "The federation does not know this site\u2019s key yet.",
-  waiting: "All is ready. The tab is waiting for the federation to begin.",
   working: "The tab is at work.",
   offline: "There is no connection. The tab tries again by itself.",
   refused: "The federation does not take this site.",
-  stopped: "This site takes part no longer.",
+};
+
+// While nothing is asked of it: before a run, after the roll call, between rounds, and afterwards.
+const WAITING = {
+  ready: "All is ready. The tab is waiting for the federation to begin.",
+  introduced:
+    "This site has introduced itself, and waits for the first round. If the others begin without " +
+    "it, the federation\u2019s log says why.",
+  between: "The tab has answered, and waits for the others.",
+  over: "The run is over for this site. The tab is waiting for the next one.",
 };
 
 export class Progress {
   /** @param {{name: string, words: string}[]} attributes */
   constructor(attributes) {
-    this.attributes = attributes;
+    Object.assign(this, { attributes, state: "" });
     this.reset();
   }
 
   reset() {
-    Object.assign(this, { rounds: new Map(), base: null, last: null, work: "", state: "" });
+    Object.assign(this, { rounds: new Map(), base: null, last: null, declined: false });
+    Object.assign(this, { work: "", waiting: WAITING.ready }); // what is said meanwhile
     at("rounds").replaceChildren();
     at("trouble").textContent = at("this-run").textContent = "";
     at("round").textContent = "\u2013";
@@ -36,40 +44,50 @@ export class Progress {
   }
 
   /** What the node says of itself. */
-  node({ state, detail = "", error = "", bytesIn = 0, bytesOut = 0 }) {
+  node({ state, detail = "", error = "", declined = false, bytesIn = 0, bytesOut = 0 }) {
     this.state = state;
-    if (error)
-      at("trouble").textContent = state === "working" ? `It could not answer: ${error}` : "";
+    if (declined) {
+      this.declined = true;
+      this.waiting = "This site takes no part in this run, and waits for the next one.";
+    }
+    if (error && state === "working") this.failed({ why: error });
+    else if (error) at("trouble").textContent = "";
     at("registering").hidden = state !== "unregistered";
-    at("dot").className = state;
+    at("dot").className = state === "waiting" && this.declined ? "refused" : state;
     at("sent").textContent = bytes(bytesOut);
     at("received").textContent = bytes(bytesIn);
-    if (state !== "working") at("bar").hidden = true;
+    if (state !== "working") {
+      this.work = ""; // the next message asks for other work
+      at("bar").hidden = true;
+    }
     const reason = `${detail.charAt(0).toUpperCase()}${detail.slice(1)}.`;
     this.#say(["offline", "refused"].includes(state) ? `${STATES[state]} ${reason}` : "");
   }
 
   /** What the client says of its work. */
   client(event) {
-    if (event.stage !== "run") at("trouble").textContent = "";
+    at("trouble").textContent = "";
     this[event.stage]?.(event);
   }
 
   run({ config, dim }) {
     this.reset();
-    this.config = config;
+    Object.assign(this, { config, waiting: WAITING.introduced });
     const [rounds, closed] = [config["num-server-rounds"], config.strategy === "closed-form"];
     const how = closed
-      ? "It solves for the model at once"
-      : `It averages over ${counted(Number(rounds), "round")}`;
+      ? "solves for the model at once"
+      : `averages over ${counted(Number(rounds), "round")}`;
     const hidden = config["secure-aggregation"]
-      ? "your numbers are hidden in a sum over several sites"
-      : "your numbers are sent as they are, without the cover of a sum";
+      ? "Your numbers are hidden in a sum over several sites."
+      : "Your numbers are sent as they are, without the cover of a sum.";
     const { averaging, closed: solving } = estimate(dim, config.groupings);
     const size = (closed ? solving : averaging)[config["secure-aggregation"] ? "masked" : "sent"];
     at("this-run").textContent =
-      `A run has begun. ${how}, which sends about ${bytes(size)}${closed ? "" : " each"}, and ` +
-      `${hidden}.`;
+      `This run ${how}, which sends about ${bytes(size)}${closed ? "" : " each"}. ${hidden}`;
+  }
+
+  failed({ why }) {
+    at("trouble").textContent = `${this.declined ? "The reason" : "It could not answer"}: ${why}`;
   }
 
   features({ done, of }) {
@@ -81,6 +99,7 @@ export class Progress {
   round({ round, of, doing }) {
     at("round").textContent = `${round} of ${of}`;
     this.work = `${DOING[doing]}: round ${round} of ${of}.`;
+    this.waiting = WAITING.between;
     this.#say("");
   }
 
@@ -98,7 +117,9 @@ export class Progress {
     this.base ??= predicted;
     this.last = { predicted, labels, valid, train };
     this.#table();
-    if (final) this.#result();
+    if (!final) return;
+    this.waiting = WAITING.over;
+    this.#result();
   }
 
   /** The person is asked to correct what the model says. */
@@ -114,7 +135,8 @@ export class Progress {
   }
 
   #say(words) {
-    const text = words || (this.state === "working" && this.work) || STATES[this.state] || "";
+    const usual = { working: this.work, waiting: this.waiting }[this.state];
+    const text = words || usual || STATES[this.state] || "";
     if (at("state").textContent !== text) at("state").textContent = text; // read out once
   }
 
@@ -147,22 +169,22 @@ export class Progress {
     const low = Math.floor(20 * Math.min(...all)) / 20;
     const high = Math.min(1, Math.ceil(20 * Math.max(...all) + 0.1) / 20);
     const [first, end] = [shares[0][0], shares[shares.length - 1][0]];
-    const x = (round) => 50 + ((width - 60) * (round - first)) / (end - first);
+    const x = (round) => 60 + ((width - 70) * (round - first)) / (end - first);
     const y = (share) => 12 + ((height - edge - 12) * (high - share)) / (high - low);
     const text = (place, words) => draw("text", place, words);
     return draw(
       "svg",
       { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Right answers by round" },
       ...[low, high].flatMap((share) => [
-        draw("line", { class: "axis", x1: 50, x2: width - 10, y1: y(share), y2: y(share) }),
-        text({ x: 44, y: y(share) + 4, "text-anchor": "end" }, `${Math.round(100 * share)} %`),
+        draw("line", { class: "axis", x1: 60, x2: width - 10, y1: y(share), y2: y(share) }),
+        text({ x: 54, y: y(share) + 4, "text-anchor": "end" }, `${Math.round(100 * share)} %`),
       ]),
       draw("polyline", {
         class: "line",
         points: shares.map(([r, s]) => `${x(r)},${y(s)}`).join(" "),
       }),
       ...shares.map(([r, s]) => draw("circle", { class: "point", cx: x(r), cy: y(s), r: 4 })),
-      text({ x: 50, y: height - 6 }, first ? `Round ${first}` : "Start"),
+      text({ x: 60, y: height - 6 }, first ? `Round ${first}` : "Start"),
       text({ x: width - 10, y: height - 6, "text-anchor": "end" }, `Round ${end}`),
     );
   }

@@ -17,7 +17,7 @@ export function listen(tell, label, started) {
     });
   }
   at("name").addEventListener("input", () => {
-    at("name-fault").textContent = "";
+    showNameFault("");
     showLine();
   });
   at("label").addEventListener("click", label);
@@ -26,7 +26,7 @@ export function listen(tell, label, started) {
     event.preventDefault();
     const [name, cohort] = [at("name").value, Number(at("cohort").value)];
     const wrong = nameFault(name);
-    at("name-fault").textContent = wrong;
+    showNameFault(wrong);
     if (wrong) return at("name").focus();
     const least = at("sums").checked;
     if (least && !(Number.isInteger(cohort) && cohort > 1)) {
@@ -35,6 +35,11 @@ export function listen(tell, label, started) {
     }
     started({ name, cohort: least ? cohort : 0, roster: at("roster").value.trim() });
   });
+}
+
+function showNameFault(wrong) {
+  at("name-fault").textContent = wrong;
+  at("name").setAttribute("aria-invalid", Boolean(wrong));
 }
 
 /** Show the site as the Worker has it. */

@@ -45,7 +45,7 @@ export async function decode(file, { name = file.name ?? "the picture" } = {}) {
 /**
  * What a file says of itself: `{width, height, type, profile}`, before it is turned upright.
  *
- * @throws {PictureError} if it is not a JPEG, PNG or WebP, is cut off, or too large
+ * @throws {PictureError} if it is neither JPEG nor PNG, is cut off, or too large
  */
 export async function check(file, { name = file.name ?? "the picture" } = {}) {
   if (file.size > MAX_BYTES) {
@@ -55,12 +55,12 @@ export async function check(file, { name = file.name ?? "the picture" } = {}) {
   const view = new DataView(bytes.buffer);
   let said;
   try {
-    said = [jpeg, png, webp].reduce((found, read) => found ?? read(bytes, view), null);
+    said = jpeg(bytes, view) ?? png(bytes, view);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new PictureError(`${name}: is cut off; leave it out, or take it from its source again`);
   }
-  if (!said) throw new PictureError(`${name}: is not a JPEG, PNG or WebP picture`);
+  if (!said) throw new PictureError(`${name}: is not a JPEG or PNG picture`);
   if (!said.width || !said.height || said.width * said.height > MAX_PIXELS) {
     const size = `${said.width} x ${said.height}`;
     throw new PictureError(`${name}: has ${size} pixels; ${MAX_PIXELS / 1e6} million are the most`);
@@ -102,21 +102,6 @@ function png(bytes, view) {
     view.getUint32(at + 8 + view.getUint32(at)); // its checksum
   }
   return { width: view.getUint32(16), height: view.getUint32(20), type: "image/png", profile };
-}
-
-/** The first chunk of a RIFF, of one of three kinds (RFC 9649). */
-function webp(bytes, view) {
-  if (view.byteLength < 16 || text(bytes, 0, 4) + text(bytes, 8, 4) !== "RIFFWEBP") return null;
-  view.getUint8(7 + view.getUint32(4, true));
-  const kind = text(bytes, 12, 4), three = (at) => view.getUint32(at, true) & 0xffffff;
-  let size;
-  if (kind === "VP8X") size = [three(24) + 1, three(27) + 1];
-  else if (kind === "VP8L") {
-    const bits = view.getUint32(21, true);
-    size = [(bits & 0x3fff) + 1, ((bits >> 14) & 0x3fff) + 1];
-  } else size = [26, 28].map((at) => view.getUint16(at, true) & 0x3fff);
-  const profile = kind === "VP8X" && (view.getUint8(20) & 0x20) !== 0;
-  return { width: size[0], height: size[1], type: "image/webp", profile };
 }
 
 function text(bytes, start, length) {
