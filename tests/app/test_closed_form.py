@@ -267,11 +267,11 @@ def iid(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     ("nodes", "keys"),
     [
         (5, {"partitioner": "dirichlet", "dirichlet_alpha": 1.0}),
-        (50, {"partitioner": "dirichlet", "dirichlet_alpha": 0.1}),
-        (50, {"partitioner": "natural"}),
+        (20, {"partitioner": "dirichlet", "dirichlet_alpha": 0.1}),
+        (20, {"partitioner": "natural"}),
         (1, {}),
     ],
-    ids=["dirichlet 1.0", "dirichlet 0.1, 50 clients", "natural, 50 clients", "pooled"],
+    ids=["dirichlet 1.0", "dirichlet 0.1, 20 clients", "natural, 20 clients", "pooled"],
 )
 def test_the_partition_changes_not_one_bit(
     toy: dict[str, Any], tmp_path: Path, iid: Any, nodes: int, keys: dict[str, Any]

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from celeba_fl.dashboard import launch
 
-SECONDS = 30  # for a page, on a loaded machine
+SECONDS = 120  # for a page, on a loaded machine
 
 
 @pytest.fixture(autouse=True)

@@ -24,8 +24,6 @@ from celeba_fl.deployment.local import free_ports
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 
-WATCHED = 30.0  # seconds of training
-
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Chrome]:
@@ -46,7 +44,7 @@ def address(flower: Flower, tmp_path: Path) -> Iterator[str]:
         )
     yield f"http://127.0.0.1:{port}"
     process.send_signal(signal.SIGTERM)
-    process.wait(timeout=30)
+    process.wait(timeout=120)
 
 
 class Visitor:
@@ -131,7 +129,9 @@ def test_a_visit(
 ) -> None:
     runs = Path(flower.env["CELEBA_FL_HOME"]) / "runs"
     experiment = tmp_path / "small.toml"
-    experiment.write_text(tomli_w.dumps({**toy, "num-server-rounds": 9999, "max-seconds": WATCHED}))
+    experiment.write_text(tomli_w.dumps({**toy, "task": "paced:Paced", "num-server-rounds": 6}))
+    seen = Path(toy["home"]) / "seen"
+    seen.unlink(missing_ok=True)
     visitor = Visitor(browser, address)
 
     # Five of eight clients.
@@ -145,13 +145,14 @@ def test_a_visit(
     visitor.wait("celeba-fl run")
 
     # Its rounds, as they come in.
-    visitor.follow("Watch this run", "of 9999 rounds")
+    visitor.follow("Watch this run", "of 6 rounds")
     run = visitor.until(lambda: read_runs(runs), "run directory")[0].path
     first = visitor.until(visitor.rounds, "round")
+    seen.touch()
     visitor.until(lambda: visitor.rounds() > first, "further round")
-    visitor.wait("stopped: ")
+    visitor.wait("completed")
     assert [row["client"] for row in read_csv(run / "partitions.csv")] == ["0", "2", "3", "6", "7"]
-    visitor.until(lambda: visitor.charts() == 5, "charts")
+    visitor.until(lambda: visitor.charts() >= 5, "charts")
     accuracy = json.loads((run / "summary.json").read_text())["test_accuracy"]
     visitor.wait(f"{accuracy:.3f}")
 

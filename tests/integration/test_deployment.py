@@ -171,7 +171,7 @@ def supernode(deployment: LocalDeployment, folder: Path, *options: str) -> tuple
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         log.seek(0)
@@ -252,7 +252,7 @@ def test_the_wait_for_clients_is_bounded(
     deployment: LocalDeployment, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     process = start({**settings, "min-available-clients": 4, "wait-seconds": 3})
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 1, output
     (run,) = read_runs(tmp_path / "runs")
     assert run.status == "failed"
