@@ -1,5 +1,6 @@
 """What several tests need: small data sets in CelebA's layout, and the real one where it is."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -50,20 +51,29 @@ def _at_once() -> Iterator[dict[str, Callable[..., None]]]:
         yield drawing
 
 
+@pytest.fixture(scope="session")
+def for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of the suite share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A backbone is exported once for all homes and processes of the suite: it takes seconds."""
+def _exported_once(for_all: Path) -> Iterator[None]:
+    """A backbone is exported once for all homes: it takes seconds.
+
+    PyTorch traces an export for whoever listens, as pytest does, which takes many more.
+    """
     from celeba_fl.common.files import keep
     from celeba_fl.vision import extractor
 
-    folder = tmp_path_factory.getbasetemp()
-    shared = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "exported"
-
     def kept(path: Path, create: Callable[[Path], object]) -> Path:
-        return keep(path, lambda file: shutil.copy(keep(shared / path.name, create), file))
+        exported = for_all / "exported" / path.name
+        return keep(path, lambda file: shutil.copy(keep(exported, create), file))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extractor, "keep", kept)
+        patch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
         yield
 
 
@@ -84,6 +94,14 @@ def shared_data() -> Callable[[str], Path]:
         return SHARED / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def celeba(shared_data: Callable[[str], Path], for_all: Path) -> dict[str, Any]:
+    """Run-config keys of CelebA itself; its features are computed once for all tests."""
+    weights = shared_data("../weights/mobilenet_v2_imagenet.pt")
+    keys = {"dataset": shared_data("celeba"), "weights": weights, "home": for_all / "celeba"}
+    return {key: str(path) for key, path in keys.items()}
 
 
 @pytest.fixture

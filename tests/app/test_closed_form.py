@@ -324,16 +324,14 @@ def test_group_weights_change_the_head_but_not_with_the_partition(
 
 
 @pytest.mark.slow
-def test_celeba(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_celeba(celeba: dict[str, Any], tmp_path: Path) -> None:
     found = []
     for partitioner in ("iid", "dirichlet", "natural"):
         config = RunConfig.load(
             {
-                "dataset": str(shared_data("celeba")),
-                "weights": str(shared_data("../weights/mobilenet_v2_imagenet.pt")),
+                **celeba,
                 "strategy": "closed-form",
                 "partitioner": partitioner,
-                "home": str(tmp_path / "home"),
                 "results-dir": str(tmp_path / partitioner),
             }
         )

@@ -137,7 +137,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_model(
 def test_failing_clients_cost_the_others_nothing(
     flower: Flower, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings |= {"task": "faulty:Faulty", "num-server-rounds": 2, "round-timeout": 25.0}
+    settings |= {"task": "faulty:Faulty", "num-server-rounds": 2, "round-timeout": 50.0}
     ended = flower.run(settings, CLIENTS)
 
     assert ended.exit_status == 0, ended.output
@@ -146,7 +146,7 @@ def test_failing_clients_cost_the_others_nothing(
     assert [row["failures"] for row in rows] == ["0", "1", "8"]
     for reason in ("4 is left out: RuntimeError: client ... has no power", "NaN or infinite"):
         assert reason in ended.output
-    assert "client 7 is left out: no answer within 25 s" in ended.output
+    assert "client 7 is left out: no answer within 50 s" in ended.output
     trained = {
         int(row["client"])
         for row in read_csv(ended.path / "clients.csv")
