@@ -24,6 +24,8 @@ from celeba_fl.deployment.local import free_ports
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 
+PATIENCE = 15.0  # seconds until a press counts as lost
+
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Chrome]:
@@ -81,12 +83,20 @@ class Visitor:
         return True
 
     def follow(self, label: str, words: str) -> None:
-        """Press until there; what is shown anew each second may slip away under a press."""
+        """Press until there; what is shown anew each second may slip away under a press.
+
+        On a loaded machine Streamlit may leave nothing of a page when a press leads to another one
+        (its console: "Bad delta path index"); as a person would, the visitor then loads it again.
+        """
 
         def there() -> bool:
-            if words not in self.text:
+            if not self.text:
+                self.browser.refresh()
+            elif words not in self.text:
                 self.press(label)  # which is gone where the press before has led to another page
-                time.sleep(2)
+            end = time.monotonic() + PATIENCE
+            while words not in self.text and time.monotonic() < end:
+                time.sleep(0.2)
             return words in self.text
 
         self.until(there, f"{words!r} after {label}")
