@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from fairlearn import metrics as fairlearn
 from pyarrow import parquet
