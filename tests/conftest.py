@@ -1,6 +1,8 @@
 """What several tests need: small data sets in CelebA's layout, and the real one where it is."""
 
+import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,6 @@ import torch
 from hypothesis import settings
 from torchvision.models import mobilenet_v2
 from toys import write_celeba, write_run
-from xdist.scheduler import LoadScopeScheduling
 
 # Read when Flower is imported; where there is no network it waits for a name server.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
@@ -27,29 +28,13 @@ settings.load_profile("untimed")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
-def _group(nodeid: str) -> str:
-    """The tests that one process takes: those of a file, or those of real engines, all of them."""
-    file = nodeid.partition("::")[0]
-    return "engine" if "integration" in Path(file).parts else file
-
-
-class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Deals tests out in the groups of `_group`; the marks of `loadgroup` do not work here.
-
-    Those need test ids to be changed, which pytest 9.2 no longer lets pytest-xdist 3.8 do.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        return _group(nodeid)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    return ByFile(config, log)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of real engines come first: they take longest, and share a SuperLink and a machine."""
-    items.sort(key=lambda item: _group(item.nodeid) != "engine")
+    """Files of what takes longest come first: real engines, then others with slow tests.
+
+    What is short is left for the end, when one process may have to wait for another.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: ("integration" not in item.path.parts, item.path not in slow))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,6 +49,32 @@ def _at_once() -> Iterator[dict[str, Callable[..., None]]]:
         for name in drawing:
             patch.setattr(server_app, name, lambda *_: None)
         yield drawing
+
+
+@pytest.fixture(scope="session")
+def for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of the suite share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exported_once(for_all: Path) -> Iterator[None]:
+    """A backbone is exported once for all homes: it takes seconds.
+
+    PyTorch traces an export for whoever listens, as pytest does, which takes many more.
+    """
+    from celeba_fl.common.files import keep
+    from celeba_fl.vision import extractor
+
+    def kept(path: Path, create: Callable[[Path], object]) -> Path:
+        exported = for_all / "exported" / path.name
+        return keep(path, lambda file: shutil.copy(keep(exported, create), file))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extractor, "keep", kept)
+        patch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
+        yield
 
 
 @pytest.fixture
@@ -83,6 +94,14 @@ def shared_data() -> Callable[[str], Path]:
         return SHARED / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def celeba(shared_data: Callable[[str], Path], for_all: Path) -> dict[str, Any]:
+    """Run-config keys of CelebA itself; its features are computed once for all tests."""
+    weights = shared_data("../weights/mobilenet_v2_imagenet.pt")
+    keys = {"dataset": shared_data("celeba"), "weights": weights, "home": for_all / "celeba"}
+    return {key: str(path) for key, path in keys.items()}
 
 
 @pytest.fixture

@@ -282,11 +282,11 @@ def iid(toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     ("nodes", "keys"),
     [
         (5, {"partitioner": "dirichlet", "dirichlet_alpha": 1.0}),
-        (50, {"partitioner": "dirichlet", "dirichlet_alpha": 0.1}),
-        (50, {"partitioner": "natural"}),
+        (20, {"partitioner": "dirichlet", "dirichlet_alpha": 0.1}),
+        (20, {"partitioner": "natural"}),
         (1, {}),
     ],
-    ids=["dirichlet 1.0", "dirichlet 0.1, 50 clients", "natural, 50 clients", "pooled"],
+    ids=["dirichlet 1.0", "dirichlet 0.1, 20 clients", "natural, 20 clients", "pooled"],
 )
 def test_the_partition_changes_not_one_bit(
     toy: dict[str, Any], tmp_path: Path, iid: Any, nodes: int, keys: dict[str, Any]
@@ -339,16 +339,14 @@ def test_group_weights_change_the_head_but_not_with_the_partition(
 
 
 @pytest.mark.slow
-def test_celeba(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_celeba(celeba: dict[str, Any], tmp_path: Path) -> None:
     found = []
     for partitioner in ("iid", "dirichlet", "natural"):
         config = RunConfig.load(
             {
-                "dataset": str(shared_data("celeba")),
-                "weights": str(shared_data("../weights/mobilenet_v2_imagenet.pt")),
+                **celeba,
                 "strategy": "closed-form",
                 "partitioner": partitioner,
-                "home": str(tmp_path / "home"),
                 "results-dir": str(tmp_path / partitioner),
             }
         )

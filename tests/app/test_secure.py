@@ -96,15 +96,9 @@ def test_the_closed_form_is_the_same_to_the_last_bit(
 @pytest.mark.slow
 @pytest.mark.parametrize("keys", [{}, MANY], ids=["iid", "dirichlet 0.1"])
 def test_celeba(
-    shared_data: Callable[[str], Path], tmp_path: Path, keys: dict[str, Any], reports: None
+    celeba: dict[str, Any], tmp_path: Path, keys: dict[str, Any], reports: None
 ) -> None:
-    real = {
-        "dataset": str(shared_data("celeba")),
-        "weights": str(shared_data("../weights/mobilenet_v2_imagenet.pt")),
-        "image-size": 128,
-        "home": str(tmp_path / "home"),
-    }
-    assert_same_to_the_last_bit(tmp_path, 50, {**real, **keys})
+    assert_same_to_the_last_bit(tmp_path, 50, {**celeba, **keys})
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedavgm", "fedprox", "fedadam", "fedyogi"])

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from celeba_fl.browser.runtime import VERSION
 from celeba_fl.cli.app import app
 from celeba_fl.common.errors import InputError
+from celeba_fl.deployment.local import free_ports
 
 
 @pytest.mark.parametrize(
@@ -40,16 +41,17 @@ def test_the_page_is_served_until_it_is_ended(tmp_path: Path) -> None:
     # Where tests run in the background, children ignore it.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from celeba_fl import cli; cli.main()"
+    (port,) = free_ports(1)
     with subprocess.Popen(
-        [sys.executable, "-c", code, "browser", "--port", "18600"],
+        [sys.executable, "-c", code, "browser", "--port", str(port)],
         env={"FLWR_HOME": str(tmp_path), "CELEBA_FL_HOME": str(tmp_path / "home"), "PATH": ""},
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
-        assert said.startswith("Open http://127.0.0.1:18600/ in a browser; its calls go to")
+        assert said.startswith(f"Open http://127.0.0.1:{port}/ in a browser; its calls go to")
         assert "127.0.0.1:9" in said
-        assert httpx.get("http://127.0.0.1:18600/").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0

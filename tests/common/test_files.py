@@ -153,7 +153,7 @@ def test_processes_that_want_the_same_wait_for_one_of_them(tmp_path):
     """)
     command = [sys.executable, "-c", script, str(tmp_path)]
     processes = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(240) for process in processes] == [0, 0, 0]
     assert (tmp_path / "calls").read_text() == "x"
 
 
@@ -169,7 +169,7 @@ def test_a_killed_creator_stops_nobody(tmp_path):
 
         keep(Path(sys.argv[1]) / "file", create)
     """)
-    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=60, check=False)
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=240, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "file").exists()
     keep(tmp_path / "file", lambda unfinished: unfinished.write_text("whole"))

@@ -10,13 +10,20 @@ from streamlit.testing.v1 import AppTest
 
 from celeba_fl.dashboard import launch
 
-SECONDS = 30  # for a page, on a loaded machine
+SECONDS = 120  # for a page, on a loaded machine
 
 
 @pytest.fixture(autouse=True)
 def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bring back ``__main__``: Streamlit puts a page there, and spawned processes start from it."""
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
+@pytest.fixture(autouse=True)
+def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is looked for in all packages that are installed, as Streamlit does for a page."""
+    scan = "streamlit.components.v2.manifest_scanner.scan_component_manifests"
+    monkeypatch.setattr(scan, list)
 
 
 @pytest.fixture

@@ -219,7 +219,7 @@ def test_what_was_chosen_is_there_after_a_visit_to_another_page(runs: Path, eigh
         if not st.toggle("elsewhere", key="elsewhere"):
             devices.show_page()
 
-    opened = AppTest.from_function(script, default_timeout=30).run()
+    opened = AppTest.from_function(script, default_timeout=120).run()
     opened.text_area(key="settings").set_value("seed=7").run()
     opened.selectbox(key="experiment").set_value("drawn-dirichlet-0.1").run()
     opened.pills(key=f"on-local-{eight}").set_value(["6"]).run()

@@ -51,7 +51,7 @@ def last_job(folder: Path) -> jobs.Job:
 
 
 def await_end(folder: Path) -> jobs.Job:
-    for _ in range(300):
+    for _ in range(600):
         job = last_job(folder)
         if not job.alive:
             return job
@@ -172,7 +172,7 @@ def test_a_run_goes_on_with_its_settings(tmp_path: Path, python: Path) -> None:
     # Whatever becomes of it, it is not being resumed for ever.
     os.kill(int(found[1]), signal.SIGKILL)
     await_end(folder)
-    for _ in range(100):
+    for _ in range(1200):
         if not jobs.asked(run):
             return
         time.sleep(0.05)

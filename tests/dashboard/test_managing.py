@@ -41,7 +41,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def until(done: Callable[[], bool]) -> None:
     """Wait for what a thread does."""
-    for _ in range(200):
+    for _ in range(3000):
         if done():
             return
         time.sleep(0.02)

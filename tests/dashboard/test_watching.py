@@ -99,7 +99,7 @@ def test_a_new_grid_of_images_is_new(path: Path) -> None:
 def test_silence_shows_though_no_file_changes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = watching.version(path)
     info = json.loads((path / "run.json").read_text())
-    long_ago = time.time() - STALE_SECONDS + 5
+    long_ago = time.time() - STALE_SECONDS + 30
     info["updated"] = datetime.fromtimestamp(long_ago, UTC).isoformat()
     (path / "run.json").write_text(json.dumps(info))
     os.utime(path / "run.json", (long_ago, long_ago))
@@ -110,7 +110,7 @@ def test_silence_shows_though_no_file_changes(path: Path, monkeypatch: pytest.Mo
         def now(cls, tz: tzinfo | None = None) -> "Later":
             return cls.fromtimestamp(later, UTC)
 
-    later = time.time() + 10
+    later = time.time() + 40
     monkeypatch.setattr(time, "time", lambda: later)
     monkeypatch.setattr("celeba_fl.runs.reading.datetime", Later)
     assert watching.look(path).status == "interrupted"

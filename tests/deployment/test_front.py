@@ -73,7 +73,7 @@ def call(everyones: tuple[SuperLink, int]) -> Callable[..., Answer]:
     """Sends a request as it is given; status, body and headers of the answer."""
 
     def call(path: str, body: Any = b"", method: str = "POST", **said: Any) -> Answer:
-        connection = HTTPConnection("127.0.0.1", everyones[1], timeout=10)
+        connection = HTTPConnection("127.0.0.1", everyones[1], timeout=60)
         with contextlib.closing(connection):
             connection.request(method, path, body, **said)
             answer = connection.getresponse()
@@ -148,7 +148,7 @@ def test_a_body_that_is_too_large_is_refused_as_it_comes(
 
 def test_who_sends_for_ever_is_cut_off(everyones: tuple[SuperLink, int]) -> None:
     head = f"POST {PULL} HTTP/1.1\r\nhost: a\r\ncontent-length: {2**40}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", everyones[1]), 10) as stranger:
+    with socket.create_connection(("127.0.0.1", everyones[1]), 60) as stranger:
         stranger.sendall(head.encode())
         with pytest.raises(ConnectionError):
             stranger.sendall(bytes(2**26))
@@ -190,7 +190,7 @@ def test_who_does_not_finish_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(front, "IDLE_SECONDS", 0.2)
     monkeypatch.setattr(front, "CALL_SECONDS", 0.2)
-    with served(superlink) as port, socket.create_connection(("127.0.0.1", port), 5) as stranger:
+    with served(superlink) as port, socket.create_connection(("127.0.0.1", port), 60) as stranger:
         stranger.sendall(sent)
         with stranger.makefile("rb") as answer:  # its end is the end of the connection
             assert answer.read()[9:12] == status
@@ -200,16 +200,16 @@ def test_who_does_not_finish_is_not_waited_for(
 def test_who_calls_now_and_then_stays_connected(
     superlink: SuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(front, "IDLE_SECONDS", 1.5)
     with served(superlink) as port:
-        connection = HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
         connection.connect()
         kept = connection.sock
         for _ in range(8):
             connection.request("POST", PULL)
             assert connection.getresponse().read() == b"yes"
             assert connection.sock is kept
-            time.sleep(0.1)
+            time.sleep(0.25)
         connection.close()
     assert len(superlink.asked) == 8
 

@@ -75,9 +75,6 @@ def test_figures_are_fairlearns_where_they_are_defined(drawn):
     apart = differences(found)
     groups = member.argmax(axis=1)
     for a, (truth, yes) in enumerate(zip(labels.T, predicted.T, strict=True)):
-        frame = fairlearn.MetricFrame(
-            metrics=METRICS, y_true=truth, y_pred=yes, sensitive_features=groups
-        ).by_group
 
         def spread(of, name, a=a, groups=groups, truth=truth, yes=yes):
             """Fairlearn's difference over the groups for which the rates are defined."""
@@ -92,7 +89,7 @@ def test_figures_are_fairlearns_where_they_are_defined(drawn):
                 ("accuracy", here), ("tpr", here & truth),
                 ("fpr", here & ~truth), ("selection_rate", here),
             ):  # fmt: skip
-                expected = frame[name][g] if enough.any() else NAN
+                expected = METRICS[name](truth[here], yes[here]) if enough.any() else NAN
                 np.testing.assert_allclose(found[name][g, a], expected)
         parity = spread(fairlearn.demographic_parity_difference, "selection_rate")
         np.testing.assert_allclose(apart["demographic_parity_difference"][a], parity)
@@ -102,4 +99,5 @@ def test_figures_are_fairlearns_where_they_are_defined(drawn):
             odds = spread(fairlearn.equalized_odds_difference, "accuracy")
             if len(set(groups)) > 1:
                 np.testing.assert_allclose(apart["equalized_odds_difference"][a], odds)
-        assert apart["worst_group_accuracy"][a] == frame["accuracy"].min()
+        accuracies = [accuracy_score(truth[groups == g], yes[groups == g]) for g in set(groups)]
+        assert apart["worst_group_accuracy"][a] == min(accuracies)

@@ -1,7 +1,6 @@
 """Exported folders: read as people read them who do not have this package."""
 
 import json
-import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,12 +31,6 @@ from celeba_fl.models import dcgan, lenet
 from celeba_fl.models.heads import initial_head
 from celeba_fl.runs.reading import RunInfo, find_run, read_run
 from celeba_fl.vision.views import make_view
-
-
-@pytest.fixture(autouse=True)
-def _no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch traces an export for whoever listens, as pytest does, which takes a minute."""
-    monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
 
 
 def with_model(

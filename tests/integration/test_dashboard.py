@@ -24,7 +24,7 @@ from celeba_fl.deployment.local import free_ports
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
 
-WATCHED = 30.0  # seconds of training
+PATIENCE = 15.0  # seconds until a press counts as lost
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def address(flower: Flower, tmp_path: Path) -> Iterator[str]:
         )
     yield f"http://127.0.0.1:{port}"
     process.send_signal(signal.SIGTERM)
-    process.wait(timeout=30)
+    process.wait(timeout=120)
 
 
 class Visitor:
@@ -83,12 +83,20 @@ class Visitor:
         return True
 
     def follow(self, label: str, words: str) -> None:
-        """Press until there; what is shown anew each second may slip away under a press."""
+        """Press until there; what is shown anew each second may slip away under a press.
+
+        On a loaded machine Streamlit may leave nothing of a page when a press leads to another one
+        (its console: "Bad delta path index"); as a person would, the visitor then loads it again.
+        """
 
         def there() -> bool:
-            if words not in self.text:
+            if not self.text:
+                self.browser.refresh()
+            elif words not in self.text:
                 self.press(label)  # which is gone where the press before has led to another page
-                time.sleep(2)
+            end = time.monotonic() + PATIENCE
+            while words not in self.text and time.monotonic() < end:
+                time.sleep(0.2)
             return words in self.text
 
         self.until(there, f"{words!r} after {label}")
@@ -131,7 +139,9 @@ def test_a_visit(
 ) -> None:
     runs = Path(flower.env["CELEBA_FL_HOME"]) / "runs"
     experiment = tmp_path / "small.toml"
-    experiment.write_text(tomli_w.dumps({**toy, "num-server-rounds": 9999, "max-seconds": WATCHED}))
+    experiment.write_text(tomli_w.dumps({**toy, "task": "paced:Paced", "num-server-rounds": 6}))
+    seen = Path(toy["home"]) / "seen"
+    seen.unlink(missing_ok=True)
     visitor = Visitor(browser, address)
 
     # Five of eight clients.
@@ -145,13 +155,14 @@ def test_a_visit(
     visitor.wait("celeba-fl run")
 
     # Its rounds, as they come in.
-    visitor.follow("Watch this run", "of 9999 rounds")
+    visitor.follow("Watch this run", "of 6 rounds")
     run = visitor.until(lambda: read_runs(runs), "run directory")[0].path
     first = visitor.until(visitor.rounds, "round")
+    seen.touch()
     visitor.until(lambda: visitor.rounds() > first, "further round")
-    visitor.wait("stopped: ")
+    visitor.wait("completed")
     assert [row["client"] for row in read_csv(run / "partitions.csv")] == ["0", "2", "3", "6", "7"]
-    visitor.until(lambda: visitor.charts() == 5, "charts")
+    visitor.until(lambda: visitor.charts() >= 5, "charts")
     accuracy = json.loads((run / "summary.json").read_text())["test_accuracy"]
     visitor.wait(f"{accuracy:.3f}")
 

@@ -17,7 +17,7 @@ from toys import write_sites
 from celeba_fl.client_app import app as client_app
 from celeba_fl.common import flower
 from celeba_fl.config import RunConfig
-from celeba_fl.deployment.credentials import write_credentials
+from celeba_fl.deployment.credentials import CLIENT_KEYS, write_credentials
 from celeba_fl.deployment.local import LocalDeployment, free_ports, node_configs, processes_with
 from celeba_fl.deployment.site_check import Server, check_site
 from celeba_fl.launch.inline import run_inline
@@ -171,7 +171,7 @@ def supernode(deployment: LocalDeployment, folder: Path, *options: str) -> tuple
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         log.seek(0)
@@ -248,11 +248,27 @@ def test_a_fault_of_a_site_is_whole_in_its_own_log_and_without_content_at_the_se
 
 
 @pytest.mark.slow
+def test_a_name_of_another_key_is_refused(
+    deployment: LocalDeployment, settings: dict[str, Any]
+) -> None:
+    listed = deployment.credentials / CLIENT_KEYS
+    before = listed.read_text()
+    first, rest = before.split("\n", 1)
+    listed.write_text(f"{first.replace('hospital-a', 'hospital-z')}\n{rest}")
+    try:
+        output, _ = start(settings).communicate()
+    finally:
+        listed.write_text(before)
+    assert "client hospital-a: it has the key of hospital-z; set site = 'hospital-z'" in output
+    assert "only 2 clients can take part" in output
+
+
+@pytest.mark.slow
 def test_the_wait_for_clients_is_bounded(
     deployment: LocalDeployment, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     process = start({**settings, "min-available-clients": 4, "wait-seconds": 3})
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 1, output
     (run,) = read_runs(tmp_path / "runs")
     assert run.status == "failed"

@@ -210,18 +210,3 @@ def test_the_superlink_is_not_there_for_other_machines(deployed: LocalDeployment
         pytest.skip("this machine has no address but the loopback one")
     assert reached("127.0.0.1", deployed.address)
     assert [host for host in others if reached(host, deployed.address)] == []
-
-
-def test_a_name_of_another_key_is_refused(
-    deployed: LocalDeployment, run: "Callable[[], subprocess.Popen[str]]", tmp_path: Path
-) -> None:
-    listed = deployed.credentials / "client-keys"
-    before = listed.read_text()
-    first, rest = before.split("\n", 1)
-    listed.write_text(f"{first.replace('hospital-a', 'hospital-z')}\n{rest}")
-    try:
-        output, _ = run().communicate()
-    finally:
-        listed.write_text(before)
-    assert "client hospital-a: it has the key of hospital-z; set site = 'hospital-z'" in output
-    assert "only 2 clients can take part" in output

@@ -124,7 +124,7 @@ def test_a_node_of_the_page_in_a_federation(deployment: LocalDeployment, tmp_pat
         assert about == {"type": "train.together", "group": "4", "name": "tab", "lr": 0.25}
     finally:
         tab.process.terminate()
-        tab.process.wait(10)
+        tab.process.wait(60)
     tab.await_("ended")
     assert deployment.online() == 0
 

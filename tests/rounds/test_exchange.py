@@ -1,6 +1,5 @@
 """Questions and replies."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from flwr.clientapp import ClientApp
 from celeba_fl.common.errors import InputError
 from celeba_fl.rounds import exchange
 from celeba_fl.rounds.checking import check_reply, fault
+from celeba_fl.rounds.clock import Clock
 from celeba_fl.rounds.exchange import PhaseProgress, Replies, refuse, send_and_wait
 from celeba_fl.rounds.messages import num_examples
 from celeba_fl.rounds.parts import DETAILS
@@ -73,14 +73,33 @@ def test_clients_are_asked_by_name() -> None:
     assert order == [0, 1, 2, 3]
 
 
+class Waited(Clock):
+    """A clock that goes on only while somebody waits on it, and notes how long."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def now(self) -> float:
+        return sum(self.waits)
+
+    def wait(self, seconds: float, until: float) -> None:
+        self.waits.append(seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Waited:
+    """The clock of every exchange."""
+    clock = Waited()
+    monkeypatch.setattr(exchange, "clock_of", lambda grid: clock)
+    return clock
+
+
 def test_the_more_are_awaited_the_less_often_they_are_looked_for(
-    monkeypatch: pytest.MonkeyPatch,
+    clock: Waited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(time, "sleep", waits.append)
     monkeypatch.setattr(exchange, "POLL_SECONDS_EACH", 5.0)
-    put(Nodes(adding_app(), 3, silent=[1, 2]), timeout=0.5)
-    assert 10.0 in waits
+    put(Nodes(adding_app(), 3, silent=[1, 2]))
+    assert clock.waits == [10.0]
 
 
 def test_answers_that_are_taken_come_one_by_one_and_need_not_be_kept() -> None:
@@ -148,10 +167,11 @@ def test_of_our_own_errors_a_reason_is_the_message(
     assert put(nodes).failures == {"1": words}
 
 
-def test_a_client_that_does_not_answer_in_time_is_a_failure() -> None:
-    replies = put(Nodes(adding_app(), 3, silent=[2]), timeout=0.01)
+def test_a_client_that_does_not_answer_in_time_is_a_failure(clock: Waited) -> None:
+    replies = put(Nodes(adding_app(), 3, silent=[2]))
     assert list(replies.usable) == ["0", "1"]
-    assert replies.failures == {"2": "no answer within 0 s"}
+    assert replies.failures == {"2": "no answer within 9 s"}
+    assert clock.now() >= 9
 
 
 def test_answers_that_come_one_by_one_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,18 +190,16 @@ def test_answers_that_come_one_by_one_are_awaited(monkeypatch: pytest.MonkeyPatc
     assert {(w.round, w.phase, w.since) for w in seen} == {(1, "train", seen[0].since)}
 
 
-def test_progress_is_told_only_when_there_is_some() -> None:
+def test_progress_is_told_only_when_there_is_some(clock: Waited) -> None:
     seen: list[PhaseProgress] = []
-    put(Nodes(adding_app(), 2, silent=[0]), timeout=0.5, on_progress=seen.append)
+    put(Nodes(adding_app(), 2, silent=[0]), on_progress=seen.append)
+    assert len(clock.waits) > 1
     assert [(w.replied, w.failed) for w in seen] == [(1, 0)]
 
 
-def test_progress_is_logged_now_and_then(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(exchange, "LOG_EVERY_SECONDS", 0)
+def test_progress_is_logged_now_and_then(clock: Waited, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    put(Nodes(adding_app(), 2, silent=[0]), timeout=0.2)
+    put(Nodes(adding_app(), 2, silent=[0]), timeout=2 * exchange.LOG_EVERY_SECONDS)
     assert "round 1, train: 1 of 2, " in caplog.text
     assert " s left" in caplog.text
 
@@ -228,15 +246,15 @@ def test_a_reply_of_which_no_message_can_be_made_is_a_failure() -> None:
     }
 
 
-def test_a_reply_to_what_nobody_asked_is_no_reply() -> None:
+def test_a_reply_to_what_nobody_asked_is_no_reply(clock: Waited) -> None:
     def stray(replies: list[Message]) -> list[Message]:
         for message in replies[:-1]:
             message.metadata.__dict__["_reply_to_message_id"] = "of another"
         return replies
 
-    replies = put(Nodes(adding_app(), 2, order=stray), timeout=0.05)
+    replies = put(Nodes(adding_app(), 2, order=stray))
     assert list(replies.usable) == ["1"]
-    assert replies.failures == {"0": "no answer within 0 s"}
+    assert replies.failures == {"0": "no answer within 9 s"}
 
 
 def test_no_node_answers_in_the_place_of_another() -> None:

@@ -98,7 +98,7 @@ def test_a_run_that_lives_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             beaten.set()
 
         monkeypatch.setattr(run, "update", noted)
-        assert beaten.wait(30)
+        assert beaten.wait(240)
         assert info(run)["updated"] >= first
         assert info(run)["seconds"] > 0
     assert "run-heartbeat" not in [thread.name for thread in threading.enumerate()]
@@ -120,7 +120,7 @@ def test_a_run_lives_on_when_the_disk_is_full_for_a_moment(
                 time.sleep(0.01)
         assert "progress.json" in caplog.text
         before = info(run)["updated"]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while info(run)["updated"] == before:
             assert time.monotonic() < deadline, "the heart has stopped"
             time.sleep(0.01)

@@ -206,7 +206,7 @@ def expected(toy, weights):
 
 def test_two_processes_fill_overlapping_rows(toy, home, weights, start, expected, decoded):
     writers = [start(0, 64, 1), start(95, 31, -1)]
-    assert [writer.wait(120) for writer in writers] == [0, 0]
+    assert [writer.wait(240) for writer in writers] == [0, 0]
     store = FeatureStore(home, load(toy["dataset"], home), VIEW, weights)
     assert len(store.readable(np.arange(96))) == 96
     assert decoded == []
@@ -214,7 +214,7 @@ def test_two_processes_fill_overlapping_rows(toy, home, weights, start, expected
 
 
 def test_a_killed_writer_leaves_the_rest_to_others(toy, home, weights, start, expected, decoded):
-    assert start(0, 96, 1, death=11).wait(120) == -signal.SIGKILL
+    assert start(0, 96, 1, death=11).wait(240) == -signal.SIGKILL
     store = FeatureStore(home, load(toy["dataset"], home), VIEW, weights)
     assert store.readable(np.arange(8)).tolist() == [*range(8)]
     with pytest.raises(RuntimeError, match="before they are filled"):
