@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 from torchvision.models import mobilenet_v2
 from toys import write_celeba, write_run
+from xdist.scheduler import LoadScopeScheduling
 
 # Read when Flower is imported; where there is no network it waits for a name server.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
@@ -28,13 +29,33 @@ settings.load_profile("untimed")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of what takes longest come first: real engines, then others with slow tests.
+def _group(nodeid: str) -> str:
+    """The tests that one process takes: those of a file, or those of real engines, all of them."""
+    file = nodeid.partition("::")[0]
+    return "engine" if "integration" in Path(file).parts else file
 
-    What is short is left for the end, when one process may have to wait for another.
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Deals tests out in the groups of `_group`; the marks of `loadgroup` do not work here.
+
+    Those need test ids to be changed, which pytest 9.2 no longer lets pytest-xdist 3.8 do.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of real engines come first: they take longest, and share a SuperLink and a machine.
+
+    Then files with slow tests; what is short is left for the end.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: ("integration" not in item.path.parts, item.path not in slow))
+    items.sort(key=lambda item: (_group(item.nodeid) != "engine", item.path not in slow))
 
 
 @pytest.fixture(scope="session", autouse=True)
