@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def show_page() -> None:
             st.info(plain(" ".join(warnings)))
     empty = {"Images": not _samples(path), "Tables": not run.tables}
     empty["Log"] = not (path / LOG).exists()
-    empty["Failures"] = not run.failures
+    empty["Failures"] = not failures(run)
     empty["Probabilities"] = not run.calibration
     empty["Privacy"] = not run.privacy
     empty["Before and after"] = not (run.corrections or run.teacher)
@@ -102,7 +103,7 @@ def _now(path: Path, shown: tuple[Any, ...]) -> None:
     """How the run stands, every second; then the page anew, if there is more to show."""
     newest = _version(path)
     info = watching.look(path)
-    st.markdown(f"**{plain(status(info))}** · {plain(path.name)}")
+    st.markdown(f"**{plain(status(replace(info, reason='')))}** · {plain(path.name)}")
     share, rounds = progress_of(info)
     if share is not None:
         st.progress(share, f"{rounds} rounds")

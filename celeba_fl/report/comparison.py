@@ -65,6 +65,7 @@ def write_comparison(runs: Mapping[str, Run], out: Path) -> Path:
         subtitle=f"Differences are to A, {title_of(next(iter(runs.values())))}",
         notes=[*map(without_folders, _notes(runs))],
         sections=build_sections(SECTIONS, runs),
+        intervals=any(run.scores for run in runs.values()),
     )
     write_bytes(out, page.render().encode())
     return out

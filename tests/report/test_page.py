@@ -348,8 +348,18 @@ def test_only_run_json(make_run: MakeRun) -> None:
 def test_a_failed_run_says_why(make_run: MakeRun) -> None:
     parsed = read(make_run(info={"status": "failed", "reason": "round 3: <b>no</b> replies"}))
     assert "This run failed after 0 rounds of FedAvg (round 3: <b>no</b> replies)." in parsed.text
-    assert "The run failed: this is what it has left so far." in parsed.text
+    assert "The run failed: this is what it has left." in parsed.text
     assert "<b>no" not in parsed.source
+
+
+def test_a_long_reason_is_short_on_top_and_whole_below(make_run: MakeRun) -> None:
+    reason = f"round 3: {' '.join(map(str, range(200)))} <b>end</b>"
+    for status, text in {"failed": reason, "stopped": f"patience:\n{reason}"}.items():
+        parsed = read(make_run(status, info={"status": status, "reason": text}))
+        top, _, below = parsed.text.partition("The run " + status + ", and the reason in full is: ")
+        assert "\N{HORIZONTAL ELLIPSIS}, the rest stands below)." in top
+        assert len(top.partition("FedAvg (")[2].partition(", the rest")[0]) <= 162
+        assert below.startswith(" ".join(text.split()) + ".")
 
 
 def test_a_stale_run_is_interrupted(make_run: MakeRun) -> None:
@@ -431,9 +441,25 @@ def test_what_is_drawn_is_said(make_run: MakeRun) -> None:
     assert "photographs" not in neither.text
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [("drawn", "The faces are drawn: "), ("x", "What measures the distances knows only drawn")],
+)
+def test_a_generator_has_no_backbone(make_run: MakeRun, data: str, said: str) -> None:
+    info = {"config": {"task": "dcgan"}, "dataset": {"name": data}, "weights": {"name": "drawn"}}
+    parsed = read(make_run(info=info))
+    assert said in parsed.text
+    assert "photographs of people" in parsed.text
+    assert "the backbone" not in parsed.text
+    assert "95 % intervals" not in parsed.text
+
+
 def test_unknown_identities_are_said(make_run: MakeRun) -> None:
-    run = make_run(info={"dataset": {"name": "x", "identities": "unknown"}})
-    assert "do not say who is who, so each image was taken for another person" in read(run).text
+    info = {"dataset": {"name": "x", "identities": "unknown"}}
+    scores = {"image": ["a", "b"], "celeb_id": [1, 2], "A": [0, 1], "A_score": [0.5, 0.5]}
+    said = "do not say who is who, so each image was taken for another person"
+    assert said in read(make_run("scored", info=info, scores=scores)).text
+    assert said not in read(make_run("without intervals", info=info)).text
 
 
 GAP = "equalized_odds_difference"
