@@ -149,7 +149,7 @@ def test_a_visit(
     run = visitor.until(lambda: read_runs(runs), "run directory")[0].path
     first = visitor.until(visitor.rounds, "round")
     visitor.until(lambda: visitor.rounds() > first, "further round")
-    visitor.wait("stopped: ")
+    visitor.wait("stopped · ")
     assert [row["client"] for row in read_csv(run / "partitions.csv")] == ["0", "2", "3", "6", "7"]
     visitor.until(lambda: visitor.charts() == 5, "charts")
     accuracy = json.loads((run / "summary.json").read_text())["test_accuracy"]

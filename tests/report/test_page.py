@@ -345,6 +345,31 @@ def test_only_run_json(make_run: MakeRun) -> None:
     assert "No round has been completed yet." in text
 
 
+def test_a_run_that_came_to_no_round_has_no_curves(make_run: MakeRun) -> None:
+    tables = {
+        "rounds": "round,valid_loss,bytes_up,seconds\n0,0.7,1000,1\n",
+        "clients": "round,client,num_examples,valid_loss\n0,a,3,0.7\n0,b,5,0.6\n",
+        "partitions": "client,num_examples,A=0,A=1\na,3,2,1\nb,5,3,2\n",
+    }
+    parsed = read(make_run(csv=tables))
+    assert "No round has been completed yet; all figures are from before training." in parsed.text
+    assert "Before training, 2 clients evaluated the model" in parsed.text
+    assert "No client holds one group only." in parsed.text
+    assert " nan" not in parsed.text
+    assert "by round" not in parsed.text
+    assert "95 % intervals" not in parsed.text
+    assert "backbone weights" not in parsed.text  # nothing is known of any
+
+
+def test_settings_of_a_task_from_outside_are_its_own(make_run: MakeRun) -> None:
+    config = {"task": "mine.task:MyTask", "dataset": "drawn", "seed": 42, "inputs": 8}
+    own = {"inputs": {"default": 8, "meaning": "number of `measurements`"}}
+    parsed = read(make_run(info={"config": config, "own_keys": own}))
+    first = parsed.table("Settings that matter most")[1:]
+    assert [row[0] for row in first] == ["seed", "inputs", "task"]
+    assert first[1] == ["inputs", "8", "number of measurements"]
+
+
 def test_a_failed_run_says_why(make_run: MakeRun) -> None:
     parsed = read(make_run(info={"status": "failed", "reason": "round 3: <b>no</b> replies"}))
     assert "This run failed after 0 rounds of FedAvg (round 3: <b>no</b> replies)." in parsed.text
