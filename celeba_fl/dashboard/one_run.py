@@ -130,7 +130,7 @@ def _now(path: Path, shown: tuple[Any, ...]) -> None:
             f"{plain(str(door.get('online')))} of them are online."
         )
     drawn = st.session_state.drawn
-    if newest != shown and drawn and due(newest, shown, *drawn, time.monotonic()):
+    if newest != shown and drawn and due(newest, shown, drawn[0], drawn[1], time.monotonic()):
         st.rerun()
 
 
