@@ -1,5 +1,6 @@
 """What people look at: `celeba-fl report`, `celeba-fl compare`, and `celeba-fl dashboard`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -49,22 +50,28 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Put several runs side by side on one page, with their differences to the first."""
-    from celeba_fl.report.comparison import write_comparison
+    from celeba_fl.report.compared.results import figures_of, models_of
+    from celeba_fl.report.comparison import name_runs, write_comparison
 
     if len(runs) < 2:
         raise InputError("compare needs two runs or more")
     folder = app_here().places().runs_dir
-    paths = [find_directory(run, folder) for run in runs]
-    page = write_comparison(paths, out)
+    named = name_runs([find_directory(run, folder) for run in runs])
+    page = write_comparison(named, out)
     if not as_json:
         print(page)
         return
-    infos = [read_run(path) for path in paths]
+    infos = [run.info for run in named.values()]
     settings = {
         key: [run.config.get(key) for run in infos]
         for key in differing([run.config for run in infos])
     }
-    print_json({"runs": [*map(described, infos)], "settings": settings, "page": page})
+    results = [
+        {"model": name, "figures": {metric: asdict(one) for metric, one in figures.items()}}
+        for name, figures in figures_of(models_of(named))
+    ]
+    said = {"runs": [*map(described, infos)], "settings": settings, "results": results}
+    print_json({**said, "page": page})
 
 
 def dashboard(

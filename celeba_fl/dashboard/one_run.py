@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ from celeba_fl.rounds.outliers import COSINE, NORM
 from celeba_fl.runs.reading import progress, served
 
 EVERY = 0.5  # seconds; as long as nothing is new, a look costs a tenth of a millisecond
+# Seconds between two drawings of the whole page, however quick rounds are: else its charts flicker,
+# and what is pressed slips away.
+REST = 2.0
 PHASES = {
     "query": "asking who is here",
     "train": "evaluating the last model, then training",
@@ -50,6 +54,15 @@ LATER = ["This is measured at the end of the run."]
 
 def show_page() -> None:
     """The page."""
+    # While it is drawn, nothing draws it anew: on a slow machine with quick rounds, it would never
+    # come to its end.
+    st.session_state.drawn = None
+    began = time.monotonic()
+    _show()
+    st.session_state.drawn = began, time.monotonic()
+
+
+def _show() -> None:
     folder = app_here().places().runs_dir
     paths = watching.directories(folder)
     heading = st.container()
@@ -74,7 +87,7 @@ def show_page() -> None:
             st.info(plain(" ".join(warnings)))
     empty = {"Images": not _samples(path), "Tables": not run.tables}
     empty["Log"] = not (path / LOG).exists()
-    empty["Failures"] = not run.failures
+    empty["Failures"] = not failures(run)
     empty["Probabilities"] = not run.calibration
     empty["Privacy"] = not run.privacy
     empty["Before and after"] = not (run.corrections or run.teacher)
@@ -99,10 +112,12 @@ def _choose(names: list[str], say: Callable[[str], str]) -> str:
 
 
 def _now(path: Path, shown: tuple[Any, ...]) -> None:
-    """How the run stands, every second; then the page anew, if there is more to show."""
+    """How the run stands, every half second; then the page anew, if there is more to show."""
     newest = _version(path)
     info = watching.look(path)
-    st.markdown(f"**{plain(status(info))}** · {plain(path.name)}")
+    # The sentence below has the reason; of a run that cannot be read, there is none.
+    stands = info if info.status == "unreadable" else replace(info, reason="")
+    st.markdown(f"**{plain(status(stands))}** · {plain(path.name)}")
     share, rounds = progress_of(info)
     if share is not None:
         st.progress(share, f"{rounds} rounds")
@@ -114,8 +129,21 @@ def _now(path: Path, shown: tuple[Any, ...]) -> None:
             f"{plain(str(door.get('clients')))} are in the model, and "
             f"{plain(str(door.get('online')))} of them are online."
         )
-    if newest != shown:
+    drawn = st.session_state.drawn
+    if newest != shown and drawn and due(newest, shown, drawn[0], drawn[1], time.monotonic()):
         st.rerun()
+
+
+def due(
+    newest: tuple[Any, ...], shown: tuple[Any, ...], began: float, ended: float, now: float
+) -> bool:
+    """Whether to draw the page anew, which was last drawn from `began` to `ended`.
+
+    It rests for a while, and as long as drawing it takes. What the run does and what it was asked
+    for, which buttons depend on, is shown at once.
+    """
+    urgent = (newest[0], newest[-1]) != (shown[0], shown[-1])
+    return urgent or now - ended >= max(REST, ended - began)
 
 
 def _version(path: Path) -> tuple[Any, ...]:

@@ -58,21 +58,22 @@ SECTIONS: Mapping[str, Callable[[Mapping[str, Run]], Sequence[Block]]] = {
 }
 
 
-def write_comparison(paths: Sequence[Path], out: Path) -> Path:
+def write_comparison(runs: Mapping[str, Run], out: Path) -> Path:
     """Write the page of several runs, which are compared to the first, to the HTML file `out`."""
-    runs = name_runs([Run.read(path) for path in paths])
     page = Page(
         title=f"{len(runs)} runs compared",
         subtitle=f"Differences are to A, {title_of(next(iter(runs.values())))}",
         notes=[*map(without_folders, _notes(runs))],
         sections=build_sections(SECTIONS, runs),
+        intervals=any(run.scores for run in runs.values()),
     )
     write_bytes(out, page.render().encode())
     return out
 
 
-def name_runs(runs: Sequence[Run]) -> dict[str, Run]:
-    """Name each run by a letter, and as people call it."""
+def name_runs(paths: Sequence[Path]) -> dict[str, Run]:
+    """Read the runs, each named by a letter, and as people call it."""
+    runs = [*map(Run.read, paths)]
     letters = (chr(ord("A") + i) if len(runs) <= 26 else str(i + 1) for i in range(len(runs)))
     return {f"{letter}: {run.info.name}": run for letter, run in zip(letters, runs, strict=True)}
 

@@ -38,17 +38,19 @@ def notes(run: Run) -> list[str]:
     if run.info.note:
         warnings.insert(0, f"Note: {run.info.note}")
     if run.info.status not in ("completed", "stopped"):
-        ends = {"running": "goes on", "failed": "failed", "interrupted": "was interrupted"}
-        end = ends.get(run.info.status, f"is {run.info.status}")
-        warnings.append(f"The run {end}: this is what it has left so far.")
-    drawn = {"dataset": "the faces are drawn", "weights": "the backbone knows only drawn faces"}
-    reasons = [text for key, text in drawn.items() if getattr(run.info, key).get("name") == "drawn"]
+        ends = {
+            "running": "goes on: this is what there is so far",
+            "failed": "failed: this is what it has left",
+            "interrupted": "was interrupted: this is what it has left",
+        }
+        warnings.append(f"The run {ends.get(run.info.status, f'is {run.info.status}')}.")
+    reasons = _drawn(run)
     if reasons:
         warnings.append(
             f"{sentence(' and '.join(reasons))}: these figures say nothing about photographs of "
             f"people."
         )
-    if run.info.dataset.get("identities") == "unknown":
+    if run.scores and run.info.dataset.get("identities") == "unknown":
         warnings.append(
             "The data do not say who is who, so each image was taken for another person. If people "
             "are on several images, intervals are wider than they are shown here."
@@ -59,6 +61,17 @@ def notes(run: Run) -> list[str]:
             f"groups can rest on so few, whatever the figures below are."
         )
     return warnings
+
+
+def _drawn(run: Run) -> list[str]:
+    """What of a run is of drawn faces, if its task has that at all."""
+    said = ["the faces are drawn"] if run.info.dataset.get("name") == "drawn" else []
+    if run.info.weights.get("name") != "drawn":
+        return said
+    if run.info.config.get("task") != "dcgan":
+        return [*said, "the backbone knows only drawn faces"]
+    # No part of the model: it measures how far pictures are from faces, drawn ones if they are.
+    return said or ["what measures the distances knows only drawn faces"]
 
 
 def subtitle_of(run: Run) -> str:

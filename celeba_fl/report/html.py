@@ -10,8 +10,9 @@ from celeba_fl.report.words import without_folders
 if TYPE_CHECKING:
     from celeba_fl.report.charts import Chart
 
-FOOTER = (
-    "Made by celeba-fl from the files of the run directory alone. The 95 % intervals come from "
+MADE = "Made by celeba-fl from the files of the run directory alone."
+INTERVALS = (
+    "The 95 % intervals come from "
     "leaving out one person of the test split at a time, and Student's t for as many people; an "
     "attribute that is undefined without someone does not count then. They show how much a figure "
     "would change with other people like these, not with another seed, and they hold one by one: "
@@ -117,7 +118,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """All that a page shows."""
+    """All that a page shows; its foot explains `intervals` where there are some."""
 
     title: str
     subtitle: str
@@ -126,6 +127,7 @@ class Page:
     lede: str = ""
     notes: Sequence[str] = ()
     front: Sequence[Embedded] = ()
+    intervals: bool = False
 
     def render(self) -> str:
         """The HTML: nothing in it is fetched from anywhere, and no script runs."""
@@ -133,4 +135,5 @@ class Page:
 
         environment = Environment(autoescape=True, undefined=StrictUndefined)
         template = environment.from_string(PAGE.lstrip())
-        return template.render(style=STYLE, footer=FOOTER, **vars(self))
+        footer = f"{MADE} {INTERVALS}" if self.intervals else MADE
+        return template.render(style=STYLE, footer=footer, **vars(self))

@@ -10,7 +10,7 @@ from typing import Any
 from celeba_fl.report.names import PARTS, first_metrics, name_of
 from celeba_fl.report.reading import Run, floats, number
 from celeba_fl.report.sections.privacy import public_alone
-from celeba_fl.report.words import figure, sentence
+from celeba_fl.report.words import figure, in_short, sentence
 
 # What is learned: as a heading says it, and in a sentence.
 SUBJECTS = {
@@ -98,7 +98,7 @@ def data_of(run: Run) -> str:
 def _deed(run: Run, said: str) -> list[str]:
     """Who trained what on what, in how many rounds, and with which figures; or how far it came."""
     info, config = run.info, run.info.config
-    what, why = f"{subject(config)[1]}{_examples(run)}", info.reason.rstrip(".")
+    what, why = f"{subject(config)[1]}{_examples(run)}", in_short(info.reason)
     if made := info.more.get("made_from"):
         return [f"{sentence(what)}, was made from the sums of the run {made}: {said}."]
     who, by = sentence(participants(run) or "clients"), _rounds(run)

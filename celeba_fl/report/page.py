@@ -74,6 +74,7 @@ def write_report(path: Path, png: bool = False, people: bool = False) -> Path:
         notes=[*map(without_folders, notes(run))],
         front=front,
         sections=sections,
+        intervals=run.scores is not None,
     )
     write_bytes(path / "report.html", page.render().encode())
     return path / "report.html"

@@ -1,6 +1,7 @@
 """How a report writes figures and names, for people."""
 
 import re
+import textwrap
 from collections.abc import Callable
 
 UNKNOWN = "\N{EN DASH}"
@@ -9,6 +10,8 @@ UNKNOWN = "\N{EN DASH}"
 GROUPS = {"Male=1": "men", "Male=0": "women", "Young=1": "young", "Young=0": "older"}
 # A path from the root or from home, of two names at least; no URL, and nothing such as and/or.
 PATH = re.compile(r"""(?<![\w.:/~])(?:~|(?:/[^\s/'"<>|,;:()\[\]]+))+/([^\s/'"<>|,;:()\[\]]+)/?""")
+# Of a long reason, so many characters stand in a sentence.
+REASON_LENGTH = 160
 # No interval.
 NONE = (float("nan"), float("nan"))
 
@@ -51,6 +54,16 @@ def _group(raw: str) -> str:
     if name == "label":  # of classes
         return value
     return {"1": name, "0": f"not {name}"}.get(value, raw) if name else raw
+
+
+def in_short(reason: str) -> str:
+    """A reason within a sentence: of a long one, or of several lines, the first words alone."""
+    whole = " ".join(reason.split())
+    line = " ".join(next(iter(reason.strip().splitlines()), "").split())
+    line = textwrap.shorten(line, REASON_LENGTH, placeholder="") or line[:REASON_LENGTH]
+    if line == whole:
+        return line.rstrip(".")
+    return f"{line.rstrip('.:;, ')} \N{HORIZONTAL ELLIPSIS}, the rest stands below"
 
 
 def without_folders(text: str) -> str:

@@ -135,7 +135,9 @@ class RunDirectory:
         self._stop_heart()
         if error:
             reason = encodable(str(error) or repr(error))
-            told = isinstance(error, InputError | OwnError | RoundFailedError)
+            if isinstance(error, KeyboardInterrupt):
+                reason = "it was ended by Ctrl-C"
+            told = isinstance(error, InputError | OwnError | RoundFailedError | KeyboardInterrupt)
             LOG.error("The run failed: %s", reason if told else encodable(in_full(error)))
             error.add_note(f"{self.path / 'log.txt'} has all that is known of it")
             with self._best_effort():

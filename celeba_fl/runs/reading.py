@@ -143,7 +143,8 @@ def find_directory(name: str, folder: Path) -> Path:
     """A run directory: `name` is one, or names a run in `folder`; ``latest`` is the newest there.
 
     It may be the name of the run or of its directory, or how one of them begins if no other does;
-    also a name as lists shorten it, with dots for words.
+    also a name as lists shorten it, with dots for words. Upper and lower case count only where
+    they tell runs apart.
 
     Raises
     ------
@@ -160,13 +161,7 @@ def find_directory(name: str, folder: Path) -> Path:
             if (path / "run.json").exists():
                 return path
     names = names_in(folder)
-    begin, _, end = (part.strip() for part in name.partition(DOTS))
-    begun = (
-        path
-        for path in names
-        if any(one.startswith(begin) and one.endswith(end) for one in (names[path], path.name))
-    )
-    found = [path for path in names if names[path] == name] or [*(begun if name else ())]
+    found = (_fitting(names, name, str) or _fitting(names, name, str.casefold)) if name else []
     if len(found) == 1:
         return found[0]
     if found:
@@ -175,12 +170,27 @@ def find_directory(name: str, folder: Path) -> Path:
             f"{name!r} may be each of {len(found)} runs in {folder}; write more of the name, or "
             f"that of the directory: {listed}"
         )
-    near = get_close_matches(name, names.values(), MOST_NAMED, cutoff=0)
-    listed = _listed({path: names[path] for path in names if names[path] in near})
+    folded = {path: one.casefold() for path, one in names.items()}
+    near = get_close_matches(name.casefold(), folded.values(), MOST_NAMED, cutoff=0)
+    listed = _listed({path: names[path] for path in names if folded[path] in near})
     raise InputError(
-        f"{name!r} is neither a run directory nor the name of a run in {folder}, or how one "
+        f"{name!r} is neither a run directory nor the name of a run in {folder}, nor how one "
         f"begins; there {'are' if len(near) > 1 else 'is'} {listed or 'none'}"
     )
+
+
+def _fitting(names: Mapping[Path, str], name: str, fold: Callable[[str], str]) -> list[Path]:
+    """The runs of a name, else those that begin so; `fold` may drop upper and lower case."""
+    begin, _, end = (part.strip() for part in fold(name).partition(DOTS))
+    whole = [path for path in names if fold(names[path]) == fold(name)]
+    return whole or [
+        path
+        for path in names
+        if any(
+            one.startswith(begin) and one.endswith(end)
+            for one in map(fold, (names[path], path.name))
+        )
+    ]
 
 
 def _listed(names: Mapping[Path, str]) -> str:

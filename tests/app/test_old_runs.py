@@ -16,7 +16,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.inference.predict import load_model, predict_files
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.report.comparison import write_comparison
+from celeba_fl.report.comparison import name_runs, write_comparison
 from celeba_fl.report.page import write_report
 from celeba_fl.runs.reading import find_run, read_runs
 from celeba_fl.runs.tables import read_csv
@@ -129,5 +129,5 @@ def test_its_report_and_a_comparison_are_written(old: Path, tmp_path: Path) -> N
     page = write_report(old)
     assert NAME in page.read_text()
     other = Path(shutil.copytree(old, tmp_path / "runs" / "other"))
-    comparison = write_comparison([old, other], tmp_path / "comparison.html")
+    comparison = write_comparison(name_runs([old, other]), tmp_path / "comparison.html")
     assert NAME in comparison.read_text()

@@ -49,7 +49,7 @@ def test_report_of_what_is_no_run(home: Path, call: Call, capsys: Capture) -> No
 
 def test_pages_for_programs(make_run: MakeRun, home: Path, call: Call, capsys: Capture) -> None:
     one = make_run("runs/one", info={"config": {"seed": 1}}, summary={"test_accuracy": 0.5})
-    make_run("runs/other", info={"config": {"seed": 2}})
+    make_run("runs/other", info={"config": {"seed": 2}}, summary={"test_accuracy": 0.75})
     assert call("report", "one", "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["report"] == str(one / "report.html")
@@ -58,6 +58,14 @@ def test_pages_for_programs(make_run: MakeRun, home: Path, call: Call, capsys: C
     said = json.loads(capsys.readouterr().out)
     assert [run["name"] for run in said["runs"]] == ["one", "other"]
     assert (said["settings"], said["page"]) == ({"seed": [1, 2]}, "comparison.html")
+    unknown = dict.fromkeys(("low", "high", "spread", "difference_low", "difference_high"))
+    assert said["results"] == [
+        {"model": "A: one", "figures": {"accuracy": {"value": 0.5, "difference": None, **unknown}}},
+        {
+            "model": "B: other",
+            "figures": {"accuracy": {"value": 0.75, "difference": 0.25, **unknown}},
+        },
+    ]
 
 
 def test_compare(make_run: MakeRun, home: Path, call: Call, capsys: Capture) -> None:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 from toys import write_run
 from words import numbers, text_of
 
+from celeba_fl.dashboard import one_run
 from celeba_fl.dashboard.one_run import PARTS
 from celeba_fl.runs.tables import read_csv
 
@@ -167,6 +169,26 @@ def test_a_new_round_is_shown(going: Path, page: Open) -> None:
     opened.run()
     assert {m.label: m.value for m in opened.metric}["accuracy"] == "0.900"
     assert "2 of 3 rounds" in next(bar.text for bar in opened.get("progress"))
+
+
+def test_rounds_that_are_quicker_than_the_page_do_not_keep_it_from_being_drawn(
+    going: Path, page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = count()
+    monkeypatch.setattr(one_run, "_version", lambda path: ("running", next(versions), ""))
+    assert {m.label: m.value for m in page("one_run").metric}["accuracy"] == "0.800"
+
+
+def test_the_page_rests_between_two_drawings() -> None:
+    shown, newer = ("running", 1, ""), ("running", 2, "")
+    # Drawn from 10.0 to 10.5, then, by a slow machine, from 10 to 16.
+    quick, slow = (10.0, 10.5), (10.0, 16.0)
+    assert not one_run.due(newer, shown, *quick, 12.0)
+    assert one_run.due(newer, shown, *quick, 12.5)
+    assert not one_run.due(newer, shown, *slow, 21.0)
+    assert one_run.due(newer, shown, *slow, 22.0)
+    for other in (("completed", 2, ""), ("running", 1, "stopping")):
+        assert one_run.due(other, shown, *slow, 16.0)
 
 
 def test_tables_of_a_task_are_shown(going: Path, page: Open) -> None:

@@ -14,7 +14,7 @@ from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.app import FlowerApp, app_here
 from celeba_fl.launch.experiments import absolute_paths
-from celeba_fl.report.comparison import write_comparison
+from celeba_fl.report.comparison import name_runs, write_comparison
 from celeba_fl.report.page import write_report
 from celeba_fl.runs.reading import config_of, find_run
 from celeba_fl.studies.sweep import run_sweep
@@ -146,5 +146,5 @@ def test_keys_of_ones_own_are_swept(tmp_path: Path) -> None:
 def test_keys_of_ones_own_are_compared(tmp_path: Path) -> None:
     keys = {"task": "own_keys:Scaled", "num_server_rounds": 1}
     paths = [run_adding(tmp_path / str(scale), **keys, scale=scale) for scale in (1.0, 2.0)]
-    page = write_comparison(paths, tmp_path / "comparison.html").read_text()
+    page = write_comparison(name_runs(paths), tmp_path / "comparison.html").read_text()
     assert re.search(r">scale<.{0,200}>1\.0<.{0,200}>2\.0<", page, re.DOTALL)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pages import PageParser, check_page
 
-from celeba_fl.report.comparison import write_comparison
+from celeba_fl.report.comparison import name_runs, write_comparison
 
 RESULTS = "below each its difference to A"
 MakeRun = Callable[..., Path]
@@ -17,7 +17,7 @@ MakeRun = Callable[..., Path]
 
 def compare(tmp_path: Path, *paths: Path) -> PageParser:
     """The page of some runs, checked for what holds for every page."""
-    parsed = PageParser(write_comparison(paths, tmp_path / "comparison.html"))
+    parsed = PageParser(write_comparison(name_runs(paths), tmp_path / "comparison.html"))
     check_page(parsed)
     return parsed
 

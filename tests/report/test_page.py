@@ -345,11 +345,46 @@ def test_only_run_json(make_run: MakeRun) -> None:
     assert "No round has been completed yet." in text
 
 
+def test_a_run_that_came_to_no_round_has_no_curves(make_run: MakeRun) -> None:
+    tables = {
+        "rounds": "round,valid_loss,bytes_up,seconds\n0,0.7,1000,1\n",
+        "clients": "round,client,num_examples,valid_loss\n0,a,3,0.7\n0,b,5,0.6\n",
+        "partitions": "client,num_examples,A=0,A=1\na,3,2,1\nb,5,3,2\n",
+    }
+    parsed = read(make_run(csv=tables))
+    assert "No round has been completed yet; all figures are from before training." in parsed.text
+    assert "Before training, 2 clients evaluated the model" in parsed.text
+    assert "No client holds one group only." in parsed.text
+    assert " nan" not in parsed.text
+    assert "by round" not in parsed.text
+    assert "95 % intervals" not in parsed.text
+    assert "backbone weights" not in parsed.text  # nothing is known of any
+
+
+def test_settings_of_a_task_from_outside_are_its_own(make_run: MakeRun) -> None:
+    config = {"task": "mine.task:MyTask", "dataset": "drawn", "seed": 42, "inputs": 8}
+    own = {"inputs": {"default": 8, "meaning": "number of `measurements`"}}
+    parsed = read(make_run(info={"config": config, "own_keys": own}))
+    first = parsed.table("Settings that matter most")[1:]
+    assert [row[0] for row in first] == ["seed", "inputs", "task"]
+    assert first[1] == ["inputs", "8", "number of measurements"]
+
+
 def test_a_failed_run_says_why(make_run: MakeRun) -> None:
     parsed = read(make_run(info={"status": "failed", "reason": "round 3: <b>no</b> replies"}))
     assert "This run failed after 0 rounds of FedAvg (round 3: <b>no</b> replies)." in parsed.text
-    assert "The run failed: this is what it has left so far." in parsed.text
+    assert "The run failed: this is what it has left." in parsed.text
     assert "<b>no" not in parsed.source
+
+
+def test_a_long_reason_is_short_on_top_and_whole_below(make_run: MakeRun) -> None:
+    reason = f"round 3: {' '.join(map(str, range(200)))} <b>end</b>"
+    for status, text in {"failed": reason, "stopped": f"patience:\n{reason}"}.items():
+        parsed = read(make_run(status, info={"status": status, "reason": text}))
+        top, _, below = parsed.text.partition("The run " + status + ", and the reason in full is: ")
+        assert "\N{HORIZONTAL ELLIPSIS}, the rest stands below)." in top
+        assert len(top.partition("FedAvg (")[2].partition(", the rest")[0]) <= 162
+        assert below.startswith(" ".join(text.split()) + ".")
 
 
 def test_a_stale_run_is_interrupted(make_run: MakeRun) -> None:
@@ -431,9 +466,25 @@ def test_what_is_drawn_is_said(make_run: MakeRun) -> None:
     assert "photographs" not in neither.text
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [("drawn", "The faces are drawn: "), ("x", "What measures the distances knows only drawn")],
+)
+def test_a_generator_has_no_backbone(make_run: MakeRun, data: str, said: str) -> None:
+    info = {"config": {"task": "dcgan"}, "dataset": {"name": data}, "weights": {"name": "drawn"}}
+    parsed = read(make_run(info=info))
+    assert said in parsed.text
+    assert "photographs of people" in parsed.text
+    assert "the backbone" not in parsed.text
+    assert "95 % intervals" not in parsed.text
+
+
 def test_unknown_identities_are_said(make_run: MakeRun) -> None:
-    run = make_run(info={"dataset": {"name": "x", "identities": "unknown"}})
-    assert "do not say who is who, so each image was taken for another person" in read(run).text
+    info = {"dataset": {"name": "x", "identities": "unknown"}}
+    scores = {"image": ["a", "b"], "celeb_id": [1, 2], "A": [0, 1], "A_score": [0.5, 0.5]}
+    said = "do not say who is who, so each image was taken for another person"
+    assert said in read(make_run("scored", info=info, scores=scores)).text
+    assert said not in read(make_run("without intervals", info=info)).text
 
 
 GAP = "equalized_odds_difference"

@@ -127,7 +127,7 @@ def test_a_broken_ledger_costs_its_own_section(make_run: MakeRun, text: str) -> 
 def test_a_comparison_has_the_promise_and_public_images_alone(make_run: MakeRun) -> None:
     exact = make_run("exact", info={"config": {"privacy-epsilon": 0.0}}, csv={"rounds": ROUNDS})
     private = made(make_run, LEDGER, "private", **{"privacy-epsilon": 3.0})
-    runs = name_runs([Run.read(exact), Run.read(private)])
+    runs = name_runs([exact, private])
     tables = [block for block in (*overview(runs), *results(runs)) if isinstance(block, Table)]
     rows = {str(row[0]): row[1:] for table in tables for row in table.rows}
     assert rows["privacy"] == ("none", "epsilon 2 at delta 1e-06 (unit: person)")

@@ -74,7 +74,7 @@ def test_seconds_end_when_the_run_is_finished(
     ("error", "reason"),
     [
         (ValueError("no power"), "no power"),
-        (KeyboardInterrupt(), "KeyboardInterrupt()"),
+        (KeyboardInterrupt(), "it was ended by Ctrl-C"),
         (ValueError("no " + os.fsdecode(b"f\xe4ce.jpg")), "no f\\udce4ce.jpg"),
         (InputError("half of a character: \ud83d"), "half of a character: \\ud83d"),
     ],

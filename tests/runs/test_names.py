@@ -97,10 +97,22 @@ def test_runs_get_names_and_are_found_by_them(tmp_path: Path) -> None:
     assert find_directory(run.path.name[:-1], tmp_path) == run.path  # by how it begins
     with pytest.raises(InputError, match=rf"'{first[:3]}' may be each of 2 runs in .*: '{first} 2"):
         find_directory(first[:3], tmp_path)
-    with pytest.raises(InputError, match=r"'my own' is neither .* there are 'My own' "):
-        find_directory("my own", tmp_path)
+    with pytest.raises(InputError, match=r"'MI OWN' is neither .* there are 'My own' "):
+        find_directory("MI OWN", tmp_path)
     with pytest.raises(InputError, match="there is none"):
         find_directory("a", tmp_path / "none")
+
+
+def test_case_counts_only_where_it_tells_runs_apart(tmp_path: Path) -> None:
+    paths = {}
+    for number, name in enumerate(["Try", "try", "TRY one", "Größe"]):
+        with open_run(tmp_path, number, name=name) as run:
+            run.end("")
+        paths[name] = run.path
+    for asked, name in {"Try": "Try", "try": "try", "try O": "TRY one", "GRÖSS": "Größe"}.items():
+        assert find_directory(asked, tmp_path) == paths[name]
+    with pytest.raises(InputError, match=r"'tRY' may be each of 2 runs .*'try' .*'Try'"):
+        find_directory("tRY", tmp_path)
 
 
 def test_a_run_is_found_by_a_name_as_a_list_shortens_it(tmp_path: Path) -> None:

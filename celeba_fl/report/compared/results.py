@@ -39,32 +39,56 @@ class Model:
     scores: Scores | None
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a model, and how it stands to the first run's; NaN where nothing is known.
+
+    The first run's has its 95 % interval; another's has that of the difference.
+    """
+
+    value: float
+    low: float
+    high: float
+    spread: float
+    difference: float
+    difference_low: float
+    difference_high: float
+
+
+def models_of(runs: Mapping[str, Run]) -> list[Model]:
+    """The rows of the comparison: the runs, then their reference points."""
+    own = [Model(name, run.results().values, {}, own_scores(run)) for name, run in runs.items()]
+    return own + _references(runs)
+
+
+def figures_of(models: Sequence[Model]) -> list[tuple[str, dict[str, Figure]]]:
+    """The name of each model, and its figures by metric: those that the first one leads with."""
+    first = models[0]
+    rows = []
+    for model in models:
+        own = intervals(first.scores) if model is first and first.scores else {}
+        bounds = {} if model is first else paired_intervals(first.scores, model.scores)
+        figures = {}
+        for metric in first_metrics(list(first.values), 6):
+            value = model.values.get(metric, np.nan)
+            less = np.nan if model is first else value - first.values[metric]
+            spread = model.spread.get(metric, np.nan)
+            ends = own.get(metric, NONE), bounds.get(metric, NONE)
+            figures[metric] = Figure(value, *ends[0], spread, less, *ends[1])
+        rows.append((model.name, figures))
+    return rows
+
+
 def results(runs: Mapping[str, Run]) -> list[Block]:
     """The final figures, with differences to the first run and to its central model."""
-    models = [Model(name, run.results().values, {}, own_scores(run)) for name, run in runs.items()]
-    models += _references(runs)
-    first, metrics = models[0], first_metrics(list(models[0].values), 6)
+    models = models_of(runs)
+    figures = figures_of(models)
+    metrics = list(figures[0][1])
     if not metrics:
         return ["The first run has no figures yet, so there is nothing to compare."]
-    rows = []
-    forest: list[tuple[str, float, float, float]] = []
-    for model in models:
-        bounds = paired_intervals(first.scores, model.scores)
-        cells: list[Cell] = []
-        for metric in metrics:
-            value = model.values.get(metric, np.nan)
-            less = value - first.values[metric]
-            if model is first:
-                own = intervals(first.scores) if first.scores else {}
-                cells.append((figure(value), between(*own.get(metric, NONE))))
-            else:
-                spread = f"± {figure(model.spread[metric])}" if metric in model.spread else ""
-                interval = between(*bounds.get(metric, NONE), difference)
-                cells.append((figure(value), spread, f"{difference(less)} to A", interval))
-        rows.append((model.name, *cells))
-        if model is not first and metrics[0] in model.values:
-            less = model.values[metrics[0]] - first.values[metrics[0]]
-            forest.append((model.name, less, *bounds.get(metrics[0], NONE)))
+    rows = [
+        (name, *(_cell(one, name == models[0].name) for one in of.values())) for name, of in figures
+    ]
     where = ", ".join(dict.fromkeys(run.results().where for run in runs.values()))
     caption = f"Figures of {where}; below each its difference to A with the 95 % interval"
     blocks: list[Block] = []
@@ -72,13 +96,28 @@ def results(runs: Mapping[str, Run]) -> list[Block]:
         blocks += _gaps(runs, metrics[0])
     blocks += [Table(caption, ("model", *map(name_of, metrics)), rows), _about_pairs(runs, models)]
     blocks += _rules(runs)
+    forest = [
+        (name, one.difference, one.difference_low, one.difference_high)
+        for name, one in ((name, of[metrics[0]]) for name, of in figures)
+        if one.difference == one.difference
+    ]
     if forest:
         values = "; ".join(f"{name} {difference(value)}" for name, value, *_ in forest)
         alt = f"Differences in {name_of(metrics[0])} to A: {values}."
-        caption = f"Differences to {first.name}; bars are 95 % intervals where images are the same."
+        caption = (
+            f"Differences to {models[0].name}; bars are 95 % intervals where images are the same."
+        )
         chart = differences(forest, metrics[0])
         blocks.append(Pictures([Picture("differences", alt, caption, chart)]))
     return blocks
+
+
+def _cell(one: Figure, first: bool) -> Cell:
+    if first:
+        return figure(one.value), between(one.low, one.high)
+    spread = "" if one.spread != one.spread else f"± {figure(one.spread)}"
+    bounds = between(one.difference_low, one.difference_high, difference)
+    return figure(one.value), spread, f"{difference(one.difference)} to A", bounds
 
 
 def _gaps(runs: Mapping[str, Run], metric: str) -> list[Block]:

@@ -63,7 +63,7 @@ def _held(run: Run) -> list[Block]:
             f" For every client to have the same mix of groups as all clients together, "
             f"{100 * moved:.1f} % of the examples would have to change their group; dealt at "
             f"random to clients of the same sizes, {100 * _moved_by_chance(counts):.1f} %. "
-            f"{np.sum(shares.max(axis=1) == 1)} clients hold one group only."
+            f"{_number_of(int(np.sum(shares.max(axis=1) == 1)))} one group only."
         )
     drawn = sampled(rows, "num_examples")
     which = _which(drawn, rows, "the smallest to the largest")
@@ -101,6 +101,10 @@ def _moved_by_chance(counts: np.ndarray) -> float:
     return float(number @ apart / together.sum())
 
 
+def _number_of(clients: int) -> str:
+    return {0: "No client holds", 1: "One client holds"}.get(clients, f"{clients} clients hold")
+
+
 def _which(drawn: Rows, rows: Rows, order: str) -> str:
     """The clients that a picture shows, in words."""
     if len(drawn) == len(rows):
@@ -135,8 +139,9 @@ def clients(run: Run) -> list[Block]:
     low, median, high = np.quantile(values, (0.1, 0.5, 0.9))
     worst = rows[int(values.argmin() if metric == "accuracy" else values.argmax())]
     worst_value = float(worst[f"valid_{metric}"])
+    when = f"After round {number}" if number else "Before training"
     text = (
-        f"After round {number}, {len(rows)} clients evaluated the model on their own validation "
+        f"{when}, {len(rows)} clients evaluated the model on their own validation "
         f"examples{_whose(run)}: the median {metric} is {figure(median)}, and the middle 80 % of "
         f"the clients lie between {figure(low)} and {figure(high)}. Client {worst['client']} is "
         f"served worst: {figure(worst_value)}, with {worst['num_examples']} train examples. Small "
@@ -149,7 +154,7 @@ def clients(run: Run) -> list[Block]:
             "clients",
             f"Scatter plot of validation {metric} over train examples of {len(drawn)} clients, "
             f"from {figure(values.min())} to {figure(values.max())}.",
-            f"Validation {metric} of {which} after round {number}, over its size.",
+            f"Validation {metric} of {which} {when[0].lower()}{when[1:]}, over its size.",
             pictures.clients(drawn, metric),
         ),
         Picture(
@@ -160,4 +165,4 @@ def clients(run: Run) -> list[Block]:
             client_spread(known, metric),
         ),
     ]
-    return [text, Pictures(shown)]
+    return [text, Pictures(shown if number else shown[:1])]

@@ -19,8 +19,9 @@ def curves(run: Run) -> list[Block]:
     """Each metric by round, and what the rounds cost."""
     if made := run.info.more.get("made_from"):
         return [f"No client was asked for this head: it follows from the sums of the run {made}."]
-    if not run.rounds:
-        return ["No round has been completed yet."]
+    if run.last_round < 1:
+        before = "; all figures are from before training" if run.rounds else ""
+        return [f"No round has been completed yet{before}."]
     pictures = Pictures([_curve(run, name) for name in curve_metrics(run.metric_names())])
     binary = "auroc" in run.metric_names()
     about = [about_curves(run.info.config)] if binary else []
@@ -92,8 +93,9 @@ def _cost(run: Run) -> str:
     up, down = (floats(run.rounds, f"bytes_{way}").sum() / 1e6 for way in ("up", "down"))
     failures = np.nansum(floats(run.rounds, "failures"))
     trained = [number(row, "seconds") for row in run.rounds if row["round"] != "0"]
-    time = np.median(trained) if trained else float("nan")
+    left = f"{failures:.0f} replies were left out because they failed"
+    few = {0: "no reply was left out", 1: "one reply was left out because it failed"}
     return (
         f"Over all rounds, the clients sent {up:,.1f} MB and received {down:,.1f} MB. The median "
-        f"round took {time:.1f} s, and {failures:.0f} replies were left out because they failed."
+        f"round took {np.median(trained):.1f} s, and {few.get(int(failures), left)}."
     )

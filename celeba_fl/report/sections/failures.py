@@ -2,6 +2,7 @@
 
 from celeba_fl.report.html import Block, Table
 from celeba_fl.report.reading import Rows, Run
+from celeba_fl.report.words import in_short
 
 SHOWN = 20  # reasons
 NAMED = 5  # clients of one
@@ -14,6 +15,15 @@ PHASES = {
 
 
 def failures(run: Run) -> list[Block]:
+    """Why the run ended, if the sentence on top cuts that off, and why clients were left out."""
+    info, blocks = run.info, _left_out(run)
+    reason = " ".join(info.reason.split()).rstrip(".")
+    if info.status == "unreadable" or in_short(info.reason) == reason:
+        return blocks
+    return [f"The run {info.status}, and the reason in full is: {reason}.", *blocks]
+
+
+def _left_out(run: Run) -> list[Block]:
     """The reasons for which clients were left out, the most frequent first."""
     if not run.failures:
         return []

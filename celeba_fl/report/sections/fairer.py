@@ -31,10 +31,12 @@ def fairer(run: Run) -> list[Block]:
         f"The closed form can be made to score the groups of {groups} alike: a penalty pulls "
         f"together their mean scores among the images with an attribute, and among those without "
         f"it. All heads here follow from the sums of one round, and each answers yes at a score "
-        f"above 0. Here {rows[0]['compared']} attributes can be compared, which are those with "
-        f"{FEWEST} images in each cell of group and label. A gap is the mean of their equalized "
-        f"odds differences; the widest are those of them, {WIDEST} at most, that are farthest "
-        f"apart by the plain head. Chance is in a gap, so it never reaches 0.",
+        f"above 0. Here {rows[0]['compared']} attributes count, which are those with {FEWEST} "
+        f"images in each cell of group and label. A gap is the mean of their equalized odds "
+        f"differences; the widest are those of them, {WIDEST} at most, that are farthest apart by "
+        f"the plain head. Chance is in a gap, so it never reaches 0. That is also why more images "
+        f"are asked for than in the section Groups, which tests each difference against chance: "
+        f"what is picked for being wide would otherwise be what has the fewest images.",
     ]
     if rows[0]["compared"] == "0":
         return blocks

@@ -69,7 +69,8 @@ def results(run: Run) -> list[Block]:
                 details.append(f"{which}: {figure(references[name])}")
             cards.append((name_of(name), figure(values[name]), "; ".join(filter(None, details))))
     people = f" of {scores.num_identities:,} people" if scores else ""
-    caption = f"Figures of {judged.where}{people}, with 95 % intervals where people are known"
+    sure = ", with 95 % intervals where people are known" if scores else ""
+    caption = f"Figures of {judged.where}{people}{sure}"
     header = ("metric", "this run", "central model", "gap", "each client alone", "without looking")
     text = about_references(run) if central else no_central_model(run)[1]
     blocks: list[Block] = [Cards(cards), *_standing(values, references, own, central, alone)]

@@ -27,12 +27,15 @@ def settings(run: Run) -> list[Block]:
     keys = {**describe(RunConfig.keys()), **_described(run.info.own_keys)}
     shown = {key: value for key, value in config.items() if key not in places()}
     changed = [k for k, value in shown.items() if keys.get(k, {}).get("default") != value]
-    read = keys_of(str(config.get("task"))) or tuple(shown)
-    first = [key for key in MATTER if key in shown and (key in read or key in ALWAYS)]
+    task = str(config.get("task"))
+    # Which of ours a task from outside reads is not known; its own matter.
+    read = (*ALWAYS[1:], *run.info.own_keys) if ":" in task else (*ALWAYS, *keys_of(task))
+    first = [key for key in (*MATTER, *run.info.own_keys) if key in shown and key in read]
     first += [key for key in changed if key not in first]
 
     def rows(these: Iterable[str]) -> list[tuple[str, ...]]:
-        return [(k, written(shown[k]), str(keys.get(k, {}).get("meaning", ""))) for k in these]
+        meant = {k: str(keys.get(k, {}).get("meaning", "")).replace("`", "") for k in these}
+        return [(k, written(shown[k]), meaning) for k, meaning in meant.items()]
 
     header = ("key", "value", "meaning")
     caption = "Settings that matter most, and all that are not the defaults"
@@ -56,21 +59,23 @@ def foundations(run: Run) -> list[Block]:
     """Data, weights, seed and versions."""
     dataset, weights = run.info.dataset, run.info.weights
     code, splits = run.info.code, dataset.get("splits")
+    whose = "weights" if run.info.config.get("task") == "dcgan" else "backbone weights"
     sizes = splits.items() if isinstance(splits, dict) else ()
     rows = [
         ("dataset", str(dataset.get("name", UNKNOWN))),
         ("fingerprint", str(dataset.get("fingerprint", UNKNOWN))),
         ("examples", ", ".join(f"{name} {size:,}" for name, size in sizes) or UNKNOWN),
         ("people in test", str(run.scores.num_identities) if run.scores else UNKNOWN),
-        ("backbone weights", str(weights.get("name", UNKNOWN))),
+        (whose, str(weights.get("name", UNKNOWN))),
         ("their sha256", str(weights.get("sha256", UNKNOWN))),
         ("features of an image", _features(run.info.features)),
         ("seed", str(UNKNOWN if run.info.seed is None else run.info.seed)),
-        ("code", f"{code.get('version', UNKNOWN)}, sha256 {code.get('sha256', UNKNOWN)}"),
+        ("code", ", sha256 ".join(str(code[k]) for k in ("version", "sha256") if k in code)),
         ("versions", ", ".join(f"{k} {v}" for k, v in run.info.packages.items())),
         ("run directory", run.path.name),
     ]
-    return [Table("Where the figures come from", ("what", "which"), rows, words=True)]
+    known = [row for row in rows if row[1] not in ("", UNKNOWN)]
+    return [Table("Where the figures come from", ("what", "which"), known, words=True)]
 
 
 def _features(said: Mapping[str, Any]) -> str:

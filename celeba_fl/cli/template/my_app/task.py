@@ -51,7 +51,7 @@ class MyTask(Task):
 
     def prepare(self) -> Prepared:
         """Whatever takes long; what all clients need to know goes into the instructions."""
-        return Prepared(instructions={}, provenance={"dataset": {"name": "made up"}})
+        return Prepared(instructions={}, provenance={"dataset": {"name": "made-up measurements"}})
 
     def initial_arrays(self) -> Arrays:
         """The model that round 1 starts from; arrays by name, all of which travel."""
