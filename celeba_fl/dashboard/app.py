@@ -2,6 +2,7 @@
 
 import streamlit as st
 from PIL import Image, ImageDraw
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from celeba_fl.dashboard import all_runs, devices, one_run, try_model
 from celeba_fl.dashboard.launch import exposure
@@ -16,6 +17,11 @@ h2 { font-size: 1.4rem !important; }
 
 EVERY_ADDRESS = "0.0.0.0"  # what Streamlit takes if it is told none
 
+# The parts of the page before are forgotten at once, and not when this one is whole: a browser
+# that still asks for one of them, as it does twice a second, would take the answer for a change
+# of pages, and show neither (Streamlit 1.67).
+if context := get_script_run_ctx():
+    context.fragment_storage.clear()
 # A picture of our own: browsers would fetch Streamlit's symbols from Google's fonts.
 icon = Image.new("RGB", (32, 32), "white")
 ImageDraw.Draw(icon).regular_polygon((16, 16, 14), 6, fill=COLOURS[0])
