@@ -5,20 +5,14 @@ holds what the client summed up in the roll call. So any client can be taken out
 put into it, exactly. `sums/clients.json` says whose the files are. It is written when the round
 counts, once all of them are on the disk: without it there are no kept sums. `sums/left_out.json`
 names those of them that are not in the total, since robust = leave-out has accused them.
-
-Sums are whole numbers that 64 bits hold, and most are far smaller. So an array lies there as
-``<key>/low``, 32 bits of each number, and ``<key>/high``, the fewest bytes that hold what is above
-them; before, the numbers of all are shifted right by ``<key>/shift`` bits, which are 0 in each.
-Older runs have the arrays as they are.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from celeba_fl.common.arrays import Arrays, Ints
+from celeba_fl.common.arrays import Arrays
 from celeba_fl.common.errors import InputError, OwnError
 from celeba_fl.common.files import hash_key, pack_arrays, to_disk, write_bytes, write_json
 from celeba_fl.rounds.checking import difference
@@ -26,7 +20,6 @@ from celeba_fl.runs.reading import read_json
 
 FOLDER, TABLE, LEFT_OUT = "sums", "clients.json", "left_out.json"
 ROLL_CALL = "roll_call/"  # before the names of a client's sums in the roll call
-PARTS = "low", "high", "shift"
 
 
 class KeptSums:
@@ -51,14 +44,9 @@ class KeptSums:
     def put(self, client: str, sums: Arrays) -> None:
         """Keep the sums of a client."""
         said = {f"{ROLL_CALL}{key}": a for key, a in self._roll_call.get(client, {}).items()}
-        parts = {
-            f"{key}/{part}": array
-            for key, whole in {**sums, **said}.items()
-            for part, array in _split(whole).items()
-        }
         path = self.path(client)
         try:
-            write_bytes(path, pack_arrays(parts, {}), sync=False, mode=0o600)
+            write_bytes(path, pack_arrays({**sums, **said}, {}), sync=False, mode=0o600)
         except OSError as error:
             raise OwnError(
                 f"{path}, the sums of client {client}, cannot be written: {error.strerror}; make "
@@ -132,36 +120,13 @@ class KeptSums:
     def _load(self, client: str, prefix: str, like: Arrays) -> Arrays:
         path = self.path(client)
         cure = f"withdraw {client} and let it join again, or run all anew"
-        names = {key: f"{prefix}{key}" for key in like}
         try:
             with safe_open(path, "numpy") as file:
-                there = {*file.keys()}
-                sums = {
-                    key: _joined({part: file.get_tensor(f"{name}/{part}") for part in PARTS})
-                    if f"{name}/{PARTS[0]}" in there
-                    else file.get_tensor(name)
-                    for key, name in names.items()
-                }
-        except (SafetensorError, OSError, TypeError, ValueError) as error:
+                sums = {key: file.get_tensor(f"{prefix}{key}") for key in like}
+        except (SafetensorError, OSError) as error:
             raise InputError(
                 f"{path}, the sums of client {client}, cannot be read: {error}; {cure}"
             ) from error
         if wrong := difference(sums, like):
             raise InputError(f"{path}, the sums of client {client}: {wrong}; {cure}")
         return sums
-
-
-def _split(whole: Ints) -> Arrays:
-    """An array in parts, see the top."""
-    used = int(np.bitwise_or.reduce(whole, axis=None))
-    shift = max((used & -used).bit_length() - 1, 0)
-    high = whole >> shift >> 32
-    fewest = np.min_scalar_type(min(high.min(), ~high.max()))  # of a negative number: signed
-    low = (whole >> shift).astype(np.uint32)
-    return {"low": low, "high": high.astype(fewest), "shift": np.array([shift])}
-
-
-def _joined(parts: Arrays) -> Ints:
-    """The array of such parts."""
-    whole: Ints = parts["high"].astype(np.int64) << 32 | parts["low"]
-    return whole << parts["shift"]
