@@ -90,6 +90,8 @@ def _show() -> None:
     empty["Failures"] = not failures(run)
     empty["Probabilities"] = not run.calibration
     empty["Privacy"] = not run.privacy
+    over = run.info.status != "running"  # else they may be still to come
+    empty["Attributes"], empty["Groups"] = over and not run.attributes, over and not run.groups
     empty["Before and after"] = not (run.corrections or run.teacher)
     parts = [title for title in PARTS if not empty.get(title)]
     chosen = st.segmented_control("Show", parts, default=parts[0], required=True, key="part")

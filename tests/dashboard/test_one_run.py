@@ -211,6 +211,16 @@ def test_parts_that_are_still_to_come_say_so(going: Path, page: Open) -> None:
         assert "measured at the end" in text_of(show(opened, part))
 
 
+def test_what_a_task_does_not_measure_is_not_offered_once_the_run_is_over(
+    going: Path, page: Open
+) -> None:
+    info = json.loads((going / "run.json").read_text())
+    (going / "run.json").write_text(json.dumps({**info, "status": "completed"}))
+    offered = page("one_run").segmented_control(key="part").options
+    assert "Learning" in offered
+    assert not {"Attributes", "Groups"} & {*offered}
+
+
 def test_grids_of_images(going: Path, page: Open) -> None:
     assert "Images" not in page("one_run").segmented_control(key="part").options
     (going / "samples").mkdir()
