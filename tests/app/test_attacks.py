@@ -114,7 +114,7 @@ def test_a_site_with_data_of_its_own_refuses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ({"attack": "sums"}, "falsifies sums for the closed form, and there are none"),
+        ({"attack": "sums"}, "falsifies sums, and there are none"),
         ({"attack": "scale", "strategy": "closed-form"}, "falsifies models"),
         ({"attack": "label-flip", "strategy": "closed-form"}, "falsifies models"),
         ({"attack": "label-flip", "task": "dcgan"}, "of the tasks attributes and lenet alone"),
