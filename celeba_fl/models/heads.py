@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from celeba_fl.common.arrays import Arrays, Floats, Rows
+from celeba_fl.common.threads import one_thread
 
 BLOCK = 64
 
@@ -34,12 +35,14 @@ def base_rate_head(dim: int, positives: Floats, negatives: Floats) -> Arrays:
     return {"weight": weight, "bias": np.log(odds).astype(np.float32)}
 
 
+@one_thread()
 def scores(head: Arrays, features: Rows) -> np.ndarray:
     """Logits, (n, outputs) float64.
 
     In blocks of one fixed shape: BLAS adds up in an order that depends on the shape, and no score
     may depend on the examples that are scored with it, or counts of pooled examples would not
-    equal the summed counts of clients.
+    equal the summed counts of clients. A second thread would gain nothing on a block, and then spin
+    on a core that others need.
     """
     weight = head["weight"].astype(np.float64).T
     block = np.zeros((BLOCK, len(weight)))

@@ -7,7 +7,6 @@ there only after it was written, and is computed again otherwise.
 
 import os
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from math import prod
@@ -22,7 +21,8 @@ from celeba_fl.data.table import READABLE, Table, report_unreadable
 
 EMPTY, DONE, BAD = 0, 1, 2
 CHUNK = 256
-FEW_BYTES = 4 * 2**20
+# Rows that are read once, and what is kept of them.
+FEW_BYTES, KEPT_BYTES = 4 * 2**20, 32 * 2**20
 # Present once no row is from before images were decoded to what a viewer shows.
 AS_SHOWN = "as-shown"
 
@@ -53,7 +53,8 @@ class ImageStore(ABC):
         self.folder = keep(folder, create)
         self._rows = np.load(self.folder / "rows.npy", mmap_mode="r")
         self._state = np.load(self.folder / "state.npy", mmap_mode="r+")
-        self._opened: deque[StoredRows] = deque(maxlen=2)
+        self._opened: dict[int, StoredRows] = {}  # the one opened last is the last
+        self._kept = 0  # bytes of them
         keep(self.folder / AS_SHOWN, self._forget_stored)
 
     def _forget_stored(self, marker: Path) -> None:
@@ -105,13 +106,18 @@ class ImageStore(ABC):
     def read(self, rows: np.ndarray) -> "StoredRows":
         """Open the given rows, to be indexed like an array (k, ...).
 
-        The last two are kept: a client evaluates a model on the rows that it trains on next.
+        Those opened last are kept, up to 32 MB of what they have read: a client reads the same
+        again in each round, and a process that simulates clients has those of many.
         """
-        for opened in self._opened:
-            if opened.rows is rows:
-                return opened
-        self._opened.append(StoredRows(self.folder / "rows.npy", self._rows, rows))
-        return self._opened[-1]
+        opened = self._opened.pop(id(rows), None)
+        if opened is None:
+            opened = StoredRows(self.folder / "rows.npy", self._rows, rows)
+            self._kept += opened.kept
+        if opened.kept:
+            self._opened[id(rows)] = opened
+        while self._kept > KEPT_BYTES:
+            self._kept -= self._opened.pop(next(iter(self._opened))).kept
+        return opened
 
 
 class StoredRows:
@@ -124,17 +130,20 @@ class StoredRows:
     def __init__(self, path: Path, mapped: np.memmap, rows: np.ndarray) -> None:
         self._path, self._offset, self.rows, self._dtype = path, mapped.offset, rows, mapped.dtype
         self.shape = (len(rows), *mapped.shape[1:])
+        size = prod(self.shape) * self._dtype.itemsize
+        self.kept = size if size <= FEW_BYTES else 0  # bytes that stay in memory once they are read
         self._few: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-        if prod(self.shape) * self._dtype.itemsize > FEW_BYTES:
+        if not self.kept:
             return self._read(self.rows[index])
         if self._few is None:
             self._few = self._read(self.rows)
-        return self._few[index].copy()
+        chosen = self._few[index]
+        return chosen.copy() if chosen.base is self._few else chosen
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
         read = np.empty((len(rows), *self.shape[1:]), self._dtype)

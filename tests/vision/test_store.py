@@ -44,9 +44,25 @@ def test_few_rows_are_read_from_disk_once(store, monkeypatch):
     train, valid = np.array([5, 2]), np.array([0])
     first = store.read(train)[:]
     first[:] = 0  # what one reader does to its rows is nothing to another
+    store.read(train)[np.array([0, 1])][:] = 0
     store.read(valid)
     monkeypatch.setattr("os.preadv", pytest.fail)
     assert store.read(train)[:].any()
+
+
+def test_no_more_rows_stay_in_memory_than_may(store, monkeypatch):
+    store.fill(ALL, "fail")
+    monkeypatch.setattr("celeba_fl.vision.store.KEPT_BYTES", 4 * 1280 * 4)
+    first, second, third = (ALL[i : i + 2].copy() for i in (0, 2, 4))
+    for rows in (first, second, first, third):  # so the second is the one to go
+        assert store.read(rows)[:].any()
+    read = []
+    monkeypatch.setattr("os.preadv", lambda *_: read.append(1))
+    for rows in (first, third):
+        store.read(rows)[:]
+    assert read == []
+    store.read(second)[:]
+    assert len(read) == 2
 
 
 def test_only_missing_rows_are_computed(store, home, table, weights, images, decoded):
