@@ -12,7 +12,7 @@ from celeba_fl.attacks.exchange import Attackers, check_simulation
 from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import clean_up
-from celeba_fl.common.flower import look_by_node
+from celeba_fl.common.flower import at_the_end, look_by_node
 from celeba_fl.common.log import LOG, quiet_flower
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.client_keys import name_check
@@ -57,7 +57,8 @@ def main(grid: Grid, context: Context) -> None:
     if config.join:
         join(grid, context.run_id, config, _draw_report)
         return
-    with quiet_flower(), RunDirectory(config, context.run_id, _draw_report) as run:
+    ending = _draw_report, partial(at_the_end, grid)
+    with quiet_flower(), RunDirectory(config, context.run_id, *ending) as run:
         check_strategy(config.strategy, config.secure_aggregation)
         check_simulation(config, grid)
         _check_clock(config, grid)
@@ -130,7 +131,6 @@ def main(grid: Grid, context: Context) -> None:
         )
         recorder.finish(result.arrays, loop.final)
         run.end(loop.reason)
-        _draw_report(run)
 
 
 def _check_watch(config: RunConfig, task: Task) -> None:

@@ -8,11 +8,12 @@ import copy
 import secrets
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from celeba_fl.common.errors import InputError
@@ -32,6 +33,22 @@ def simulation(grid: "Grid") -> float | None:
     """The seconds until all clients of a simulation are there; None if they are deployed."""
     kinds = (kind.__name__ for kind in type(grid).__mro__)
     return next((SIMULATIONS[name] for name in kinds if name in SIMULATIONS), None)
+
+
+def at_the_end(grid: "Grid", work: Callable[[], None]) -> None:
+    """Do what a ServerApp does last.
+
+    Flower's simulation engine takes seconds to end its workers, once the ServerApp is done. There
+    the work is done meanwhile, and the process waits for it before it exits.
+    """
+    if "InMemoryGrid" not in (kind.__name__ for kind in type(grid).__mro__):
+        work()
+        return
+    from flwr.supercore.exit import add_exit_handler
+
+    thread = Thread(target=work, name="last-work")
+    thread.start()
+    add_exit_handler(thread.join, run_before_force_exit=True)
 
 
 _INLINE = ContextVar("inline", default=False)

@@ -49,8 +49,9 @@ PACKAGES = ("flwr", "flwr-datasets", "torch", "torchvision", "onnxruntime", "num
 class RunDirectory:
     """The files of a run; a context manager that keeps its log and records how the run ended.
 
-    If the run config has `resume`, an existing directory is opened. Once a run has failed,
-    `at_failure` is called. The error goes on with a note that says where to read of it.
+    If the run config has `resume`, an existing directory is opened. An error goes on with a note
+    that says where to read of it. Once a run has ended, however it has, `at_end` is called, and
+    then the directory is let go; both as `last` does what is last.
 
     Raises
     ------
@@ -63,12 +64,13 @@ class RunDirectory:
         self,
         config: RunConfig,
         flwr_run_id: int,
-        at_failure: Callable[["RunDirectory"], None] = lambda _: None,
+        at_end: Callable[["RunDirectory"], None] = lambda _: None,
+        last: Callable[[Callable[[], None]], None] = lambda work: work(),
     ) -> None:
         self._clock = time.monotonic()
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._at_failure = at_failure
+        self._at_end, self._last = at_end, last
         try:
             self._open(config, flwr_run_id)
         except OSError as error:
@@ -118,7 +120,7 @@ class RunDirectory:
 
     def _hold(self, trouble: str) -> None:
         """Let nobody else write here from now on; InputError if somebody does."""
-        self._writer = FileLock(self.path / ".lock", timeout=0)
+        self._writer = FileLock(self.path / ".lock", timeout=0, thread_local=False)
         try:
             self._writer.acquire()
         except Timeout:
@@ -142,8 +144,16 @@ class RunDirectory:
             error.add_note(f"{self.path / 'log.txt'} has all that is known of it")
             with self._best_effort():
                 self._close("failed", reason)
-            if isinstance(error, Exception):
-                self._at_failure(self)
+        interrupted = error is not None and not isinstance(error, Exception)
+        self._last(self._let_go if interrupted else self._finish)
+
+    def _finish(self) -> None:
+        try:
+            self._at_end(self)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         self._writer.release()
         LOG.info("Run directory: %s", self.path)
         self._log.close()

@@ -46,9 +46,7 @@ class ReopenedRun(RunDirectory):
         self._stop_heart()
         if error:
             LOG.error("The run stays as it was: %s", str(error) or repr(error))
-        self._writer.release()
-        LOG.info("Run directory: %s", self.path)
-        self._log.close()
+        self._let_go()
 
     @property
     def seconds(self) -> float:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -14,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from private import NodeInfo, generate_key_pairs, public_key_to_bytes
+from private import NodeInfo, generate_key_pairs, public_key_to_bytes, trigger_exit_handlers
 
 from celeba_fl.common import flower
 from celeba_fl.common.bundle import PACKAGE
@@ -82,6 +83,28 @@ def test_any_other_grid_stays_as_it_is() -> None:
     flower.look_by_node(grid)
     flower.look_by_node(object())
     assert vars(grid.state) == {"store_message_ins": 1}
+
+
+def test_what_comes_last_is_done_at_once_but_beside_the_end_of_a_simulation() -> None:
+    class InMemoryGrid(Grid):
+        pass
+
+    order: list[str] = []
+    flower.at_the_end(object(), lambda: order.append("at once"))
+    assert order == ["at once"]
+
+    may_go_on = Event()
+
+    def work() -> None:
+        may_go_on.wait(60)
+        order.append("done")
+
+    with patch.multiple(InMemoryGrid, __abstractmethods__=set()):
+        flower.at_the_end(InMemoryGrid(), work)  # type: ignore[abstract]
+    order.append("the ServerApp has returned")
+    may_go_on.set()
+    trigger_exit_handlers(run_before_force_exit=True)
+    assert order[1:] == ["the ServerApp has returned", "done"]
 
 
 def test_connections_of_flowers_commands() -> None:

@@ -6,21 +6,24 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 from adding import settings
 from directories import ROW, finished, info, interrupted, open_run
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import safe_open
 
 from celeba_fl.common.errors import InputError
 from celeba_fl.config import RunConfig
 from celeba_fl.rounds.exchange import PhaseProgress
 from celeba_fl.runs import directory
+from celeba_fl.runs.directory import RunDirectory
 from celeba_fl.runs.tables import read_csv
 
 # ---- run.json -----------------------------------------------------------------------------
@@ -126,6 +129,29 @@ def test_a_run_lives_on_when_the_disk_is_full_for_a_moment(
             time.sleep(0.01)
         run.end("")
     assert info(run)["status"] == "completed"
+
+
+def test_what_comes_last_may_be_put_off_and_the_directory_is_held_until_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_off: list[Callable[[], None]] = []
+    drawn: list[str] = []
+    config = RunConfig.load({"results-dir": str(tmp_path)})
+    with RunDirectory(
+        config, 7, lambda of: drawn.append(info(of)["status"]), put_off.append
+    ) as run:
+        run.end("")
+    assert drawn == []
+    with pytest.raises(Timeout):
+        FileLock(run.path / ".lock", timeout=0).acquire()
+    assert caplog.messages.count(f"Run directory: {run.path}") == 1
+    (last,) = put_off
+    thread = Thread(target=last)
+    thread.start()
+    thread.join()
+    assert drawn == ["completed"]
+    FileLock(run.path / ".lock", timeout=0).acquire().lock.release()
+    assert caplog.messages.count(f"Run directory: {run.path}") == 2
 
 
 def test_a_run_that_fails_on_a_full_disk_says_so_and_lets_go(

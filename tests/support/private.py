@@ -11,6 +11,7 @@ from flwr.common.constant import FAB_MAX_SIZE
 from flwr.proto.control_pb2 import ListNodesRequest, ListNodesResponse
 from flwr.proto.node_pb2 import Node, NodeInfo
 from flwr.supercore.constant import MAX_FILE_BYTES, MAX_FILE_COUNT, MAX_TOTAL_BYTES
+from flwr.supercore.exit.exit_handler import trigger_exit_handlers
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.primitives.asymmetric import (
     bytes_to_public_key,
@@ -46,6 +47,7 @@ __all__ = [
     "package_version",
     "public_key_to_bytes",
     "router",
+    "trigger_exit_handlers",
     "validate_files",
     "verify_signature",
 ]
