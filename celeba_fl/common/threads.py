@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -41,6 +42,9 @@ def _blas() -> Any:
     return ThreadpoolController()
 
 
+_ONE = ContextVar("one", default=False)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let NumPy and PyTorch compute on one thread, PyTorch also if it is imported in between.
@@ -48,6 +52,10 @@ def one_thread() -> Iterator[None]:
     Several clients train side by side, and the sums of two threads differ from those of one. A
     client whose task has no use for PyTorch must not import it only for this.
     """
+    if _ONE.get():
+        yield
+        return
+    token = _ONE.set(True)
     finder = _TorchImport()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
@@ -57,5 +65,6 @@ def one_thread() -> Iterator[None]:
         with _blas().limit(limits=1):
             yield
     finally:
+        _ONE.reset(token)
         if finder in sys.meta_path:
             sys.meta_path.remove(finder)

@@ -66,12 +66,13 @@ def train_head(
     step = _adam(weights, learning_rate) if optimizer == "adam" else _sgd(weights, learning_rate)
 
     random = RandomState(seed % 2**32)
+    inputs = np.ones((min(batch_size, n), weights.shape[1]), np.float32)
     for _ in range(epochs):
         total = 0.0
         order = _permutation(random, n)
         for first in range(0, n, batch_size):
             batch = order[first : first + batch_size]
-            x = np.ones((len(batch), weights.shape[1]), np.float32)
+            x = inputs[: len(batch)]
             x[:, :-1] = features[batch]
             if dropout:
                 x[:, :-1] *= _kept(random, (len(batch), x.shape[1] - 1), dropout)
