@@ -12,7 +12,7 @@ from celeba_fl.attacks.exchange import Attackers, check_simulation
 from celeba_fl.common.bundle import code_description, code_hash
 from celeba_fl.common.errors import InputError
 from celeba_fl.common.files import clean_up
-from celeba_fl.common.flower import at_the_end, look_by_node
+from celeba_fl.common.flower import at_the_end, ends_slowly, look_by_node
 from celeba_fl.common.log import LOG, quiet_flower
 from celeba_fl.config import RunConfig
 from celeba_fl.deployment.client_keys import name_check
@@ -21,12 +21,12 @@ from celeba_fl.privacy.averaging import PrivateAveraging
 from celeba_fl.privacy.ledger import Budget, Ledger
 from celeba_fl.privacy.promise import assumptions
 from celeba_fl.privacy.server import SecureSums
-from celeba_fl.report.drawing import drawer
+from celeba_fl.report.ahead import writer
 from celeba_fl.rounds.asynchronous import AsynchronousLoop
-from celeba_fl.rounds.checking import FINAL_EVALUATION, Client, Judge, total_client
+from celeba_fl.rounds.checking import Client, Judge, total_client
 from celeba_fl.rounds.checkpoints import Checkpoints
 from celeba_fl.rounds.cohort import Cohorts
-from celeba_fl.rounds.exchange import PhaseProgress, send_and_wait
+from celeba_fl.rounds.exchange import send_and_wait
 from celeba_fl.rounds.loop import Loop, Retries
 from celeba_fl.rounds.messages import RUN, TRAIN, to_record
 from celeba_fl.rounds.roll_call import roll_call
@@ -118,7 +118,8 @@ def main(grid: Grid, context: Context) -> None:
             loop.send = _attackers(config, clients, run).send_and_wait
         if config.private:
             strategy = _keep_budget(config, prepared, run, loop, strategy)
-        _get_ready_to_draw()
+        if not ends_slowly(grid):  # else there is time enough at the end
+            _get_ready_to_draw()
         result = loop.run(
             strategy,
             grid,
@@ -187,7 +188,7 @@ def _loop(
         on_start=run.cut,
         on_round=recorder.record,
         on_failures=run.note_failures,
-        on_progress=partial(_on_progress, run),
+        on_progress=run.progress,
         ask_everyone=not config.private,
         measure=not config.private,
     )
@@ -226,28 +227,21 @@ def _attackers(config: RunConfig, clients: Iterable[str], run: RunDirectory) -> 
     return attackers
 
 
-def _on_progress(run: RunDirectory, progress: PhaseProgress) -> None:
-    """Write down how far the run is; while all clients evaluate, load what makes the report."""
-    run.progress(progress)
-    if progress.phase == FINAL_EVALUATION:
-        with suppress(ImportError):  # then the report says it
-            import celeba_fl.report.page  # noqa: F401
-
-
 def _get_ready_to_draw() -> None:
-    """Start the process that draws, which takes as long to load as several rounds.
+    """Start the process that writes the report: it takes as long to load as several rounds.
 
     If it cannot start, the report says why.
     """
     with suppress(OSError):
-        drawer()
+        writer()
 
 
 def _draw_report(run: RunDirectory) -> None:
-    """Write the report; the run counts as completed without it."""
+    """Have the report written; the run counts as completed without it."""
     try:
-        from celeba_fl.report.page import write_report
-
-        LOG.info("Report: %s", write_report(run.path))
+        made = writer().ask(path=str(run.path))
+        for warning in made["warnings"]:
+            LOG.warning("%s", warning)
+        LOG.info("Report: %s", made["report"])
     except Exception as error:
-        LOG.warning("The report could not be written: %r", error)
+        LOG.warning("The report could not be written: %s", error)

@@ -35,13 +35,17 @@ def simulation(grid: "Grid") -> float | None:
     return next((SIMULATIONS[name] for name in kinds if name in SIMULATIONS), None)
 
 
-def at_the_end(grid: "Grid", work: Callable[[], None]) -> None:
-    """Do what a ServerApp does last.
+def ends_slowly(grid: "Grid") -> bool:
+    """Whether it is that of Flower's simulation engine, which takes seconds to end its workers."""
+    return "InMemoryGrid" in (kind.__name__ for kind in type(grid).__mro__)
 
-    Flower's simulation engine takes seconds to end its workers, once the ServerApp is done. There
-    the work is done meanwhile, and the process waits for it before it exits.
+
+def at_the_end(grid: "Grid", work: Callable[[], None]) -> None:
+    """Do what a ServerApp does last; where the grid ends slowly, meanwhile.
+
+    Then Flower's process waits for the work before it exits.
     """
-    if "InMemoryGrid" not in (kind.__name__ for kind in type(grid).__mro__):
+    if not ends_slowly(grid):
         work()
         return
     from flwr.supercore.exit import add_exit_handler

@@ -66,7 +66,8 @@ ON_A_PAGE = (
 def draw(chart: Chart) -> str:
     """SVG of a chart; nothing is fetched for it."""
     spec = chart.to_dict(validate=False)
-    return drawer().draw(vl_spec=spec, vl_version=VERSION, config=dict(STYLE), allowed_base_urls=[])
+    asked = {"vl_spec": spec, "vl_version": VERSION, "config": dict(STYLE)}
+    return str(drawer().ask(**asked, allowed_base_urls=[])["svg"])
 
 
 def to_png(svg: str) -> bytes:

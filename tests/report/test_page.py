@@ -19,8 +19,10 @@ from PIL import Image
 from celeba_fl.client_app import app as client_app
 from celeba_fl.config import RunConfig
 from celeba_fl.launch.inline import run_inline
-from celeba_fl.report import page, plots
+from celeba_fl.report import plots
+from celeba_fl.report.ahead import writer
 from celeba_fl.report.charts import WIDTH, table
+from celeba_fl.report.helper import Helper
 from celeba_fl.report.page import write_report
 from celeba_fl.runs.reading import read_runs
 from celeba_fl.runs.tables import read_csv
@@ -212,11 +214,16 @@ def test_scores_of_another_model_give_no_interval(run: Path) -> None:
 
 @pytest.mark.usefixtures("reports")
 def test_it_is_written_at_the_end_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What draws it has been started before."""
-    ready: list[bool] = []
-    monkeypatch.setattr("celeba_fl.server_app.drawer", lambda: ready.append(True))
+    """By a process that has been started before."""
+    at: list[bool] = []
+
+    def started() -> Helper:
+        at.append(any(tmp_path.glob("*/model.safetensors")))
+        return writer()
+
+    monkeypatch.setattr("celeba_fl.server_app.writer", started)
     path = run_adding(tmp_path)
-    assert ready == [True]
+    assert at == [False, True]
     parsed = PageParser(path / "report.html")
     check_page(parsed)
     last = read_csv(path / "rounds.csv")[-1]
@@ -229,15 +236,14 @@ def test_it_is_written_at_the_end_of_a_run(tmp_path: Path, monkeypatch: pytest.M
 def test_a_run_is_complete_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Path) -> Path:
-        raise OSError("disk full")
+    def fail() -> Helper:
+        raise OSError("no process left")
 
-    monkeypatch.setattr("celeba_fl.server_app.drawer", fail)
-    monkeypatch.setattr(page, "write_report", fail)
+    monkeypatch.setattr("celeba_fl.server_app.writer", fail)
     path = run_adding(tmp_path)
     assert read_runs(tmp_path)[0].status == "completed"
     assert not (path / "report.html").exists()
-    assert "The report could not be written: OSError('disk full')" in caplog.text
+    assert "The report could not be written: no process left" in caplog.text
 
 
 def test_a_task_of_someones_own(tmp_path: Path) -> None:

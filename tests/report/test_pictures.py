@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from celeba_fl.report.charts import COLOURS, DASHES, SHAPES, Chart, draw, for_page, look, table
-from celeba_fl.report.drawing import Drawer, drawer
+from celeba_fl.report.drawing import drawer
 from celeba_fl.report.html import Pictures
 from celeba_fl.report.pictures import attributes, clients, curves
 from celeba_fl.report.pictures.curves import sweep
@@ -325,16 +325,8 @@ def test_nothing_is_black_or_white(whole: Run) -> None:
 
 def test_what_cannot_be_drawn_is_an_error_and_the_next_picture_is_drawn() -> None:
     with pytest.raises(ValueError, match="conversion failed"):
-        drawer().draw(vl_spec={"mark": {"type": "nothing"}})
+        drawer().ask(vl_spec={"mark": {"type": "nothing"}})
     assert draw(curves.rounds(ROUNDS, "loss", {})).startswith("<svg")
-
-
-def test_a_process_that_has_ended_is_named() -> None:
-    one = Drawer()
-    one._process.kill()
-    one._process.wait()
-    with pytest.raises((ValueError, OSError), match=r"has ended|Broken pipe"):
-        one.draw(vl_spec={})
 
 
 # ---- drawn --------------------------------------------------------------------------------

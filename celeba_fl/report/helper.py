@@ -1,0 +1,55 @@
+"""A process beside this one that answers requests, a line of JSON each, with lines of JSON."""
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any
+
+from celeba_fl.common.bundle import PACKAGE
+
+
+class Helper:
+    """The process, as seen by the one that asks; it runs a module of ours that calls `serve`."""
+
+    def __init__(self, module: str) -> None:
+        # This package may lie in a bundle.
+        path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module],
+            env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is for the run
+        )
+        self._lock = Lock()
+        atexit.register(self._process.kill)  # else its own end would be waited for
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """The answer to a request; ValueError with what went wrong there."""
+        told, answers = self._process.stdin, self._process.stdout
+        assert told is not None
+        assert answers is not None
+        with self._lock:
+            told.write(json.dumps(request) + "\n")
+            told.flush()
+            line = answers.readline()
+        answer: dict[str, Any] = json.loads(line or '{"error": "the process that draws has ended"}')
+        if "error" in answer:
+            raise ValueError(answer["error"])
+        return answer
+
+
+def serve(answer: Callable[..., Mapping[str, Any]]) -> None:
+    """Answer the requests, which are its arguments, until there are no more."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        try:
+            said = dict(answer(**json.loads(line)))
+        except Exception as error:
+            said = {"error": repr(error)}
+        print(json.dumps(said), file=answers, flush=True)
