@@ -32,7 +32,7 @@ class Helper:
     def _end(self) -> None:
         """Kill it: the way in which a process ends by itself takes a tenth of a second."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """The answer to a request; ValueError with what went wrong there."""
