@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from sysconfig import get_path
 from threading import Lock
 from typing import Any
 
@@ -16,11 +17,9 @@ class Helper:
     """The process, as seen by the one that asks; it runs a module of ours that calls `serve`."""
 
     def __init__(self, module: str) -> None:
-        # This package may lie in a bundle.
-        path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
-            env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
+            env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
@@ -47,6 +46,14 @@ class Helper:
         if "error" in answer:
             raise ValueError(answer["error"])
         return answer
+
+
+def _environment() -> dict[str, str]:
+    """With this package on the path, which may lie in a bundle; one that is installed is found."""
+    root, path = str(PACKAGE.parent), os.environ.get("PYTHONPATH")
+    if root == get_path("purelib"):  # whose modules must not come before Python's own
+        return {**os.environ}
+    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
 
 
 def serve(answer: Callable[..., Mapping[str, Any]]) -> None:

@@ -38,7 +38,7 @@ class Run:
     memory: dict[str, float] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     begin: float = 0.0
-    report: float = 0.0
+    report: float = math.nan
 
     @property
     def later(self) -> float:

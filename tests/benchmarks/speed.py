@@ -189,15 +189,18 @@ def main() -> None:
     print_table(figures)
 
 
-def in_turn(*runs: Callable[[], Run]) -> list[Run]:
-    """Some runs, `TURNS` times one after the other; of each the one of median length.
+def in_turn(*runs: Callable[[], Run]) -> list[list[Run]]:
+    """Some runs, one after the other and all `TURNS` times; by run.
 
     Ray takes a second more or less to start, as chance has it.
     """
     done = [[run() for run in runs] for _ in range(TURNS)]
-    return [
-        sorted(same, key=lambda run: run.seconds)[TURNS // 2] for same in zip(*done, strict=True)
-    ]
+    return [list(same) for same in zip(*done, strict=True)]
+
+
+def middle(runs: list[Run]) -> Run:
+    """The one of median length."""
+    return sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
 
 
 def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -208,13 +211,14 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         print("ours, cold", file=sys.stderr)
         cold = run_ours(flower, ours, CLIENTS)
         print("ours, warm, and an app that does nothing, in turn", file=sys.stderr)
-        warm, noop, noop_once = in_turn(
+        turns = in_turn(
             lambda: run_ours(flower, ours, CLIENTS),
             *(
                 partial(run_app, flower, APPS / "noop", {"rounds": ROUNDS, "exchanges": n}, CLIENTS)
                 for n in (2, 1)
             ),
         )
+        warm, noop, noop_once = map(middle, turns)
         print("ours, with the default features", file=sys.stderr)
         default_cold = run_ours(flower, defaults, CLIENTS)
         default_warm = run_ours(flower, defaults, CLIENTS)
@@ -223,13 +227,12 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     finally:
         flower.close()
     print("inline, and the floors", file=sys.stderr)
-    one_process, default_inline, closed, default_closed = in_turn(
-        *(
-            partial(inline, {**keys, **strategy}, folder)
-            for strategy in ({}, {"strategy": "closed-form"})
-            for keys in (ours, defaults)
-        )
+    in_process = (
+        partial(inline, {**keys, **strategy}, folder)
+        for strategy in ({}, {"strategy": "closed-form"})
+        for keys in (ours, defaults)
     )
+    one_process, default_inline, closed, default_closed = map(middle, in_turn(*in_process))
     loop = bare_loop(ours, folder / "home")
     export = exported(ours, folder / "empty")
     speeds = extraction(settings, folder)
@@ -260,6 +263,9 @@ def measure(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
             "default_inline": _figures(default_inline, default_inline.seconds),
             "default_closed": _figures(default_closed, default_closed.seconds),
         },
+        "warm_beside_noop": [
+            one.seconds / two.seconds for one, two in zip(*turns[:2], strict=True)
+        ],
         "bytes": {key: warm.result[key] for key in ("bytes_up", "bytes_down")},
         "test_accuracy_after_round_2": {
             "plain": plain.result["test_accuracy"][2],
@@ -296,7 +302,7 @@ def print_table(figures: dict[str, Any]) -> None:
         "default_inline": "ours, default features, there, `--inline`",
         "default_closed": "the same, `strategy=closed-form`",
     }
-    print("| | seconds | of these the report | first round | later round | plain / this |")
+    print("| | seconds | report, once completed | first round | later round | plain / this |")
     print("|---|---|---|---|---|---|")
     for key, name in names.items():
         run = runs[key]
@@ -312,13 +318,13 @@ def print_table(figures: dict[str, Any]) -> None:
     floor = seconds["import torch"] + seconds["import flwr.clientapp"]
     memory, accuracy = figures["worker_mb"], figures["test_accuracy_after_round_2"]
     above = memory["private"] - memory["reference_private"]
-    warm, noop = runs["warm"], runs["noop"]
+    warm, noop, beside = runs["warm"], runs["noop"], figures["warm_beside_noop"]
     least = noop["seconds"] + IMAGES / bare + seconds["export"]
     print(f"""
 | | measured |
 |---|---|
-| warm run beside the app that does nothing | {warm["seconds"] / noop["seconds"]:.2f} times, \
-{(warm["seconds"] - warm["report"]) / noop["seconds"]:.2f} without the report |
+| warm run beside the app that does nothing, in {TURNS} turns | {median(beside):.2f} times, \
+{min(beside):.2f} to {max(beside):.2f} |
 | a warm round beside its round | {warm["later_round"] / noop["later_round"]:.2f} times |
 | no cold run can be faster than the app that does nothing, the backbone's export \
 ({seconds["export"]:.1f} s) and bare ONNX Runtime on {IMAGES:,} images | {least:.1f} s, \

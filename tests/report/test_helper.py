@@ -1,10 +1,11 @@
 """A process that answers requests."""
 
-import sys
 from pathlib import Path
+from sysconfig import get_path
 
 import pytest
 
+from celeba_fl.report import helper as helper_module
 from celeba_fl.report.helper import Helper
 
 MODULE = """
@@ -60,5 +61,13 @@ def test_it_has_the_package_of_the_one_that_asks(
     bundle.mkdir()
     (bundle / "__init__.py").touch()
     (bundle / "told.py").write_text('print(\'{"from": "the bundle"}\')')
-    monkeypatch.setattr(sys.modules[Helper.__module__], "PACKAGE", bundle)
+    monkeypatch.setattr(helper_module, "PACKAGE", bundle)
     assert Helper("celeba_fl.told").ask() == {"from": "the bundle"}
+
+
+def test_what_is_installed_does_not_come_before_pythons_own_modules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(helper_module, "PACKAGE", Path(get_path("purelib")) / "celeba_fl")
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    assert helper_module._environment()["PYTHONPATH"] == "/mine"
