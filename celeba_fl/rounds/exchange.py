@@ -211,7 +211,7 @@ def send_and_wait(
             LOG.info("round %d, %s: %d of %d%s", server_round, phase, done, len(asked), left)
         if not post.pending or now - start >= timeout:
             break
-        clock.wait(poll_seconds(now - start, len(post.pending)), start + timeout)
+        clock.wait(poll_seconds(now - start, len(post.pending), done), start + timeout)
     for client in post.pending.values():
         fail(client, no_answer(timeout))
     for of_part in replies.values():
@@ -219,9 +219,14 @@ def send_and_wait(
     return replies
 
 
-def poll_seconds(waited: float, pending: int) -> float:
-    """How long to wait before one looks for replies again."""
-    return max(min(POLL_SECONDS, waited / 10), POLL_SECONDS_EACH * pending)
+def poll_seconds(waited: float, pending: int, done: int = 0) -> float:
+    """How long to wait before one looks for replies again, where so many are there and to come.
+
+    Half of those to come should be there by then. So one looks a few times only, and the last reply
+    does not lie long.
+    """
+    expected = max(waited / done * pending / 2, waited / 40) if done else waited / 10
+    return max(min(POLL_SECONDS, expected), POLL_SECONDS_EACH * pending)
 
 
 def no_answer(timeout: float) -> str:

@@ -102,6 +102,24 @@ def test_the_more_are_awaited_the_less_often_they_are_looked_for(
     assert clock.waits == [10.0]
 
 
+@pytest.mark.parametrize(
+    ("waited", "pending", "done", "seconds"),
+    [
+        (0.0, 50, 0, 0.005),  # a tenth of a millisecond for each
+        (0.5, 50, 0, 0.05),
+        (0.4, 20, 40, 0.1),  # half of 20 at 10 ms each
+        (0.4, 4, 40, 0.02),
+        (0.4, 1, 49, 0.01),  # a straggler, perhaps: a fortieth of the wait
+        (60.0, 1, 49, 0.1),
+        (60.0, 5000, 10, 0.5),
+    ],
+)
+def test_one_looks_when_half_of_the_replies_to_come_should_be_there(
+    waited: float, pending: int, done: int, seconds: float
+) -> None:
+    assert exchange.poll_seconds(waited, pending, done) == pytest.approx(seconds)
+
+
 def test_answers_that_are_taken_come_one_by_one_and_need_not_be_kept() -> None:
     seen: list[float] = []
     pulls: list[int] = []
