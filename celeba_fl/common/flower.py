@@ -31,13 +31,17 @@ SIMULATIONS = {"InlineGrid": 0.0, "InMemoryGrid": 30.0}
 
 def simulation(grid: "Grid") -> float | None:
     """The seconds until all clients of a simulation are there; None if they are deployed."""
-    kinds = (kind.__name__ for kind in type(grid).__mro__)
-    return next((SIMULATIONS[name] for name in kinds if name in SIMULATIONS), None)
+    return next((SIMULATIONS[name] for name in _kinds(grid) if name in SIMULATIONS), None)
+
+
+def _kinds(grid: "Grid") -> list[str]:
+    """What a grid is, by name: importing Flower's takes longer than asking."""
+    return [kind.__name__ for kind in type(grid).__mro__]
 
 
 def ends_slowly(grid: "Grid") -> bool:
     """Whether it is that of Flower's simulation engine, which takes seconds to end its workers."""
-    return "InMemoryGrid" in (kind.__name__ for kind in type(grid).__mro__)
+    return "InMemoryGrid" in _kinds(grid)
 
 
 def at_the_end(grid: "Grid", work: Callable[[], None]) -> None:

@@ -50,7 +50,8 @@ def one_thread() -> Iterator[None]:
     """Let NumPy and PyTorch compute on one thread, PyTorch also if it is imported in between.
 
     Several clients train side by side, and the sums of two threads differ from those of one. A
-    client whose task has no use for PyTorch must not import it only for this.
+    client whose task has no use for PyTorch must not import it only for this. Where there is one
+    thread already, this does nothing.
     """
     if _ONE.get():
         yield

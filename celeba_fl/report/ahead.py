@@ -4,6 +4,7 @@ The one of the run then has nothing to do but to wait for it.
 """
 
 import logging
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,12 @@ def _write(path: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import pyarrow.compute
-    import pyarrow.parquet  # noqa: F401
+    with suppress(ImportError, OSError):  # then the request says why
+        import pyarrow.compute
+        import pyarrow.parquet  # noqa: F401
 
-    from celeba_fl.report import page  # noqa: F401
-    from celeba_fl.report.drawing import drawer
+        from celeba_fl.report import page  # noqa: F401
+        from celeba_fl.report.drawing import drawer
 
-    drawer()
+        drawer()
     serve(_write)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from sysconfig import get_path
 from threading import Lock
 from typing import Any
@@ -17,6 +18,7 @@ class Helper:
     """The process, as seen by the one that asks; it runs a module of ours that calls `serve`."""
 
     def __init__(self, module: str) -> None:
+        self._module = module
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
             env=_environment(),
@@ -39,10 +41,13 @@ class Helper:
         assert told is not None
         assert answers is not None
         with self._lock:
-            told.write(json.dumps(request) + "\n")
-            told.flush()
+            with suppress(BrokenPipeError):  # then there is no answer
+                told.write(json.dumps(request) + "\n")
+                told.flush()
             line = answers.readline()
-        answer: dict[str, Any] = json.loads(line or '{"error": "the process that draws has ended"}')
+        if not line:
+            raise ValueError(f"the process of {self._module} has ended")
+        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise ValueError(answer["error"])
         return answer

@@ -222,8 +222,9 @@ def send_and_wait(
 def poll_seconds(waited: float, pending: int, done: int = 0) -> float:
     """How long to wait before one looks for replies again, where so many are there and to come.
 
-    Half of those to come should be there by then. So one looks a few times only, and the last reply
-    does not lie long.
+    Half of those to come should be there by then, but at least a fortieth of the wait has passed,
+    since they may be slower ones. So one looks a few times only, and the last reply does not lie
+    long.
     """
     expected = max(waited / done * pending / 2, waited / 40) if done else waited / 10
     return max(min(POLL_SECONDS, expected), POLL_SECONDS_EACH * pending)

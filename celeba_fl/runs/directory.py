@@ -50,8 +50,8 @@ class RunDirectory:
     """The files of a run; a context manager that keeps its log and records how the run ended.
 
     If the run config has `resume`, an existing directory is opened. An error goes on with a note
-    that says where to read of it. Once a run has ended, however it has, `at_end` is called, and
-    then the directory is let go; both as `last` does what is last.
+    that says where to read of it. Once a run is over, unless Ctrl-C has ended it, `at_end` is
+    called, and then the directory is let go. `last` is given that to do, and may put it off.
 
     Raises
     ------

@@ -29,8 +29,8 @@ MB = 2**20
 class Run:
     """One run: wall seconds, seconds of its rounds, and memory of its largest worker.
 
-    Of the wall seconds, those of ours from its directory to the list of its clients, and those that
-    drew the report, once the run was completed.
+    Of ours, the seconds from its directory to the list of its clients, and those until its report
+    was there, once it was completed; on Ray, Flower ends its workers meanwhile.
     """
 
     seconds: float

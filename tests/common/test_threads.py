@@ -39,6 +39,17 @@ def test_what_is_imported_already_is_set_at_once(set_to: Callable[[], list[int]]
         assert set_to() == [1]
 
 
+def test_where_there_is_one_thread_nothing_is_set_again(set_to: Callable[[], list[int]]) -> None:
+    import torch  # noqa: F401
+
+    with one_thread():
+        with one_thread():
+            pass
+        assert set_to() == [1]
+    with one_thread():
+        assert set_to() == [1, 1]
+
+
 def test_nothing_is_imported_and_nothing_stays_behind(set_to: Callable[[], list[int]]) -> None:
     finders = list(sys.meta_path)
     with one_thread():

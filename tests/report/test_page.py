@@ -9,6 +9,8 @@ from base64 import b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -244,6 +246,26 @@ def test_a_run_is_complete_without_it(
     assert read_runs(tmp_path)[0].status == "completed"
     assert not (path / "report.html").exists()
     assert "The report could not be written: no process left" in caplog.text
+
+
+@pytest.mark.usefixtures("reports")
+def test_what_goes_wrong_with_it_is_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(**asked: str) -> dict[str, Any]:
+        if "broken" in asked["path"]:
+            raise ValueError("OSError('disk full')")
+        return {"report": "the page", "warnings": ["Report: no ink"]}
+
+    monkeypatch.setattr("celeba_fl.server_app.writer", lambda: SimpleNamespace(ask=answer))
+    run_adding(tmp_path / "whole")
+    assert [line for line in caplog.messages if "eport" in line] == [
+        "Report: no ink",
+        "Report: the page",
+    ]
+    run_adding(tmp_path / "broken")
+    assert read_runs(tmp_path / "broken")[0].status == "completed"
+    assert "The report could not be written: OSError('disk full')" in caplog.text
 
 
 def test_a_task_of_someones_own(tmp_path: Path) -> None:
