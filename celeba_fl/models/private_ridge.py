@@ -50,6 +50,7 @@ DEAD = 1e-3
 LEAST, SMALL = 0.1, 1e-12
 
 
+@one_thread()
 def learn(features: Rows, labels: np.ndarray, units: list[Ints], dim: int) -> Public:
     """Statistics of public images, (n, features) and (n, outputs), for rows of `dim` numbers.
 
@@ -61,8 +62,7 @@ def learn(features: Rows, labels: np.ndarray, units: list[Ints], dim: int) -> Pu
     alive = deviation > DEAD * deviation.max()
     factor = np.divide(1, deviation, out=np.zeros_like(deviation), where=alive)
     scaled, centred = (wide - mean) * factor, labels - rates
-    with one_thread():
-        _, values, vectors = np.linalg.svd(scaled, full_matrices=False)
+    _, values, vectors = np.linalg.svd(scaled, full_matrices=False)
     span = max(1, int((values > TINY * values[0]).sum()))
     directions = vectors[: min(dim, span)].T
     length, spread = (
